@@ -1,0 +1,1 @@
+"""Offline: trains, exports, quantises and measures what the service loads."""

@@ -1,0 +1,1 @@
+"""One recipe a starter model, and what the recipes share."""

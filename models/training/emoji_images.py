@@ -1,0 +1,110 @@
+"""Making every drawing look different each time it is seen, in batches on the CPU."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+_LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+
+
+def _uniform(count: int, low: float, high: float) -> Tensor:
+    return torch.empty(count).uniform_(low, high)
+
+
+def _sometimes(count: int, share: float) -> Tensor:
+    """Return a 0/1 mask [count, 1, 1, 1] that is 1 with the given probability."""
+    return (torch.rand(count) < share).float().view(-1, 1, 1, 1)
+
+
+def moved(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Rotate, scale, squeeze, shear and shift each image; mirror half of those that may be."""
+    count = len(images)
+    angle = _uniform(count, -15, 15) * math.pi / 180
+    scale = torch.exp(_uniform(count, -0.12, 0.30))  # above 1 makes it smaller
+    squeeze = torch.exp(_uniform(count, -0.12, 0.12))
+    flip = torch.where(mirrored & (torch.rand(count) < 0.5), -1.0, 1.0)  # noqa: PLR2004
+    shear = _uniform(count, -0.12, 0.12)
+    across = torch.stack([flip * scale * angle.cos(), scale * (shear - angle.sin())], 1)
+    down = torch.stack([flip * scale * squeeze * angle.sin(), scale * squeeze * angle.cos()], 1)
+    shift = torch.empty(count, 2, 1).uniform_(-0.12, 0.12)
+    matrix = torch.cat([torch.stack([across, down], 1), shift], 2)
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False, padding_mode="zeros")
+
+
+def recoloured(colours: Tensor) -> Tensor:
+    """Change brightness, contrast, saturation and tint of [B, 3, H, W] in 0..1."""
+    count = len(colours)
+    grey = (colours * _LUMA).sum(1, keepdim=True)
+    saturation = _uniform(count, 0.4, 1.6).view(-1, 1, 1, 1)
+    saturation = saturation * (1 - _sometimes(count, 0.08))  # now and then no colour at all
+    colours = grey + (colours - grey) * saturation
+    contrast = _uniform(count, 0.6, 1.4).view(-1, 1, 1, 1)
+    tint = torch.empty(count, 3, 1, 1).uniform_(-0.12, 0.12)
+    bright = _uniform(count, -0.12, 0.12).view(-1, 1, 1, 1)
+    return ((colours - 0.5) * contrast + 0.5 + tint + bright).clamp(0, 1)
+
+
+def outlined(images: Tensor) -> Tensor:
+    """Draw dark lines where colour or coverage changes, as pen-like styles do."""
+    padded = functional.pad(images, (1, 1, 1, 1))
+    dx = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    dy = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    edges = (dx.abs() + dy.abs()).amax(1, keepdim=True)
+    strength = _uniform(len(images), 0.8, 3.0).view(-1, 1, 1, 1)
+    line = functional.max_pool2d((edges * strength).clamp(0, 1), 3, 1, 1)
+    colours, alpha = images[:, :3] * (1 - line), torch.maximum(images[:, 3:], line)
+    return torch.cat([colours, alpha], 1)
+
+
+def _flattened(images: Tensor) -> Tensor:
+    """Reduce shading to a few steps, towards the flat fills of simpler styles."""
+    steps = _uniform(len(images), 2.5, 6.0).view(-1, 1, 1, 1)
+    return (images * steps).round() / steps
+
+
+def _backgrounds(count: int, size: int) -> Tensor:
+    """White mostly, else one colour or a gradient between two."""
+    ends = torch.rand(count, 3, 1, 2)
+    ramp = functional.interpolate(ends, size=(1, size), mode="bilinear", align_corners=True)
+    one_colour = _sometimes(count, 0.5)
+    ramp = one_colour * ends[..., :1] + (1 - one_colour) * ramp
+    white = _sometimes(count, 0.6)
+    return (white + (1 - white) * ramp).expand(-1, -1, size, -1)
+
+
+def augmented(premultiplied: Tensor, mirrored: Tensor) -> Tensor:
+    """Return normalised [B, 3, H, W] for training from uint8 [B, 4, H, W].
+
+    Args:
+        premultiplied: colours already multiplied by alpha.
+        mirrored: bool [B], whether each image may be mirrored.
+    """
+    images = moved(premultiplied.float() / 255, mirrored)
+    count = len(images)
+    flat = _sometimes(count, 0.25)
+    images = flat * _flattened(images) + (1 - flat) * images
+    pen = _sometimes(count, 0.35)
+    images = pen * outlined(images) + (1 - pen) * images
+    alpha = images[:, 3:]
+    plain = (images[:, :3] / alpha.clamp(min=1e-3)).clamp(0, 1)
+    laid = recoloured(plain) * alpha + _backgrounds(count, images.shape[-1]) * (1 - alpha)
+    soft = _sometimes(count, 0.2)
+    laid = soft * functional.avg_pool2d(laid, 3, 1, 1) + (1 - soft) * laid
+    laid = laid + torch.randn_like(laid) * 0.04 * _sometimes(count, 0.3)
+    return normalised(laid.clamp(0, 1))
+
+
+def on_white(premultiplied: Tensor) -> Tensor:
+    """Return normalised [B, 3, H, W] as served: laid on white, otherwise untouched."""
+    images = premultiplied.float() / 255
+    return normalised(images[:, :3] + (1 - images[:, 3:]))
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Shift and scale 0..1 by the mean and deviation of the manifest."""
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
+    return (images - mean) / deviation

@@ -1,0 +1,67 @@
+"""How far a training run is, by the wall clock, and what follows from it."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(slots=True)
+class Pace:
+    """A run that lasts a given time: the learning rate follows the share of it that has gone.
+
+    A recipe given `--minutes` therefore ends with a fully decayed rate on any machine.
+    """
+
+    minutes: float
+    warmup: float = 0.05
+    floor: float = 0.01
+    clock: Callable[[], float] = time.monotonic
+    started: float | None = None
+
+    def progress(self) -> float:
+        """Return the share of the time that has gone, 0 to 1; the first call starts the clock."""
+        if self.started is None:
+            self.started = self.clock()
+        return min(1.0, (self.clock() - self.started) / (60 * self.minutes))
+
+    def rate(self, progress: float) -> float:
+        """Return the factor of the peak learning rate: linear warm-up, then half a cosine."""
+        if progress < self.warmup:
+            return max(self.floor, progress / self.warmup)
+        rest = (progress - self.warmup) / (1 - self.warmup)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+class WeightAverage:
+    """An exponential moving average of a module's weights, which usually answers better."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(requires_grad=False)
+        self._decay, self._updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards the module; early on faster, so that its start is forgotten."""
+        self._updates += 1
+        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        mine, theirs = self.module.state_dict(), module.state_dict()
+        for name, value in mine.items():
+            if value.dtype.is_floating_point:
+                value.lerp_(theirs[name], 1 - decay)
+            else:
+                value.copy_(theirs[name])
+
+
+def decayed_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Return optimiser groups in which only matrices decay: no bias, no norm, no scalar."""
+    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]

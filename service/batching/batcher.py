@@ -1,0 +1,321 @@
+"""Collects single works into batches and hands the results back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from service.batching.curve import BatchCurve
+from service.batching.policy import BatchLimits, Dispatch, Wait, Waiting, decide
+from service.batching.slots import Slots
+from service.errors import (
+    DeadlineExceededError,
+    DeviceMemoryError,
+    InferenceError,
+    OverloadedError,
+    ServiceError,
+    ShuttingDownError,
+)
+from service.types import Tensors, Work
+
+RunBatch = Callable[[Sequence[Work], bool], Awaitable[Sequence[Tensors]]]
+"""Runs a batch; the flag says that nothing else runs, so that it may take the whole device."""
+
+_FIRST_RETRY_AFTER = 1.0
+"""Seconds to suggest before any batch has told the drain rate."""
+
+
+class Meter(Protocol):
+    """Where a batcher reports what it did; satisfied by `service.registry`'s metrics."""
+
+    def pending(self, change: int) -> None:
+        """So many more (or fewer) works wait."""
+        ...
+
+    def running(self, change: int) -> None:
+        """So many more (or fewer) batches run."""
+        ...
+
+    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
+        """A batch was computed; `queued` are its rows' seconds of waiting."""
+        ...
+
+    def isolated(self) -> None:
+        """A work failed alone, after its neighbours were saved."""
+        ...
+
+    def memory_exhausted(self) -> None:
+        """The device had no memory for a batch."""
+        ...
+
+
+class Done(NamedTuple):
+    """A work's result and where its time went."""
+
+    result: Tensors
+    queue_seconds: float
+    compute_seconds: float
+    batch_size: int
+
+
+class BatcherStatistics(NamedTuple):
+    """A snapshot, cheap enough to take on every scrape."""
+
+    pending: int
+    """Works accepted and not started."""
+    running: int
+    """Batches on the device."""
+    inference_count: int
+    """Works answered."""
+    execution_count: int
+    """Batches run; inference_count over this is the mean batch."""
+    ceiling: int
+    """Largest batch now allowed; below the limit after the device ran out of memory."""
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    work: Work
+    seen: Waiting
+    result: "asyncio.Future[Done]"
+
+    @property
+    def has_left(self) -> bool:
+        return self.result.done()
+
+    def succeed(self, done: Done) -> None:
+        if not self.result.done():  # the caller may have left
+            self.result.set_result(done)
+
+    def fail(self, error: ServiceError) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+            self.result.exception()  # a caller who is about to leave will not retrieve it
+
+
+class Batcher:
+    """One queue in front of one lane of one model.
+
+    `submit` may be called from any number of tasks. Between `start` and `stop` one task forms a
+    batch whenever the device has a free slot and something waits; batches form while earlier
+    ones run, so an idle device is never kept waiting (work-conserving) unless a queue delay is set.
+    """
+
+    def __init__(
+        self,
+        run_batch: RunBatch,
+        limits: BatchLimits,
+        slots: Slots,
+        meter: Meter,
+        curve: BatchCurve | None = None,
+    ) -> None:
+        self._run_batch, self._limits, self._slots, self._meter = run_batch, limits, slots, meter
+        self.curve = curve or BatchCurve.proportional()
+        self._ceiling = limits.max_batch_size
+        self._waiting: dict[_Entry, None] = {}
+        self._arrival = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._former: asyncio.Task[None] | None = None
+        self._accepting = False
+        self._answered = self._executed = 0
+        self._seconds_per_item: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Batcher {len(self._waiting)} waiting, {len(self._batches)} running>"
+
+    def statistics(self) -> BatcherStatistics:
+        """Return what is queued, what is on the device and what was done."""
+        return BatcherStatistics(
+            len(self._waiting), len(self._batches), self._answered, self._executed, self._ceiling
+        )
+
+    def start(self) -> None:
+        """Begin to form batches. Call once, on the running loop."""
+        self._accepting = True
+        self._former = asyncio.get_running_loop().create_task(self._form_batches())
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new works, give accepted ones `grace` seconds, then turn the rest away."""
+        self._accepting = False
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        tasks = [*self._batches, *([self._former] if self._former else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for entry in list(self._waiting):
+            self._remove(entry)
+            entry.fail(ShuttingDownError("the model was stopped before this item's turn"))
+
+    async def submit(self, work: Work, deadline: float | None = None, priority: int = 0) -> Done:
+        """Queue one work and wait for its result.
+
+        `deadline` is an absolute loop time.
+
+        Raises:
+            OverloadedError: the queue is full; says when to come back.
+            DeadlineExceededError: it cannot be, or was not, done in time.
+            ShuttingDownError: the batcher is stopping.
+            InferenceError: the model failed on this work.
+            DeviceMemoryError: the device has no memory even for this work alone.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._admit(work, deadline, now)
+        seen = Waiting(work.length, now, deadline, priority, work.group)
+        entry = _Entry(work, seen, loop.create_future())
+        self._add(entry)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await entry.result  # a cancelled caller cancels this future, nothing else
+        except TimeoutError:
+            raise DeadlineExceededError("the deadline passed before the answer") from None
+        finally:
+            self._remove(entry)
+
+    def _admit(self, work: Work, deadline: float | None, now: float) -> None:
+        if not self._accepting:
+            raise ShuttingDownError("the model is stopping")
+        if len(self._waiting) >= self._limits.max_queue_size:
+            raise OverloadedError(f"{len(self._waiting)} items already wait", self._retry_after())
+        if deadline is not None and now + self.curve.seconds(1, work.length) > deadline:
+            raise DeadlineExceededError("the deadline is too near for this item")
+
+    def _retry_after(self) -> float:
+        """Return the seconds in which what waits now will have been worked off."""
+        if self._seconds_per_item is None:
+            return _FIRST_RETRY_AFTER
+        return len(self._waiting) * self._seconds_per_item / self._slots.count
+
+    def _add(self, entry: _Entry) -> None:
+        self._waiting[entry] = None
+        self._meter.pending(1)
+        self._idle.clear()
+        self._arrival.set()
+
+    def _remove(self, entry: _Entry) -> None:
+        if entry in self._waiting:
+            self._take(entry)
+            self._note_idle()
+
+    def _take(self, entry: _Entry) -> None:
+        del self._waiting[entry]
+        self._meter.pending(-1)
+
+    def _note_idle(self) -> None:
+        if not self._waiting and not self._batches:
+            self._idle.set()
+
+    async def _form_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._arrival_until(None)
+            await self._slots.acquire()
+            if self._slots.free + 1 < self._slots.count:
+                await asyncio.sleep(0)  # others run: first read the requests that already came
+            decision = self._decide(loop.time())
+            match decision:
+                case Dispatch(indices):
+                    entries = list(self._waiting)
+                    self._launch([entries[index] for index in indices])
+                case Wait(until):
+                    self._slots.release()
+                    await self._arrival_until(until)
+
+    def _decide(self, now: float) -> Dispatch | Wait:
+        for entry in [e for e in self._waiting if self._is_too_late(e, now)]:
+            self._remove(entry)
+            entry.fail(DeadlineExceededError("the deadline passed in the queue"))
+        limits = self._limits
+        if self._ceiling < limits.max_batch_size:
+            limits = BatchLimits(
+                self._ceiling, limits.max_queue_size, limits.max_queue_delay, limits.max_batch_cost
+            )
+        waiting = [entry.seen for entry in self._waiting]
+        return decide(limits, self.curve, waiting, now, self._slots.free + 1)
+
+    def _is_too_late(self, entry: _Entry, now: float) -> bool:
+        deadline = entry.seen.deadline
+        return deadline is not None and now >= deadline
+
+    async def _arrival_until(self, until: float | None) -> None:
+        """Return at once when something waits (until is None), else on an arrival or in time."""
+        if until is None and self._waiting:
+            return
+        self._arrival.clear()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._arrival.wait()
+        except TimeoutError:
+            return
+
+    def _launch(self, batch: list[_Entry]) -> None:
+        for entry in batch:
+            self._take(entry)
+        alone = self._slots.free + 1 == self._slots.count and not self._waiting
+        task = asyncio.get_running_loop().create_task(self._run(batch, alone))
+        self._batches.add(task)
+        self._meter.running(1)
+        task.add_done_callback(lambda done: self._finish(done, batch))
+
+    def _finish(self, task: "asyncio.Task[None]", batch: Sequence[_Entry]) -> None:
+        self._batches.discard(task)
+        self._meter.running(-1)
+        self._slots.release()
+        for entry in batch:  # only those whom a stop left without an answer
+            entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
+        self._note_idle()
+
+    async def _run(self, batch: Sequence[_Entry], alone: bool) -> None:
+        """Run a batch; on a failure retry its halves until only the guilty fail."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            results = await self._run_batch([entry.work for entry in batch], alone)
+            pairs = list(zip(batch, results, strict=True))  # before anyone gets an answer
+        except Exception as error:  # every caller of the batch must hear of it
+            await self._recover(batch, error)
+            return
+        seconds = loop.time() - started
+        self._account(batch, started, seconds)
+        for entry, result in pairs:
+            queued = started - entry.seen.enqueued_at
+            entry.succeed(Done(result, queued, seconds, len(batch)))
+
+    async def _recover(self, batch: Sequence[_Entry], error: Exception) -> None:
+        if isinstance(error, DeviceMemoryError):
+            self._meter.memory_exhausted()
+            self._ceiling = max(1, min(self._ceiling, len(batch) // 2))
+        if len(batch) == 1:
+            self._meter.isolated()
+            batch[0].fail(_as_service_error(error))
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            if staying := [entry for entry in half if not entry.has_left]:
+                await self._run(staying, alone=False)
+
+    def _account(self, batch: Sequence[_Entry], started: float, seconds: float) -> None:
+        self._answered += len(batch)
+        self._executed += 1
+        per_item = seconds / len(batch)
+        known = self._seconds_per_item
+        self._seconds_per_item = per_item if known is None else 0.9 * known + 0.1 * per_item
+        self._meter.batch(
+            [entry.work.length for entry in batch],
+            [started - entry.seen.enqueued_at for entry in batch],
+            seconds,
+        )
+
+
+def _as_service_error(error: Exception) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    failure = InferenceError(f"the model failed on this item: {error}")
+    failure.__cause__ = error
+    return failure

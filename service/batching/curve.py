@@ -1,0 +1,95 @@
+"""How long a batch takes, as measured at warm-up. Pure data; knows no device."""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+Measurements: TypeAlias = Mapping[tuple[int, int], float]
+"""(rows, length) -> seconds of one batch of so many rows, all of that length."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCurve:
+    """Seconds of a batch by its rows and its longest row's length, linear between measured points.
+
+    Beyond the measured points the cost per row, and per unit of length, is taken to stay what it
+    was at the last one.
+    """
+
+    lengths: Sequence[int]
+    table: Sequence[Sequence[float]]
+    """table[l][r - 1]: seconds at lengths[l] and r rows, for every r up to the largest measured."""
+    least: Sequence[float]
+    """least[l]: seconds per row of the best batch at lengths[l]."""
+
+    @classmethod
+    def of(cls, measured: Measurements) -> "BatchCurve":
+        """Tabulate measurements; each length needs at least one point.
+
+        Raises:
+            ValueError: nothing was measured, or a time is not positive.
+        """
+        if not measured or min(measured.values()) <= 0:
+            raise ValueError("a batch curve needs at least one positive measurement")
+        lengths = sorted({length for _, length in measured})
+        most = max(rows for rows, _ in measured)
+        table = [
+            _every_row({r: s for (r, at), s in measured.items() if at == length}, most)
+            for length in lengths
+        ]
+        least = [min(s / (r + 1) for r, s in enumerate(row)) for row in table]
+        return cls(lengths, table, least)
+
+    @classmethod
+    def proportional(cls) -> "BatchCurve":
+        """Return a curve on which batching neither costs nor saves anything."""
+        return cls.of({(1, 1): 1e-3})
+
+    def seconds(self, rows: int, length: int) -> float:
+        """Return the expected seconds of `rows` rows padded to `length`."""
+        low, high, share = self._between(length)
+        first = self._at(low, rows)
+        return first if low == high else first + share * (self._at(high, rows) - first)
+
+    def ideal(self, length: int) -> float:
+        """Return the seconds one row of this length costs in the best batch of its own kind."""
+        low, high, share = self._between(length)
+        first = self.least[low]
+        return first if low == high else first + share * (self.least[high] - first)
+
+    def favoured(self, length: int) -> int:
+        """Return the smallest number of rows within 2 % of the best rate at this length."""
+        rows = range(1, len(self.table[0]) + 1)
+        rates = [r / self.seconds(r, length) for r in rows]
+        return next(r for r, rate in zip(rows, rates, strict=True) if rate >= 0.98 * max(rates))
+
+    def _at(self, index: int, rows: int) -> float:
+        row = self.table[index]
+        most = len(row)
+        return row[rows - 1] if rows <= most else row[-1] * rows / most
+
+    def _between(self, length: int) -> tuple[int, int, float]:
+        """Return the two measured lengths around this one and its share of the way."""
+        lengths = self.lengths
+        if len(lengths) == 1 or length <= lengths[0]:
+            return 0, 0, 0.0
+        high = min(bisect_left(lengths, length), len(lengths) - 1)
+        low = high - 1
+        return low, high, (length - lengths[low]) / (lengths[high] - lengths[low])
+
+
+def _every_row(points: Mapping[int, float], most: int) -> list[float]:
+    """Interpolate seconds for 1..most rows; never less than for fewer rows."""
+    known = sorted(points.items())
+    first_rows, first = known[0]
+    seconds = [first * r / first_rows for r in range(1, first_rows)] + [first]
+    for (rows, at), (next_rows, then) in pairwise(known):
+        step = (then - at) / (next_rows - rows)
+        seconds += [at + step * r for r in range(1, next_rows - rows + 1)]
+    last_rows, last = known[-1]
+    seconds += [last * r / last_rows for r in range(last_rows + 1, most + 1)]
+    for index in range(1, len(seconds)):
+        seconds[index] = max(seconds[index], seconds[index - 1])
+    return seconds

@@ -1,0 +1,126 @@
+"""What can go wrong, as one tree.
+
+ServiceError
+├── InvalidInputError          the caller's fault; this request will never succeed
+├── LimitExceededError         well formed, but over a limit (body, items, characters, pixels)
+├── UnsupportedMediaTypeError  a body or an image of a kind we do not read
+├── UnauthorizedError          an administrator's token is missing or wrong
+├── AdministrationDisabledError  no administrator's token is set, so nobody is one
+├── ModelNotFoundError         no such model or version in the repository
+├── ModelNotReadyError         known, but still loading, failed or being unloaded
+├── ModelLoadError             a version could not be loaded; the old one keeps serving
+├── ConflictError              cannot be done in the present state (a load is already running)
+├── OverloadedError            the queue is full; try again later
+├── DeadlineExceededError      not finished, or not to be finished, in time
+├── ShuttingDownError          this process is stopping and takes nothing new
+├── DeviceUnavailableError     the device asked for cannot be had
+├── DeviceMemoryError          the device ran out of memory even for one item
+└── InferenceError             the model raised; a bug or a bad artefact
+
+An error says what happened (`code`), never which HTTP status that is.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Anything this service refuses or fails on purpose."""
+
+    code: ClassVar[str] = "service_error"
+
+    retry_after: float | None = None
+    """Seconds after which the same request may succeed, where that is known."""
+
+
+class InvalidInputError(ServiceError):
+    """The input is malformed; sending it again will not help."""
+
+    code = "invalid_input"
+
+
+class LimitExceededError(ServiceError):
+    """The input is over one of the limits."""
+
+    code = "limit_exceeded"
+
+
+class UnsupportedMediaTypeError(ServiceError):
+    """The body or the image is of a kind that is not read here."""
+
+    code = "unsupported_media_type"
+
+
+class UnauthorizedError(ServiceError):
+    """The administrator's token is missing or wrong."""
+
+    code = "unauthorized"
+
+
+class AdministrationDisabledError(ServiceError):
+    """No administrator's token is set."""
+
+    code = "administration_disabled"
+
+
+class ModelNotFoundError(ServiceError):
+    """No such model, version, or model for this task."""
+
+    code = "model_not_found"
+
+
+class ModelNotReadyError(ServiceError):
+    """The model is known but cannot answer now."""
+
+    code = "model_not_ready"
+
+
+class ModelLoadError(ServiceError):
+    """A version could not be loaded; the message says why."""
+
+    code = "model_load_failed"
+
+
+class ConflictError(ServiceError):
+    """The action does not fit the present state."""
+
+    code = "conflict"
+
+
+class OverloadedError(ServiceError):
+    """The queue is full."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceededError(ServiceError):
+    """The answer would come, or came, too late."""
+
+    code = "deadline_exceeded"
+
+
+class ShuttingDownError(ServiceError):
+    """The process is stopping."""
+
+    code = "shutting_down"
+
+
+class DeviceUnavailableError(ServiceError):
+    """The device asked for is not here; never replaced by another in silence."""
+
+    code = "device_unavailable"
+
+
+class DeviceMemoryError(ServiceError):
+    """The device has no memory left for the batch."""
+
+    code = "device_memory"
+
+
+class InferenceError(ServiceError):
+    """The model raised."""
+
+    code = "inference_failed"

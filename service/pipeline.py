@@ -1,0 +1,109 @@
+"""What happens to one item between the HTTP border and the model. Start reading here."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Generic
+
+from service.batching.batcher import Batcher
+from service.cache.keys import ModelIdentity, cache_key
+from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
+from service.errors import DeadlineExceededError
+from service.tasks import Task
+from service.types import AnswerT, Family, ItemT, Work
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """How a caller wants an item answered; none of it changes the answer."""
+
+    deadline: float | None = None
+    """Absolute loop time by which the answer is useful."""
+    priority: int = 0
+    """Higher is served first."""
+    cache: CacheMode = CacheMode.USE
+
+
+@dataclass(slots=True)
+class Timings:
+    """Where an item's time went, in seconds."""
+
+    cache: float = 0.0
+    preprocess: float = 0.0
+    queue: float = 0.0
+    compute: float = 0.0
+    postprocess: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[AnswerT]):
+    """An answer and how it came about."""
+
+    answer: AnswerT
+    cache: CacheOutcome
+    timings: Timings
+
+
+@dataclass(eq=False, slots=True)
+class Pipeline(Generic[ItemT, AnswerT]):
+    """One loaded version, ready to answer."""
+
+    task: Task
+    model: ModelIdentity
+    family: Family[ItemT, AnswerT]
+    batchers: Mapping[str, Batcher]
+    """By lane."""
+    cache: ResponseCache
+    threads: Executor
+    """Where heavy preprocessing runs."""
+    active: int = field(default=0, init=False)
+    """Calls of `answer` that have not returned; a version is drained when it is 0."""
+
+    async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
+        """Cache, preprocess, batcher, session, postprocess, cache.
+
+        Raises:
+            InvalidInputError: the item cannot be preprocessed.
+            OverloadedError: the model's queue is full.
+            DeadlineExceededError: the answer did not, or could not, come in time.
+            InferenceError: the model failed on this item.
+        """
+        timings = Timings()
+        started = time.perf_counter()
+        self.active += 1
+        try:
+            answer, how = await self.cache.get_or_compute(
+                cache_key(self.task, self.model, item),
+                self.task,
+                lambda: self._compute(item, options, timings),
+                mode=options.cache,
+                deadline=options.deadline,
+            )
+        finally:
+            self.active -= 1
+        spent = timings.preprocess + timings.queue + timings.compute + timings.postprocess
+        timings.cache = max(0.0, time.perf_counter() - started - spent)
+        return Outcome(answer, how, timings)
+
+    async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
+        started = time.perf_counter()
+        work = await self._preprocess(item, options.deadline)
+        timings.preprocess = time.perf_counter() - started
+        done = await self.batchers[work.lane].submit(work, options.deadline, options.priority)
+        timings.queue, timings.compute = done.queue_seconds, done.compute_seconds
+        started = time.perf_counter()
+        answer = self.family.postprocess(done.result, item)
+        timings.postprocess = time.perf_counter() - started
+        return answer
+
+    async def _preprocess(self, item: ItemT, deadline: float | None) -> Work:
+        if not self.family.is_heavy(item):
+            return self.family.preprocess(item)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await loop.run_in_executor(self.threads, self.family.preprocess, item)
+        except TimeoutError:
+            raise DeadlineExceededError("the deadline passed during preprocessing") from None

@@ -1,0 +1,176 @@
+"""What the service promises, task by task: what goes in, what comes out.
+
+Families answer these; the HTTP schemas in `service.api` translate to and from them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.types import fingerprint
+
+
+class Task(StrEnum):
+    """The public tasks. A route, a manifest and a family each name one."""
+
+    CLASSIFY = "classify"
+    TRANSLATE = "translate"
+    DETECT = "detect"
+    EMBED = "embed"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text as the caller sent it."""
+
+    text: str
+
+    def fingerprint(self) -> bytes:
+        """Return the text, marked as one."""
+        return fingerprint("text", self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An encoded image file (PNG, JPEG, ...) as the caller sent it."""
+
+    data: bytes
+
+    def fingerprint(self) -> bytes:
+        """Return the file, marked as an image."""
+        return fingerprint("image", self.data)
+
+
+Content: TypeAlias = Text | Image
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyItem:
+    """A text or an image to label."""
+
+    content: Content
+    top_k: int | None = None
+    """How many labels to return, best first; None returns all."""
+
+    def fingerprint(self) -> bytes:
+        """Return the content and the number of labels."""
+        return self.content.fingerprint() + fingerprint(self.top_k)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class and its probability."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Labels, best first."""
+
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TranslateItem:
+    """A text to translate. What is None is the model's own default."""
+
+    text: str
+    source: str | None = None
+    target: str | None = None
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    max_new_tokens: int | None = None
+
+    def fingerprint(self) -> bytes:
+        """Return the text and every decoding parameter."""
+        return fingerprint(
+            self.text,
+            self.source,
+            self.target,
+            self.num_beams,
+            self.length_penalty,
+            self.max_new_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A translated text."""
+
+    text: str
+    source: str
+    target: str
+    truncated: bool
+    """Whether the source was longer than the model reads, or the target than it may write."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectItem:
+    """An image to find objects in. What is None is the model's own default."""
+
+    image: Image
+    threshold: float | None = None
+    """Least score of an object."""
+    iou: float | None = None
+    """Two boxes of one label that overlap more than this are one object."""
+    max_detections: int | None = None
+
+    def fingerprint(self) -> bytes:
+        """Return the image and every threshold."""
+        return self.image.fingerprint() + fingerprint(self.threshold, self.iou, self.max_detections)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedObject:
+    """One object found: its box is (left, top, right, bottom) in the original image's pixels."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Objects by descending score, and the size of the image as it is looked at (EXIF applied)."""
+
+    objects: tuple[DetectedObject, ...]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedItem:
+    """A text or an image to turn into a vector."""
+
+    content: Content
+
+    def fingerprint(self) -> bytes:
+        """Return the content."""
+        return self.content.fingerprint()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """A vector of unit length, float32."""
+
+    vector: NDArray[np.float32]
+
+
+AnyItem: TypeAlias = ClassifyItem | TranslateItem | DetectItem | EmbedItem
+Answer: TypeAlias = Classification | Translation | Detections | Embedding
+
+
+def modality(item: AnyItem) -> str:
+    """Return what an item is made of: "text" or "image"."""
+    match item:
+        case TranslateItem():
+            return "text"
+        case DetectItem():
+            return "image"
+        case ClassifyItem(content) | EmbedItem(content):
+            return "text" if isinstance(content, Text) else "image"

@@ -1,0 +1,148 @@
+"""The few types every layer shares. This module imports nothing of ours."""
+
+import struct
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from numpy.typing import NDArray
+
+Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+"""Named arrays of one item, without a batch axis."""
+
+Feeds: TypeAlias = Mapping[str, NDArray[Any]]
+"""Named arrays of a whole batch, as a session takes and returns them."""
+
+Part: TypeAlias = str | bytes | int | float | None
+"""What a fingerprint is made of."""
+
+
+def fingerprint(*parts: Part) -> bytes:
+    """Return an injective encoding of typed parts: different parts never give the same bytes."""
+    return b"".join(_encoded(part) for part in parts)
+
+
+def _encoded(part: Part) -> bytes:
+    match part:
+        case None:
+            tag, data = b"n", b""
+        case str():
+            tag, data = b"s", part.encode("utf-8", "surrogatepass")
+        case bytes():
+            tag, data = b"b", part
+        case bool() | int():
+            tag, data = b"i", str(int(part)).encode()
+        case float():
+            tag, data = b"f", struct.pack("<d", part)
+    return tag + struct.pack("<Q", len(data)) + data
+
+
+class Item(Protocol):
+    """One thing to be answered: a text, an image, a sentence to translate."""
+
+    def fingerprint(self) -> bytes:
+        """Return everything in this item that can change its answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One preprocessed item, as the batcher queues it."""
+
+    tensors: Tensors
+    lane: str = "default"
+    length: int = 1
+    """Cost of one row in the lane's unit (tokens, or pixels); a batch pads to its longest."""
+    group: Hashable = None
+    """Only works of the same group may share a batch (e.g. the same number of beams)."""
+
+
+class DeviceValue(Protocol):
+    """A tensor that stayed on the device; opaque, only good for feeding to a session there."""
+
+    def numpy(self) -> NDArray[Any]:
+        """Copy it to the host."""
+        ...
+
+
+Feed: TypeAlias = NDArray[Any] | DeviceValue
+
+
+class Session(Protocol):
+    """One loaded graph on one device."""
+
+    def run(self, feeds: Mapping[str, Feed]) -> Feeds:
+        """Run the graph once, all outputs to the host. Blocking: worker threads only."""
+        ...
+
+    def run_kept(
+        self, feeds: Mapping[str, Feed], host: Collection[str]
+    ) -> tuple[Feeds, Mapping[str, DeviceValue]]:
+        """Run once; copy the outputs named in `host` to the host and keep the others.
+
+        What a decoder loop feeds back (its key-value cache) never leaves the device.
+        """
+        ...
+
+
+Sessions: TypeAlias = Mapping[str, Session]
+"""The graphs of one instance by session name ("model", "encoder", "decoder", ...)."""
+
+ItemT = TypeVar("ItemT", bound=Item)
+AnswerT = TypeVar("AnswerT")
+Item_contra = TypeVar("Item_contra", bound=Item, contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One queue of a family; a family with two towers has two."""
+
+    name: str
+    lengths: Sequence[int]
+    """Row lengths worth timing at warm-up, ascending; the last is the longest allowed."""
+    sessions: Sequence[str]
+    """The session names this lane runs."""
+
+
+class Family(Protocol[Item_contra, Answer_co]):
+    """How one architecture answers one task.
+
+    A family is made once per loaded version and shared by all threads: it must not change
+    itself after construction. Sessions are handed in, because the same version may run on
+    several instances at once.
+    """
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Return which of "text" and "image" it answers."""
+        ...
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Return its queues, at least one."""
+        ...
+
+    def is_heavy(self, item: Item_contra) -> bool:
+        """Tell whether `preprocess` takes long enough (over about 0.2 ms) to want a thread."""
+        ...
+
+    def preprocess(self, item: Item_contra) -> Work:
+        """Turn an item into tensors. Raises InvalidInputError."""
+        ...
+
+    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        """Collate, run the session or sessions, split: one result per work, in order.
+
+        Runs on a worker thread, so work on whole batches (softmax, NMS) belongs here. A row's
+        result must not depend on the other rows. All works are of one lane and one group.
+        """
+        ...
+
+    def postprocess(self, result: Tensors, item: Item_contra) -> Answer_co:
+        """Shape one result into the task's answer. Runs on the event loop: light work only."""
+        ...
+
+    def probe(self, lane: str, length: int) -> Work:
+        """Return a work of exactly this length, for warm-up and timing."""
+        ...
