@@ -1,18 +1,22 @@
 """A text classifier of DistilBERT's size, with random weights.
 
-6 layers, 768 wide, 12 heads, 3072 in between, 30,522 words: 66 M parameters. Speed does not
+6 layers, 768 wide, 12 heads, 3072 in between, 30,522 words: 66 M parameters. Its speed does not
 depend on what the weights are, so none are downloaded.
 """
 
+import logging
+import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from benchmarks.graph_builder import MICROSOFT, GraphBuilder
+from benchmarks.graph_builder import MICROSOFT, GraphBuilder, save
 
 _EPSILON = 1e-12
 _BLOCK = 128
@@ -22,8 +26,12 @@ class Arithmetic(StrEnum):
     """How matrices are stored and multiplied."""
 
     FP32 = "fp32"
-    INT8 = "int8"
-    """Weights int8 with a scale per block, activations quantised row by row (MatMulNBits)."""
+    ROWS = "rows"
+    """int8 by int8, activations quantised row by row: answers do not depend on neighbours."""
+    BLOCKS = "blocks"
+    """`MatMulNBits`: weights int8 by blocks, activations quantised row by row in the kernel."""
+    DYNAMIC = "dynamic"
+    """What `onnxruntime.quantization.quantize_dynamic` makes: one scale over the whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +47,31 @@ class EncoderSize:
     labels: int = 4
 
 
+DISTILBERT = EncoderSize()
+
+
 def text_classifier(
-    arithmetic: Arithmetic, size: EncoderSize = EncoderSize(), block: int = _BLOCK, seed: int = 0
+    arithmetic: Arithmetic, size: EncoderSize = DISTILBERT, seed: int = 0
 ) -> onnx.ModelProto:
-    """Return a graph of input_ids, attention_mask [B,T] -> logits [B,labels]."""
-    encoder = _Encoder(GraphBuilder(seed), arithmetic, size, block)
-    return encoder.build()
+    """Return a graph of input_ids, attention_mask int64 [B,T] -> logits fp32 [B,labels]."""
+    if arithmetic is Arithmetic.DYNAMIC:
+        return _quantised_dynamically(text_classifier(Arithmetic.FP32, size, seed))
+    return _Encoder(GraphBuilder(seed), arithmetic, size).build()
+
+
+def _quantised_dynamically(model: onnx.ModelProto) -> onnx.ModelProto:
+    logging.getLogger().setLevel(logging.ERROR)  # it warns of a step that changes nothing here
+    with tempfile.TemporaryDirectory() as folder:
+        original, quantised = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+        save(model, original)
+        quantize_dynamic(
+            original,
+            quantised,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},
+        )
+        return onnx.load(str(quantised))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +79,6 @@ class _Encoder:
     graph: GraphBuilder
     arithmetic: Arithmetic
     size: EncoderSize
-    block: int
 
     def build(self) -> onnx.ModelProto:
         graph, size = self.graph, self.size
@@ -63,25 +89,21 @@ class _Encoder:
         for _ in range(size.layers):
             hidden = self._layer(hidden, mask)
         first = graph.node("Gather", [hidden, graph.weight(np.array(0, np.int64))], axis=1)
-        pooled = graph.node("Relu", [self._linear(first, size.width, size.width)])
-        last = graph.matmul(pooled, graph.normal((size.width, size.labels), 0.2))
-        bias = graph.weight(np.zeros(size.labels, np.float32))
-        graph.name(graph.node("Add", [last, bias]), "logits")
-        return graph.model("logits", ("batch", size.labels))
+        biased = graph.node("Add", [self._matmul(first, size.width, size.width), self._bias()])
+        logits = graph.matmul(graph.node("Relu", [biased]), graph.normal((size.width, 4), 0.2))
+        graph.output(logits, "logits", ("batch", size.labels))
+        return graph.model()
 
     def _embed(self, ids: str) -> str:
         graph, size = self.graph, self.size
         words = self._look_up(ids, graph.normal((size.words, size.width), 0.5))
         table = graph.weight(graph.normal((size.positions, size.width), 0.5))
-        zero, one = (graph.weight(np.array([value], np.int64)) for value in (0, 1))
         length = graph.node("Shape", [ids], start=1, end=2)
-        positions = graph.node("Slice", [table, zero, length, zero, one])
-        return graph.node(
-            "LayerNormalization",
-            [graph.node("Add", [words, positions]), *self._norm_weights()],
-            axis=-1,
-            epsilon=_EPSILON,
-        )
+        begin, axis, step = graph.integers(0), graph.integers(0), graph.integers(1)
+        positions = graph.node("Slice", [table, begin, length, axis, step])
+        summed = graph.node("Add", [words, positions])
+        weights = (graph.weight(np.ones(size.width, np.float32)), self._bias())
+        return graph.node("LayerNormalization", [summed, *weights], axis=-1, epsilon=_EPSILON)
 
     def _look_up(self, ids: str, table: NDArray[np.float32]) -> str:
         graph = self.graph
@@ -95,35 +117,33 @@ class _Encoder:
 
     def _layer(self, hidden: str, mask: str) -> str:
         graph, size = self.graph, self.size
-        packed = self._linear(hidden, size.width, 3 * size.width)
+        packed = self._matmul(hidden, size.width, 3 * size.width)
         query, key, value = graph.nodes("Split", [packed], 3, axis=-1, num_outputs=3)
         attended = graph.node(
             "MultiHeadAttention",
-            [query, key, value, "", mask],
+            [query, key, value, self._bias(3 * size.width), mask],
             MICROSOFT,
             num_heads=size.heads,
         )
-        hidden = self._add_and_norm(self._linear(attended, size.width, size.width), hidden)
-        inner = graph.node("Gelu", [self._linear(hidden, size.width, size.inner)])
-        return self._add_and_norm(self._linear(inner, size.inner, size.width), hidden)
+        hidden = self._add_and_norm(self._matmul(attended, size.width, size.width), hidden)
+        inner = self._matmul(hidden, size.width, size.inner)
+        inner = graph.node("BiasGelu", [inner, self._bias(size.inner)], MICROSOFT)
+        return self._add_and_norm(self._matmul(inner, size.inner, size.width), hidden)
 
-    def _linear(self, tensor: str, inputs: int, outputs: int) -> str:
-        graph = self.graph
-        values = graph.normal((inputs, outputs), inputs**-0.5)
-        bias = np.zeros(outputs, np.float32)
-        if self.arithmetic is Arithmetic.INT8:
-            return graph.int8_matmul(tensor, values, bias, self.block)
-        return graph.node("Add", [graph.matmul(tensor, values), graph.weight(bias)])
+    def _matmul(self, tensor: str, inputs: int, outputs: int) -> str:
+        matrix = self.graph.normal((inputs, outputs), inputs**-0.5)
+        match self.arithmetic:
+            case Arithmetic.ROWS:
+                return self.graph.matmul_by_rows(tensor, matrix)
+            case Arithmetic.BLOCKS:
+                return self.graph.matmul_by_blocks(tensor, matrix, _BLOCK)
+            case _:
+                return self.graph.matmul(tensor, matrix)
 
     def _add_and_norm(self, tensor: str, skip: str) -> str:
-        return self.graph.node(
-            "SkipLayerNormalization",
-            [tensor, skip, *self._norm_weights()],
-            MICROSOFT,
-            epsilon=_EPSILON,
-        )
+        ones = self.graph.weight(np.ones(self.size.width, np.float32))
+        inputs = [tensor, skip, ones, self._bias(), self._bias()]
+        return self.graph.node("SkipLayerNormalization", inputs, MICROSOFT, epsilon=_EPSILON)
 
-    def _norm_weights(self) -> tuple[str, str]:
-        width = self.size.width
-        graph = self.graph
-        return graph.weight(np.ones(width, np.float32)), graph.weight(np.zeros(width, np.float32))
+    def _bias(self, width: int | None = None) -> str:
+        return self.graph.weight(np.zeros(width or self.size.width, np.float32))

@@ -184,3 +184,51 @@ def declared_metrics() -> Sequence[DeclaredMetric]:
         ),
         key=lambda metric: metric.name,
     )
+
+
+class ModelMeter:
+    """The series of one version, bound once so that counting costs no look-up."""
+
+    def __init__(self, model: str, version: int) -> None:
+        self._labels = (model, str(version))
+        self._requests: dict[str, Counter] = {}
+        self._request_seconds = INFERENCE_REQUEST_SECONDS.labels(*self._labels)
+        self._queue_seconds = INFERENCE_QUEUE_SECONDS.labels(*self._labels)
+        self._compute_seconds = INFERENCE_COMPUTE_SECONDS.labels(*self._labels)
+        self._batch_size = INFERENCE_BATCH_SIZE.labels(*self._labels)
+        self._padding_ratio = INFERENCE_PADDING_RATIO.labels(*self._labels)
+        self._pending = INFERENCE_PENDING_REQUESTS.labels(*self._labels)
+        self._running = INFERENCE_RUNNING_BATCHES.labels(*self._labels)
+        self._isolated = INFERENCE_ISOLATED_FAILURES.labels(*self._labels)
+        self._exhausted = DEVICE_MEMORY_EXHAUSTED.labels(*self._labels)
+
+    def request(self, outcome: str, seconds: float) -> None:
+        """Count one item by its outcome: "ok" or an error's code."""
+        if outcome not in self._requests:
+            self._requests[outcome] = INFERENCE_REQUESTS.labels(*self._labels, outcome)
+        self._requests[outcome].inc()
+        self._request_seconds.observe(seconds)
+
+    def pending(self, change: int) -> None:
+        """So many more (or fewer) works wait."""
+        self._pending.inc(change)
+
+    def running(self, change: int) -> None:
+        """So many more (or fewer) batches run."""
+        self._running.inc(change)
+
+    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
+        """Record one computed batch."""
+        self._batch_size.observe(len(lengths))
+        self._compute_seconds.observe(seconds)
+        self._padding_ratio.observe(1.0 - sum(lengths) / (len(lengths) * max(lengths)))
+        for waited in queued:
+            self._queue_seconds.observe(waited)
+
+    def isolated(self) -> None:
+        """Record a work that failed alone."""
+        self._isolated.inc()
+
+    def memory_exhausted(self) -> None:
+        """Record a batch that the device had no memory for."""
+        self._exhausted.inc()

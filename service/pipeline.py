@@ -10,7 +10,8 @@ from typing import Generic
 from service.batching.batcher import Batcher
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
-from service.errors import DeadlineExceededError
+from service.errors import DeadlineExceededError, ServiceError
+from service.metrics import ModelMeter
 from service.tasks import Task
 from service.types import AnswerT, Family, ItemT, Work
 
@@ -58,8 +59,14 @@ class Pipeline(Generic[ItemT, AnswerT]):
     cache: ResponseCache
     threads: Executor
     """Where heavy preprocessing runs."""
+    meter: ModelMeter
+    idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set while no call of `answer` runs; a version that is drained waits for it."""
     active: int = field(default=0, init=False)
-    """Calls of `answer` that have not returned; a version is drained when it is 0."""
+    """Calls of `answer` that have not returned."""
+
+    def __post_init__(self) -> None:
+        self.idle.set()
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
         """Cache, preprocess, batcher, session, postprocess, cache.
@@ -72,7 +79,9 @@ class Pipeline(Generic[ItemT, AnswerT]):
         """
         timings = Timings()
         started = time.perf_counter()
+        outcome = "cancelled"
         self.active += 1
+        self.idle.clear()
         try:
             answer, how = await self.cache.get_or_compute(
                 cache_key(self.task, self.model, item),
@@ -81,10 +90,18 @@ class Pipeline(Generic[ItemT, AnswerT]):
                 mode=options.cache,
                 deadline=options.deadline,
             )
+            outcome = "ok"
+        except ServiceError as error:
+            outcome = error.code
+            raise
         finally:
             self.active -= 1
+            if not self.active:
+                self.idle.set()
+            total = time.perf_counter() - started
+            self.meter.request(outcome, total)
         spent = timings.preprocess + timings.queue + timings.compute + timings.postprocess
-        timings.cache = max(0.0, time.perf_counter() - started - spent)
+        timings.cache = max(0.0, total - spent)
         return Outcome(answer, how, timings)
 
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:

@@ -38,9 +38,11 @@ class Image:
     """An encoded image file (PNG, JPEG, ...) as the caller sent it."""
 
     data: bytes
+    max_pixels: int = 50_000_000
+    """Refuse it, unread, if it has more; whoever takes it in sets the limit."""
 
     def fingerprint(self) -> bytes:
-        """Return the file, marked as an image."""
+        """Return the file, marked as an image; the limit does not change its answer."""
         return fingerprint("image", self.data)
 
 

@@ -58,7 +58,12 @@ class Work:
 
 
 class DeviceValue(Protocol):
-    """A tensor that stayed on the device; opaque, only good for feeding to a session there."""
+    """A tensor that stayed on the device, good for feeding to a session there."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape, without copying it."""
+        ...
 
     def numpy(self) -> NDArray[Any]:
         """Copy it to the host."""

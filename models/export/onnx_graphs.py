@@ -6,9 +6,12 @@ The usual order, which keeps the fp32 graph and PyTorch bit for bit on the same 
     round_to_fp16(module)                 # before goldens and before any measurement
     graph = export_graph(module, {"images": example}, outputs={"output0": {0: "batch"}}, ...)
     save_graph(store_weights_as_fp16(graph), folder / "model.onnx")
-    save_graph(store_weights_as_fp16(quantise_weights(graph)), folder / "model_int8.onnx")
+    small = store_weights_as_fp16(quantise_weights(graph), exact=False)
+    save_graph(small, folder / "model_int8.onnx")
 """
 
+import inspect
+import itertools
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,7 +37,7 @@ def fold_batch_norms(module: nn.Module) -> None:
     its norm must be declared next to each other and called one after the other.
     """
     children = list(module.named_children())
-    for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
+    for (name, child), (next_name, following) in itertools.pairwise(children):
         if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(child.eval(), following.eval()))
             setattr(module, next_name, nn.Identity())
@@ -75,15 +78,17 @@ def export_graph(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        for chatty in ("torch.onnx", "onnx_ir", "onnxscript"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
         program = torch.onnx.export(
             module.eval(),
-            tuple(inputs.values()),
+            # The exporter takes one tensor given twice for a single input.
+            tuple(example.clone() for example in inputs.values()),
             dynamo=True,
             verbose=False,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple(dict(dynamic_axes.get(name, {})) for name in inputs),
+            dynamic_shapes=_shapes_by_parameter(module, [dynamic_axes.get(n, {}) for n in inputs]),
             opset_version=OPSET,
         )
     if program is None:
@@ -96,13 +101,26 @@ def export_graph(
     return graph
 
 
-def store_weights_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+def _shapes_by_parameter(module: nn.Module, axes: Sequence[DynamicAxes]) -> tuple[object, ...]:
+    """Return one entry a parameter of `forward`: those behind `*name` share an entry."""
+    shapes = tuple(dict(each) for each in axes)
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
+    return shapes if named == len(parameters) else (*shapes[:named], shapes[named:])
+
+
+def store_weights_as_fp16(model: onnx.ModelProto, *, exact: bool = True) -> onnx.ModelProto:
     """Return a copy with fp32 weights stored as fp16, each followed by a Cast back to fp32.
 
     onnxruntime folds the Cast when it loads, so it computes in fp32 on the same values.
 
+    Args:
+        model: left as it is.
+        exact: whether a weight that fp16 cannot hold is an error; else it stays fp32, as the
+            scales of quantised weights must.
+
     Raises:
-        ValueError: if that would change a weight; call `round_to_fp16` before exporting.
+        ValueError: if `exact` and a weight would change; call `round_to_fp16` before exporting.
     """
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
@@ -112,8 +130,11 @@ def store_weights_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         if weight.data_type != TensorProto.FLOAT or count < SMALLEST_STORED_AS_FP16:
             continue
         values = numpy_helper.to_array(weight)
-        halved = values.astype(np.float16)
+        with np.errstate(over="ignore"):
+            halved = values.astype(np.float16)
         if not np.array_equal(halved.astype(np.float32), values):
+            if not exact:
+                continue
             raise ValueError(f"{weight.name} cannot be stored as fp16 without changing it")
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(halved, f"{name}.fp16"))

@@ -98,7 +98,7 @@ def _is_embedding(
         node.op_type == "Gather"
         and axis == 0
         and len(readers) == 1
-        and len(table.dims) == 2  # noqa: PLR2004 - a matrix
+        and len(table.dims) == 2  # a matrix
         and table.data_type == TensorProto.FLOAT
         and node.input[1] not in constants
     )
@@ -127,7 +127,7 @@ def _int8_lookup(
     ]
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]  # untyped base class
+class _Batches(CalibrationDataReader):
     def __init__(self, batches: Iterable[Feeds]) -> None:
         self._batches = iter(batches)
 
@@ -152,8 +152,10 @@ def quantise_statically(
         method: how ranges are chosen from the calibration batches.
     """
     with tempfile.TemporaryDirectory() as folder:
-        prepared, result = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
-        quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        exported, prepared = Path(folder, "exported.onnx"), Path(folder, "prepared.onnx")
+        result = Path(folder, "int8.onnx")
+        onnx.save_model(model, str(exported))  # given in memory, large weights would be lost
+        quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
             str(result),

@@ -33,6 +33,11 @@ class Curves:
         """
         return self.panels[panel][line][-1][1]
 
+    def steps(self) -> int:
+        """Return the last step that anything was recorded at; 0 before."""
+        lines = [line for panel in self.panels.values() for line in panel.values()]
+        return int(max((points[-1][0] for points in lines), default=0))
+
     def draw(self, path: Path, xlabel: str = "step") -> None:
         """Write all panels side by side into one PNG of modest size."""
         width = max(1, len(self.panels))

@@ -3,15 +3,25 @@
 import gzip
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PAD_ID, MASK_ID = 0, 4  # their numbers in every tokenizer trained here
 
 
 def data_folder(root: Path, name: str) -> Path:
@@ -28,9 +38,8 @@ def data_folder(root: Path, name: str) -> Path:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a `.jsonl` or `.jsonl.gz` file, one object a line; empty lines are skipped."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
-    with opened as lines:
-        return [json.loads(line) for line in lines if line.strip()]
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in content.splitlines() if line.strip()]
 
 
 def read_images(archive: Path) -> Iterator[tuple[str, Image.Image]]:
@@ -67,9 +76,8 @@ def train_wordpiece(
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, special_tokens=special, show_progress=False
+        vocab_size=vocabulary_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -105,5 +113,5 @@ def batches_by_length(
         part = order[start : start + window]
         part = part[np.argsort([lengths[row] for row in part], kind="stable")]
         batches += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
-    generator.shuffle(batches)  # type: ignore[arg-type]
+    generator.shuffle(batches)
     return batches

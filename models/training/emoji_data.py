@@ -44,11 +44,11 @@ class Concept:
         """Return the name, some keywords in random order, or both."""
         name, keywords = self.names[language], self.keywords[language]
         drawn = generator.random()
-        if drawn < 0.4 or not keywords:  # noqa: PLR2004 - the name is what users type most
+        if drawn < 0.4 or not keywords:  # the name is what users type most
             return name
         count = int(generator.integers(1, min(4, len(keywords)) + 1))
         chosen = [keywords[at] for at in generator.permutation(len(keywords))[:count]]
-        if drawn < 0.65:  # noqa: PLR2004
+        if drawn < 0.65:
             chosen.insert(int(generator.integers(0, len(chosen) + 1)), name)
         return (", " if language == "en" else "，").join(chosen)
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -14,20 +15,26 @@ from torch import nn
 class Pace:
     """A run that lasts a given time: the learning rate follows the share of it that has gone.
 
-    A recipe given `--minutes` therefore ends with a fully decayed rate on any machine.
+    A recipe given `--minutes` therefore ends with a fully decayed rate on any machine. A gap
+    longer than `longest_step` seconds between two looks (a machine that slept, a process that
+    was stopped) counts as that long only.
     """
 
     minutes: float
     warmup: float = 0.05
     floor: float = 0.01
     clock: Callable[[], float] = time.monotonic
-    started: float | None = None
+    longest_step: float = 15.0
+    looked: float | None = None
+    elapsed: float = 0.0
 
     def progress(self) -> float:
         """Return the share of the time that has gone, 0 to 1; the first call starts the clock."""
-        if self.started is None:
-            self.started = self.clock()
-        return min(1.0, (self.clock() - self.started) / (60 * self.minutes))
+        now = self.clock()
+        if self.looked is not None:
+            self.elapsed += min(now - self.looked, self.longest_step)
+        self.looked = now
+        return min(1.0, self.elapsed / (60 * self.minutes))
 
     def rate(self, progress: float) -> float:
         """Return the factor of the peak learning rate: linear warm-up, then half a cosine."""
@@ -37,15 +44,18 @@ class Pace:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * rest))
 
 
-class WeightAverage:
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class WeightAverage(Generic[ModuleT]):
     """An exponential moving average of a module's weights, which usually answers better."""
 
-    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(requires_grad=False)
+    def __init__(self, module: ModuleT, decay: float = 0.999) -> None:
+        self.module: ModuleT = copy.deepcopy(module).eval().requires_grad_(requires_grad=False)
         self._decay, self._updates = decay, 0
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self, module: ModuleT) -> None:
         """Move the average towards the module; early on faster, so that its start is forgotten."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))

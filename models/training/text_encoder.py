@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.training.data import MASK_ID
+
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderShape:
-    """Sizes of an encoder; the embedding table is factorised, so it may be narrower than `width`."""
+    """Sizes of an encoder; the embedding table is factorised: narrower than `width`."""
 
     vocabulary: int
     max_length: int = 64
@@ -23,6 +25,16 @@ class TextEncoderShape:
     def as_dict(self) -> dict[str, Any]:
         """Return the sizes as plain values, for a checkpoint."""
         return asdict(self)
+
+
+def mask_words(ids: Tensor, most: float) -> Tensor:
+    """Hide words (ids above the special ones) in training, so that none is relied on.
+
+    Each text of [B, T] has its own share of hidden words, 0 to `most`.
+    """
+    shares = torch.rand(len(ids), 1) * most
+    hidden = (torch.rand(ids.shape) < shares) & (ids > MASK_ID)
+    return torch.where(hidden, MASK_ID, ids)
 
 
 class SelfAttention(nn.Module):
@@ -79,7 +91,7 @@ class TextEncoder(nn.Module):
             EncoderLayer(shape.width, shape.heads, shape.dropout) for _ in range(shape.layers)
         )
         self.norm = nn.LayerNorm(shape.width)
-        nn.init.normal_(self.tokens.weight, std=0.5)
+        nn.init.normal_(self.tokens.weight, std=0.05)
         nn.init.normal_(self.positions, std=0.02)
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ SPECIAL_TOKENS = ["<pad>", "<s>", "</s>"]
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 LONGEST_WORD = 4
 _DICTIONARY_STYLE = re.compile(
-    r"[()\[\]|/,;:\d\"]|^(surname|variant|old variant|see|abbr|also|name|used|same|equivalent|one of)\b"
-    r"|[^ -~]|\.\.\."
+    r"[()\[\]|/,;:\d\"]|[^ -~]|\.\.\."
+    r"|^(surname|variant|old variant|see|abbr|also|name|used|same|equivalent|one of)\b"
 )
 _HAN_WORD = re.compile(r"[\u4e00-\u9fff]{1,4}")
 
@@ -219,9 +219,9 @@ def sample_epoch(corpora: Corpora, documentation: int, lexicon: int, seed: int) 
 
     One sentence in ten loses its final punctuation in Chinese, as people type it.
     """
-    rng = random.Random(seed)  # noqa: S311  (not for secrets)
+    rng = random.Random(seed)
     sentences = [
-        Pair(pair.zh.rstrip("。！？.!?"), pair.en) if rng.random() < 0.1 else pair  # noqa: PLR2004
+        Pair(pair.zh.rstrip("。！？.!?"), pair.en) if rng.random() < 0.1 else pair
         for pair in corpora.sentences
     ]
     return [
@@ -234,20 +234,21 @@ def sample_epoch(corpora: Corpora, documentation: int, lexicon: int, seed: int) 
 def batches_of_tokens(
     pairs: Sequence[TokenPair], tokens: int, longest: int, seed: int
 ) -> list[list[TokenPair]]:
-    """Batches of about equal padded target tokens, of pairs of like length, in random order.
+    """Batches of at most ``tokens`` padded tokens a side, of like lengths, in random order.
 
     Pairs with a side longer than ``longest`` are left out.
     """
-    rng = random.Random(seed)  # noqa: S311  (not for secrets)
+    rng = random.Random(seed)
     fitting = [p for p in pairs if max(len(p.source), len(p.target)) <= longest]
     fitting.sort(key=lambda p: (len(p.target), len(p.source) + rng.random()))
     batches: list[list[TokenPair]] = []
+    widest = 0
     for pair in fitting:
-        batch = batches[-1] if batches else []
-        width = max(len(pair.target), *(len(p.source) for p in [pair, *batch[-1:]]))
-        if batches and (len(batch) + 1) * width <= tokens:
-            batch.append(pair)
+        widest = max(widest, len(pair.source), len(pair.target))
+        if batches and (len(batches[-1]) + 1) * widest <= tokens:
+            batches[-1].append(pair)
         else:
             batches.append([pair])
+            widest = max(len(pair.source), len(pair.target))
     rng.shuffle(batches)
     return batches

@@ -6,6 +6,7 @@ table is tied with the output projection: the vocabulary would otherwise be half
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,6 @@ class TranslatorSizes:
     encoder_hidden: int = 640
     decoder_layers: int = 2
     decoder_hidden: int = 512
-    positions: int = 256
 
     @property
     def head_width(self) -> int:
@@ -46,10 +46,10 @@ class KeysAndValues(NamedTuple):
     values: Tensor
 
 
-def sinusoids(positions: int, width: int) -> Tensor:
-    """Sinusoidal position table [positions, width]; it is computed, so it adds no weights."""
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Sinusoidal codes [T, width] of positions [T]; they are computed, so they add no weights."""
     frequencies = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    angles = torch.arange(positions)[:, None] * frequencies[None, :]
+    angles = positions[:, None] * frequencies[None, :]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -94,7 +94,7 @@ class Dropout(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Zero a share of the elements and scale the others up, while training only."""
-        if not self.training or self.kept == 256:  # noqa: PLR2004  (all values of a byte)
+        if not self.training or self.kept == 256:
             return states
         noise = np.frombuffer(self.random.bytes(states.numel()), dtype=np.uint8)
         mask = torch.from_numpy(noise < self.kept).view(states.shape)
@@ -172,8 +172,6 @@ class DecoderLayer(nn.Module):
 class Translator(nn.Module):
     """Source tokens in, log-probabilities of the next target token out."""
 
-    position_table: Tensor
-
     def __init__(self, sizes: TranslatorSizes, dropout: float = 0.0) -> None:
         super().__init__()
         self.sizes = sizes
@@ -193,8 +191,6 @@ class Translator(nn.Module):
         self.output_projection = nn.Linear(wide, narrow)
         self.output_bias = nn.Parameter(torch.zeros(sizes.target_vocabulary))
         self.dropout = Dropout(dropout)
-        table = sinusoids(sizes.positions, wide)
-        self.register_buffer("position_table", table, persistent=False)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -246,7 +242,8 @@ class Translator(nn.Module):
 
     def _embed(self, table: nn.Embedding, projection: nn.Linear, ids: Tensor, start: int) -> Tensor:
         states = projection(table(ids) * math.sqrt(table.embedding_dim))
-        return self.dropout(states + self.position_table[start : start + ids.shape[1]])
+        positions = torch.arange(start, start + ids.shape[1], dtype=torch.float32)
+        return self.dropout(states + sinusoids(positions, self.sizes.width))
 
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
@@ -260,3 +257,11 @@ def padding_bias(mask: Tensor) -> Tensor:
 def causal_bias(length: int) -> Tensor:
     """Additive attention bias [length, length] that hides later positions."""
     return torch.full((length, length), -10_000.0).triu(1)
+
+
+def load_translator(checkpoint: Path) -> Translator:
+    """The network of a checkpoint that the recipe wrote, ready to answer."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    model = Translator(TranslatorSizes(**state["sizes"]))
+    model.load_state_dict(state["weights"])
+    return model.eval()

@@ -30,8 +30,14 @@ from models.training.translation_data import (
     train_source_tokenizer,
     train_target_tokenizer,
 )
-from models.training.translation_model import BOS_ID, PAD_ID, Translator, TranslatorSizes
-from models.training.translation_search import pad, translate_all
+from models.training.translation_model import BOS_ID, Translator, TranslatorSizes
+from models.training.translation_search import (
+    Tokenizers,
+    TorchSteps,
+    pad,
+    translate_all,
+)
+from service.families.decoding import Decoding
 
 SOURCE_VOCABULARY = 4200
 TARGET_VOCABULARY = 3600
@@ -45,16 +51,16 @@ class TrainingPlan:
     minutes: float
     seed: int = 1
     peak_rate: float = 1.5e-3
-    dropout: float = 0.25
+    dropout: float = 0.2
     label_smoothing: float = 0.1
     merge_dropout: float = 0.1
     weight_decay: float = 0.01
-    batch_tokens: int = 2400
+    batch_tokens: int = 1800
     longest: int = 80
-    documentation_pairs: int = 3500
-    lexicon_pairs: int = 4000
+    documentation_pairs: int = 2500
+    lexicon_pairs: int = 2500
     clip: float = 1.0
-    minutes_between_checks: float = 4.0
+    minutes_between_checks: float = 6.0
 
 
 def references_by_position(references: list[list[str]]) -> list[list[str | None]]:
@@ -67,7 +73,7 @@ def references_by_position(references: list[list[str]]) -> list[list[str | None]
 
 
 def bleu(translations: list[str], references: list[list[str]]) -> float:
-    """sacreBLEU of the translations against one or more references each."""
+    """SacreBLEU of the translations against one or more references each."""
     return BLEU().corpus_score(translations, references_by_position(references)).score
 
 
@@ -97,8 +103,10 @@ class Training:
         self.model = Translator(sizes, plan.dropout)
         self.average = WeightAverage(self.model)
         groups = decayed_groups(self.model, plan.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.peak_rate, betas=(0.9, 0.98), eps=1e-9)
-        self.pace = Pace(plan.minutes, warmup=0.04)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=plan.peak_rate, betas=(0.9, 0.98), eps=1e-9, fused=True
+        )
+        self.pace = Pace(plan.minutes, warmup=0.04, longest_step=120.0)
         self.curves = Curves("zh-en")
         self.step, self.epoch, self.best = 0, 0, -1.0
 
@@ -113,7 +121,7 @@ class Training:
 
     def run(self) -> None:
         """Train until the time is over; the best checkpoint by dev BLEU stays in ``best.pt``."""
-        next_check = self.pace.progress()
+        next_check = self.pace.progress() + self.plan.minutes_between_checks / self.plan.minutes
         losses: list[float] = []
         with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed} {postfix}") as bar:
             for batch in self._batches():
@@ -144,7 +152,7 @@ class Training:
             group["lr"] = self.plan.peak_rate * self.pace.rate(progress)
         loss = training_loss(self.model, batch, self.plan.label_smoothing)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
         self.optimizer.step()
         self.average.update(self.model)
@@ -154,9 +162,11 @@ class Training:
     def _check(self, progress: float, losses: list[float]) -> None:
         """Measure the averaged weights on dev; keep them if they are the best; draw the curve."""
         averaged = self.average.module
-        assert isinstance(averaged, Translator)  # noqa: S101  (it is a copy of self.model)
         answers = translate_all(
-            averaged, self.source, self.target, self.held_out.zh, MAX_TARGET_LENGTH
+            TorchSteps(averaged),
+            Tokenizers(self.source, self.target),
+            self.held_out.zh,
+            Decoding(1, 1.0, MAX_TARGET_LENGTH),
         )
         score = bleu(answers, self.held_out.references)
         mean_loss = sum(losses) / max(1, len(losses))
@@ -192,7 +202,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.curves.panels = state["panels"]
         self.step, self.epoch, self.best, progress = state["counts"]
-        self.pace.started = self.pace.clock() - progress * 60 * self.plan.minutes
+        self.pace.elapsed = progress * 60 * self.plan.minutes
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.tasks import Task
 from service.types import Item, fingerprint
 
-_SCHEMA = 1
+SCHEMA = 1
 """Raise when the stored encoding of answers, or their meaning, changes."""
 
 
@@ -23,6 +23,6 @@ class ModelIdentity:
 def cache_key(task: Task, model: ModelIdentity, item: Item) -> str:
     """Return the key of one item for one model: 128 bits over typed, length-prefixed parts."""
     hashed = hashlib.blake2b(digest_size=16)
-    hashed.update(fingerprint(_SCHEMA, task.value, model.name, model.version, model.digest))
+    hashed.update(fingerprint(SCHEMA, task.value, model.name, model.version, model.digest))
     hashed.update(item.fingerprint())
     return hashed.hexdigest()

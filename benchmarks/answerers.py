@@ -1,0 +1,74 @@
+"""What the limit and the naive server run: any subject, answered in this process.
+
+Translation, whose decoding loop is long, is answered by the service's own family, one sentence
+at a time.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.in_process import PRECISIONS, Answerer, DetectorAnswerer, Item, TextAnswerer
+from service.families import FAMILIES
+from service.repository.manifest import read_manifest, read_parameters
+from service.runtime.devices import Device
+from service.runtime.session import OrtSession
+from service.tasks import TranslateItem
+
+
+def open_answerer(folder: Path, threads: int | None) -> Answerer:
+    """Open a version's folder; `threads` of None leaves a session to its own defaults."""
+    manifest = tomllib.loads((folder / "model.toml").read_text(encoding="utf-8"))
+    match manifest["family"]:
+        case "text_classifier":
+            return TextAnswerer.open(folder, manifest, threads)
+        case "detector":
+            return DetectorAnswerer.open(folder, manifest, threads)
+        case "seq2seq":
+            return TranslationAnswerer.open(folder, threads)
+        case family:
+            raise ValueError(f"no answerer for the family {family}")
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationAnswerer:
+    """An encoder and a decoder, by the service's family and without its batcher."""
+
+    family: Any
+    sessions: Mapping[str, OrtSession]
+
+    @classmethod
+    def open(cls, folder: Path, threads: int | None) -> "TranslationAnswerer":
+        """Read graphs and tokenizers."""
+        manifest = read_manifest(folder / "model.toml")
+        entry = FAMILIES[manifest.family]
+        family = entry.open(folder, read_parameters(manifest.parameters, entry.parameters))
+        fallback = next(name for name in PRECISIONS if name in manifest.graphs)
+        graphs = manifest.graphs[manifest.default_precision.get("cpu", fallback)]  # type: ignore[call-overload]
+        count = threads or os.cpu_count() or 1
+        sessions = {
+            name: OrtSession(folder / file, Device("cpu"), count) for name, file in graphs.items()
+        }
+        return cls(family, sessions)
+
+    def answer(self, item: Item) -> Mapping[str, Any]:
+        """Return the translation."""
+        asked = TranslateItem(str(item))
+        work = self.family.preprocess(asked)
+        result = self.family.infer(self.sessions, [work])[0]
+        return {"translation": self.family.postprocess(result, asked).text}
+
+    def length(self, item: Item) -> int:
+        """Return tokens of the source."""
+        return int(self.family.preprocess(TranslateItem(str(item))).length)
+
+    def collate(self, items: Sequence[Item]) -> Any:
+        """Tokenise; the family pads."""
+        return [self.family.preprocess(TranslateItem(str(item))) for item in items]
+
+    def run(self, feeds: Any) -> Any:
+        """Encode, and decode to the end."""
+        return self.family.infer(self.sessions, feeds)

@@ -1,0 +1,53 @@
+"""Measures of answers against the truth: pure functions over arrays and names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationScores:
+    """Shares of 0..1; the macro measures are means over the labels, each counting the same."""
+
+    accuracy: float
+    macro_recall: float
+    macro_f1: float
+
+
+def classification_scores(truth: Sequence[str], answers: Sequence[str]) -> ClassificationScores:
+    """Compare labels with the truth.
+
+    The labels counted are those that occur in the truth; one that is never answered has a
+    recall and an F1 of 0.
+
+    Raises:
+        ValueError: if there is nothing to compare, or the lengths differ.
+    """
+    if not truth:
+        raise ValueError("nothing to score")
+    pairs = list(zip(truth, answers, strict=True))
+    recalls, f1s = [], []
+    for label in sorted(set(truth)):
+        right = sum(true == answer == label for true, answer in pairs)
+        wanted, given = truth.count(label), sum(answer == label for answer in answers)
+        recalls.append(right / wanted)
+        f1s.append(2 * right / (wanted + given))
+    right = sum(true == answer for true, answer in pairs)
+    return ClassificationScores(right / len(pairs), float(np.mean(recalls)), float(np.mean(f1s)))
+
+
+def recall_at(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], own: Sequence[int], depth: int
+) -> float:
+    """Return the share of queries whose own gallery row is among their nearest `depth`.
+
+    Rows are vectors of length 1. A tie counts against the query, so a model that answers the
+    same vector to everything scores 0.
+    """
+    similarity = queries @ gallery.T
+    mine = similarity[np.arange(len(queries)), list(own)][:, None]
+    others = similarity >= mine
+    others[np.arange(len(queries)), list(own)] = False
+    return float((others.sum(axis=1) < depth).mean())

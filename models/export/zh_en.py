@@ -1,0 +1,225 @@
+"""Export the starter translator, with its goldens, its parity check and its card.
+
+``python -m models.export.zh_en --checkpoint runs/zh-en/best.pt --data DIR \
+--to models/repository/zh-en/1``
+"""
+
+import argparse
+import shutil
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from models.export.goldens import Goldens, TomlValue, write_card, write_manifest
+from models.export.onnx_graphs import round_to_fp16, save_graph, store_weights_as_fp16
+from models.export.translation_graphs import (
+    decoder_graph,
+    encoder_graph,
+    quantised_decoder,
+    quantised_encoder,
+)
+from models.export.translation_parity import OnnxSteps, Scores, compare, scores
+from models.training.data import data_folder
+from models.training.translation_data import EvaluationSet, read_evaluation_set
+from models.training.translation_model import BOS_ID, EOS_ID, PAD_ID, Translator, load_translator
+from models.training.translation_search import (
+    Steps,
+    Tokenizers,
+    TorchSteps,
+    translate_all,
+)
+from service.families.decoding import Decoding
+
+MAX_SOURCE_LENGTH = 200
+SEARCH = Decoding(num_beams=4, length_penalty=1.0, max_new_tokens=128)
+GREEDY = replace(SEARCH, num_beams=1)
+GRAPHS = {
+    "fp32": {"encoder": "encoder_model.onnx", "decoder": "decoder_model.onnx"},
+    "int8": {"encoder": "encoder_model_int8.onnx", "decoder": "decoder_model_int8.onnx"},
+}
+MANIFEST: dict[str, TomlValue] = {
+    "task": "translate",
+    "family": "seq2seq",
+    "description": "Chinese to English, short everyday sentences and Python documentation",
+    "graphs": GRAPHS,
+    "default_precision": {"cpu": "int8", "cuda": "fp32"},
+    "batching": {"max_batch_size": 32, "max_queue_size": 256, "max_batch_cost": 4096},
+    "tolerance": {"fp32": 0.1, "int8": 0.4},  # shares of goldens whose text differs
+    "parameters": {
+        "tokenizer": "source_tokenizer.json",
+        "target_tokenizer": "target_tokenizer.json",
+        "source_language": "zh",
+        "target_language": "en",
+        "decoder_start_id": BOS_ID,
+        "eos_id": EOS_ID,
+        "pad_id": PAD_ID,
+        "max_source_length": MAX_SOURCE_LENGTH,
+        "max_target_length": SEARCH.max_new_tokens,
+        "num_beams": SEARCH.num_beams,
+        "length_penalty": SEARCH.length_penalty,
+    },
+}
+GOLDEN_TEXTS = (
+    "你好！",
+    "我喜欢喝茶。",
+    "汤姆昨天没有去学校。",
+    "今天天气很好，我们去公园吧。",
+    "请问，火车站在哪里？",
+    "如果明天下雨，我就待在家里看书。",
+    "我不知道他为什么这么生气",
+    "返回一个由字典的键组成的新列表。",
+    "如果 path 是一个现有的目录则返回 True。",
+    "她比我大三岁，会说法语、英语和一点儿德语，可是她的弟弟只会说汉语。",
+    "你能幫我打開窗戶嗎？",
+    "２０２４年１２月３１日，ＡＢＣ！",
+    "我爱你😀❤️",
+    "Hello, world!",
+    "龘",
+)
+CARD = Path(__file__).with_name("zh_en_card.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One precision of the translator, as something that can be asked."""
+
+    precision: str
+    steps: Steps
+
+
+def write_graphs(model: Translator, folder: Path) -> list[Candidate]:
+    """Write the four graphs; ``model`` must hold weights that fp16 can hold."""
+    encoder, decoder = encoder_graph(model), decoder_graph(model)
+    save_graph(store_weights_as_fp16(encoder), folder / GRAPHS["fp32"]["encoder"])
+    save_graph(store_weights_as_fp16(decoder), folder / GRAPHS["fp32"]["decoder"])
+    save_graph(quantised_encoder(encoder), folder / GRAPHS["int8"]["encoder"])
+    save_graph(quantised_decoder(decoder), folder / GRAPHS["int8"]["decoder"])
+    return [
+        Candidate(
+            precision,
+            OnnxSteps(folder / files["encoder"], folder / files["decoder"], model.sizes),
+        )
+        for precision, files in GRAPHS.items()
+    ]
+
+
+def write_goldens(model: Translator, tokenizers: Tokenizers, folder: Path) -> None:
+    """Record what the PyTorch network answers, each sentence alone."""
+    goldens = Goldens(folder)
+    steps = TorchSteps(model)
+    for text in GOLDEN_TEXTS:
+        [translation] = translate_all(steps, tokenizers, [text], SEARCH)
+        goldens.add_text(text, {"translation": translation})
+    for text in GOLDEN_TEXTS[2:5]:
+        [translation] = translate_all(steps, tokenizers, [text], GREEDY)
+        goldens.add_text(text, {"translation": translation}, num_beams=1)
+    goldens.write()
+
+
+def check_parity(
+    model: Translator, tokenizers: Tokenizers, fp32: Candidate, held_out: EvaluationSet
+) -> None:
+    """Compare fp32 with PyTorch on 200 dev sentences, greedily and with beams.
+
+    Raises:
+        ValueError: if a translation differs, or a log-probability by more than 1e-4.
+    """
+    rows = [encoding.ids for encoding in tokenizers.source.encode_batch(held_out.zh[:200])]
+    for options in (GREEDY, SEARCH):
+        parity = compare(TorchSteps(model), fp32.steps, rows, options)
+        tqdm.write(f"{options.num_beams} beams: {parity}")
+        if parity.different or parity.logprobs > 1e-4:
+            raise ValueError(f"the fp32 graphs do not answer as PyTorch does: {parity}")
+
+
+def evaluation_sets(data: Path) -> dict[str, EvaluationSet]:
+    """The held-out sets by the name they have in the card."""
+    tatoeba = data_folder(data, "tatoeba_zh_en")
+    return {
+        "Tatoeba dev": read_evaluation_set(tatoeba / "dev.jsonl.gz"),
+        "Tatoeba test": read_evaluation_set(tatoeba / "test.jsonl.gz"),
+        "Python docs test": read_evaluation_set(
+            data_folder(data, "pydocs_zh_en") / "test.jsonl.gz"
+        ),
+        "NTREX (news)": read_evaluation_set(
+            data_folder(data, "ntrex_zh_en_eval") / "test.jsonl.gz"
+        ),
+    }
+
+
+def measure(
+    candidate: Candidate, tokenizers: Tokenizers, held_out: EvaluationSet, search: Decoding
+) -> Scores:
+    """Translate a whole set and score it."""
+    answers = translate_all(candidate.steps, tokenizers, held_out.zh, search)
+    return scores(answers, held_out)
+
+
+def evaluation_table(
+    candidates: list[Candidate], tokenizers: Tokenizers, sets: dict[str, EvaluationSet]
+) -> str:
+    """A Markdown table of BLEU and chrF by set, precision and search."""
+    lines = ["| set | precision | beams | BLEU | chrF |", "| --- | --- | ---: | ---: | ---: |"]
+    rows = list(product(sets, candidates, (GREEDY, SEARCH)))
+    for name, candidate, search in tqdm(rows, desc="evaluation"):
+        found = measure(candidate, tokenizers, sets[name], search)
+        lines.append(
+            f"| {name} | {candidate.precision} | {search.num_beams} "
+            f"| {found.bleu:.1f} | {found.chrf:.1f} |"
+        )
+        tqdm.write(lines[-1])
+    return "\n".join(lines)
+
+
+def megabytes(folder: Path, names: list[str]) -> str:
+    """Size of some files together, for the card."""
+    return f"{sum((folder / name).stat().st_size for name in names) / 1e6:.1f} MB"
+
+
+def card(model: Translator, folder: Path, table: str) -> str:
+    """The model card with its numbers."""
+    tokenizer_files = ["source_tokenizer.json", "target_tokenizer.json"]
+    return CARD.read_text(encoding="utf-8").format(
+        weights=f"{sum(weight.numel() for weight in model.parameters()) / 1e6:.2f} M",
+        fp32_size=megabytes(folder, list(GRAPHS["fp32"].values())),
+        int8_size=megabytes(folder, list(GRAPHS["int8"].values())),
+        tokenizer_size=megabytes(folder, tokenizer_files),
+        source_vocabulary=model.sizes.source_vocabulary,
+        target_vocabulary=model.sizes.target_vocabulary,
+        table=table,
+    )
+
+
+def main() -> None:
+    """Read the command line and export."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--to", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folder: Path = options.to
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_translator(options.checkpoint)
+    round_to_fp16(model)
+    for name in ("source_tokenizer.json", "target_tokenizer.json"):
+        shutil.copyfile(options.checkpoint.with_name(name), folder / name)
+    tokenizers = Tokenizers(
+        Tokenizer.from_file(str(folder / "source_tokenizer.json")),
+        Tokenizer.from_file(str(folder / "target_tokenizer.json")),
+    )
+    tokenizers.source.enable_truncation(MAX_SOURCE_LENGTH)
+    candidates = write_graphs(model, folder)
+    write_manifest(folder, MANIFEST)
+    write_goldens(model, tokenizers, folder)
+    sets = evaluation_sets(options.data)
+    check_parity(model, tokenizers, candidates[0], sets["Tatoeba dev"])
+    write_card(folder, card(model, folder, evaluation_table(candidates, tokenizers, sets)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""From items to a response: all at once through their pipelines, and nothing lost if some fail."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import orjson
+
+from service.api.call import Call
+from service.api.content import TaskRequest
+from service.api.errors import (
+    Fault,
+    Problem,
+    log_unexpected,
+    retry_after,
+    retry_after_header,
+)
+from service.api.reply import Reply
+from service.cache.responses import CacheOutcome
+from service.errors import InvalidInputError, ServiceError
+from service.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
+from service.pipeline import CallOptions, Outcome, Pipeline, Timings
+from service.tasks import AnyItem, Task, modality
+
+Pipelines: TypeAlias = Mapping[str, Pipeline[Any, Any]]
+Result: TypeAlias = Outcome[Any] | Exception
+
+_STEPS = tuple(Timings.__slots__)
+
+
+async def answer(
+    call: Call,
+    task: Task,
+    request: TaskRequest,
+    items: Sequence[AnyItem | ServiceError],
+    encode: Callable[[Any], Mapping[str, Any]],
+    head: Callable[[Sequence[Any]], Mapping[str, Any]] = lambda answers: {},
+) -> Reply:
+    """Answer every item of a request.
+
+    Args:
+        call: the request; its body must have been read.
+        task: which of the tasks is asked for.
+        request: names the model, or leaves it to the registry.
+        items: what is asked, in order; in place of an item, why it is none.
+        encode: turns one answer into what the response says of it.
+        head: what the response says of all answers together.
+
+    Returns:
+        The answers in order. If some items failed: a problem of the worst failure's status that
+        names each, with the answers of the others.
+
+    Raises:
+        ServiceError: no model can take the request.
+        ClientDisconnect: the client left; the work is cancelled.
+    """
+    pipelines = _pipelines(call, task, request, items)
+    options = call.options()
+    results: list[Result]
+    if len(items) == 1:
+        results = [await call.while_wanted(_answer_one(call, pipelines, items[0], options))]
+    else:
+        results = await call.while_wanted(_answer_all(call, pipelines, items, options))
+    answered = [result for result in results if isinstance(result, Outcome)]
+    body: dict[str, Any] = {}
+    if answered:
+        call.timings = _slowest(answered)
+        model = next(iter(pipelines.values())).model
+        body = {"model": model.name, "version": model.version}
+        body |= head([outcome.answer for outcome in answered])
+        body["results"] = [
+            encode(result.answer) if isinstance(result, Outcome) else None for result in results
+        ]
+    if len(answered) < len(results):
+        return _refusal(call, results, body)
+    cache = (b"x-cache", _cache_outcome(answered).encode())
+    return Reply(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), headers=[cache])
+
+
+def _pipelines(
+    call: Call, task: Task, request: TaskRequest, items: Sequence[AnyItem | ServiceError]
+) -> Pipelines:
+    """Find who answers each modality among the items. Raises ServiceError."""
+    wanted = {modality(item) for item in items if not isinstance(item, ServiceError)}
+    try:
+        found = {
+            kind: call.context.registry.find(task, kind, request.model, request.version)
+            for kind in sorted(wanted)
+        }
+    except ServiceError as error:
+        INFERENCE_REQUESTS.labels(UNKNOWN_MODEL, UNKNOWN_MODEL, error.code).inc(len(items))
+        raise
+    if len(found) > 1 and len({pipeline.model for pipeline in found.values()}) > 1:
+        names = " and ".join(pipeline.model.name for pipeline in found.values())
+        raise InvalidInputError(
+            f"{names} would each take a part of this request; name one model, or ask twice"
+        )
+    return found
+
+
+async def _answer_one(
+    call: Call, pipelines: Pipelines, item: AnyItem | ServiceError, options: CallOptions
+) -> Result:
+    """Return the outcome, or what went wrong with this item and no other."""
+    if isinstance(item, ServiceError):
+        return item
+    try:
+        return await pipelines[modality(item)].answer(item, options)
+    except Exception as error:  # the other items' answers must not be lost to a bug
+        log_unexpected(error, call.request_id)
+        return error
+
+
+async def _answer_all(
+    call: Call,
+    pipelines: Pipelines,
+    items: Iterable[AnyItem | ServiceError],
+    options: CallOptions,
+) -> list[Result]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_answer_one(call, pipelines, item, options)) for item in items]
+    return [task.result() for task in tasks]
+
+
+def _refusal(call: Call, results: Sequence[Result], extra: Mapping[str, Any]) -> Reply:
+    failed = [(i, error) for i, error in enumerate(results) if isinstance(error, Exception)]
+    problems = [Problem.of(error) for _, error in failed]
+    faults = [
+        Fault(index, problem.code, problem.detail)
+        for (index, _), problem in zip(failed, problems, strict=True)
+    ]
+    worst = max(problems, key=lambda problem: problem.status)  # the first of the worst
+    reply = worst.response(call.request_id, faults, extra)
+    waits = [wait for _, error in failed if (wait := retry_after(error)) is not None]
+    if waits:
+        longest = retry_after_header(max(waits))
+        reply.raw_headers = [h for h in reply.raw_headers if h[0] != longest[0]] + [longest]
+    return reply
+
+
+def _slowest(outcomes: Collection[Outcome[Any]]) -> Timings:
+    """Return the longest of each step: items of one request run at the same time."""
+    if len(outcomes) == 1:
+        return next(iter(outcomes)).timings
+    longest = Timings()
+    for step in _STEPS:
+        setattr(longest, step, max(getattr(outcome.timings, step) for outcome in outcomes))
+    return longest
+
+
+def _cache_outcome(outcomes: Sequence[Outcome[Any]]) -> CacheOutcome:
+    """Return hit if all are hits, miss if any was computed, else shared."""
+    kinds = {outcome.cache for outcome in outcomes}
+    if len(kinds) == 1:
+        return kinds.pop()
+    return CacheOutcome.MISS if CacheOutcome.MISS in kinds else CacheOutcome.SHARED

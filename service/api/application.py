@@ -1,0 +1,75 @@
+"""The FastAPI application, put together."""
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+
+from service.api.call import Call
+from service.api.context import ApiContext
+from service.api.documentation import ASSETS, ASSETS_PATH, OPENAPI_PATH, completed, show_docs
+from service.api.middleware import RequestMiddleware
+from service.api.reply import Reply
+from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
+from service.api.routing import DirectRoute
+
+_DESCRIPTION = (
+    "Texts and images in; labels, translations, boxes and vectors out. Images are sent in "
+    "base64 or as a data URI in JSON, as files of a form, or as the whole body."
+)
+
+
+class Api(FastAPI):
+    """FastAPI with its routes and its OpenAPI, and our middleware in place of its own."""
+
+    def __init__(self, context: ApiContext, lifespan: Lifespan[Any] | None) -> None:
+        super().__init__(
+            title="Quartet",
+            version="1",
+            description=_DESCRIPTION,
+            lifespan=lifespan,
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+        )
+        self.context = context
+        self._document = b""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return what stands before the router: it answers every error itself."""
+        return RequestMiddleware(self.router, self.context)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Skip FastAPI's own, which looks in the environment for telemetry at every request."""
+        await Starlette.__call__(self, scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return completed(super().openapi(), REQUESTS)
+
+    async def show_openapi(self, call: Call) -> Reply:
+        """Show the OpenAPI document, written once."""
+        if not self._document:
+            self._document = orjson.dumps(self.openapi(), option=orjson.OPT_NON_STR_KEYS)
+        return Reply(self._document)
+
+
+def build_api(context: ApiContext, lifespan: Lifespan[Any] | None = None) -> FastAPI:
+    """Return the application. Nothing is opened before its lifespan starts.
+
+    Args:
+        context: what the routes need.
+        lifespan: opens and closes what the context refers to.
+    """
+    api = Api(context, lifespan)
+    api.router.routes += [*task_routes(), *model_routes(), *operation_routes()]
+    api.router.routes += [
+        DirectRoute(OPENAPI_PATH, api.show_openapi, methods=["GET"], include_in_schema=False),
+        DirectRoute("/docs", show_docs, methods=["GET"], include_in_schema=False),
+    ]
+    api.mount(ASSETS_PATH, StaticFiles(directory=ASSETS))
+    return api

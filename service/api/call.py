@@ -1,0 +1,221 @@
+"""One HTTP request on its way through: its id, its deadline, its body, and whether anyone waits.
+
+The middleware makes it; routes take it in place of FastAPI's `Request`, which it is.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from service.api.context import ApiContext
+from service.api.errors import MalformedRequestError, RequestTimeoutError
+from service.cache.responses import CacheMode
+from service.errors import DeadlineExceededError, LimitExceededError
+from service.pipeline import CallOptions, Timings
+
+ResultT = TypeVar("ResultT")
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_NUMBER = re.compile(rb"-?[0-9]{1,9}")
+_LOWEST_PRIORITY, _HIGHEST_PRIORITY = -10, 10
+
+_WATCH_AFTER = 0.001
+"""Seconds of work before the client is watched; quicker answers do not pay for a second task."""
+
+_GRACE = 0.1
+"""The pipeline keeps the deadline and answers what it can; this long after it is cut off."""
+
+_DISCARDED = 4
+"""So many limits of an oversized body are read and dropped, so that the client hears the 413."""
+
+
+class Call(Request):
+    """A request, with what this service adds to one."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, context: ApiContext) -> None:
+        super().__init__(scope, receive, send)
+        self.context = context
+        self.given: dict[bytes, bytes] = dict(scope["headers"])
+        """The request's headers by lower-case name; of a repeated one the last."""
+        wished = self.given.get(b"x-request-id", b"")
+        self.request_id = wished.decode() if _SANE_ID.fullmatch(wished) else _new_id()
+        self.started = time.perf_counter()
+        self.deadline = asyncio.get_running_loop().time() + context.limits.request_timeout_seconds
+        self.timings: Timings | None = None
+        """Where the time went, once the pipeline has said so."""
+        self.status = 0
+        """Of the response; 0 before it starts."""
+        self.must_close = False
+        """Whether the connection is of no further use: an unread body still comes in on it."""
+        self._watcher: asyncio.Task[None] | None = None
+        self._cut: Exception | None = None
+
+    def check(self) -> None:
+        """Read the deadline the caller asks for, and refuse a body announced as too long.
+
+        Raises:
+            MalformedRequestError: a header is not the number it has to be.
+            LimitExceededError: Content-Length is over the limit.
+        """
+        limits = self.context.limits
+        if b"x-request-timeout-ms" in self.given:
+            wished = self._number(b"x-request-timeout-ms", 1, 10**9) / 1000
+            wished = min(wished, limits.max_timeout_seconds)
+            self.deadline += wished - limits.request_timeout_seconds
+        length = self.given.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise MalformedRequestError("Content-Length is not a number")
+        if int(length) > limits.max_body_bytes:
+            self.must_close = int(length) > limits.max_body_bytes * _DISCARDED
+            raise self._too_large()
+
+    def options(self) -> CallOptions:
+        """Return how the caller wants the items answered. Raises MalformedRequestError."""
+        priority = 0
+        if b"x-request-priority" in self.given:
+            priority = self._number(b"x-request-priority", _LOWEST_PRIORITY, _HIGHEST_PRIORITY)
+        return CallOptions(self.deadline, priority, self._cache_mode())
+
+    def _cache_mode(self) -> CacheMode:
+        wished = self.given.get(b"cache-control")
+        if wished is None:
+            return CacheMode.USE
+        directives = {part.strip() for part in wished.lower().split(b",")}
+        if b"no-store" in directives:
+            return CacheMode.BYPASS
+        return CacheMode.REFRESH if b"no-cache" in directives else CacheMode.USE
+
+    def _number(self, header: bytes, least: int, most: int) -> int:
+        text = self.given[header]
+        if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+            name = header.decode().title()
+            raise MalformedRequestError(f"{name} must be a whole number from {least} to {most}")
+        return int(text)
+
+    def _too_large(self) -> LimitExceededError:
+        most = self.context.limits.max_body_bytes
+        return LimitExceededError(f"the body is over the limit of {most} bytes")
+
+    async def read_body(self) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            LimitExceededError: it is longer than the limit, whatever it announced.
+            RequestTimeoutError: it was not complete at the deadline.
+            ClientDisconnect: the client left in the middle of it.
+        """
+        return await self._until_cut(self._receive_all(), self.deadline, self._expire)
+
+    async def while_wanted(self, work: Awaitable[ResultT]) -> ResultT:
+        """Return what `work` returns; cancel it when the client leaves or the deadline is over.
+
+        The body must have been read before: watching for the client takes what it sends.
+
+        Raises:
+            ClientDisconnect: the client left.
+            DeadlineExceededError: the work went on after the deadline.
+        """
+        soon = asyncio.get_running_loop().time() + _WATCH_AFTER
+        return await self._until_cut(work, soon, self._start_watching)
+
+    async def _receive_all(self) -> bytes:
+        most = self.context.limits.max_body_bytes
+        body, size, more = bytearray(), 0, True
+        while more and size <= most * _DISCARDED:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            size += len(chunk)
+            if size <= most:
+                body += chunk
+        self.must_close = more
+        if size > most:
+            raise self._too_large()
+        return bytes(body)
+
+    async def _until_cut(
+        self,
+        work: Awaitable[ResultT],
+        when: float,
+        act: Callable[[asyncio.Task[Any]], None],
+    ) -> ResultT:
+        """Await work in this task; call `act` at a loop time, which may have it cancelled.
+
+        This is `asyncio.timeout` with more than one reason, at a third of the time.
+        """
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        timer = asyncio.get_running_loop().call_at(when, act, task)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._cut is None:
+                raise
+            raise self._cut from None
+        finally:
+            timer.cancel()
+            if self._watcher is not None:
+                self._watcher.cancel()
+            if self._cut is not None:
+                task.uncancel()
+
+    def _expire(self, work: asyncio.Task[Any]) -> None:
+        self.must_close = True
+        self._cut = RequestTimeoutError("the body did not arrive before the deadline")
+        work.cancel()
+
+    def _start_watching(self, work: asyncio.Task[Any]) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(work))
+
+    async def _watch(self, work: asyncio.Task[Any]) -> None:
+        try:
+            async with asyncio.timeout_at(self.deadline + _GRACE):
+                while (await self.receive())["type"] != "http.disconnect":
+                    pass
+            self._cut = ClientDisconnect()
+        except TimeoutError:
+            self._cut = DeadlineExceededError("the answer did not come before the deadline")
+        work.cancel()
+
+    async def send_with_headers(self, message: Message) -> None:
+        """Send an ASGI message; a response's start gets the headers every response has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [
+                *message["headers"],
+                (b"x-request-id", self.request_id.encode()),
+                (b"server-timing", self._server_timing()),
+            ]
+            if self.must_close:
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    def _server_timing(self) -> bytes:
+        total = (time.perf_counter() - self.started) * 1000
+        if (spent := self.timings) is None:
+            return b"total;dur=%.3f" % total
+        return (
+            b"cache;dur=%.3f, preprocess;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, "
+            b"postprocess;dur=%.3f, total;dur=%.3f"
+        ) % (
+            spent.cache * 1000,
+            spent.preprocess * 1000,
+            spent.queue * 1000,
+            spent.compute * 1000,
+            spent.postprocess * 1000,
+            total,
+        )
+
+
+def _new_id() -> str:
+    # As unlikely to come twice as a UUID, at a tenth of its time; nobody has to be unable to
+    # guess it.
+    return f"{random.getrandbits(128):032x}"

@@ -1,0 +1,76 @@
+"""POST /v1/classify: texts or images to labels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from service.api.answering import answer
+from service.api.call import Call
+from service.api.content import (
+    Images,
+    TaskRequest,
+    Texts,
+    as_image,
+    as_text,
+    check_count,
+    each,
+    read_request,
+)
+from service.api.limits import ApiLimits
+from service.api.reply import Reply
+from service.errors import InvalidInputError, ServiceError
+from service.tasks import Classification, ClassifyItem, Task
+
+
+class ClassifyRequest(TaskRequest):
+    """Texts or images to label: one of the two."""
+
+    text: Texts | None = None
+    image: Images | None = None
+    top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="How many labels to return, best first; else all."
+    )
+
+    def items(self, limits: ApiLimits) -> Sequence[ClassifyItem | ServiceError]:
+        """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
+        if (self.text is None) == (self.image is None):
+            raise InvalidInputError("give either text or image")
+        if self.text is not None:
+            check_count(len(self.text), limits)
+            return each(self.text, lambda text: ClassifyItem(as_text(text, limits), self.top_k))
+        images = self.image or []
+        check_count(len(images), limits)
+        return each(images, lambda image: ClassifyItem(as_image(image), self.top_k))
+
+
+class ScoredLabel(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class ClassifyResult(BaseModel):
+    """Labels of one item, best first."""
+
+    labels: list[ScoredLabel]
+
+
+class ClassifyResponse(BaseModel):
+    """One result an item, in order."""
+
+    model: str
+    version: int
+    results: list[ClassifyResult]
+
+
+async def classify(call: Call) -> Reply:
+    """Label texts (such as news topics) or images (such as handwritten digits)."""
+    request = await read_request(call, ClassifyRequest)
+    items = request.items(call.context.limits)
+    return await answer(call, Task.CLASSIFY, request, items, _encode)
+
+
+def _encode(answer: Classification) -> Mapping[str, Any]:
+    return {"labels": [{"label": label.name, "score": label.score} for label in answer.labels]}

@@ -1,0 +1,193 @@
+"""Where items come from: JSON, a form with files, or an image as the whole body."""
+
+import binascii
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from service.api.call import Call
+from service.api.errors import MalformedRequestError
+from service.api.form_body import parse_form, parse_query
+from service.api.json_body import parse_json, refusal
+from service.api.limits import ApiLimits
+from service.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    ServiceError,
+    UnsupportedMediaTypeError,
+)
+from service.tasks import Image, Text
+
+_JSON = b"application/json"
+_FORM = b"multipart/form-data"
+_UTF_8 = (b"utf-8", b"utf8", b"us-ascii")
+_REPEATABLE = {"text", "image"}
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str | bytes) else value
+
+
+def _one_or_more(kind: str, format_: Mapping[str, str]) -> Mapping[str, Any]:
+    one = {"type": "string", "description": kind, **format_}
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+# The elements are looked at one by one later: a wrong one is no reason to refuse the others.
+Texts = Annotated[
+    list[Any],
+    BeforeValidator(_listed),
+    WithJsonSchema(_one_or_more("A text.", {})),
+]
+Images = Annotated[
+    list[Any],
+    BeforeValidator(_listed),
+    WithJsonSchema(
+        _one_or_more(
+            "An image file (PNG, JPEG, WebP, GIF, BMP, TIFF) in base64, or as a data URI.",
+            {"contentEncoding": "base64"},
+        )
+    ),
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=128)]
+Version = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class TaskRequest(BaseModel):
+    """What every task's request may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: ModelName | None = Field(None, description="A model's name; else the task's default.")
+    version: Version | None = Field(None, description="Its version; else the one that serves.")
+
+
+RequestT = TypeVar("RequestT", bound=TaskRequest)
+ValueT = TypeVar("ValueT")
+ItemT = TypeVar("ItemT")
+
+
+async def read_request(call: Call, model: type[RequestT]) -> RequestT:
+    """Read a task's request in whichever of the three ways it is sent.
+
+    Raises:
+        MalformedRequestError: the body cannot be read as what it says it is.
+        InvalidInputError: it can, but is not of the task's shape.
+        LimitExceededError: it is too long, or holds too much.
+        UnsupportedMediaTypeError: it is of a kind that is not read here.
+        RequestTimeoutError: it did not arrive in time.
+    """
+    content_type = call.given.get(b"content-type", b"")
+    media_type, limits = _media_type(content_type), call.context.limits
+    if call.given.get(b"content-encoding", b"identity") != b"identity":
+        raise UnsupportedMediaTypeError("compressed bodies are not read; send it as it is")
+    query = call.scope["query_string"]
+    if query and not media_type.startswith(b"image/"):
+        raise InvalidInputError("parameters belong in the body; the query only goes with images")
+    takes_images = "image" in model.model_fields
+    if media_type == _JSON:
+        return parse_json(await call.read_body(), model, limits)
+    if media_type == _FORM and takes_images:
+        most = limits.max_items + len(model.model_fields)
+        return _validated(
+            parse_form(await call.read_body(), content_type, most, _REPEATABLE), model
+        )
+    if media_type.startswith(b"image/") and takes_images:
+        values = parse_query(query, len(model.model_fields))
+        if "image" in values:
+            raise MalformedRequestError("'image' is given twice: in the body and in the query")
+        return _validated(values | {"image": await call.read_body()}, model)
+    raise UnsupportedMediaTypeError(_expected(takes_images))
+
+
+def each(
+    values: Iterable[ValueT], to_item: Callable[[ValueT], ItemT]
+) -> list[ItemT | ServiceError]:
+    """Return every value as an item, or in its place why it is none."""
+    items: list[ItemT | ServiceError] = []
+    for value in values:
+        try:
+            items.append(to_item(value))
+        except ServiceError as error:
+            items.append(error)
+    return items
+
+
+def check_count(count: int, limits: ApiLimits) -> None:
+    """Refuse no items, and too many. Raises InvalidInputError, LimitExceededError."""
+    if count == 0:
+        raise InvalidInputError("there are no items in the request")
+    if count > limits.max_items:
+        raise LimitExceededError(f"{count} items are over the limit of {limits.max_items}")
+
+
+def as_text(value: object, limits: ApiLimits) -> Text:
+    """Return one text. Raises InvalidInputError, LimitExceededError."""
+    if not isinstance(value, str):
+        raise InvalidInputError("a text must be a string")
+    if not value:
+        raise InvalidInputError("the text is empty")
+    if len(value) > limits.max_characters:
+        raise LimitExceededError(
+            f"the text has {len(value)} characters; at most {limits.max_characters} are read"
+        )
+    if "\0" in value:
+        raise InvalidInputError("the text has a null character")
+    return Text(value)
+
+
+def as_image(value: object) -> Image:
+    """Return one image file, from bytes, base64 or a data URI.
+
+    Raises:
+        InvalidInputError: no string, no base64, or nothing in it.
+        UnsupportedMediaTypeError: a data URI of something that is no image.
+    """
+    if isinstance(value, str):
+        value = _from_base64(value)
+    if not isinstance(value, bytes):
+        raise InvalidInputError("an image must be a string: base64, or a data URI")
+    if not value:
+        raise InvalidInputError("the image is empty")
+    return Image(value)
+
+
+def _from_base64(text: str) -> bytes:
+    if text[:5].lower() == "data:":
+        head, _, text = text[5:].partition(",")
+        media_type, *parameters = head.lower().split(";")
+        if not media_type.startswith("image/"):
+            raise UnsupportedMediaTypeError("the data URI is of no image type")
+        if "base64" not in parameters:
+            raise InvalidInputError("the data URI is not in base64")
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:  # characters outside ASCII give a plain one
+        reason = "there are other characters in it" if not text.isascii() else str(error)
+        raise InvalidInputError(f"the image is not base64: {reason}") from None
+
+
+def _media_type(content_type: bytes) -> bytes:
+    if content_type == _JSON:
+        return _JSON
+    media_type, *parameters = (part.strip() for part in content_type.lower().split(b";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name == b"charset" and value.strip(b'"') not in _UTF_8:
+            raise UnsupportedMediaTypeError("the charset must be utf-8")
+    return media_type
+
+
+def _validated(values: Mapping[str, Any], model: type[RequestT]) -> RequestT:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise refusal(error, model) from None
+
+
+def _expected(takes_images: bool) -> str:
+    ways = "application/json"
+    if takes_images:
+        ways += ", multipart/form-data, or an image as the body with its image/* type"
+    return f"the Content-Type must be {ways}"

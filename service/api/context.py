@@ -1,0 +1,24 @@
+"""What the HTTP border is given by the composition root."""
+
+from dataclasses import dataclass, field
+
+from service.api.limits import ApiLimits
+from service.registry import Registry
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """Whether this process still takes new work. The composition root sets it."""
+
+    shutting_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """Everything the routes need; nothing else reaches them."""
+
+    registry: Registry
+    lifecycle: Lifecycle
+    limits: ApiLimits = field(default_factory=ApiLimits)
+    admin_token: str | None = None
+    """Without one nobody may load or unload models."""

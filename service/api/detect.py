@@ -1,0 +1,79 @@
+"""POST /v1/detect: images to objects in them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from service.api.answering import answer
+from service.api.call import Call
+from service.api.content import Images, TaskRequest, as_image, check_count, each, read_request
+from service.api.limits import ApiLimits
+from service.api.reply import Reply
+from service.errors import ServiceError
+from service.tasks import DetectedObject, Detections, DetectItem, Task
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class DetectRequest(TaskRequest):
+    """Images to find objects in. What is left out is the model's own default."""
+
+    image: Images
+    threshold: Ratio | None = Field(None, description="Least score of an object.")
+    iou: Ratio | None = Field(
+        None, description="Boxes of one label that overlap more than this are one object."
+    )
+    max_detections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        None, description="How many objects to return, best first."
+    )
+
+    def items(self, limits: ApiLimits) -> Sequence[DetectItem | ServiceError]:
+        """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
+        check_count(len(self.image), limits)
+        return each(
+            self.image,
+            lambda image: DetectItem(
+                as_image(image), self.threshold, self.iou, self.max_detections
+            ),
+        )
+
+
+class FoundObject(BaseModel):
+    """One object; its box is left, top, right, bottom in the image's pixels."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class DetectResult(BaseModel):
+    """Objects of one image, best first, and its size as it is looked at (EXIF applied)."""
+
+    width: int
+    height: int
+    objects: list[FoundObject]
+
+
+class DetectResponse(BaseModel):
+    """One result an item, in order."""
+
+    model: str
+    version: int
+    results: list[DetectResult]
+
+
+async def detect(call: Call) -> Reply:
+    """Find objects in images (such as playing cards)."""
+    request = await read_request(call, DetectRequest)
+    items = request.items(call.context.limits)
+    return await answer(call, Task.DETECT, request, items, _encode)
+
+
+def _encode(answer: Detections) -> Mapping[str, Any]:
+    objects = [_encode_object(found) for found in answer.objects]
+    return {"width": answer.width, "height": answer.height, "objects": objects}
+
+
+def _encode_object(found: DetectedObject) -> Mapping[str, Any]:
+    return {"label": found.label, "score": found.score, "box": found.box}

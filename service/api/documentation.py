@@ -1,0 +1,199 @@
+"""What OpenAPI says of the routes, with examples that answer, and the page that shows it.
+
+The page's script and style come from a Python package: nothing is fetched from elsewhere.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+
+from service.api.call import Call
+
+ASSETS = Path(fastapi_offline.__file__).parent / "static"
+ASSETS_PATH = "/docs/assets"
+OPENAPI_PATH = "/openapi.json"
+
+_SCHEMAS = "#/components/schemas/{model}"
+_SAMPLES = files("service.api") / "samples"
+
+Documentation = Mapping[str, Any]
+Examples = Mapping[str, Any]
+
+
+class FaultBody(BaseModel):
+    """One item that could not be answered."""
+
+    index: int = Field(description="Its place among the items of the request, from 0.")
+    code: str
+    detail: str
+
+
+class ProblemBody(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable: programs may rely on it.")
+    request_id: str
+    errors: list[FaultBody] | None = Field(None, description="The items at fault, if items are.")
+    model: str | None = Field(None, description="Who answered the other items.")
+    version: int | None = None
+    dimensions: int | None = None
+    results: list[Any] | None = Field(
+        None, description="The other items' answers; null in place of those at fault."
+    )
+    models: dict[str, str] | None = Field(
+        None, description="Of /health/ready: the models that cannot answer yet, and why."
+    )
+
+
+_PROBLEM = {
+    "description": "Refused, or failed; `code` says why.",
+    "content": {
+        "application/problem+json": {"schema": {"$ref": _SCHEMAS.format(model="ProblemBody")}}
+    },
+}
+
+
+def _header(name: str, description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+_MODEL = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "news-topics",
+}
+_TASK_HEADERS = (
+    _header(
+        "X-Request-Timeout-Ms",
+        "Milliseconds after which the answer is of no use. 30 seconds, unless set otherwise.",
+        {"type": "integer", "minimum": 1},
+    ),
+    _header(
+        "X-Request-Priority",
+        "Higher is served first.",
+        {"type": "integer", "minimum": -10, "maximum": 10, "default": 0},
+    ),
+    _header(
+        "Cache-Control",
+        "`no-cache` computes the answer anew and stores it, `no-store` keeps it out of the cache.",
+        {"type": "string", "enum": ["no-cache", "no-store"]},
+    ),
+    _header(
+        "X-Request-Id",
+        "Comes back in the response and in the log; made up if left out.",
+        {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    ),
+)
+
+
+def sample(name: str) -> str:
+    """Return a sample image in base64."""
+    return base64.b64encode((_SAMPLES / name).read_bytes()).decode()
+
+
+def task_documentation(
+    request: type[BaseModel], response: type[BaseModel], examples: Examples
+) -> Documentation:
+    """Return what a task's route tells OpenAPI; the examples are bodies by summary."""
+    content: dict[str, Any] = {
+        "application/json": {
+            "schema": {"$ref": _SCHEMAS.format(model=request.__name__)},
+            "examples": _examples(examples),
+        }
+    }
+    if "image" in request.model_fields:
+        binary = {"type": "string", "format": "binary"}
+        others = request.model_json_schema()["properties"]
+        form = {name: _without_null(schema) for name, schema in others.items()}
+        form["image"] = {"type": "array", "items": binary}
+        content["multipart/form-data"] = {"schema": {"type": "object", "properties": form}}
+        content["image/*"] = {"schema": binary}
+    return {
+        "tags": ["tasks"],
+        "responses": {200: {"model": response}, "default": _PROBLEM},
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": content},
+            "parameters": _TASK_HEADERS,
+        },
+    }
+
+
+def model_documentation(response: type[BaseModel], of_one: bool) -> Documentation:
+    """Return what a route that shows models tells OpenAPI."""
+    return {
+        "tags": ["models"],
+        "responses": {200: {"model": response}, "default": _PROBLEM},
+        "openapi_extra": {"parameters": [_MODEL] if of_one else []},
+    }
+
+
+def administration_documentation(
+    request: type[BaseModel] | None, success: Mapping[int, Any], examples: Examples
+) -> Documentation:
+    """Return what a route for administrators tells OpenAPI."""
+    extra: dict[str, Any] = {"parameters": [_MODEL], "security": [{"administrator": []}]}
+    if request is not None:
+        schema = {"$ref": _SCHEMAS.format(model=request.__name__)}
+        content = {"application/json": {"schema": schema, "examples": _examples(examples)}}
+        extra["requestBody"] = {"content": content}
+    return {
+        "tags": ["administration"],
+        "responses": {**success, "default": _PROBLEM},
+        "openapi_extra": extra,
+    }
+
+
+def operations_documentation(responses: Mapping[int | str, Any]) -> Documentation:
+    """Return what a route for operators tells OpenAPI."""
+    return {"tags": ["operations"], "responses": {**responses, "default": _PROBLEM}}
+
+
+def completed(openapi: dict[str, Any], requests: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    """Add to FastAPI's document what it cannot see: request schemas and the token."""
+    models: list[type[BaseModel]] = [*requests, ProblemBody]
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_SCHEMAS
+    )
+    components = openapi.setdefault("components", {})
+    components.setdefault("schemas", {}).update(definitions.get("$defs", {}))
+    components["securitySchemes"] = {"administrator": {"type": "http", "scheme": "bearer"}}
+    return openapi
+
+
+async def show_docs(call: Call) -> Response:
+    """Show the documentation with its "Try it out"."""
+    root = call.scope.get("root_path", "")
+    return get_swagger_ui_html(
+        openapi_url=f"{root}{OPENAPI_PATH}",
+        title="Quartet",
+        swagger_js_url=f"{root}{ASSETS_PATH}/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}{ASSETS_PATH}/swagger-ui.css",
+        swagger_favicon_url=f"{root}{ASSETS_PATH}/favicon.png",
+        # Without this, the page asks a server of Swagger's whether the document is valid.
+        swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
+    )
+
+
+def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of a form's field, which can be left out but cannot be null."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+
+
+def _examples(bodies: Examples) -> Mapping[str, Any]:
+    return {name: {"summary": name, "value": body} for name, body in bodies.items()}

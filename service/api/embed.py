@@ -1,0 +1,73 @@
+"""POST /v1/embed: texts and images to vectors of one space."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from service.api.answering import answer
+from service.api.call import Call
+from service.api.content import (
+    Images,
+    TaskRequest,
+    Texts,
+    as_image,
+    as_text,
+    check_count,
+    each,
+    read_request,
+)
+from service.api.limits import ApiLimits
+from service.api.reply import Reply
+from service.errors import InvalidInputError, ServiceError
+from service.tasks import Embedding, EmbedItem, Task
+
+
+class EmbedRequest(TaskRequest):
+    """Texts, images, or both. Results come texts first, then images, each in order."""
+
+    text: Texts | None = None
+    image: Images | None = None
+
+    def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
+        """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
+        if self.text is None and self.image is None:
+            raise InvalidInputError("give text, image, or both")
+        texts, images = self.text or [], self.image or []
+        check_count(len(texts) + len(images), limits)
+        return [
+            *each(texts, lambda text: EmbedItem(as_text(text, limits))),
+            *each(images, lambda image: EmbedItem(as_image(image))),
+        ]
+
+
+class EmbedResult(BaseModel):
+    """The vector of one item, of unit length."""
+
+    embedding: list[float]
+
+
+class EmbedResponse(BaseModel):
+    """One result an item: texts first, then images."""
+
+    model: str
+    version: int
+    dimensions: int = Field(description="Length of every vector.")
+    results: list[EmbedResult]
+
+
+async def embed(call: Call) -> Reply:
+    """Turn texts and images into vectors; what means the same is near in their space."""
+    request = await read_request(call, EmbedRequest)
+    items = request.items(call.context.limits)
+    return await answer(call, Task.EMBED, request, items, _encode, _head)
+
+
+def _encode(answer: Embedding) -> Mapping[str, Any]:
+    # orjson writes the array itself: `.tolist()` would cost forty times as much.
+    return {"embedding": np.ascontiguousarray(answer.vector)}
+
+
+def _head(answers: Sequence[Embedding]) -> Mapping[str, Any]:
+    return {"dimensions": answers[0].vector.size}

@@ -1,0 +1,149 @@
+"""What goes wrong, as HTTP says it: the only place that knows both.
+
+Every refusal of this service is an `application/problem+json` (RFC 9457) with a stable `code`.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+
+from service import errors
+from service.api.reply import Header, Reply
+from service.errors import InvalidInputError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+
+class MalformedRequestError(InvalidInputError):
+    """The request cannot even be read: broken JSON, broken form, a header that is no number."""
+
+    code = "malformed_request"
+
+
+class RequestTimeoutError(ServiceError):
+    """The body did not arrive before the request's deadline."""
+
+    code = "request_timeout"
+
+
+STATUS: Mapping[type[ServiceError], HTTPStatus] = {
+    ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    MalformedRequestError: HTTPStatus.BAD_REQUEST,
+    RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.InvalidInputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.LimitExceededError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    errors.AdministrationDisabledError: HTTPStatus.FORBIDDEN,
+    errors.ModelNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ModelNotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ModelLoadError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.ShuttingDownError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeviceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeviceMemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.InferenceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+INTERNAL_ERROR = "internal_error"
+"""Code of whatever was not foreseen: a bug."""
+
+_INTERNAL_DETAIL = "this is a fault of the service; its log has more under the request id"
+_FRAMEWORK: Mapping[int, tuple[str, str]] = {
+    HTTPStatus.NOT_FOUND: ("not_found", "there is nothing at this path"),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "this path does not take that method"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One item of a request that could not be answered."""
+
+    index: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as a client sees it."""
+
+    status: HTTPStatus
+    code: str
+    detail: str
+    headers: Sequence[Header] = field(default=())
+
+    @classmethod
+    def of(cls, error: Exception) -> "Problem":
+        """Return what to tell a client about any exception; nothing internal leaks."""
+        match error:
+            case ServiceError():
+                return cls(_status(error), error.code, str(error), tuple(_headers(error)))
+            case HTTPException():
+                status = HTTPStatus(error.status_code)
+                code, detail = _FRAMEWORK.get(status, ("http_error", status.description))
+                headers = (error.headers or {}).items()
+                return cls(
+                    status, code, detail, [(k.lower().encode(), v.encode()) for k, v in headers]
+                )
+            case _:
+                return cls(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR, _INTERNAL_DETAIL)
+
+    def response(
+        self,
+        request_id: str,
+        faults: Sequence[Fault] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """Return the problem+json; `extra` are further members of it."""
+        body: dict[str, Any] = {
+            "type": f"urn:quartet:problem:{self.code}",
+            "title": self.code.replace("_", " ").capitalize(),
+            "status": self.status.value,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if faults:
+            body["errors"] = faults
+        return Reply(
+            orjson.dumps(body | dict(extra or {}), option=orjson.OPT_SERIALIZE_NUMPY),
+            self.status.value,
+            b"application/problem+json",
+            self.headers,
+        )
+
+
+def log_unexpected(error: Exception, request_id: str) -> None:
+    """Record what will be answered by a bare `internal_error`; others are told to the client."""
+    if not isinstance(error, ServiceError | HTTPException):
+        logger.error("request failed", exc_info=error, extra={"request_id": request_id})
+
+
+def retry_after(error: Exception) -> float | None:
+    """Return after how many seconds the request may succeed, where that is known."""
+    return error.retry_after if isinstance(error, ServiceError) else None
+
+
+def retry_after_header(seconds: float) -> Header:
+    """Return Retry-After in whole seconds, rounded up and at least one."""
+    return (b"retry-after", b"%d" % max(1, math.ceil(seconds)))
+
+
+def _status(error: ServiceError) -> HTTPStatus:
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def _headers(error: ServiceError) -> Iterable[Header]:
+    if error.retry_after is not None:
+        yield retry_after_header(error.retry_after)
+    if isinstance(error, errors.UnauthorizedError):
+        yield (b"www-authenticate", b'Bearer realm="quartet"')

@@ -1,0 +1,103 @@
+"""Forms with files, and parameters in a query: both become the values of a request model."""
+
+import logging
+from collections.abc import Iterable
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qsl
+
+from python_multipart import FormParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, parse_options_header
+
+from service.api.errors import MalformedRequestError
+from service.errors import LimitExceededError
+
+_IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": True}
+
+Values = dict[str, Any]
+
+# It warns of every broken form; who sent it is told, and must not be able to fill the log.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+def parse_form(body: bytes, content_type: bytes, max_parts: int, repeatable: set[str]) -> Values:
+    """Return the fields of a multipart form; files as bytes, other fields as text.
+
+    A name in `repeatable` gives a list in order of its parts.
+
+    Raises:
+        MalformedRequestError: no well-formed form, or a field given twice.
+        LimitExceededError: more than `max_parts` parts.
+    """
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise MalformedRequestError("the multipart content type names no boundary")
+    parts = _Parts(max_parts)
+    try:
+        parser = FormParser(
+            "multipart/form-data", parts.add, parts.add, parts.end, boundary, config=_IN_MEMORY
+        )
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise MalformedRequestError(f"the form cannot be read: {error}") from None
+    if not parts.complete:
+        raise MalformedRequestError("the form has no end: its last boundary is missing")
+    return collected(parts.found, repeatable)
+
+
+def parse_query(query: bytes, max_parameters: int) -> Values:
+    """Return the parameters of a query. Raises MalformedRequestError."""
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=max_parameters,
+        )
+    except ValueError:  # UnicodeDecodeError is one
+        raise MalformedRequestError("the query cannot be read") from None
+    return collected(pairs, set())
+
+
+def collected(pairs: Iterable[tuple[str, str | bytes]], repeatable: set[str]) -> Values:
+    """Return pairs as a mapping. Raises MalformedRequestError for a name given twice."""
+    values: Values = {}
+    for name, value in pairs:
+        if name in repeatable:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise MalformedRequestError(f"{name[:40]!r} is given twice")
+        else:
+            values[name] = value
+    return values
+
+
+class _Parts:
+    """What a form's parser has found so far."""
+
+    def __init__(self, most: int) -> None:
+        self.found: list[tuple[str, str | bytes]] = []
+        self.complete = False
+        self._most = most
+
+    def add(self, part: Field | File) -> None:
+        if len(self.found) >= self._most:
+            raise LimitExceededError(f"the form has more than {self._most} parts")
+        try:
+            name = (part.field_name or b"").decode()
+            self.found.append((name, _content(part)))
+        except UnicodeDecodeError:
+            raise MalformedRequestError("a form field is not UTF-8") from None
+
+    def end(self) -> None:
+        self.complete = True
+
+
+def _content(part: Field | File) -> str | bytes:
+    if isinstance(part, Field):
+        return (part.value or b"").decode()
+    stored = part.file_object
+    stored.seek(0)
+    return stored.getvalue() if isinstance(stored, BytesIO) else stored.read()

@@ -1,0 +1,26 @@
+"""How much one request may ask for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """The limits of the HTTP border; every one is on by default."""
+
+    max_body_bytes: int = 16 * 1024 * 1024
+    max_items: int = 64
+    """Items of one request, texts and images together."""
+    max_characters: int = 20_000
+    """Of one text."""
+    max_pixels: int = 50_000_000
+    """Of one decoded image; kept by the families, which decode."""
+    max_json_depth: int = 32
+    request_timeout_seconds: float = 30.0
+    """Deadline of a request that names none."""
+    max_timeout_seconds: float = 120.0
+    """Longest deadline a caller may ask for; a longer wish is shortened to this."""
+
+    @property
+    def max_json_values(self) -> int:
+        """Return how many values a JSON body may hold; no valid one comes near it."""
+        return 4 * self.max_items + 64

@@ -1,0 +1,92 @@
+"""The one middleware: every HTTP request passes it, and whatever went wrong leaves through it.
+
+It is plain ASGI and stands alone before the router: FastAPI's own stack would add six layers
+that answer errors in other forms.
+"""
+
+import asyncio
+import time
+
+from prometheus_client import Counter, Histogram
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.call import Call
+from service.api.context import ApiContext
+from service.api.errors import Problem, log_unexpected
+from service.errors import ShuttingDownError
+from service.metrics import HTTP_DISCONNECTS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS
+
+CALL = "quartet.call"
+"""Where in the ASGI scope the routes find the `Call`."""
+
+UNKNOWN_ROUTE = "_unknown_"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LEFT = 499
+"""Counted in place of a status when the client did not wait for one, as nginx does."""
+
+
+class RequestMiddleware:
+    """Request id, limits, deadline, refusal at shutdown, errors, headers and metrics."""
+
+    def __init__(self, app: ASGIApp, context: ApiContext) -> None:
+        self._app = app
+        self._context = context
+        # `labels()` costs more than counting; the keys are as bounded as the labels are.
+        self._counters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever becomes of it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        call = scope[CALL] = Call(scope, receive, send, self._context)
+        try:
+            await self._run(call)
+        except ClientDisconnect:
+            call.status = _LEFT
+            HTTP_DISCONNECTS.labels(_route(scope)).inc()
+        finally:
+            self._count(call)
+
+    async def _run(self, call: Call) -> None:
+        try:
+            self._admit(call)
+            await self._app(call.scope, call.receive, call.send_with_headers)
+        except ClientDisconnect:
+            raise
+        except asyncio.CancelledError:
+            # The server gives up waiting for us at shutdown; the client may still hear of it.
+            if self._context.lifecycle.shutting_down and not call.status:
+                await _refuse(call, ShuttingDownError("the service stopped before the answer"))
+            raise
+        except Exception as error:
+            log_unexpected(error, call.request_id)
+            if call.status:
+                raise
+            await _refuse(call, error)
+
+    def _admit(self, call: Call) -> None:
+        if self._context.lifecycle.shutting_down and call.scope["method"] not in ("GET", "HEAD"):
+            call.must_close = True
+            raise ShuttingDownError("the service is shutting down")
+        call.check()
+
+    def _count(self, call: Call) -> None:
+        method = call.scope["method"]
+        key = (_route(call.scope), method if method in _METHODS else "_other_", call.status)
+        if key not in self._counters:
+            self._counters[key] = HTTP_REQUESTS.labels(*key), HTTP_REQUEST_SECONDS.labels(key[0])
+        requests, seconds = self._counters[key]
+        requests.inc()
+        seconds.observe(time.perf_counter() - call.started)
+
+
+async def _refuse(call: Call, error: Exception) -> None:
+    reply = Problem.of(error).response(call.request_id)
+    await reply(call.scope, call.receive, call.send_with_headers)
+
+
+def _route(scope: Scope) -> str:
+    """Return the route's template; whatever matched none counts under one name."""
+    return getattr(scope.get("route"), "path", UNKNOWN_ROUTE)

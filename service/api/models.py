@@ -1,0 +1,101 @@
+"""GET /v1/models for everybody; load and unload for administrators."""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.call import Call
+from service.api.content import Version
+from service.api.json_body import parse_json
+from service.api.reply import Reply
+from service.errors import AdministrationDisabledError, UnauthorizedError
+from service.status import VersionStatus
+
+_BEARER = b"bearer "
+
+
+class LoadRequest(BaseModel):
+    """Which version to load, in which precision; an empty body takes the defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Version | None = Field(None, description="The newest, if left out.")
+    precision: str | None = Field(
+        None, min_length=1, max_length=32, description="The device's default, if left out."
+    )
+
+
+class ModelsResponse(BaseModel):
+    """Every known version, by model and version."""
+
+    models: list[VersionStatus]
+
+
+class ModelResponse(BaseModel):
+    """The known versions of one model."""
+
+    model: str
+    versions: list[VersionStatus]
+
+
+async def list_models(call: Call) -> Reply:
+    """List every known version with its state, digest, precision, device and statistics."""
+    return _reply({"models": _shown(call.context.registry.statuses())})
+
+
+async def show_model(call: Call) -> Reply:
+    """Show the known versions of one model."""
+    model = call.path_params["model"]
+    return _reply({"model": model, "versions": _shown(call.context.registry.status(model))})
+
+
+async def load_model(call: Call) -> Reply:
+    """Load a version and swap it in; if that fails, the present one goes on serving.
+
+    Answers when the version is ready. It is not stopped by a client that leaves or by a
+    deadline: a version half loaded is of no use to anyone.
+    """
+    _require_administrator(call)
+    body = await call.read_body()
+    wanted = parse_json(body, LoadRequest, call.context.limits) if body else LoadRequest()
+    model = call.path_params["model"]
+    status = await call.context.registry.load(model, wanted.version, wanted.precision)
+    return _reply(_shown([status])[0])
+
+
+async def unload_model(call: Call) -> Reply:
+    """Take a model out of service; what it has accepted is answered first."""
+    _require_administrator(call)
+    await call.context.registry.unload(call.path_params["model"])
+    return Reply(b"", status=204)
+
+
+def _require_administrator(call: Call) -> None:
+    """Let pass who knows the token.
+
+    Raises:
+        AdministrationDisabledError: there is none.
+        UnauthorizedError: it is missing or wrong.
+    """
+    token = call.context.admin_token
+    if not token:
+        raise AdministrationDisabledError("set an administrator's token to load and unload models")
+    given = call.given.get(b"authorization", b"")
+    known = hmac.compare_digest(given[len(_BEARER) :], token.encode())
+    if not (known and given[: len(_BEARER)].lower() == _BEARER):
+        raise UnauthorizedError("the administrator's token is missing or wrong")
+
+
+def _shown(statuses: Sequence[VersionStatus]) -> Sequence[Mapping[str, Any]]:
+    return [
+        {name: getattr(status, name) for name in VersionStatus.__dataclass_fields__}
+        for status in statuses
+    ]
+
+
+def _reply(body: Mapping[str, Any]) -> Reply:
+    option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    return Reply(orjson.dumps(body, option=option, default=dict))

@@ -1,0 +1,149 @@
+"""Every path of the service: the table of contents of the HTTP border."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.api import documentation
+from service.api.classify import ClassifyRequest, ClassifyResponse, classify
+from service.api.detect import DetectRequest, DetectResponse, detect
+from service.api.documentation import sample
+from service.api.embed import EmbedRequest, EmbedResponse, embed
+from service.api.exposition import metrics
+from service.api.health import HealthResponse, live, ready
+from service.api.models import (
+    LoadRequest,
+    ModelResponse,
+    ModelsResponse,
+    list_models,
+    load_model,
+    show_model,
+    unload_model,
+)
+from service.api.routing import DirectRoute, Endpoint
+from service.api.translate import TranslateRequest, TranslateResponse, translate
+from service.status import VersionStatus
+
+REQUESTS: Sequence[type[BaseModel]] = (
+    ClassifyRequest,
+    TranslateRequest,
+    DetectRequest,
+    EmbedRequest,
+    LoadRequest,
+)
+
+
+def task_routes() -> Sequence[DirectRoute]:
+    """Return the four tasks. They stand first: paths are tried in order."""
+    return [
+        _post(
+            "/v1/classify",
+            classify,
+            **documentation.task_documentation(
+                ClassifyRequest,
+                ClassifyResponse,
+                {
+                    "A headline": {"text": "Central bank raises interest rates again", "top_k": 3},
+                    "Two headlines": {
+                        "text": ["New phone has a folding screen", "Measles vaccine works, study"]
+                    },
+                    "A handwritten digit": {"image": sample("digit.png"), "top_k": 1},
+                },
+            ),
+        ),
+        _post(
+            "/v1/translate",
+            translate,
+            **documentation.task_documentation(
+                TranslateRequest,
+                TranslateResponse,
+                {
+                    "A sentence": {"text": "我喜欢喝茶。"},
+                    "Two, with a wider search": {
+                        "text": ["今天天气很好。", "他在图书馆看书。"],
+                        "num_beams": 4,
+                    },
+                },
+            ),
+        ),
+        _post(
+            "/v1/detect",
+            detect,
+            **documentation.task_documentation(
+                DetectRequest,
+                DetectResponse,
+                {"Two playing cards": {"image": sample("cards.jpg"), "threshold": 0.3}},
+            ),
+        ),
+        _post(
+            "/v1/embed",
+            embed,
+            **documentation.task_documentation(
+                EmbedRequest,
+                EmbedResponse,
+                {
+                    "Phrases in two languages": {"text": ["dog face", "狗脸"]},
+                    "A phrase and an emoji": {
+                        "text": "dog face",
+                        "image": f"data:image/png;base64,{sample('emoji.png')}",
+                    },
+                },
+            ),
+        ),
+    ]
+
+
+def model_routes() -> Sequence[DirectRoute]:
+    """Return what shows and changes the models."""
+    return [
+        _get("/v1/models", list_models, **documentation.model_documentation(ModelsResponse, False)),
+        _get(
+            "/v1/models/{model}",
+            show_model,
+            **documentation.model_documentation(ModelResponse, True),
+        ),
+        _post(
+            "/v1/models/{model}/load",
+            load_model,
+            **documentation.administration_documentation(
+                LoadRequest,
+                {200: {"model": VersionStatus}},
+                {"The newest version": {}, "A certain one": {"version": 1}},
+            ),
+        ),
+        _post(
+            "/v1/models/{model}/unload",
+            unload_model,
+            status_code=204,
+            **documentation.administration_documentation(
+                None, {204: {"description": "It is out of service."}}, {}
+            ),
+        ),
+    ]
+
+
+def operation_routes() -> Sequence[DirectRoute]:
+    """Return what operators and their tools ask."""
+    health = documentation.operations_documentation({200: {"model": HealthResponse}})
+    exposition = documentation.operations_documentation(
+        {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    )
+    return [
+        _get("/health/live", live, **health),
+        _get("/health/ready", ready, **health),
+        _get("/metrics", metrics, **exposition),
+    ]
+
+
+def _get(path: str, endpoint: Endpoint, **documented: Any) -> DirectRoute:
+    return _route(path, "GET", endpoint, documented)
+
+
+def _post(path: str, endpoint: Endpoint, **documented: Any) -> DirectRoute:
+    return _route(path, "POST", endpoint, documented)
+
+
+def _route(path: str, method: str, endpoint: Endpoint, documented: Any) -> DirectRoute:
+    name = getattr(endpoint, "__name__", None)
+    return DirectRoute(path, endpoint, methods=[method], operation_id=name, **documented)

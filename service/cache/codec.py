@@ -1,0 +1,103 @@
+"""Answers as bytes and back, exactly: what is decoded equals what was encoded.
+
+Raise `service.cache.keys.SCHEMA` when an encoding here changes.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.tasks import (
+    Classification,
+    DetectedObject,
+    Detections,
+    Embedding,
+    Label,
+    Task,
+    Translation,
+)
+
+_FLOAT32 = np.dtype("<f4")
+_LENGTH_SIZE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How the answers of one task are stored."""
+
+    encode: Callable[[Any], bytes]
+    """Raises TypeError or ValueError on an answer that cannot be stored exactly."""
+    decode: Callable[[bytes], Any]
+    """Raises TypeError or ValueError on bytes that `encode` did not make."""
+
+
+def _encode_classification(answer: Classification) -> bytes:
+    return orjson.dumps([(label.name, _finite(label.score)) for label in answer.labels])
+
+
+def _decode_classification(data: bytes) -> Classification:
+    return Classification(tuple(Label(*_typed(row, str, float)) for row in orjson.loads(data)))
+
+
+def _encode_translation(answer: Translation) -> bytes:
+    return orjson.dumps((answer.text, answer.source, answer.target, answer.truncated))
+
+
+def _decode_translation(data: bytes) -> Translation:
+    return Translation(*_typed(orjson.loads(data), str, str, str, bool))
+
+
+def _encode_detections(answer: Detections) -> bytes:
+    rows = [(one.label, _finite(one.score), *map(_finite, one.box)) for one in answer.objects]
+    return orjson.dumps((answer.width, answer.height, rows))
+
+
+def _decode_detections(data: bytes) -> Detections:
+    width, height, rows = _typed(orjson.loads(data), int, int, list)
+    return Detections(tuple(map(_decode_object, rows)), width, height)
+
+
+def _decode_object(row: Any) -> DetectedObject:
+    label, score, *box = _typed(row, str, float, float, float, float, float)
+    return DetectedObject(label, score, (box[0], box[1], box[2], box[3]))
+
+
+def _encode_embedding(answer: Embedding) -> bytes:
+    vector = answer.vector
+    if vector.ndim != 1 or vector.dtype != np.float32:
+        raise ValueError(f"an embedding is one float32 vector, not {vector.dtype}{vector.shape}")
+    return vector.size.to_bytes(_LENGTH_SIZE, "little") + vector.astype(_FLOAT32).tobytes()
+
+
+def _decode_embedding(data: bytes) -> Embedding:
+    length = int.from_bytes(data[:_LENGTH_SIZE], "little")
+    if len(data) != _LENGTH_SIZE + length * _FLOAT32.itemsize:
+        raise ValueError("a stored embedding is not as long as it says")
+    vector = np.frombuffer(data, _FLOAT32, offset=_LENGTH_SIZE)
+    return Embedding(vector.astype(np.float32, copy=False))
+
+
+CODECS: Mapping[Task, Codec] = {
+    Task.CLASSIFY: Codec(_encode_classification, _decode_classification),
+    Task.TRANSLATE: Codec(_encode_translation, _decode_translation),
+    Task.DETECT: Codec(_encode_detections, _decode_detections),
+    Task.EMBED: Codec(_encode_embedding, _decode_embedding),
+}
+
+
+def _finite(number: float) -> float:
+    """Return it as a plain float. JSON has no NaN and no infinity; neither is an answer."""
+    if not math.isfinite(number):
+        raise ValueError(f"an answer that says {number} is not stored")
+    return float(number)
+
+
+def _typed(row: Any, *types: type) -> Any:
+    """Return a row whose values are of exactly these types."""
+    if not isinstance(row, list) or tuple(map(type, row)) != types:
+        raise ValueError("a stored answer has not the shape of its task")
+    return row

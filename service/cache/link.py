@@ -1,0 +1,200 @@
+"""One connection to Redis, owned by one task.
+
+It connects in its own time, says when it is ready, and after any fault drops the connection and
+starts anew: a reply that comes after its timeout must not be taken for the next one.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from service.cache.breaker import Breaker, BreakerState
+from service.metrics import RESPONSE_CACHE_BREAKER_OPEN
+
+_log = logging.getLogger(__name__)
+
+
+class LinkError(Exception):
+    """Redis did not answer, not in time, or not what was asked."""
+
+
+class Link:
+    """A connection that is either ready or on its way to be."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        names: "NameLookup",
+        breaker: Breaker,
+        probe: str,
+        timeouts: tuple[float, float],
+    ) -> None:
+        """Make a link that is not connected.
+
+        Args:
+            connection: not connected either, and nobody else's.
+            names: how the server's name is resolved.
+            breaker: shared by all links to the server.
+            probe: a key; the link is ready when looking it up was answered in time.
+            timeouts: of a look-up, and of everything else, in seconds.
+        """
+        self._connection, self._names, self._breaker = connection, names, breaker
+        self._probe, (self._fetch_timeout, self._io_timeout) = probe, timeouts
+        self._ready = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether it is connected, as far as is known."""
+        return self._ready.is_set()
+
+    async def wait_ready(self) -> None:
+        """Return when it is connected."""
+        await self._ready.wait()
+
+    async def connect(self) -> None:
+        """Try until it is connected, at the pace that the breaker allows."""
+        while not self.is_ready:
+            if (pause := self._breaker.ask()) > 0:
+                await asyncio.sleep(pause)
+                continue
+            with suppress(LinkError):
+                await self._try_to_connect()
+
+    async def fetch(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the value of each key, None where there is none. Raises LinkError."""
+        await self._renew_if_closed()
+        async with self._exchange(self._fetch_timeout):
+            return await self._look_up(keys)
+
+    async def store(self, entries: Sequence[tuple[str, bytes]], ttl_ms: Sequence[int]) -> int:
+        """Store every entry and return how many the server refused. Raises LinkError."""
+        commands = [
+            ("SET", key, value, "PX", ttl)
+            for (key, value), ttl in zip(entries, ttl_ms, strict=True)
+        ]
+        await self._renew_if_closed()
+        async with self._exchange(self._io_timeout):
+            await self._send(commands)
+            replies = [await self._reply() for _ in commands]
+        return sum(isinstance(reply, ResponseError) for reply in replies)
+
+    async def close(self) -> None:
+        """Drop the connection; whoever runs `connect` has stopped."""
+        self._ready.clear()
+        with suppress(Exception):
+            await self._connection.disconnect(nowait=True)
+
+    def __repr__(self) -> str:
+        return f"<Link {'ready' if self.is_ready else 'not connected'}>"
+
+    async def _renew_if_closed(self) -> None:
+        """Connect again, once, if the server closed the connection while it was idle.
+
+        A server that was restarted in the meantime costs nobody a miss then.
+        """
+        try:
+            is_usable = not await self._connection.can_read()
+        except RedisError:
+            is_usable = False
+        if not is_usable:
+            await self.close()
+            await self._try_to_connect()
+
+    async def _try_to_connect(self) -> None:
+        try:
+            await self._names.resolve(self._io_timeout)
+            async with asyncio.timeout(self._io_timeout):
+                await self._connection.connect()  # type: ignore[no-untyped-call]
+            # only a server that answers as fast as it will have to is worth asking
+            async with asyncio.timeout(self._fetch_timeout):
+                await self._look_up([self._probe])
+        except Exception as error:
+            await self._fail(error)
+            raise LinkError from error
+        if self._breaker.state is not BreakerState.CLOSED:
+            # while it is closed, connecting does not make up for faults: a server that
+            # accepts and then fails must open it in the end
+            self._succeed()
+        self._ready.set()
+
+    @asynccontextmanager
+    async def _exchange(self, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except Exception as error:
+            await self._fail(error)
+            raise LinkError from error
+        self._succeed()
+
+    async def _look_up(self, keys: Sequence[str]) -> list[bytes | None]:
+        await self._send([("MGET", *keys)])
+        values = await self._connection.read_response()
+        if not isinstance(values, list) or len(values) != len(keys):
+            raise LinkError("not the reply to what was asked")
+        return values
+
+    async def _send(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> None:
+        packed = self._connection.pack_commands(commands)
+        await self._connection.send_packed_command(packed)
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as refusal:  # the replies after it are still to be read
+            return refusal
+
+    def _succeed(self) -> None:
+        if self._breaker.state is not BreakerState.CLOSED:
+            _log.info("redis answers again")
+            RESPONSE_CACHE_BREAKER_OPEN.set(0)
+        self._breaker.succeeded()
+
+    async def _fail(self, error: Exception) -> None:
+        was = self._breaker.state
+        self._breaker.failed()
+        if was is BreakerState.CLOSED and self._breaker.state is BreakerState.OPEN:
+            RESPONSE_CACHE_BREAKER_OPEN.set(1)
+            _log.warning("redis does not answer: %s", str(error) or type(error).__name__)
+        await self.close()
+
+
+class NameLookup:
+    """Resolves the server's name, one look-up at a time for all links.
+
+    A look-up cannot be cancelled: it holds its thread until the resolver gives up. Trying again
+    beside it would hold one thread more each time, and these are everybody's threads.
+    """
+
+    def __init__(self, address: Mapping[str, Any]) -> None:
+        """Take the `host` and `port` of an address; one without a host needs no look-up."""
+        self._host, self._port = address.get("host"), address.get("port")
+        self._running: asyncio.Future[Any] | None = None
+
+    async def resolve(self, seconds: float) -> None:
+        """Return when the name can be resolved. Raises OSError, TimeoutError."""
+        if self._host is None:
+            return
+        if self._running is None or self._running.done():
+            self._running = asyncio.ensure_future(self._look_up())
+            # a failure that comes after the wait is of no interest to anybody
+            self._running.add_done_callback(lambda late: late.cancelled() or late.exception())
+        await asyncio.wait({self._running}, timeout=seconds)
+        if not self._running.done():
+            raise TimeoutError(f"resolving {self._host} takes long")
+        self._running.result()
+
+    def close(self) -> None:
+        """Stop waiting for the resolver."""
+        if self._running is not None and not self._running.done():
+            self._running.cancel()
+
+    async def _look_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)

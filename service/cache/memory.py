@@ -1,0 +1,88 @@
+"""The in-process level: least recently used, bounded by bytes and by entries."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from service.metrics import RESPONSE_CACHE_BYTES, RESPONSE_CACHE_ENTRIES, RESPONSE_CACHE_LOOKUPS
+
+_HITS = RESPONSE_CACHE_LOOKUPS.labels("memory", "hit")
+_MISSES = RESPONSE_CACHE_LOOKUPS.labels("memory", "miss")
+
+ENTRY_OVERHEAD = 260
+"""Bytes an entry costs besides the characters of its key and value: object headers, the
+expiry and its place in the table. A test measures it."""
+
+
+class MemoryBackend:
+    """Private to one process. Reading and writing take about a microsecond and never suspend."""
+
+    def __init__(
+        self,
+        max_bytes: int,
+        max_entries: int,
+        ttl: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make an empty cache.
+
+        Args:
+            max_bytes: what all entries together may take, bookkeeping included.
+            max_entries: how many there may be.
+            ttl: seconds after which an entry is no longer returned.
+            clock: seconds that never go back.
+
+        Raises:
+            ValueError: a limit is not positive.
+        """
+        if max_bytes <= 0 or max_entries <= 0 or ttl <= 0:
+            raise ValueError("max_bytes, max_entries and ttl must be positive")
+        self._max_bytes, self._max_entries = max_bytes, max_entries
+        self._ttl, self._clock = ttl, clock
+        self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._bytes = 0
+        # read when they are scraped: setting them at every write took a third of its time
+        RESPONSE_CACHE_ENTRIES.set_function(self._entries.__len__)
+        RESPONSE_CACHE_BYTES.set_function(lambda: self._bytes)
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the stored bytes and mark them as used."""
+        entry = self._entries.get(key)
+        if entry is None:
+            _MISSES.inc()
+            return None
+        value, expires = entry
+        if self._clock() >= expires:
+            self._remove(key)
+            _MISSES.inc()
+            return None
+        self._entries.move_to_end(key)
+        _HITS.inc()
+        return value
+
+    async def set(self, key: str, value: bytes) -> None:
+        """Store, dropping what was unused for longest. A value over the limit is not stored."""
+        if key in self._entries:
+            self._remove(key)
+        if _size(key, value) <= self._max_bytes:
+            self._entries[key] = (value, self._clock() + self._ttl)
+            self._bytes += _size(key, value)
+            while self._bytes > self._max_bytes or len(self._entries) > self._max_entries:
+                self._remove(next(iter(self._entries)))
+
+    async def close(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._bytes = 0
+        self._max_entries = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryBackend {len(self._entries)} entries, {self._bytes} bytes>"
+
+    def _remove(self, key: str) -> None:
+        value, _ = self._entries.pop(key)
+        self._bytes -= _size(key, value)
+
+
+def _size(key: str, value: bytes) -> int:
+    return len(key) + len(value) + ENTRY_OVERHEAD

@@ -1,0 +1,278 @@
+"""The shared level: Redis, at arm's length.
+
+A request never talks to Redis. It leaves its key with a reader and waits for the answer no
+longer than its budget, and it leaves what is to be written with a writer and does not wait at
+all. Readers and the writer own one link each and do in their own time whatever may take long:
+resolving the name, connecting, signing in, giving up on a stalled server. While no reader is
+connected, a look-up is a miss at once.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
+
+from redis.asyncio import ConnectionPool
+
+from service.cache.breaker import Breaker
+from service.cache.envelope import MAX_SECRET, seal, unseal
+from service.cache.link import Link, LinkError, NameLookup
+from service.metrics import RESPONSE_CACHE_LOOKUPS, RESPONSE_CACHE_WRITES_DROPPED
+
+_log = logging.getLogger(__name__)
+_HITS = RESPONSE_CACHE_LOOKUPS.labels("redis", "hit")
+_MISSES = RESPONSE_CACHE_LOOKUPS.labels("redis", "miss")
+_ERRORS = RESPONSE_CACHE_LOOKUPS.labels("redis", "error")
+_REJECTED = RESPONSE_CACHE_LOOKUPS.labels("redis", "rejected")
+
+LONGEST_GET: Final = 0.050
+"""Seconds. No configuration makes a request wait longer for Redis."""
+
+_BATCH = 64
+"""Commands sent together at most: a round trip is shared, and no reply gets long."""
+
+_TTL_JITTER = 0.1
+"""Share of its time to live that an entry may lose, so that a burst does not expire at once."""
+
+_POSITIVE = (
+    "ttl",
+    "io_timeout",
+    "readers",
+    "max_pending_gets",
+    "max_queued_writes",
+    "max_faults",
+    "cool_down",
+)
+
+EntryT = TypeVar("EntryT")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisOptions:
+    """Where Redis is and what it may cost. Times are in seconds."""
+
+    url: str = field(repr=False)
+    """redis://, rediss:// or unix://; it may hold a password."""
+    prefix: str = "quartet:"
+    """Put before every key."""
+    ttl: float = 86_400.0
+    """How long an answer is kept, less up to a tenth."""
+    get_timeout: float = 0.020
+    """How long a request waits for a look-up; at most `LONGEST_GET`."""
+    io_timeout: float = 0.5
+    """How long connecting, or writing a batch, may take. No request waits for either."""
+    readers: int = 2
+    """Connections that look up; one more writes."""
+    max_pending_gets: int = 1024
+    """Look-ups that may wait for a reader; more are misses at once."""
+    max_queued_writes: int = 1024
+    """Answers that may wait for the writer; more are dropped."""
+    max_faults: int = 3
+    """Faults in a row after which Redis is left alone."""
+    cool_down: float = 1.0
+    """How long it is left alone before it is tried again."""
+    secret: bytes = field(default=b"", repr=False)
+    """If set, only values sealed with it are believed. Every replica needs the same."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.get_timeout <= LONGEST_GET:
+            raise ValueError(f"get_timeout must be above 0 and at most {LONGEST_GET} s")
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive")
+        if len(self.secret) > MAX_SECRET:
+            raise ValueError(f"secret must be at most {MAX_SECRET} bytes long")
+
+
+class _Fault(Enum):
+    UNREACHABLE = "unreachable"
+
+
+_Found: TypeAlias = bytes | _Fault | None
+
+
+class _Ask(NamedTuple):
+    key: str
+    found: asyncio.Future[_Found]
+
+    def answer(self, found: _Found) -> None:
+        if not self.found.done():  # or who asked has left
+            self.found.set_result(found)
+
+
+class RedisBackend:
+    """Shared by every replica of the service; whatever happens to the server is a miss."""
+
+    def __init__(self, options: RedisOptions, clock: Callable[[], float] = time.monotonic) -> None:
+        """Make a backend that is not connected: every `get` misses until `open`.
+
+        Raises:
+            ValueError: the URL is not one of Redis.
+        """
+        pool = ConnectionPool.from_url(
+            options.url,
+            protocol=2,  # one round trip less to connect, and it has all that is used here
+            socket_connect_timeout=options.io_timeout,
+            socket_timeout=None,  # a link puts one timeout around each whole exchange
+        )
+        self._options = options
+        self._names = NameLookup(pool.connection_kwargs)
+        self._breaker = Breaker(options.max_faults, options.cool_down, clock)
+        timeouts = (options.get_timeout, options.io_timeout)
+        self._writer, *self._readers = (
+            Link(
+                pool.make_connection(),  # type: ignore[no-untyped-call]
+                self._names,
+                self._breaker,
+                options.prefix,
+                timeouts,
+            )
+            for _ in range(options.readers + 1)
+        )
+        self._asks = asyncio.Queue[_Ask](options.max_pending_gets)
+        self._writes = asyncio.Queue[tuple[str, bytes]](options.max_queued_writes)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._refused = False
+
+    async def open(self) -> Self:
+        """Start connecting, and wait a while (at most `io_timeout`) for it. Never fails."""
+        self._tasks = [asyncio.create_task(self._write(self._writer))]
+        self._tasks += [asyncio.create_task(self._read(link)) for link in self._readers]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.io_timeout):
+                for link in (self._writer, *self._readers):
+                    await link.wait_ready()
+        return self
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the stored bytes; None on a miss, a fault, or after `get_timeout`."""
+        found = await self._ask(key)
+        if found is None:
+            _MISSES.inc()
+            return None
+        if found is _Fault.UNREACHABLE:
+            _ERRORS.inc()
+            return None
+        value = unseal(key, found, self._options.secret)
+        (_HITS if value is not None else _REJECTED).inc()
+        return value
+
+    async def set(self, key: str, value: bytes) -> None:
+        """Leave it with the writer, or drop it if the writer cannot keep up or connect."""
+        try:
+            if self._writer.is_ready:
+                self._writes.put_nowait((key, value))
+                return
+        except asyncio.QueueFull:
+            pass
+        RESPONSE_CACHE_WRITES_DROPPED.inc()
+
+    async def close(self) -> None:
+        """Write what is queued if that is quick (at most `io_timeout`), then disconnect."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.io_timeout):
+                if self._writer.is_ready:
+                    await self._writes.join()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in (self._writer, *self._readers):
+            await link.close()
+        self._names.close()
+        while not self._writes.empty():
+            self._writes.get_nowait()
+            RESPONSE_CACHE_WRITES_DROPPED.inc()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        ready = sum(link.is_ready for link in self._readers)
+        return (
+            f"<RedisBackend {ready} of {len(self._readers)} readers ready, breaker"
+            f" {self._breaker.state}, {self._asks.qsize()} asked, {self._writes.qsize()} to write>"
+        )
+
+    async def _ask(self, key: str) -> _Found:
+        if not self._can_read():
+            return _Fault.UNREACHABLE
+        ask = _Ask(key, asyncio.get_running_loop().create_future())
+        try:
+            self._asks.put_nowait(ask)
+            async with asyncio.timeout(self._options.get_timeout):
+                return await ask.found
+        except (TimeoutError, asyncio.QueueFull):
+            return _Fault.UNREACHABLE
+
+    def _can_read(self) -> bool:
+        return any(link.is_ready for link in self._readers)
+
+    async def _read(self, link: Link) -> None:
+        while True:
+            await link.connect()
+            asks = await _take(self._asks)
+            await self._fetch(link, [ask for ask in asks if not ask.found.done()])
+            if not self._can_read():
+                self._release_asks()
+
+    async def _fetch(self, link: Link, asks: list[_Ask]) -> None:
+        if not asks:
+            return
+        values: list[bytes | None] | list[_Fault] = [_Fault.UNREACHABLE] * len(asks)
+        try:
+            values = await link.fetch([self._options.prefix + ask.key for ask in asks])
+        except LinkError:
+            pass
+        finally:  # also when this task is cancelled: nobody is left waiting
+            for ask, value in zip(asks, values, strict=True):
+                ask.answer(value)
+
+    def _release_asks(self) -> None:
+        while not self._asks.empty():
+            self._asks.get_nowait().answer(_Fault.UNREACHABLE)
+
+    async def _write(self, link: Link) -> None:
+        while True:
+            await link.connect()
+            entries = await _take(self._writes)
+            dropped = len(entries)
+            try:
+                dropped = await self._store(link, entries)
+            except LinkError:
+                pass
+            finally:
+                RESPONSE_CACHE_WRITES_DROPPED.inc(dropped)
+                for _ in entries:
+                    self._writes.task_done()
+
+    async def _store(self, link: Link, entries: list[tuple[str, bytes]]) -> int:
+        options = self._options
+        sealed = [
+            (options.prefix + key, seal(key, value, options.secret)) for key, value in entries
+        ]
+        refused = await link.store(sealed, [_jittered_ms(options.ttl) for _ in sealed])
+        if refused and not self._refused:
+            _log.warning("redis refuses to store answers; is it full, or read only?")
+        self._refused = refused > 0
+        return refused
+
+
+async def _take(queue: "asyncio.Queue[EntryT]") -> list[EntryT]:
+    """Wait for one entry, then take all that are there, up to a batch."""
+    taken = [await queue.get()]
+    while len(taken) < _BATCH and not queue.empty():
+        taken.append(queue.get_nowait())
+    return taken
+
+
+def _jittered_ms(seconds: float) -> int:
+    share = 1.0 - _TTL_JITTER * random.random()  # noqa: S311 - it spreads load, guards nothing
+    return max(1, int(seconds * 1000 * share))

@@ -1,0 +1,116 @@
+"""What the command line shows of models, as tables. Loads and asks nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from service.repository.repository import Unusable, VersionFiles
+from service.status import VersionStatus
+
+_SHORT_DIGEST = 12
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What became of loading one model."""
+
+    model: str
+    files: VersionFiles | None
+    """None if not even its files could be read."""
+    status: VersionStatus | None
+    """None if it could not be loaded."""
+    reason: str | None = None
+    """Why not."""
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether it would serve."""
+        return self.status is not None
+
+
+def version_table(found: Sequence[VersionFiles | Unusable]) -> Table:
+    """Return the versions on disk; of precisions, the one that would be loaded is marked."""
+    table = _table("model", "version", "task", "family", "precisions", "size", "digest", "goldens")
+    for one in found:
+        if isinstance(one, Unusable):
+            table.add_row(one.model, str(one.version or "-"), f"[red]{_plain(one.reason)}[/red]")
+            continue
+        precisions = " ".join(
+            f"[bold]{name}*[/bold]" if name == one.precision else name
+            for name in sorted(one.manifest.graphs)
+        )
+        table.add_row(
+            one.model,
+            str(one.version),
+            one.manifest.task,
+            one.manifest.family,
+            precisions,
+            _size(one.size_bytes),
+            one.digest[:_SHORT_DIGEST],
+            str(len(one.goldens)),
+        )
+    return table
+
+
+def parity_table(checks: Sequence[Check]) -> Table:
+    """Return how far each model's answers are from its goldens, and why a check failed."""
+    table = _table(
+        "model", "version", "precision", "device", "load", "goldens", "deviation", "allowed", "check"
+    )
+    for check in checks:
+        table.add_row(check.model, *_parity(check), _verdict(check))
+    return table
+
+
+def curve_tables(status: VersionStatus) -> Iterator[Table]:
+    """Return, a lane each, the measured milliseconds of a batch; the favoured one is marked."""
+    for lane, measured in (status.statistics or {}).items():
+        curve = measured["curve"]
+        sizes = list(dict.fromkeys(rows for point in curve for rows in point["milliseconds"]))
+        title = f"{status.model}/{status.version} {lane}: milliseconds of a batch, by its items"
+        table = Table("length", *sizes, "favoured", title=title, title_justify="left")
+        for point in curve:
+            cells = [f"{point['milliseconds'][rows]:.3f}" for rows in sizes]
+            table.add_row(str(point["length"]), *cells, f"[bold]{point['favoured_batch']}[/bold]")
+        yield table
+
+
+def _parity(check: Check) -> list[str]:
+    files, status = check.files, check.status
+    if files is None:
+        return ["-"] * 7
+    shown = [str(files.version), files.precision]
+    if status is None:
+        return [*shown, "-", "-", str(len(files.goldens)), "-", f"{files.tolerance:g}"]
+    return [
+        *shown,
+        status.device or "-",
+        f"{status.load_seconds or 0:.2f} s",
+        str(len(files.goldens)),
+        "-" if status.deviation is None else f"{status.deviation:.2g}",
+        f"{files.tolerance:g}",
+    ]
+
+
+def _verdict(check: Check) -> str:
+    if check.passed:
+        return "[green]passed[/green]"
+    return f"[red]failed: {_plain(check.reason or '')}[/red]"
+
+
+def _table(*columns: str) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _size(count: int) -> str:
+    return f"{count / _KIB:.0f} KiB" if count < _KIB**2 else f"{count / _KIB**2:.1f} MiB"
+
+
+def _plain(text: str) -> str:
+    # A reason may hold brackets, which rich would take for its own marks.
+    return text.replace("[", r"\[")

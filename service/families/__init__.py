@@ -1,0 +1,20 @@
+"""The families there are, by the name a manifest uses. A new family is one row here."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from service.families.base import FamilyEntry
+from service.families.detector import Detector, DetectorParameters
+from service.families.dual_encoder import DualEncoder, DualEncoderParameters
+from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
+from service.families.seq2seq import Seq2Seq, Seq2SeqParameters
+from service.families.text_classifier import TextClassifier, TextClassifierParameters
+from service.tasks import Task
+
+FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
+    "text_classifier": FamilyEntry(Task.CLASSIFY, TextClassifierParameters, TextClassifier.open),
+    "image_classifier": FamilyEntry(Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open),
+    "seq2seq": FamilyEntry(Task.TRANSLATE, Seq2SeqParameters, Seq2Seq.open),
+    "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open),
+    "dual_encoder": FamilyEntry(Task.EMBED, DualEncoderParameters, DualEncoder.open),
+}

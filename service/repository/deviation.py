@@ -1,0 +1,101 @@
+"""How far an answer is from the golden one. Pure functions; what is tolerable, others know."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.tasks import (
+    Answer,
+    Classification,
+    DetectedObject,
+    Detections,
+    Embedding,
+    Task,
+    Translation,
+)
+from service.transforms.boxes import Boxes, iou_matrix
+
+CERTAIN_SCORE = 0.3
+"""Golden objects below it are too close to a usual threshold to be asked for."""
+
+MATCHING_IOU = 0.9
+
+
+def deviation(answer: Answer, golden: Answer) -> float:
+    """Return the distance of an answer from the golden answer to the same item; 0 is equal.
+
+    Classify and embed: the largest absolute difference of a score or a vector's element.
+    Translate: 0 if the texts are equal, else 1. Detect: the largest difference of scores over
+    the golden objects of at least `CERTAIN_SCORE`, where one that has no partner of its label
+    and `MATCHING_IOU` counts 1. It is infinite for answers that cannot be compared (of another
+    task, with other labels, of another length) or that are not finite.
+    """
+    match answer, golden:
+        case Classification(), Classification():
+            return _of_labels(answer, golden)
+        case Translation(), Translation():
+            return float(answer.text != golden.text)
+        case Detections(), Detections():
+            return _of_objects(answer.objects, golden.objects)
+        case Embedding(), Embedding():
+            return _of_vectors(answer, golden)
+        case _:
+            return math.inf
+
+
+def total_deviation(task: Task, deviations: Sequence[float]) -> float:
+    """Return the deviation of a version over all its goldens, at least one.
+
+    The share of texts that differ for translate, else the largest deviation.
+    """
+    if task is Task.TRANSLATE:
+        return sum(deviations) / len(deviations)
+    return max(deviations)
+
+
+def _of_labels(answer: Classification, golden: Classification) -> float:
+    got = {label.name: label.score for label in answer.labels}
+    wanted = {label.name: label.score for label in golden.labels}
+    if got.keys() != wanted.keys():
+        return math.inf
+    return max((_difference(got[name], score) for name, score in wanted.items()), default=0.0)
+
+
+def _of_vectors(answer: Embedding, golden: Embedding) -> float:
+    if answer.vector.shape != golden.vector.shape:
+        return math.inf
+    largest = float(np.abs(answer.vector - golden.vector).max(initial=0.0))
+    return math.inf if math.isnan(largest) else largest
+
+
+def _of_objects(found: Sequence[DetectedObject], golden: Sequence[DetectedObject]) -> float:
+    wanted = [one for one in golden if one.score >= CERTAIN_SCORE]
+    overlaps = iou_matrix(_boxes(wanted), _boxes(found))
+    # Objects of one label overlap less than the NMS lets them, so no two golden objects can
+    # claim the same partner at an overlap of 0.9.
+    return max(
+        (_of_object(found, one, row) for one, row in zip(wanted, overlaps, strict=True)),
+        default=0.0,
+    )
+
+
+def _of_object(
+    found: Sequence[DetectedObject], golden: DetectedObject, overlaps: Sequence[float]
+) -> float:
+    partners = [
+        _difference(one.score, golden.score)
+        for one, overlap in zip(found, overlaps, strict=True)
+        if one.label == golden.label and overlap >= MATCHING_IOU
+    ]
+    return min(partners, default=1.0)
+
+
+def _boxes(objects: Sequence[DetectedObject]) -> Boxes:
+    return np.array([one.box for one in objects], np.float32).reshape(-1, 4)
+
+
+def _difference(one: float, other: float) -> float:
+    # A NaN would win or lose every comparison by its place in the list.
+    difference = abs(one - other)
+    return math.inf if math.isnan(difference) else difference

@@ -1,0 +1,210 @@
+"""Recorded items with the answers of the original model: what a loaded version must repeat."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Generic, Self, TypeAlias, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import ModelLoadError
+from service.repository.paths import file_inside
+from service.repository.tables import sentences
+from service.tasks import (
+    Answer,
+    AnyItem,
+    Classification,
+    ClassifyItem,
+    Content,
+    DetectedObject,
+    Detections,
+    DetectItem,
+    Embedding,
+    EmbedItem,
+    Image,
+    Label,
+    Task,
+    Text,
+    TranslateItem,
+    Translation,
+)
+
+GOLDENS_NAME = "goldens.json"
+GOLDENS_FOLDER = "goldens"
+
+_ReadImage: TypeAlias = Callable[[str], Image]
+_Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """An item and the answer that the original model, before its export, gave to it."""
+
+    item: AnyItem
+    answer: Answer
+
+
+def read_goldens(folder: Path, task: Task) -> tuple[Golden, ...]:
+    """Return the goldens of a version; none if it has no `goldens.json`.
+
+    Raises:
+        ModelLoadError: the file, or an image that it names, cannot be read or is not of the
+            task. The message names the file, the place in it and the reason.
+    """
+    path = folder / GOLDENS_NAME
+    where = "/".join(path.parts[-3:])
+    if not path.exists():
+        return ()
+
+    def read_image(name: str) -> Image:
+        return Image(file_inside(name, folder, folder, where).read_bytes())
+
+    try:
+        file = _FILES[task].model_validate_json(path.read_bytes())
+        return tuple(record.to_golden(read_image) for record in file.items)
+    except ValidationError as error:
+        raise ModelLoadError(f"{where}: {'; '.join(sentences(error))}") from None
+    except OSError as error:
+        raise ModelLoadError(f"{where} cannot be read: {error.strerror}") from None
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Record(_Shape, ABC):
+    @abstractmethod
+    def to_golden(self, read_image: _ReadImage) -> Golden: ...
+
+
+class _Content(_Shape):
+    text: str | None = None
+    image: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.text is None) == (self.image is None):
+            raise ValueError("must hold either text or image")
+        return self
+
+    def content(self, read_image: _ReadImage) -> Content:
+        if self.image is not None:
+            return read_image(self.image)
+        return Text(self.text or "")
+
+
+class _ClassifyItem(_Content):
+    top_k: int | None = None
+
+
+class _Label(_Shape):
+    label: str
+    score: _Number
+
+
+class _Classification(_Shape):
+    labels: list[_Label]
+
+
+class _ClassifyRecord(_Record):
+    item: _ClassifyItem
+    answer: _Classification
+
+    def to_golden(self, read_image: _ReadImage) -> Golden:
+        labels = tuple(Label(one.label, one.score) for one in self.answer.labels)
+        item = ClassifyItem(self.item.content(read_image), self.item.top_k)
+        return Golden(item, Classification(labels))
+
+
+class _TranslateItem(_Shape):
+    text: str
+    source: str | None = None
+    target: str | None = None
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    max_new_tokens: int | None = None
+
+
+class _Translation(_Shape):
+    translation: str
+
+
+class _TranslateRecord(_Record):
+    item: _TranslateItem
+    answer: _Translation
+
+    def to_golden(self, read_image: _ReadImage) -> Golden:
+        asked = self.item
+        item = TranslateItem(
+            asked.text,
+            asked.source,
+            asked.target,
+            asked.num_beams,
+            asked.length_penalty,
+            asked.max_new_tokens,
+        )
+        answer = Translation(
+            self.answer.translation, asked.source or "", asked.target or "", truncated=False
+        )
+        return Golden(item, answer)
+
+
+class _DetectItem(_Shape):
+    image: str
+    threshold: float | None = None
+    iou: float | None = None
+    max_detections: int | None = None
+
+
+class _Object(_Shape):
+    label: str
+    score: _Number
+    box: tuple[_Number, _Number, _Number, _Number]
+
+
+class _Detections(_Shape):
+    objects: list[_Object]
+    width: int = 0
+    height: int = 0
+
+
+class _DetectRecord(_Record):
+    item: _DetectItem
+    answer: _Detections
+
+    def to_golden(self, read_image: _ReadImage) -> Golden:
+        asked, found = self.item, self.answer
+        objects = tuple(DetectedObject(one.label, one.score, one.box) for one in found.objects)
+        item = DetectItem(read_image(asked.image), asked.threshold, asked.iou, asked.max_detections)
+        return Golden(item, Detections(objects, found.width, found.height))
+
+
+class _Embedding(_Shape):
+    embedding: Annotated[list[_Number], Field(min_length=1)]
+
+
+class _EmbedRecord(_Record):
+    item: _Content
+    answer: _Embedding
+
+    def to_golden(self, read_image: _ReadImage) -> Golden:
+        vector = np.asarray(self.answer.embedding, np.float32)
+        return Golden(EmbedItem(self.item.content(read_image)), Embedding(vector))
+
+
+_Record_co = TypeVar("_Record_co", bound=_Record, covariant=True)
+
+
+class _File(_Shape, Generic[_Record_co]):
+    created_with: str
+    items: tuple[_Record_co, ...]
+
+
+_FILES: Mapping[Task, type[_File[_Record]]] = {
+    Task.CLASSIFY: _File[_ClassifyRecord],
+    Task.TRANSLATE: _File[_TranslateRecord],
+    Task.DETECT: _File[_DetectRecord],
+    Task.EMBED: _File[_EmbedRecord],
+}

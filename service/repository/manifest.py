@@ -1,0 +1,107 @@
+"""`model.toml`: what a version holds and how it wants to be served."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import Field
+
+from service.errors import ModelLoadError
+from service.repository.paths import is_plain_path
+from service.repository.tables import read_table
+from service.tasks import Task
+
+MANIFEST_NAME = "model.toml"
+
+Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+"""In the order in which they are fallen back on when nothing names one."""
+
+DEFAULT_TOLERANCE = 1e-3
+"""Largest deviation from the goldens for a precision that the manifest gives no tolerance."""
+
+DeviceKind: TypeAlias = Literal["cpu", "cuda"]
+_Count: TypeAlias = Annotated[int, Field(ge=1)]
+_Tolerance: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Word: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """What suits this model's batcher; an operator may override it in the settings."""
+
+    max_batch_size: _Count = 32
+    max_queue_size: _Count = 256
+    max_batch_cost: _Count | None = None
+    """Padded cost (tokens of texts, pixels of images) of one batch; None sets no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The contract between `models.export`, which writes it, and the service, which reads it."""
+
+    task: Task
+    family: _Word
+    graphs: Mapping[Precision, Mapping[_Word, str]]
+    """Precision -> session name -> file in the version's folder."""
+    description: str = ""
+    default_precision: Mapping[DeviceKind, Precision] = field(default_factory=dict)
+    batching: Batching = field(default_factory=Batching)
+    tolerance: Mapping[Precision, _Tolerance] = field(default_factory=dict)
+    """Largest deviation from the goldens that still counts as the same model."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The family's own; `read_parameters` checks them."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check one `model.toml`.
+
+    Raises:
+        ModelLoadError: it cannot be read, or says something that cannot be. The message names
+            the file, the keys, the reasons, and the nearest right key to a misspelt one.
+    """
+    where = "/".join(path.parts[-3:])
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelLoadError(f"{where} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # neither UTF-8 nor TOML
+        raise ModelLoadError(f"{where} cannot be read: {error}") from None
+    manifest = read_table(table, Manifest, where)
+    if problems := list(_contradictions(manifest)):
+        raise ModelLoadError(f"{where}: {'; '.join(problems)}")
+    return manifest
+
+
+def read_parameters(parameters: Mapping[str, Any], cls: type[T], where: str = MANIFEST_NAME) -> T:
+    """Return the table `[parameters]` as the dataclass of a family.
+
+    Raises:
+        ModelLoadError: a key is unknown or missing, or a value is of the wrong type.
+    """
+    return read_table(parameters, cls, f"{where} [parameters]")
+
+
+def _contradictions(manifest: Manifest) -> Iterator[str]:
+    if not manifest.graphs:
+        yield "graphs names no precision"
+    said = {
+        "default_precision": manifest.default_precision.values(),
+        "tolerance": manifest.tolerance,
+    }
+    for key, precisions in said.items():
+        for precision in sorted(set(precisions) - set(manifest.graphs)):
+            yield f"{key} names {precision}, of which there are no graphs"
+    sessions = {frozenset(files) for files in manifest.graphs.values()}
+    if len(sessions) > 1 or frozenset() in sessions:
+        yield "graphs must name the same sessions, at least one, for every precision"
+    for precision, files in manifest.graphs.items():
+        for session, name in files.items():
+            if not (is_plain_path(name) and name.endswith(".onnx")):
+                # Also because ONNX Runtime takes another format by the ending ".ort".
+                yield f"graphs.{precision}.{session} must name an .onnx file in this folder"

@@ -1,0 +1,86 @@
+"""One loaded version on one device: its sessions, and the threads that run them."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TypeAlias
+
+from service.runtime.devices import Device
+from service.runtime.session import OrtSession, PoisonedSessionError
+from service.types import Session, Sessions, Tensors, Work
+
+Infer: TypeAlias = Callable[[Sessions, Sequence[Work]], Sequence[Tensors]]
+OpenSession: TypeAlias = Callable[[Path, Device, int], Session]
+
+
+class Instances:
+    """The sessions of a version, twice where that pays.
+
+    *Narrow* sessions compute on one thread (or few) and are run by several callers at once:
+    the best throughput when the device is busy. *Wide* ones take all of a CPU's threads for a
+    lone request. `keep_wide(False)` drops the second set when warm-up finds that it does not help.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, Path],
+        device: Device,
+        threads: tuple[int, int],
+        open_session: OpenSession = OrtSession,
+    ) -> None:
+        """Open every graph. `threads` is (narrow, wide). Raises ModelLoadError."""
+        self._graphs, self._device, self._open_session = graphs, device, open_session
+        self._threads = threads
+        self._lock = threading.Lock()
+        self.rebuilds = 0
+        self.narrow: Sessions = self._open(threads[0])
+        has_wide = device.kind == "cpu" and threads[1] > threads[0]
+        self.wide: Sessions | None = self._open(threads[1]) if has_wide else None
+
+    def __repr__(self) -> str:
+        width = "narrow and wide" if self.wide else "narrow"
+        return f"<Instances of {', '.join(self._graphs)} on {self._device}, {width}>"
+
+    def keep_wide(self, wanted: bool) -> None:
+        """Keep, or drop, the sessions that take the whole device."""
+        if not wanted:
+            self.wide = None
+
+    def infer(self, infer: Infer, batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+        """Run a batch on this thread; reopen the sessions first if an earlier run broke them.
+
+        Raises:
+            InferenceError: the model failed; also when it broke, after which the next run works.
+            DeviceMemoryError: the device has no memory for this batch.
+        """
+        sessions = self.wide if alone and self.wide else self.narrow
+        try:
+            return infer(sessions, batch)
+        except PoisonedSessionError:
+            self._rebuild(sessions)
+            raise
+
+    def _rebuild(self, broken: Sessions) -> None:
+        with self._lock:
+            if broken is self.narrow:
+                self.narrow = self._open(self._threads[0])
+                self.rebuilds += 1
+            elif broken is self.wide:
+                self.wide = self._open(self._threads[1])
+                self.rebuilds += 1
+
+    def _open(self, threads: int) -> Sessions:
+        return {
+            name: self._open_session(path, self._device, threads)
+            for name, path in self._graphs.items()
+        }
+
+
+async def run_on(
+    threads: Executor, instances: Instances, infer: Infer, batch: Sequence[Work], alone: bool
+) -> Sequence[Tensors]:
+    """Run a batch on one of the device's threads and wait for it."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(threads, instances.infer, infer, batch, alone)

@@ -1,0 +1,126 @@
+"""One graph in ONNX Runtime. With `devices` the only code that knows onnxruntime."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
+from service.runtime.devices import Device, provider_of
+from service.types import DeviceValue, Feed, Feeds
+
+_OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "Available memory of", "bad_alloc")
+_POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device-side assert")
+
+
+class PoisonedSessionError(InferenceError):
+    """The session's device context is broken; only a new session will work again."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnDevice:
+    """A tensor that stays on the session's device. Satisfies `service.types.DeviceValue`."""
+
+    value: ort.OrtValue
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape, without copying it."""
+        return tuple(self.value.shape())
+
+    def numpy(self) -> NDArray[Any]:
+        """Copy it to the host."""
+        array: NDArray[Any] = self.value.numpy()
+        return array
+
+
+class OrtSession:
+    """A graph loaded onto a device. Satisfies `service.types.Session`.
+
+    `run` and `run_kept` may be called from several threads at once. With one thread a call
+    computes on the caller's thread alone; with more, the session owns the others.
+    """
+
+    def __init__(self, path: Path, device: Device, threads: int) -> None:
+        """Load a graph.
+
+        Raises:
+            ModelLoadError: the file is no graph that onnxruntime can load.
+            DeviceUnavailableError: it loaded, but not on this device.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads spin while a run lasts (a sleeping thread takes longer to wake than an
+        # operator to compute) and sleep the moment it ends: idle costs nothing.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        provider = provider_of(device)
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:
+            raise ModelLoadError(f"{path.name} cannot be loaded: {error}") from error
+        if self._session.get_providers()[0] != provider[0]:
+            raise DeviceUnavailableError(f"{path.name} did not load on {device}")
+        self._name, self._device = path.name, device
+        self.inputs = tuple(entry.name for entry in self._session.get_inputs())
+        self.outputs = tuple(entry.name for entry in self._session.get_outputs())
+
+    def __repr__(self) -> str:
+        return f"<OrtSession {self._name} on {self._device}>"
+
+    def run(self, feeds: Mapping[str, Feed]) -> Feeds:
+        """Run the graph once, all outputs to the host.
+
+        Raises:
+            DeviceMemoryError: the device has no memory for these feeds.
+            InferenceError: the graph failed.
+        """
+        if any(isinstance(value, OnDevice) for value in feeds.values()):
+            return self.run_kept(feeds, self.outputs)[0]
+        try:
+            arrays = self._session.run(self.outputs, dict(feeds))
+        except Exception as error:
+            raise _translated(error, self._name) from error
+        return dict(zip(self.outputs, arrays, strict=True))
+
+    def run_kept(
+        self, feeds: Mapping[str, Feed], host: Collection[str]
+    ) -> tuple[Feeds, Mapping[str, DeviceValue]]:
+        """Run once by IO binding; copy outputs named in `host`, keep the others on the device.
+
+        Raises:
+            DeviceMemoryError: the device has no memory for these feeds.
+            InferenceError: the graph failed.
+        """
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, OnDevice):
+                binding.bind_ortvalue_input(name, value.value)
+            else:
+                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        for name in self.outputs:
+            place = "cpu" if name in host else self._device.kind
+            binding.bind_output(name, place, 0 if place == "cpu" else self._device.index)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise _translated(error, self._name) from error
+        values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
+        copied = {name: values[name].numpy() for name in host}
+        return copied, {name: OnDevice(v) for name, v in values.items() if name not in copied}
+
+
+def _translated(error: Exception, name: str) -> InferenceError | DeviceMemoryError:
+    """Return our error for one of onnxruntime's, which differ by their message only."""
+    message = str(error)
+    if any(mark in message for mark in _OUT_OF_MEMORY):
+        return DeviceMemoryError(f"no memory left to run {name}")
+    if any(mark in message for mark in _POISONED):
+        return PoisonedSessionError(f"{name}: {message}")
+    return InferenceError(f"{name}: {message}")

@@ -1,0 +1,68 @@
+"""Runs a lane before it is ready: every batch bucket once, and its time."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from service.runtime.instances import Infer
+from service.types import Sessions, Work
+
+_WIDE_MUST_SAVE = 0.1
+"""Share of a lone request's time that a second set of sessions must save to be worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpPlan:
+    """What to time. Lengths ascend; `budget_seconds` bounds the whole of it, softly."""
+
+    lengths: Sequence[int]
+    max_batch_size: int
+    max_batch_cost: int | None
+    budget_seconds: float
+
+
+def measure(
+    infer: Infer, sessions: Sessions, probe: Callable[[int], Work], plan: WarmUpPlan
+) -> dict[tuple[int, int], float]:
+    """Return seconds by (rows, length): the better of two runs after one that warms up.
+
+    Every length is timed at one row whatever it costs; larger batches as far as the budget
+    goes, the small ones of all lengths first. Blocking: call it on a device thread.
+    """
+    measured: dict[tuple[int, int], float] = {}
+    started = time.perf_counter()
+    for rows, length in _points(plan):
+        known = measured.get((rows // 2, length), 0.0)
+        left = plan.budget_seconds - (time.perf_counter() - started)
+        if rows > 1 and (known == 0.0 or left < 3 * 2 * known):
+            continue
+        batch = [probe(length)] * rows
+        first = _seconds(infer, sessions, batch)
+        repeats = 1 if first > plan.budget_seconds / 20 else 3
+        measured[rows, length] = min(_seconds(infer, sessions, batch) for _ in range(repeats))
+    return measured
+
+
+def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: Work) -> bool:
+    """Tell whether a lone work is clearly faster on the wide sessions."""
+    for sessions in (narrow, wide):
+        _seconds(infer, sessions, [work])
+    pairs = [(_seconds(infer, narrow, [work]), _seconds(infer, wide, [work])) for _ in range(5)]
+    alone = min(seconds for seconds, _ in pairs)
+    together = min(seconds for _, seconds in pairs)
+    return together < (1 - _WIDE_MUST_SAVE) * alone
+
+
+def _points(plan: WarmUpPlan) -> Iterator[tuple[int, int]]:
+    rows = 1
+    while rows <= plan.max_batch_size:
+        for length in plan.lengths:
+            if rows == 1 or plan.max_batch_cost is None or rows * length <= plan.max_batch_cost:
+                yield rows, length
+        rows *= 2
+
+
+def _seconds(infer: Infer, sessions: Sessions, batch: Sequence[Work]) -> float:
+    started = time.perf_counter()
+    infer(sessions, batch)
+    return time.perf_counter() - started

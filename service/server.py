@@ -1,0 +1,169 @@
+"""The HTTP server: uvicorn, with a stop that loses nothing and bounds on who says nothing."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import HANDLED_SIGNALS
+
+_log = logging.getLogger(__name__)
+
+_MOST_UNUSED_BYTES = 64 * 1024
+"""Most bytes in a row that are neither a body nor the end of a request."""
+
+_HEAD_SECONDS = 20.0
+"""How long a client may take to send the head of a request, from the connection or its start."""
+
+_SWEEP_TICKS = 20
+"""Ticks (of 0.1 s) between two looks for clients that are late."""
+
+_LINGER_SECONDS = 0.5
+"""How long, at a stop, idle connections stay open for a request that may be on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where to listen, and how long to wait for whom. Times are in whole seconds."""
+
+    host: str
+    port: int
+    backlog: int
+    keep_alive: int
+    grace: int
+    access_log: bool = False
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection; bounds what uvicorn would collect, or wait for, without end."""
+
+    head_since: float | None = None
+    """Loop time from which the head of a request is awaited; None while none is."""
+    _unused_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a first head."""
+        self.head_since = self.loop.time()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; refuse a head, or trailers, that have no end."""
+        self._unused_bytes += len(data)
+        super().data_received(data)
+        if self._unused_bytes > _MOST_UNUSED_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of a head."""
+        self.head_since = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer."""
+        self.head_since = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Leave the size of a body to the application."""
+        self._unused_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Begin to count anew."""
+        self._unused_bytes = 0
+        super().on_message_complete()
+
+    def is_idle(self) -> bool:
+        """Tell whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+
+class Server(uvicorn.Server):
+    """Obeys SIGTERM and SIGINT: stops listening, finishes what was accepted, returns."""
+
+    def __init__(self, config: uvicorn.Config, before_last: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_last = before_last
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Obey signals; unlike uvicorn, do not die of them once they have been obeyed."""
+        previous = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, action in previous.items():
+                signal.signal(number, action)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Also close connections whose client is late with the head of a request."""
+        if counter % _SWEEP_TICKS == 0:
+            self._close_late()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Stop listening, tell every client that its connection ends, finish, stop the app.
+
+        uvicorn would close idle connections at once, and with them lose the requests that were
+        already on their way. Here every answer first says `Connection: close`, and an idle
+        connection gets `_LINGER_SECONDS` to send one more request.
+        """
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers.append((b"connection", b"close"))
+        for connection in self._connections():
+            if not connection.is_idle():
+                connection.shutdown()  # its answer will say so, then it closes
+        now = asyncio.get_running_loop().time
+        until = now() + _LINGER_SECONDS
+        while self._connections() and now() < until:  # noqa: ASYNC110 - uvicorn has no such event
+            await asyncio.sleep(0.01)
+        self._before_last()
+        await super().shutdown(sockets)
+
+    def _connections(self) -> list[Protocol]:
+        return [one for one in self.server_state.connections if isinstance(one, Protocol)]
+
+    def _close_late(self) -> None:
+        oldest = asyncio.get_running_loop().time() - _HEAD_SECONDS
+        for connection in self._connections():
+            since = connection.head_since
+            if since is not None and since < oldest:
+                connection.transport.close()
+
+
+def run_server(
+    app: Callable[..., Any], options: ServerOptions, before_last: Callable[[], None]
+) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT.
+
+    Args:
+        app: the application; its lifespan encloses everything.
+        options: where and how.
+        before_last: called at a stop when only what was accepted is left to be finished.
+
+    Raises:
+        SystemExit: the application could not start, or the address cannot be listened on.
+    """
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        backlog=options.backlog,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,  # the process has its own
+        access_log=options.access_log,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=options.keep_alive,
+        timeout_graceful_shutdown=options.grace,
+    )
+    Server(config, before_last).run()

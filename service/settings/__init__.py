@@ -1,0 +1,32 @@
+"""All configuration of the process, read once. Only app.py and __main__.py use it.
+
+Every field can be set by the environment, `QUARTET_<SECTION>__<FIELD>`, and on the command
+line, `--section.field`, which wins. A name that is no setting is refused, never ignored.
+"""
+
+from service.settings.sections import (
+    AdminSettings,
+    BatchingSettings,
+    CacheSettings,
+    LimitSettings,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+    SettingsError,
+)
+from service.settings.sources import read_settings, settings_page, settings_table, split_options
+
+__all__ = [
+    "AdminSettings",
+    "BatchingSettings",
+    "CacheSettings",
+    "LimitSettings",
+    "ModelSettings",
+    "ServerSettings",
+    "Settings",
+    "SettingsError",
+    "read_settings",
+    "settings_page",
+    "settings_table",
+    "split_options",
+]

@@ -1,0 +1,125 @@
+"""The states of a version, and what an operator may see of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from service import metrics
+from service.loader import Loaded
+from service.tasks import Task
+
+
+class ModelState(StrEnum):
+    """Where a version is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """What an operator wants to know about one version of a model."""
+
+    model: str
+    version: int
+    state: ModelState
+    task: Task | None = None
+    family: str | None = None
+    modalities: tuple[str, ...] = ()
+    digest: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    reason: str | None = None
+    """Why the last load failed."""
+    description: str = ""
+    default_for: tuple[str, ...] = ()
+    """The modalities for which a request of its task that names no model gets it."""
+    languages: tuple[str, str] | None = None
+    """Source and target of a translator."""
+    labels: tuple[str, ...] = ()
+    deviation: float | None = None
+    """Largest deviation from the golden answers at load."""
+    load_seconds: float | None = None
+    statistics: Mapping[str, Any] | None = None
+    """By lane: pending, running, inference_count, execution_count, ceiling, curve."""
+
+
+def describe(loaded: Loaded) -> VersionStatus:
+    """Return the status of a version that is ready."""
+    files, pipeline = loaded.files, loaded.pipeline
+    manifest = files.manifest
+    languages = [manifest.parameters.get(f"{side}_language") for side in ("source", "target")]
+    return VersionStatus(
+        model=files.model,
+        version=files.version,
+        state=ModelState.READY,
+        task=manifest.task,
+        family=manifest.family,
+        modalities=tuple(sorted(pipeline.family.modalities)),
+        digest=files.digest,
+        precision=files.precision,
+        device=str(loaded.device),
+        description=manifest.description,
+        languages=(str(languages[0]), str(languages[1])) if all(languages) else None,
+        labels=tuple(manifest.parameters.get("labels", ())),
+        deviation=loaded.deviation,
+        load_seconds=round(loaded.seconds, 3),
+    )
+
+
+def with_statistics(status: VersionStatus, loaded: Loaded) -> VersionStatus:
+    """Return a status with what its lanes are doing now and how they were measured."""
+    lanes = {}
+    for name, batcher in loaded.pipeline.batchers.items():
+        curve = batcher.curve
+        lanes[name] = {
+            **batcher.statistics()._asdict(),
+            "curve": [
+                {
+                    "length": length,
+                    "favoured_batch": curve.favoured(length),
+                    "milliseconds": {
+                        str(rows): round(1000 * curve.seconds(rows, length), 3)
+                        for rows in (1, 2, 4, 8, 16, 32, 64)
+                        if rows <= len(curve.table[0])
+                    },
+                }
+                for length in curve.lengths
+            ],
+        }
+    return replace(status, statistics=lanes)
+
+
+def publish(status: VersionStatus) -> None:
+    """Set the metrics that tell a version's state."""
+    labels = (status.model, str(status.version))
+    for state in ModelState:
+        metrics.MODEL_STATE.labels(*labels, state.value).set(state is status.state)
+    if status.state is not ModelState.READY:
+        return
+    metrics.MODEL_LOAD_SECONDS.labels(*labels).set(status.load_seconds or 0.0)
+    if status.deviation is not None:
+        metrics.MODEL_GOLDEN_DEVIATION.labels(*labels).set(status.deviation)
+    metrics.MODEL_INFO.labels(*labels, *_identity(status)).set(1)
+
+
+def retract(status: VersionStatus) -> None:
+    """Remove the series of a version that is gone, so that reloads do not pile them up."""
+    labels = (status.model, str(status.version))
+    for state in ModelState:
+        metrics.MODEL_STATE.remove(*labels, state.value)
+    if status.digest is not None:
+        metrics.MODEL_INFO.remove(*labels, *_identity(status))
+
+
+def _identity(status: VersionStatus) -> tuple[str, ...]:
+    return (
+        str(status.task),
+        str(status.family),
+        str(status.precision),
+        str(status.device),
+        str(status.digest),
+    )

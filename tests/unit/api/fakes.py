@@ -1,0 +1,203 @@
+"""A registry without models: its answers are simple, its waiting and failing are real."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from service.cache.keys import ModelIdentity
+from service.cache.responses import CacheMode, CacheOutcome
+from service.errors import (
+    ConflictError,
+    DeadlineExceededError,
+    InferenceError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    OverloadedError,
+    ServiceError,
+)
+from service.pipeline import CallOptions, Outcome, Pipeline, Timings
+from service.registry import Registry
+from service.status import ModelState, VersionStatus
+from service.tasks import (
+    Answer,
+    AnyItem,
+    Classification,
+    ClassifyItem,
+    DetectedObject,
+    Detections,
+    DetectItem,
+    Embedding,
+    EmbedItem,
+    Label,
+    Task,
+    Text,
+    TranslateItem,
+    Translation,
+)
+from service.transforms.image import decode_image
+
+DIMENSIONS = 4
+
+
+class FakePipeline:
+    """Answers at once, unless the text of an item says otherwise."""
+
+    def __init__(self, model: str, version: int = 1) -> None:
+        self.model = ModelIdentity(model, version, "digest")
+        self.started = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.asked: list[tuple[AnyItem, CallOptions]] = []
+        self.known: set[bytes] = set()
+
+    async def answer(self, item: AnyItem, options: CallOptions) -> Outcome[Answer]:
+        self.asked.append((item, options))
+        match _text(item):
+            case "wait":
+                await self._wait(options)
+            case "hang":
+                await self._hang()
+            case "overloaded":
+                raise OverloadedError("the queue is full", retry_after=1.2)
+            case "busy":
+                raise OverloadedError("the queue is full", retry_after=7.0)
+            case "inference":
+                raise InferenceError("the model failed")
+            case "bug":
+                raise RuntimeError("/secret/path")
+        timings = Timings(0.001, 0.002, 0.003, 0.004, 0.005)
+        return Outcome(_answer(item), self._cache(item, options.cache), timings)
+
+    async def _wait(self, options: CallOptions) -> None:
+        """Keep the deadline, as the batcher does."""
+        try:
+            async with asyncio.timeout_at(options.deadline):
+                await self._hang()
+        except TimeoutError:
+            raise DeadlineExceededError("the deadline passed in the queue") from None
+
+    async def _hang(self) -> None:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    def _cache(self, item: AnyItem, mode: CacheMode) -> CacheOutcome:
+        if mode is CacheMode.BYPASS:
+            return CacheOutcome.BYPASS
+        if _text(item) == "shared":
+            return CacheOutcome.SHARED
+        key = item.fingerprint()
+        if mode is CacheMode.USE and key in self.known:
+            return CacheOutcome.HIT
+        self.known.add(key)
+        return CacheOutcome.MISS
+
+
+class FakeRegistry(Registry):
+    """One pipeline for each task and modality, as the starter models have it."""
+
+    def __init__(self) -> None:
+        topics, digits = FakePipeline("news-topics"), FakePipeline("digits")
+        translator, cards, emoji = (
+            FakePipeline("zh-en"),
+            FakePipeline("cards"),
+            FakePipeline("emoji"),
+        )
+        self.pipelines = {
+            (Task.CLASSIFY, "text"): topics,
+            (Task.CLASSIFY, "image"): digits,
+            (Task.TRANSLATE, "text"): translator,
+            (Task.DETECT, "image"): cards,
+            (Task.EMBED, "text"): emoji,
+            (Task.EMBED, "image"): emoji,
+        }
+        self.reasons: dict[str, str] = {}
+        self.unloaded: list[str] = []
+
+    def find(
+        self, task: Task, modality: str, model: str | None, version: int | None
+    ) -> Pipeline[Any, Any]:
+        pipeline = self.pipelines[task, modality]
+        if model == "loading":
+            raise ModelNotReadyError("model 'loading' is not ready: loading")
+        if model not in (None, pipeline.model.name) or version not in (None, 1):
+            raise ModelNotFoundError(f"there is no model {model!r} of version {version}")
+        return cast(Pipeline[Any, Any], pipeline)
+
+    def statuses(self) -> Sequence[VersionStatus]:
+        return [_status(pipeline.model.name, 1) for pipeline in self.pipelines.values()]
+
+    def status(self, model: str) -> Sequence[VersionStatus]:
+        found = [status for status in self.statuses() if status.model == model]
+        if not found:
+            raise ModelNotFoundError(f"there is no model {model!r}")
+        return found
+
+    def not_ready(self) -> Mapping[str, str]:
+        return self.reasons
+
+    async def load(
+        self, model: str, version: int | None = None, precision: str | None = None
+    ) -> VersionStatus:
+        if model == "loading":
+            raise ConflictError("a load of 'loading' is already running")
+        self.status(model)
+        return _status(model, version or 1, precision)
+
+    async def unload(self, model: str) -> None:
+        self.status(model)
+        self.unloaded.append(model)
+
+
+def _status(model: str, version: int, precision: str | None = None) -> VersionStatus:
+    return VersionStatus(
+        model,
+        version,
+        ModelState.READY,
+        Task.CLASSIFY,
+        precision=precision or "int8",
+        labels=("a", "b"),
+        statistics={"default": {"pending": 0, "mean": np.float32(0.5)}},
+    )
+
+
+def _text(item: AnyItem) -> str | None:
+    match item:
+        case TranslateItem():
+            return item.text
+        case ClassifyItem(Text(text)) | EmbedItem(Text(text)):
+            return text
+        case _:
+            return None
+
+
+def _answer(item: AnyItem) -> Answer:
+    """Decode images for real: what is no image must be refused as in production."""
+    match item:
+        case ClassifyItem(content, top_k):
+            if not isinstance(content, Text):
+                decode_image(content.data)
+            labels = (Label("business", 0.75), Label("health", 0.25))
+            return Classification(labels[:top_k])
+        case TranslateItem(text):
+            return Translation(f"[{text}]", item.source or "zh", item.target or "en", False)
+        case DetectItem(image):
+            width, height = decode_image(image.data).size
+            return Detections((DetectedObject("ace", 0.9, (1.0, 2.0, 3.0, 4.5)),), width, height)
+        case EmbedItem(content):
+            if not isinstance(content, Text):
+                decode_image(content.data)
+            return Embedding(np.full(DIMENSIONS, 0.5, np.float32))
+
+
+def all_errors() -> set[type[ServiceError]]:
+    """Return every error class of the service, however deep, that is loaded."""
+    found, fresh = set[type[ServiceError]](), {ServiceError}
+    while fresh:
+        found |= fresh
+        fresh = {kind for parent in fresh for kind in parent.__subclasses__()} - found
+    return {kind for kind in found if kind.__module__.startswith("service.")}

@@ -1,0 +1,141 @@
+import base64
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.content import as_image, as_text
+from service.api.limits import ApiLimits
+from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.tasks import ClassifyItem, Image, Task
+from tests.unit.api.fakes import FakeRegistry
+from tests.unit.api.images import PNG
+
+LIMITS = ApiLimits(max_characters=5)
+BASE64 = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(PNG, id="bytes"),
+        pytest.param(BASE64, id="base64"),
+        pytest.param(f"data:image/png;base64,{BASE64}", id="data URI"),
+        pytest.param(f"DATA:Image/PNG;name=a;Base64,{BASE64}", id="data URI in odd spelling"),
+    ],
+)
+def test_an_image_is_read_from(value: object) -> None:
+    assert as_image(value) == Image(PNG)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(3, id="number"),
+        pytest.param(None, id="null"),
+        pytest.param({"base64": BASE64}, id="object"),
+        pytest.param("", id="empty"),
+        pytest.param(b"", id="no bytes"),
+        pytest.param("data:image/png;base64,", id="empty data URI"),
+        pytest.param("data:image/png;base64", id="data URI without a comma"),
+        pytest.param(f"data:image/png,{BASE64}", id="data URI not in base64"),
+        pytest.param(BASE64[:-1], id="padding cut off"),
+        pytest.param(BASE64[:40] + "\n" + BASE64[40:], id="line breaks"),
+        pytest.param(BASE64 + "====", id="excess padding"),
+        pytest.param("_-_-", id="alphabet for URLs"),
+        pytest.param("图像", id="not ASCII"),
+        pytest.param("http://example.org/a.png", id="URL"),
+    ],
+)
+def test_an_image_is_not_read_from(value: object) -> None:
+    with pytest.raises(InvalidInputError):
+        as_image(value)
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/pdf", ""])
+def test_a_data_uri_of_another_kind_is_unsupported(kind: str) -> None:
+    with pytest.raises(UnsupportedMediaTypeError):
+        as_image(f"data:{kind};base64,{BASE64}")
+
+
+def test_a_text_may_be_as_long_as_the_limit_in_characters() -> None:
+    assert as_text("五个汉字。", LIMITS).text == "五个汉字。"
+    with pytest.raises(LimitExceededError):
+        as_text("六个汉字呢。", LIMITS)
+
+
+@pytest.mark.parametrize("value", [3, None, "", "a\0b", ["a"], b"a"])
+def test_a_text_is_not_read_from(value: object) -> None:
+    with pytest.raises(InvalidInputError):
+        as_text(value, LIMITS)
+
+
+async def post(client: httpx.AsyncClient, **request: Any) -> httpx.Response:
+    return await client.post("/v1/classify", **request)
+
+
+async def test_an_image_comes_the_same_in_every_way(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    raw = {"headers": {"content-type": "image/png"}, "content": PNG, "params": {"top_k": "1"}}
+    ways: list[dict[str, Any]] = [
+        {"json": {"image": BASE64, "top_k": 1}},
+        {"json": {"image": [f"data:image/png;base64,{BASE64}"], "top_k": 1}},
+        {"files": {"image": ("a.png", PNG)}, "data": {"top_k": "1"}},
+        {"data": {"image": BASE64, "top_k": "1"}, "files": {"version": (None, "1")}},
+        raw,
+    ]
+    for way in ways:
+        response = await post(client, **way)
+        assert response.status_code == 200, response.text
+        assert len(response.json()["results"][0]["labels"]) == 1
+    asked = registry.pipelines[Task.CLASSIFY, "image"].asked
+    assert [item for item, _ in asked] == [ClassifyItem(Image(PNG), 1)] * len(ways)
+
+
+async def test_several_files_are_several_items_in_order(client: httpx.AsyncClient) -> None:
+    files = [("image", (f"{i}.png", PNG)) for i in range(3)]
+    response = await post(client, files=files)
+    assert len(response.json()["results"]) == 3
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=utf-8", 'Application/JSON; Charset="UTF-8"', "application/json ;"],
+)
+async def test_json_may_say_it_is_utf_8(client: httpx.AsyncClient, content_type: str) -> None:
+    response = await post(client, content=b'{"text":"a"}', headers={"content-type": content_type})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "unsupported_media_type"),
+        ({"content-type": "text/plain"}, "unsupported_media_type"),
+        ({"content-type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
+        ({"content-type": "application/json; charset=gbk"}, "unsupported_media_type"),
+        (
+            {"content-type": "application/json", "content-encoding": "gzip"},
+            "unsupported_media_type",
+        ),
+    ],
+)
+async def test_other_kinds_of_bodies_are_refused(
+    client: httpx.AsyncClient, headers: dict[str, str], code: str
+) -> None:
+    response = await post(client, content=b'{"text":"a"}', headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, code)
+
+
+async def test_parameters_in_the_query_are_refused_rather_than_ignored(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await post(client, json={"text": "a"}, params={"top_k": "1"})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+
+
+async def test_a_task_without_images_takes_no_forms_or_images(client: httpx.AsyncClient) -> None:
+    forms = await client.post("/v1/translate", files={"text": ("a.txt", b"a")})
+    image = await client.post("/v1/translate", content=PNG, headers={"content-type": "image/png"})
+    assert (forms.status_code, image.status_code) == (415, 415)

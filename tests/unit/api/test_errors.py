@@ -1,0 +1,69 @@
+import json
+from http import HTTPStatus
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from service.api.errors import STATUS, Problem
+from service.errors import InvalidInputError, OverloadedError, UnauthorizedError
+from tests.unit.api.fakes import all_errors
+
+BORDER = "service.api.errors"
+
+
+def test_every_error_has_a_status_and_a_code_of_its_own() -> None:
+    public = {error for error in all_errors() if error.__module__ in ("service.errors", BORDER)}
+    assert set(STATUS) == public
+    assert len({error.code for error in public}) == len(public)
+
+
+def test_no_layer_invents_a_code_that_clients_have_not_been_told() -> None:
+    assert {error.code for error in all_errors()} == {error.code for error in STATUS}
+
+
+def test_an_error_of_a_class_made_elsewhere_gets_its_parents_status() -> None:
+    class OddInputError(InvalidInputError):
+        pass
+
+    assert Problem.of(OddInputError("odd")).status == HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+def test_a_problem_has_every_member() -> None:
+    reply = Problem.of(InvalidInputError("the text is empty")).response("id-1")
+    assert dict(reply.raw_headers)[b"content-type"] == b"application/problem+json"
+    assert json.loads(bytes(reply.body)) == {
+        "type": "urn:quartet:problem:invalid_input",
+        "title": "Invalid input",
+        "status": 422,
+        "detail": "the text is empty",
+        "code": "invalid_input",
+        "request_id": "id-1",
+    }
+
+
+def test_a_bug_is_told_without_its_message() -> None:
+    problem = Problem.of(RuntimeError("/secret/path"))
+    assert (problem.status, problem.code) == (500, "internal_error")
+    assert "secret" not in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"),
+    [(0.0, b"1"), (0.2, b"1"), (1.0, b"1"), (1.2, b"2"), (59.01, b"60")],
+)
+def test_retry_after_is_rounded_up_to_whole_seconds(seconds: float, header: bytes) -> None:
+    problem = Problem.of(OverloadedError("the queue is full", seconds))
+    assert dict(problem.headers)[b"retry-after"] == header
+
+
+def test_who_is_not_authorised_is_told_how_to_be() -> None:
+    assert Problem.of(UnauthorizedError("wrong")).headers == (
+        (b"www-authenticate", b'Bearer realm="quartet"'),
+    )
+
+
+def test_an_error_of_the_framework_keeps_its_status_and_headers() -> None:
+    problem = Problem.of(HTTPException(405, headers={"Allow": "POST"}))
+    assert (problem.status, problem.code) == (405, "method_not_allowed")
+    assert problem.headers == [(b"allow", b"POST")]
+    assert Problem.of(HTTPException(418)).code == "http_error"

@@ -1,0 +1,117 @@
+import httpx
+import pytest
+
+from service.api import ApiContext, ApiLimits, Lifecycle, build_api
+from tests.unit.api.conftest import TOKEN
+from tests.unit.api.fakes import FakeRegistry
+
+ADMIN = {"authorization": f"Bearer {TOKEN}"}
+
+
+async def test_models_are_listed_with_everything_an_operator_wants(
+    client: httpx.AsyncClient,
+) -> None:
+    models = (await client.get("/v1/models")).json()["models"]
+    assert {model["model"] for model in models} == {
+        "news-topics",
+        "digits",
+        "zh-en",
+        "cards",
+        "emoji",
+    }
+    first = models[0]
+    assert (first["state"], first["task"], first["precision"]) == ("ready", "classify", "int8")
+    assert first["statistics"] == {"default": {"pending": 0, "mean": 0.5}}
+
+
+async def test_one_model_is_shown_with_its_versions(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/v1/models/digits")).json()
+    assert (body["model"], body["versions"][0]["version"]) == ("digits", 1)
+
+
+async def test_a_model_that_is_not_there_is_not_found(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/models/nobody")
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_an_administrator_loads_the_newest_version(
+    client: httpx.AsyncClient, body: bytes
+) -> None:
+    response = await client.post("/v1/models/digits/load", content=body, headers=ADMIN)
+    assert response.status_code == 200
+    assert (response.json()["version"], response.json()["precision"]) == (1, "int8")
+
+
+async def test_an_administrator_loads_a_certain_version(client: httpx.AsyncClient) -> None:
+    response = await client.post(
+        "/v1/models/digits/load", json={"version": 3, "precision": "fp32"}, headers=ADMIN
+    )
+    assert (response.json()["version"], response.json()["precision"]) == (3, "fp32")
+
+
+async def test_an_administrator_unloads_a_model(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    response = await client.post("/v1/models/digits/unload", headers=ADMIN)
+    assert (response.status_code, response.content) == (204, b"")
+    assert registry.unloaded == ["digits"]
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "status", "code"),
+    [
+        ("nobody", b"", 404, "model_not_found"),
+        ("loading", b"", 409, "conflict"),
+        ("digits", b"{", 400, "malformed_request"),
+        ("digits", b'{"verzion": 1}', 422, "invalid_input"),
+        ("digits", b'{"version": 0}', 422, "invalid_input"),
+        ("digits", b'{"precision": ""}', 422, "invalid_input"),
+    ],
+)
+async def test_a_load_is_refused_for_a_reason(
+    client: httpx.AsyncClient, model: str, body: bytes, status: int, code: str
+) -> None:
+    response = await client.post(f"/v1/models/{model}/load", content=body, headers=ADMIN)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("action", ["load", "unload"])
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        TOKEN,
+        f"Basic {TOKEN}",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer  {TOKEN}",
+    ],
+)
+async def test_nobody_else_loads_or_unloads(
+    client: httpx.AsyncClient, registry: FakeRegistry, action: str, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"authorization": authorization}
+    response = await client.post(f"/v1/models/digits/{action}", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert response.headers["www-authenticate"].startswith("Bearer")
+    assert registry.unloaded == []
+
+
+@pytest.mark.parametrize("token", [None, ""])
+async def test_without_a_token_nobody_is_an_administrator(token: str | None) -> None:
+    api = build_api(ApiContext(FakeRegistry(), Lifecycle(), ApiLimits(), token))
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://quartet") as client:
+        for authorization in ("", "Bearer ", "Bearer None"):
+            response = await client.post(
+                "/v1/models/digits/load", headers={"authorization": authorization}
+            )
+            assert (response.status_code, response.json()["code"]) == (
+                403,
+                "administration_disabled",
+            )

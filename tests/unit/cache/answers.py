@@ -1,0 +1,68 @@
+"""Any answer and any item of every task, for property tests."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from service.tasks import (
+    Answer,
+    AnyItem,
+    Classification,
+    ClassifyItem,
+    DetectedObject,
+    Detections,
+    DetectItem,
+    Embedding,
+    EmbedItem,
+    Image,
+    Label,
+    Task,
+    Text,
+    TranslateItem,
+    Translation,
+)
+
+scores = st.floats(allow_nan=False, allow_infinity=False)
+sizes = st.integers(1, 2**31)
+
+ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
+    Task.CLASSIFY: st.builds(
+        Classification, st.lists(st.builds(Label, st.text(), scores)).map(tuple)
+    ),
+    Task.TRANSLATE: st.builds(Translation, st.text(), st.text(), st.text(), st.booleans()),
+    Task.DETECT: st.builds(
+        Detections,
+        st.lists(
+            st.builds(DetectedObject, st.text(), scores, st.tuples(*[scores] * 4)), max_size=5
+        ).map(tuple),
+        sizes,
+        sizes,
+    ),
+    Task.EMBED: st.builds(
+        Embedding, hnp.arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32))
+    ),
+}
+
+texts = st.text(st.characters())
+images = st.builds(Image, st.binary())
+contents = st.builds(Text, texts) | images
+counts = st.none() | st.integers(0, 2**40)
+# 0.0 equals -0.0, but is another threshold to be on the safe side
+numbers = st.none() | st.floats(allow_nan=False).filter(lambda number: number != 0)
+
+ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
+    Task.CLASSIFY: st.builds(ClassifyItem, contents, counts),
+    Task.TRANSLATE: st.builds(
+        TranslateItem,
+        texts,
+        st.none() | texts,
+        st.none() | texts,
+        counts,
+        numbers,
+        counts,
+    ),
+    Task.DETECT: st.builds(DetectItem, images, numbers, numbers, counts),
+    Task.EMBED: st.builds(EmbedItem, contents),
+}

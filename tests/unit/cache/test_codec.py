@@ -1,0 +1,135 @@
+import math
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.cache.codec import CODECS
+from service.tasks import (
+    Classification,
+    DetectedObject,
+    Detections,
+    Embedding,
+    Label,
+    Task,
+    Translation,
+)
+from tests.unit.cache.answers import ANSWERS
+
+EXAMPLES = {
+    Task.CLASSIFY: Classification((Label("商业", 0.1 + 0.2), Label("science", 5e-324))),
+    Task.TRANSLATE: Translation("a\0b", "zh", "en", truncated=True),
+    Task.DETECT: Detections((DetectedObject("ace", 0.9, (-0.0, 1e-300, 3.5, 4.0)),), 640, 480),
+    Task.EMBED: Embedding(np.array([0.1, -0.0, 1e-45], np.float32)),
+}
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Embedding) and isinstance(other, Embedding):
+        return (
+            one.vector.dtype == other.vector.dtype
+            and one.vector.tobytes() == other.vector.tobytes()
+        )
+    return repr(one) == repr(other) and bool(one == other)  # the repr tells 0.0 from -0.0
+
+
+def test_every_task_has_a_codec() -> None:
+    assert set(CODECS) == set(Task)
+
+
+@pytest.mark.parametrize("task", Task)
+@given(st.data())
+def test_an_answer_comes_back_exactly_as_it_was(task: Task, data: st.DataObject) -> None:
+    answer = data.draw(ANSWERS[task])
+    assert same(CODECS[task].decode(CODECS[task].encode(answer)), answer)
+
+
+@pytest.mark.parametrize("task", Task)
+@given(st.binary())
+def test_stray_bytes_are_refused_and_nothing_worse(task: Task, stray: bytes) -> None:
+    try:
+        answer = CODECS[task].decode(stray)
+    except (TypeError, ValueError):
+        return
+    assert same(CODECS[task].decode(CODECS[task].encode(answer)), answer)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_truncated_answer_is_refused(task: Task) -> None:
+    whole = CODECS[task].encode(EXAMPLES[task])
+    for length in range(len(whole)):
+        with pytest.raises((TypeError, ValueError)):
+            CODECS[task].decode(whole[:length])
+
+
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("other", Task)
+def test_the_answer_of_another_task_is_refused(task: Task, other: Task) -> None:
+    if task is other:
+        return
+    with pytest.raises((TypeError, ValueError)):
+        CODECS[task].decode(CODECS[other].encode(EXAMPLES[other]))
+
+
+@pytest.mark.parametrize(
+    ("task", "stored"),
+    [
+        (Task.CLASSIFY, [["a", 1]]),
+        (Task.CLASSIFY, [["a", None]]),
+        (Task.CLASSIFY, [["a", 0.5, 0.5]]),
+        (Task.CLASSIFY, {"a": 0.5}),
+        (Task.CLASSIFY, None),
+        (Task.TRANSLATE, ["a", "zh", "en"]),
+        (Task.TRANSLATE, ["a", "zh", "en", 1]),
+        (Task.DETECT, [640, 480, [["ace", 0.5, 1.0, 2.0, 3.0]]]),
+        (Task.DETECT, [640.0, 480, []]),
+        (Task.DETECT, [True, 480, []]),
+    ],
+)
+def test_another_shape_is_refused(task: Task, stored: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        CODECS[task].decode(orjson.dumps(stored))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_not_stored(number: float) -> None:
+    with pytest.raises(ValueError, match="not stored"):
+        CODECS[Task.CLASSIFY].encode(Classification((Label("a", number),)))
+    found = DetectedObject("ace", 0.5, (0.0, number, 1.0, 1.0))
+    with pytest.raises(ValueError, match="not stored"):
+        CODECS[Task.DETECT].encode(Detections((found,), 1, 1))
+
+
+def test_a_numpy_score_is_stored_as_the_number_it_is() -> None:
+    stored = CODECS[Task.CLASSIFY].encode(Classification((Label("a", np.float64(0.1)),)))
+    (label,) = CODECS[Task.CLASSIFY].decode(stored).labels
+    assert type(label.score) is float
+    assert label.score == 0.1
+
+
+@pytest.mark.parametrize(
+    "vector", [np.zeros(3, np.float64), np.zeros((1, 3), np.float32), np.zeros(3, np.float16)]
+)
+def test_an_embedding_that_would_not_come_back_exactly_is_not_stored(vector: Any) -> None:
+    with pytest.raises(ValueError, match="float32"):
+        CODECS[Task.EMBED].encode(Embedding(vector))
+
+
+def test_a_strided_embedding_is_stored_in_order() -> None:
+    vector = np.arange(10, dtype=np.float32)[::-3]
+    stored = CODECS[Task.EMBED].encode(Embedding(vector))
+    assert CODECS[Task.EMBED].decode(stored).vector.tolist() == vector.tolist()
+
+
+def test_a_stored_embedding_is_sent_without_a_detour() -> None:
+    stored = CODECS[Task.EMBED].encode(EXAMPLES[Task.EMBED])
+    vector = CODECS[Task.EMBED].decode(stored).vector
+    assert orjson.loads(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY)) == [
+        0.1,
+        -0.0,
+        1e-45,
+    ]
+    assert not vector.flags.writeable, "two requests may hold it"

@@ -1,0 +1,127 @@
+"""Real fakes: a family, a repository and a loader that need no files and no onnxruntime."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.batching.batcher import Batcher
+from service.batching.policy import BatchLimits
+from service.batching.slots import Slots
+from service.cache.base import NullBackend
+from service.cache.keys import ModelIdentity
+from service.cache.responses import ResponseCache
+from service.errors import InvalidInputError, ModelLoadError, ModelNotFoundError
+from service.loader import Loaded
+from service.metrics import ModelMeter
+from service.pipeline import Pipeline
+from service.repository.manifest import Manifest
+from service.repository.repository import VersionFiles
+from service.runtime.devices import Device
+from service.tasks import Classification, ClassifyItem, Label, Task, Text
+from service.types import Lane, Sessions, Tensors, Work
+
+
+@dataclass
+class CountingFamily:
+    """Classifies a text by its length; the empty text is invalid."""
+
+    modalities: frozenset[str] = frozenset({"text"})
+    lanes: Sequence[Lane] = (Lane("default", (1, 8), ("model",)),)
+    heavy: bool = False
+
+    def is_heavy(self, item: ClassifyItem) -> bool:
+        return self.heavy
+
+    def preprocess(self, item: ClassifyItem) -> Work:
+        assert isinstance(item.content, Text)
+        if not item.content.text:
+            raise InvalidInputError("text is empty")
+        return Work({"length": np.array(len(item.content.text))})
+
+    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        return [work.tensors for work in batch]
+
+    def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
+        return Classification((Label(str(int(result["length"])), 1.0),))
+
+    def probe(self, lane: str, length: int) -> Work:
+        return Work({"length": np.array(length)}, lane, length)
+
+
+def files(
+    model: str, version: int = 1, task: Task = Task.CLASSIFY, **parameters: Any
+) -> VersionFiles:
+    manifest = Manifest(task, "counting", {"fp32": {"model": "m.onnx"}}, parameters=parameters)
+    return VersionFiles(
+        model, version, Path(model), manifest, "fp32", {}, f"digest-{model}-{version}", 0, ()
+    )
+
+
+@dataclass
+class ShelfRepository:
+    """Versions in memory; a version named in `broken` cannot be opened."""
+
+    shelf: dict[str, list[int]]
+    broken: set[tuple[str, int]] = field(default_factory=set)
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+    def models(self) -> list[str]:
+        return sorted(self.shelf)
+
+    def open(
+        self, model: str, version: int | None, precision: str | None, device_kind: str
+    ) -> VersionFiles:
+        if model not in self.shelf or (version is not None and version not in self.shelf[model]):
+            raise ModelNotFoundError(f"there is no {model} {version or ''}")
+        chosen = version or max(self.shelf[model])
+        if (model, chosen) in self.broken:
+            raise ModelLoadError("model.toml is broken")
+        return files(model, chosen, self.tasks.get(model, Task.CLASSIFY))
+
+
+@dataclass
+class ShelfLoader:
+    """Loads in one second of the clock; a version in `failing` fails its goldens."""
+
+    failing: set[tuple[str, int]] = field(default_factory=set)
+    families: dict[str, Any] = field(default_factory=dict)
+    compute_seconds: float = 0.1
+    closed: list[tuple[str, int]] = field(default_factory=list)
+
+    async def load(self, files: VersionFiles) -> Loaded:
+        await asyncio.sleep(1.0)
+        if (files.model, files.version) in self.failing:
+            raise ModelLoadError("goldens deviate by 0.5")
+        family = self.families.get(files.model, CountingFamily())
+
+        async def run_batch(batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+            await asyncio.sleep(self.compute_seconds)
+            return family.infer({}, batch)
+
+        meter = ModelMeter(files.model, files.version)
+        batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), meter)
+        pipeline = Pipeline(
+            files.manifest.task,
+            ModelIdentity(files.model, files.version, files.digest),
+            family,
+            {"default": batcher},
+            ResponseCache(NullBackend(), enabled=False),
+            ThreadPoolExecutor(1),
+            meter,
+        )
+        batcher.start()
+        return ShelfLoaded(files, pipeline, None, Device("cpu"), 0.001, 1.0, self.closed)  # type: ignore[arg-type]
+
+
+@dataclass(eq=False, slots=True)
+class ShelfLoaded(Loaded):
+    closings: list[tuple[str, int]]
+
+    async def close(self, grace: float) -> None:
+        self.closings.append((self.files.model, self.files.version))
+        await Loaded.close(self, grace)

@@ -1,0 +1,141 @@
+"""One case for each family: how to open it, what to ask it, and graphs that answer.
+
+A new family needs a row in CASES; the contract suite refuses to pass without it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+from tokenizers import Tokenizer
+
+from service import tasks
+from service.families import FAMILIES
+from service.repository.manifest import read_parameters
+from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
+from service.types import Family
+from tests.unit.families.sessions import (
+    NumpySession,
+    TranslatorGraphs,
+    detector_session,
+    image_session,
+    text_session,
+)
+from tests.unit.transforms.images import encoded
+from tests.unit.transforms.texts import WORDS, word_tokenizer
+
+TEXTS = [
+    "one",
+    "two three four one two three four one two",
+    "three two",
+    "four four one",
+    "two one",
+    "one two three four " * 20,
+    "nothing known here",
+]
+
+EOS, TARGET_VOCABULARY = 2, 24
+
+
+def drawing(size: tuple[int, int], *boxes: tuple[int, int, int, int]) -> bytes:
+    """A black PNG with a red rectangle, then a green one."""
+    image = Image.new("RGB", size)
+    for box, colour in zip(boxes, ["#ff0000", "#00ff00"], strict=False):
+        left, top, right, bottom = box
+        ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), colour)
+    return encoded(image)
+
+
+IMAGES = [
+    drawing((64, 64), (8, 8, 24, 40), (40, 40, 60, 60)),
+    drawing((200, 100), (20, 20, 120, 80)),
+    drawing((10, 90)),
+    drawing((64, 48), (0, 0, 64, 20), (0, 30, 64, 48)),
+]
+
+
+def target_tokenizer() -> Tokenizer:
+    """Words for every id that TranslatorGraphs may write."""
+    tokenizer = word_tokenizer()
+    tokenizer.add_tokens([f"word{n}" for n in range(len(WORDS), TARGET_VOCABULARY)])
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Case:
+    parameters: Mapping[str, Any]
+    """As a manifest holds them."""
+    sessions: Callable[[], dict[str, NumpySession]]
+    items: Sequence[Any]
+    empty: Sequence[Any]
+    """Items with nothing in them."""
+    foreign: Sequence[Any]
+    """Items of the family's task that are not for this family."""
+    answer: type
+
+
+def open_case(name: str, folder: Path) -> Family[Any, Any]:
+    """Open a family as the loader does, from the parameters of a manifest."""
+    for file in ("tokenizer.json", "source_tokenizer.json"):
+        word_tokenizer().save(str(folder / file))
+    target_tokenizer().save(str(folder / "target_tokenizer.json"))
+    entry = FAMILIES[name]
+    return entry.open(folder, read_parameters(CASES[name].parameters, entry.parameters))
+
+
+_EMPTY_TEXTS = ["", " ", "\n\t\u3000"]
+_COLOUR = {"image_size": [24, 32], "mode": "RGB", "mean": [0.5, 0.4, 0.3], "std": [0.5, 1, 2]}
+
+CASES: dict[str, Case] = {
+    "text_classifier": Case(
+        {"labels": ["a", "b", "c"], "max_length": 24, "pad_id": 5},
+        lambda: {"model": text_session("logits", 3)},
+        [ClassifyItem(Text(text)) for text in TEXTS],
+        [ClassifyItem(Text(text)) for text in _EMPTY_TEXTS],
+        [ClassifyItem(tasks.Image(IMAGES[0]))],
+        tasks.Classification,
+    ),
+    "image_classifier": Case(
+        {"labels": ["a", "b"], **_COLOUR},
+        lambda: {"model": image_session("logits", 2)},
+        [ClassifyItem(tasks.Image(image)) for image in IMAGES],
+        [ClassifyItem(tasks.Image(b""))],
+        [ClassifyItem(Text("one"))],
+        tasks.Classification,
+    ),
+    "seq2seq": Case(
+        {
+            "source_language": "zh",
+            "target_language": "en",
+            "decoder_start_id": 1,
+            "eos_id": EOS,
+            "pad_id": 5,
+            "max_source_length": 24,
+            "max_target_length": 20,
+            "num_beams": 3,
+        },
+        lambda: TranslatorGraphs(TARGET_VOCABULARY, EOS, 1.0).sessions,
+        [TranslateItem(text) for text in TEXTS],
+        [TranslateItem(text) for text in _EMPTY_TEXTS],
+        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
+        tasks.Translation,
+    ),
+    "detector": Case(
+        {"labels": ["red", "green"], "image_size": 64},
+        lambda: {"model": detector_session()},
+        [DetectItem(tasks.Image(image)) for image in IMAGES],
+        [DetectItem(tasks.Image(b""))],
+        [],
+        tasks.Detections,
+    ),
+    "dual_encoder": Case(
+        {"max_length": 24, "pad_id": 5, **_COLOUR},
+        lambda: {"text": text_session("text_embeds", 4), "image": image_session("image_embeds", 4)},
+        [EmbedItem(Text(t)) for t in TEXTS] + [EmbedItem(tasks.Image(i)) for i in IMAGES],
+        [*(EmbedItem(Text(text)) for text in _EMPTY_TEXTS), EmbedItem(tasks.Image(b""))],
+        [],
+        tasks.Embedding,
+    ),
+}

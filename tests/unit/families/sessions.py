@@ -1,0 +1,184 @@
+"""Graphs as numpy functions: real sessions in all but speed, and of known mathematics.
+
+Sums run row by row and in float64, so that a row's numbers do not depend on its neighbours.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.types import DeviceValue, Feed, Feeds
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A value that stayed on the device. Only a session may look into it."""
+
+    _array: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    def numpy(self) -> NDArray[Any]:
+        raise AssertionError("a value that should stay on the device was copied to the host")
+
+
+@dataclass
+class NumpySession:
+    """A session that computes with a function, and remembers the shapes it was fed."""
+
+    compute: Callable[[Arrays], Arrays]
+    fed: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
+
+    def run(self, feeds: Mapping[str, Feed]) -> Feeds:
+        arrays = {k: v._array if isinstance(v, Kept) else np.asarray(v) for k, v in feeds.items()}
+        self.fed.append({name: array.shape for name, array in arrays.items()})
+        return self.compute(arrays)
+
+    def run_kept(
+        self, feeds: Mapping[str, Feed], host: Collection[str]
+    ) -> tuple[Feeds, Mapping[str, DeviceValue]]:
+        outputs = self.run(feeds)
+        assert set(host) <= set(outputs)
+        copied = {name: outputs[name] for name in host}
+        return copied, {k: Kept(v) for k, v in outputs.items() if k not in copied}
+
+
+def text_session(output: str, width: int, vocabulary: int = 64) -> NumpySession:
+    """Gives the mean of whole-numbered vectors of the tokens that are not masked."""
+    table = np.random.default_rng(1).integers(-50, 50, (vocabulary, width)).astype(np.float64)
+
+    def compute(feeds: Arrays) -> Arrays:
+        ids, mask = feeds["input_ids"], feeds["attention_mask"]
+        assert ids.dtype == mask.dtype == np.int64
+        assert ids.shape == mask.shape
+        rows = [
+            (table[row] * seen[:, None]).sum(axis=0) / seen.sum()
+            for row, seen in zip(ids, mask, strict=True)
+        ]
+        return {output: np.array(rows, np.float32)}
+
+    return NumpySession(compute)
+
+
+def image_session(output: str, width: int) -> NumpySession:
+    """Gives weighted sums of the pixels."""
+
+    def compute(feeds: Arrays) -> Arrays:
+        images = feeds["pixel_values"]
+        assert images.dtype == np.float32
+        weights = np.random.default_rng(2).normal(size=(width, *images.shape[1:]))
+        rows = [[(image * w).sum(dtype=np.float64) for w in weights] for image in images]
+        return {output: np.array(rows, np.float32)}
+
+    return NumpySession(compute)
+
+
+def detector_session() -> NumpySession:
+    """Finds the red and the green rectangle, each twice: once exactly, once a pixel off."""
+
+    def candidates(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        columns = []
+        for label in range(2):
+            others = [c for c in range(3) if c != label]
+            coloured = (image[label] > 0.9) & (image[others] < 0.1).all(axis=0)
+            rows, across = np.flatnonzero(coloured.any(1)), np.flatnonzero(coloured.any(0))
+            for shift, score in ((1, 0.6 - label / 10), (0, 0.9 - label / 10)):
+                column = np.zeros(6)
+                if rows.size:
+                    left, right = across[0] + shift, across[-1] + 1 + shift
+                    top, bottom = rows[0], rows[-1] + 1
+                    column[:4] = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+                    column[4 + label] = score
+                columns.append(column)
+        return np.array(columns, np.float32).T
+
+    def compute(feeds: Arrays) -> Arrays:
+        assert feeds["images"].dtype == np.float32
+        return {"output0": np.stack([candidates(image) for image in feeds["images"]])}
+
+    return NumpySession(compute)
+
+
+class TranslatorGraphs:
+    """A translator of two layers whose next token depends on every token before it.
+
+    The history is only in the caches, as in a real decoder: whoever mixes up their rows, or
+    leaves out a mask, gets other tokens. `next_logprobs` says the same without any cache.
+    """
+
+    heads, width, layers = 2, 3, 2
+
+    def __init__(self, vocabulary: int, eos_id: int, eos_bias: float, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        size = self.heads * self.width
+        self.source = rng.normal(size=(64, self.layers, 2, size))
+        self.target = rng.normal(size=(vocabulary, self.layers, 2, size))
+        self.output = rng.normal(size=(size, vocabulary)) * 1.5
+        self.bias = np.zeros(vocabulary)
+        self.bias[eos_id] = eos_bias
+
+    @property
+    def sessions(self) -> dict[str, NumpySession]:
+        return {"encoder": NumpySession(self.encode), "decoder": NumpySession(self.decode)}
+
+    def next_logprobs(self, source: NDArray[np.int64], prefix: list[int]) -> NDArray[np.float32]:
+        """Return [V] for the tokens so far, start token included."""
+        places = np.arange(1, len(prefix) + 1)[:, None, None, None]
+        return self._logprobs(self.target[prefix] * places, self.source[source])
+
+    def encode(self, feeds: Arrays) -> Arrays:
+        ids, mask = feeds["input_ids"], feeds["attention_mask"]
+        assert ids.dtype == mask.dtype == np.int64
+        vectors = np.where(mask[:, :, None, None, None] == 1, self.source[ids], 1e6)  # not zero
+        return self._caches("cross", vectors)
+
+    def decode(self, feeds: Arrays) -> Arrays:
+        ids, beam_idx = feeds["input_ids"], feeds["beam_idx"]
+        sentence_idx, mask = feeds["sentence_idx"], feeds["encoder_attention_mask"]
+        assert ids.dtype == beam_idx.dtype == sentence_idx.dtype == mask.dtype == np.int64
+        past, cross = self._vectors("past", feeds), self._vectors("cross", feeds)
+        assert ids.shape == (len(beam_idx), 1) == (len(sentence_idx), 1)
+        place = past.shape[1] + 1
+        present = np.concatenate([past[beam_idx], self.target[ids] * place], axis=1)
+        logprobs = [
+            self._logprobs(written, cross[sentence][mask[sentence] == 1])
+            for written, sentence in zip(present, sentence_idx, strict=True)
+        ]
+        return {"logprobs": np.array(logprobs), **self._caches("present", present)}
+
+    def _logprobs(
+        self, written: NDArray[np.float64], source: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """From what was written [P, layers, 2, size] and read [S, layers, 2, size]."""
+        written, source = written.astype(np.float32), source.astype(np.float32)
+        own = (written[:, :, 0] * written[:, :, 1]).sum(axis=(0, 1), dtype=np.float64)
+        read = (source[:, :, 0] + 2 * source[:, :, 1]).mean(axis=(0, 1), dtype=np.float64)
+        logits = np.sin(own + read) @ self.output + self.bias
+        logits -= logits.max()
+        return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+
+    def _caches(self, prefix: str, vectors: NDArray[np.float64]) -> Arrays:
+        """Lay [N, P, layers, 2, size] out as caches of [N, H, P, D]."""
+        split = vectors.reshape(*vectors.shape[:4], self.heads, self.width).astype(np.float32)
+        return {
+            f"{prefix}.{layer}.{part}": split[:, :, layer, index].transpose(0, 2, 1, 3)
+            for layer in range(self.layers)
+            for index, part in enumerate(("key", "value"))
+        }
+
+    def _vectors(self, prefix: str, feeds: Arrays) -> NDArray[np.float64]:
+        """Undo `_caches`."""
+        parts = [
+            [feeds[f"{prefix}.{layer}.{part}"].transpose(0, 2, 1, 3) for part in ("key", "value")]
+            for layer in range(self.layers)
+        ]
+        stacked = np.array(parts, np.float64)  # [layers, 2, N, P, H, D]
+        joined = stacked.reshape(*stacked.shape[:4], self.heads * self.width)
+        return joined.transpose(2, 3, 0, 1, 4)

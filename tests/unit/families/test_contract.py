@@ -1,0 +1,221 @@
+"""What every family promises, whatever its architecture. Runs over the whole table."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service import tasks
+from service.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    ModelLoadError,
+    UnsupportedMediaTypeError,
+)
+from service.families import FAMILIES
+from service.repository.manifest import read_parameters
+from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
+from service.types import Family, Tensors, Work
+from tests.unit.families.cases import CASES, Case, open_case
+from tests.unit.transforms.images import DAMAGED, FOREIGN, TOO_LARGE
+from tests.unit.transforms.texts import HOSTILE
+
+HOSTILE_TEXTS = {name: text for name, text in HOSTILE.items() if len(text) < 5_000}
+
+
+@pytest.fixture(params=FAMILIES)
+def name(request: pytest.FixtureRequest) -> str:
+    assert request.param in CASES, f"{request.param} has no case in cases.py"
+    return request.param
+
+
+@pytest.fixture
+def case(name: str) -> Case:
+    return CASES[name]
+
+
+@pytest.fixture
+def family(name: str, tmp_path: Path) -> Family[Any, Any]:
+    return open_case(name, tmp_path)
+
+
+def test_every_case_is_of_a_family_that_exists() -> None:
+    assert set(CASES) == set(FAMILIES)
+
+
+def same(first: Tensors, second: Tensors) -> None:
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        np.testing.assert_array_equal(value, second[key], strict=True)
+
+
+def batches(family: Family[Any, Any], items: Sequence[Any]) -> list[list[Work]]:
+    """Works of all items, in one batch for each lane and group."""
+    together = defaultdict(list)
+    for item in items:
+        work = family.preprocess(item)
+        together[work.lane, work.group].append(work)
+    return list(together.values())
+
+
+def test_neither_padding_nor_neighbours_change_an_answer(
+    family: Family[Any, Any], case: Case
+) -> None:
+    for batch in batches(family, case.items):
+        together = family.infer(case.sessions(), batch)
+        assert len(batch) > 1
+        for work, result in zip(batch, together, strict=True):
+            same(result, family.infer(case.sessions(), [work])[0])
+
+
+def test_results_come_in_the_order_of_their_works(family: Family[Any, Any], case: Case) -> None:
+    for batch in batches(family, case.items):
+        forward = family.infer(case.sessions(), batch)
+        backward = family.infer(case.sessions(), batch[::-1])
+        for one, other in zip(forward, reversed(list(backward)), strict=True):
+            same(one, other)
+
+
+def test_the_same_work_twice_has_the_same_result_twice(
+    family: Family[Any, Any], case: Case
+) -> None:
+    for item in case.items:
+        work = family.preprocess(item)
+        first, second = family.infer(case.sessions(), [work, work])
+        same(first, second)
+
+
+def test_an_empty_item_is_refused(family: Family[Any, Any], case: Case) -> None:
+    assert case.empty
+    for item in case.empty:
+        with pytest.raises(InvalidInputError, match="empty"):
+            family.preprocess(item)
+
+
+def test_an_item_for_another_family_is_refused(family: Family[Any, Any], case: Case) -> None:
+    for item in case.foreign:
+        with pytest.raises(InvalidInputError, match="this model"):
+            family.preprocess(item)
+
+
+def test_an_item_of_another_modality_would_be_refused_by_its_routing(
+    family: Family[Any, Any], case: Case
+) -> None:
+    assert {tasks.modality(item) for item in case.items} == family.modalities
+
+
+def test_a_work_says_its_lane_and_length(family: Family[Any, Any], case: Case) -> None:
+    longest = {lane.name: lane.lengths[-1] for lane in family.lanes}
+    works = [family.preprocess(item) for item in case.items]
+    assert all(1 <= work.length <= longest[work.lane] for work in works)
+    assert {work.lane for work in works} == set(longest)
+    hash(tuple(work.group for work in works))
+
+
+def test_a_probe_has_the_length_asked_for_and_runs(family: Family[Any, Any], case: Case) -> None:
+    for lane in family.lanes:
+        assert list(lane.lengths) == sorted(set(lane.lengths))
+        for length in lane.lengths:
+            probe = family.probe(lane.name, length)
+            assert (probe.lane, probe.length) == (lane.name, length)
+            sessions = case.sessions()
+            assert len(family.infer(sessions, [probe] * 3)) == 3
+            ran = {name for name, session in sessions.items() if session.fed}
+            assert ran == set(lane.sessions)
+
+
+def test_a_probe_and_an_item_of_its_length_look_alike(family: Family[Any, Any], case: Case) -> None:
+    for item in case.items:
+        work = family.preprocess(item)
+        probe = family.probe(work.lane, work.length)
+        assert {key: (v.shape, v.dtype) for key, v in probe.tensors.items()} == {
+            key: (v.shape, v.dtype) for key, v in work.tensors.items()
+        }
+
+
+def test_an_answer_is_of_the_task(family: Family[Any, Any], case: Case) -> None:
+    for item in case.items:
+        result = family.infer(case.sessions(), [family.preprocess(item)])[0]
+        assert isinstance(family.postprocess(result, item), case.answer)
+
+
+def test_images_and_long_texts_are_heavy_and_short_texts_are_not(
+    name: str, family: Family[Any, Any], case: Case
+) -> None:
+    for item in case.items:
+        assert family.is_heavy(item) == (tasks.modality(item) == "image")
+    if "text" in family.modalities:
+        assert family.is_heavy(item_of(name, "one " * 1000))
+
+
+def test_many_threads_may_share_a_family(family: Family[Any, Any], case: Case) -> None:
+    sessions = case.sessions()
+
+    def answer(item: Any) -> Tensors:
+        return family.infer(sessions, [family.preprocess(item)])[0]
+
+    alone = [answer(item) for item in case.items]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            for one, other in zip(alone, threads.map(answer, case.items), strict=True):
+                same(one, other)
+
+
+def test_parameters_come_from_a_manifest_and_unknown_ones_are_refused(
+    name: str, case: Case
+) -> None:
+    parameters = FAMILIES[name].parameters
+    assert isinstance(read_parameters(case.parameters, parameters), parameters)
+    with pytest.raises(ModelLoadError, match="labelz"):
+        read_parameters({**case.parameters, "labelz": ["a"]}, parameters)
+
+
+def item_of(name: str, content: str | bytes) -> Any:
+    """An item of the family's task."""
+    made = Text(content) if isinstance(content, str) else tasks.Image(content)
+    match FAMILIES[name].task:
+        case tasks.Task.CLASSIFY:
+            return ClassifyItem(made)
+        case tasks.Task.EMBED:
+            return EmbedItem(made)
+        case tasks.Task.TRANSLATE:
+            return TranslateItem(str(content))
+        case tasks.Task.DETECT:
+            assert isinstance(made, tasks.Image)
+            return DetectItem(made)
+
+
+def test_hostile_texts_are_answered(name: str, family: Family[Any, Any], case: Case) -> None:
+    if "text" not in family.modalities:
+        return
+    assert len(HOSTILE_TEXTS) >= 20
+    items = [item_of(name, text) for text in HOSTILE_TEXTS.values()]
+    for batch in batches(family, items):
+        results = family.infer(case.sessions(), batch)
+        answers = [family.postprocess(r, i) for r, i in zip(results, items, strict=True)]
+        assert len(answers) == len(items)
+
+
+def test_hostile_images_are_refused(name: str, family: Family[Any, Any]) -> None:
+    if "image" not in family.modalities:
+        return
+    refusals = (InvalidInputError, LimitExceededError, UnsupportedMediaTypeError)
+    for data in [*DAMAGED.values(), *FOREIGN.values(), *TOO_LARGE.values()]:
+        with pytest.raises(refusals):
+            family.preprocess(item_of(name, data))
+
+
+def test_an_image_over_its_own_limit_is_refused(name: str, family: Family[Any, Any]) -> None:
+    if "image" not in family.modalities:
+        return
+    data = next(i for i in CASES["detector"].items).image.data  # 64 x 64
+    small, large = tasks.Image(data, 64 * 64 - 1), tasks.Image(data, 64 * 64)
+    task = FAMILIES[name].task
+    make = {tasks.Task.CLASSIFY: ClassifyItem, tasks.Task.EMBED: EmbedItem}.get(task, DetectItem)
+    family.preprocess(make(large))
+    with pytest.raises(LimitExceededError):
+        family.preprocess(make(small))

@@ -1,0 +1,111 @@
+"""The batched searches find, token for token, what their definitions find."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.families.decoding import Decoding, Hypothesis, start_search
+from tests.unit.families.reference_search import reference_beams, reference_greedy
+from tests.unit.families.sessions import TranslatorGraphs
+
+START, EOS, VOCABULARY = 1, 2, 24
+SOURCES = [np.random.default_rng(n).integers(3, 60, 1 + n % 5) for n in range(6)]
+
+
+def searched(
+    graphs: TranslatorGraphs, sources: list[Any], decoding: Decoding
+) -> tuple[list[Hypothesis], list[int]]:
+    """Search with no caches: every row carries its whole history. Also the rows of each step."""
+    search = start_search(len(sources), decoding, START, EOS)
+    written: list[list[int]] = [[] for _ in sources]
+    rows = []
+    while not search.is_finished:
+        rows.append(len(search.tokens))
+        written = [
+            [*written[beam], int(token)]
+            for beam, token in zip(search.beam_idx, search.tokens, strict=True)
+        ]
+        logprobs = [
+            graphs.next_logprobs(sources[sentence], prefix)
+            for sentence, prefix in zip(search.sentence_idx, written, strict=True)
+        ]
+        search.advance(np.array(logprobs))
+    return list(search.results()), rows
+
+
+@pytest.mark.parametrize("eos_bias", [-1.0, 1.0, 3.0])
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0, 2.0, -1.0])
+@pytest.mark.parametrize("num_beams", [1, 2, 3, 4, 8])
+def test_a_batched_search_equals_its_definition(
+    num_beams: int, length_penalty: float, eos_bias: float
+) -> None:
+    complete = 0
+    for seed, limit in itertools.product(range(4), (1, 2, 12)):
+        graphs = TranslatorGraphs(VOCABULARY, EOS, eos_bias, seed)
+        decoding = Decoding(num_beams, length_penalty, limit)
+        found, _ = searched(graphs, SOURCES, decoding)
+        reference = reference_greedy if num_beams == 1 else reference_beams
+        for source, hypothesis in zip(SOURCES, found, strict=True):
+            expected = reference(
+                lambda prefix, g=graphs, s=source: g.next_logprobs(s, prefix), decoding, START, EOS
+            )
+            assert (hypothesis.ids.tolist(), hypothesis.is_complete) == expected
+            complete += hypothesis.is_complete
+    assert complete > 0  # so that ends were really met
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_finished_sentence_leaves_the_running_rows(num_beams: int) -> None:
+    graphs = TranslatorGraphs(VOCABULARY, EOS, 1.0)
+    decoding = Decoding(num_beams, 1.0, 30)
+    alone = [searched(graphs, [source], decoding)[1] for source in SOURCES]
+    _, together = searched(graphs, SOURCES, decoding)
+    steps = itertools.zip_longest(*alone, fillvalue=0)
+    assert together == [sum(rows) for rows in steps]
+    assert len({len(rows) for rows in alone}) > 1
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_no_end_comes_before_the_least_number_of_tokens(num_beams: int) -> None:
+    graphs = TranslatorGraphs(VOCABULARY, EOS, 8.0)
+    free, _ = searched(graphs, SOURCES, Decoding(num_beams, 1.0, 9))
+    assert any(hypothesis.ids.size < 9 for hypothesis in free)
+    held, rows = searched(graphs, SOURCES, Decoding(num_beams, 1.0, 9, min_new_tokens=9))
+    assert all(hypothesis.ids.size == 9 for hypothesis in held)
+    assert len(rows) == 9
+
+
+def test_what_the_limit_cut_off_is_not_complete() -> None:
+    graphs = TranslatorGraphs(VOCABULARY, EOS, -50.0)
+    for num_beams in (1, 4):
+        found, _ = searched(graphs, SOURCES, Decoding(num_beams, 1.0, 5))
+        assert [h.ids.size for h in found] == [5] * len(SOURCES)
+        assert not any(h.is_complete for h in found)
+
+
+def test_an_end_at_once_is_an_empty_translation() -> None:
+    graphs = TranslatorGraphs(VOCABULARY, EOS, 1e4)
+    for num_beams in (1, 4):
+        found, _ = searched(graphs, SOURCES, Decoding(num_beams, 0.0, 5))
+        assert [h.ids.size for h in found] == [0] * len(SOURCES)
+        assert all(h.is_complete for h in found)
+
+
+def test_the_log_probabilities_handed_in_are_not_written_to() -> None:
+    for num_beams in (1, 4):
+        search = start_search(1, Decoding(num_beams, 1.0, 5, min_new_tokens=2), START, EOS)
+        logprobs = np.log(np.full((1, VOCABULARY), 1 / VOCABULARY, np.float32))
+        logprobs.flags.writeable = False
+        search.advance(logprobs)
+        assert not search.is_finished
+
+
+def test_a_search_shows_its_state() -> None:
+    assert repr(start_search(3, Decoding(1, 1.0, 5), START, EOS)) == (
+        "<GreedySearch 3 running, 0 steps>"
+    )
+    assert repr(start_search(3, Decoding(2, 1.0, 5), START, EOS)) == (
+        "<BeamSearch 3 running, 0 steps>"
+    )

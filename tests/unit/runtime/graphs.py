@@ -1,0 +1,56 @@
+"""Tiny real graphs for tests of the runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
+
+
+def save(path: Path, nodes: list, inputs: list, outputs: list) -> Path:
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def accumulator(path: Path) -> Path:
+    """past [n, k], x [n, 1] -> present = concat(past, x), total = sum over axis 1."""
+    axes = helper.make_node("Constant", [], ["axes"], value_ints=[1])
+    nodes = [
+        axes,
+        helper.make_node("Concat", ["past", "x"], ["present"], axis=1),
+        helper.make_node("ReduceSum", ["present", "axes"], ["total"], keepdims=0),
+    ]
+    return save(
+        path,
+        nodes,
+        [
+            helper.make_tensor_value_info("past", FLOAT, ["n", "k"]),
+            helper.make_tensor_value_info("x", FLOAT, ["n", 1]),
+        ],
+        [
+            helper.make_tensor_value_info("present", FLOAT, ["n", "m"]),
+            helper.make_tensor_value_info("total", FLOAT, ["n"]),
+        ],
+    )
+
+
+def matmul(path: Path, width: int = 256) -> Path:
+    """x [n, width] -> y = x @ w, enough work to be timed."""
+    weight = helper.make_tensor(
+        "w", FLOAT, [width, width], np.eye(width, dtype=np.float32).tobytes(), raw=True
+    )
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", FLOAT, ["n", width])],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", width])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,77 @@
+"""A named device is the device, or a refusal."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import DeviceUnavailableError
+from service.runtime.devices import (
+    Device,
+    _cpu_quota,
+    available_cores,
+    provider_of,
+    resolve,
+    why_unusable,
+)
+
+GPU_BUILD = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [("cpu", Device("cpu")), ("cuda", Device("cuda", 0)), ("cuda:3", Device("cuda", 3))],
+)
+def test_a_device_is_read_from_its_name(text: str, device: Device) -> None:
+    assert Device.parse(text) == device
+
+
+@pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "cuda:-1", "", "CPU"])
+def test_an_unknown_device_is_refused_by_name(text: str) -> None:
+    with pytest.raises(DeviceUnavailableError, match="known are auto, cpu, cuda"):
+        resolve(text)
+
+
+def test_a_build_without_the_provider_is_refused_and_never_replaced() -> None:
+    with pytest.raises(DeviceUnavailableError, match="CUDAExecutionProvider"):
+        provider_of(Device("cuda"), available=["CPUExecutionProvider"])
+
+
+def test_cuda_sessions_get_bounded_memory_and_no_exhaustive_search() -> None:
+    name, options = provider_of(Device("cuda", 1, memory_limit_bytes=2**30), GPU_BUILD)
+    assert name == "CUDAExecutionProvider"
+    assert options == {
+        "device_id": 1,
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+        "gpu_mem_limit": 2**30,
+    }
+
+
+def test_auto_takes_what_works_here() -> None:
+    best = resolve("auto")
+    assert why_unusable(best) is None
+    assert best.kind == ("cpu" if why_unusable(Device("cuda")) else "cuda")
+
+
+def test_a_device_prints_as_it_is_written() -> None:
+    assert [str(Device("cpu")), str(Device("cuda", 2))] == ["cpu", "cuda:2"]
+
+
+def test_a_container_quota_cuts_the_cores(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert _cpu_quota(tmp_path / "cpu.max") == 1.5
+
+
+@pytest.mark.parametrize("content", ["max 100000\n", "nonsense"])
+def test_without_a_quota_all_cores_count(tmp_path: Path, content: str) -> None:
+    (tmp_path / "cpu.max").write_text(content)
+    assert _cpu_quota(tmp_path / "cpu.max") == float("inf")
+    assert _cpu_quota(tmp_path / "absent") == float("inf")
+    assert available_cores() >= 1
+
+
+@pytest.mark.gpu
+def test_cuda_is_really_used_when_named() -> None:
+    if reason := why_unusable(Device("cuda")):
+        pytest.skip(reason)
+    assert resolve("cuda:0") == Device("cuda", 0)

@@ -1,0 +1,137 @@
+"""Which sessions run a batch, and what happens when they break."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import DeviceMemoryError
+from service.runtime.devices import Device
+from service.runtime.instances import Instances
+from service.runtime.session import PoisonedSessionError
+from service.runtime.warmup import WarmUpPlan, measure, wide_pays
+from service.types import Sessions, Tensors, Work
+
+GRAPHS = {"model": Path("model.onnx")}
+CPU = Device("cpu")
+
+
+class Opened:
+    """A session that only knows with how many threads it was opened."""
+
+    def __init__(self, path: Path, device: Device, threads: int) -> None:
+        self.threads = threads
+
+
+def instances(narrow: int, wide: int, device: Device = CPU) -> Instances:
+    return Instances(GRAPHS, device, (narrow, wide), Opened)
+
+
+def threads(sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    return [{"threads": np.array(sessions["model"].threads)} for _ in batch]
+
+
+def used(opened: Instances, alone: bool) -> int:
+    return int(opened.infer(threads, [Work({})], alone)[0]["threads"])
+
+
+def test_a_lone_batch_gets_the_whole_device_and_others_share_it() -> None:
+    opened = instances(1, 4)
+    assert [used(opened, alone=True), used(opened, alone=False)] == [4, 1]
+
+
+def test_sessions_that_do_not_help_are_given_up() -> None:
+    opened = instances(1, 4)
+    opened.keep_wide(False)
+    assert used(opened, alone=True) == 1
+    assert repr(opened) == "<Instances of model on cpu, narrow>"
+
+
+def test_one_core_and_a_gpu_need_no_second_set() -> None:
+    assert instances(1, 1).wide is None
+    assert instances(1, 4, Device("cuda")).wide is None
+
+
+def test_a_broken_session_is_reopened_for_the_next_run() -> None:
+    opened = instances(1, 1)
+    before = opened.narrow
+
+    def breaks(sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        raise PoisonedSessionError("CUDA failure 700")
+
+    with pytest.raises(PoisonedSessionError):
+        opened.infer(breaks, [Work({})], alone=False)
+    assert opened.narrow is not before
+    assert opened.rebuilds == 1
+    assert used(opened, alone=False) == 1
+
+
+def test_running_out_of_memory_needs_no_new_session() -> None:
+    opened = instances(1, 1)
+
+    def starves(sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        raise DeviceMemoryError("no memory")
+
+    with pytest.raises(DeviceMemoryError):
+        opened.infer(starves, [Work({})], alone=False)
+    assert opened.rebuilds == 0
+
+
+class Clocked:
+    """Runs take as long as they say; `monkeypatch` makes the clock theirs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.shapes: list[tuple[int, int]] = []
+
+    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        self.shapes.append((len(batch), batch[0].length))
+        self.now += sessions["model"].seconds * len(batch) * batch[0].length
+        return [{} for _ in batch]
+
+
+class Slow:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+def probe(length: int) -> Work:
+    return Work({}, length=length)
+
+
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
+    fake = Clocked()
+    monkeypatch.setattr("service.runtime.warmup.time.perf_counter", lambda: fake.now)
+    return fake
+
+
+def test_every_bucket_is_run_and_timed(clocked: Clocked) -> None:
+    plan = WarmUpPlan([8, 16], max_batch_size=4, max_batch_cost=None, budget_seconds=1e9)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    assert measured == {
+        (rows, length): pytest.approx(0.5 * rows * length)
+        for rows in (1, 2, 4)
+        for length in (8, 16)
+    }
+
+
+def test_the_budget_stops_large_batches_but_every_length_runs_once(clocked: Clocked) -> None:
+    plan = WarmUpPlan([8, 16], max_batch_size=64, max_batch_cost=None, budget_seconds=100.0)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    assert {(1, 8), (1, 16)} <= set(measured)
+    assert (64, 16) not in measured
+    assert clocked.now < 200
+
+
+def test_batches_over_the_cost_limit_are_not_tried(clocked: Clocked) -> None:
+    plan = WarmUpPlan([8, 16], max_batch_size=4, max_batch_cost=32, budget_seconds=1e9)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    assert set(measured) == {(1, 8), (1, 16), (2, 8), (2, 16), (4, 8)}
+
+
+@pytest.mark.parametrize(("wide", "pays"), [(0.5, True), (0.95, False), (1.2, False)])
+def test_a_second_set_must_clearly_save_time(clocked: Clocked, wide: float, pays: bool) -> None:
+    sessions = {"model": Slow(1.0)}, {"model": Slow(wide)}
+    assert wide_pays(clocked.infer, *sessions, probe(8)) is pays

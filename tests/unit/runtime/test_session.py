@@ -1,0 +1,110 @@
+"""Real sessions on tiny graphs."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
+from service.runtime.devices import Device, why_unusable
+from service.runtime.session import OnDevice, OrtSession, PoisonedSessionError, _translated
+
+CPU = Device("cpu")
+
+
+@pytest.fixture
+def accumulator(graphs, tmp_path: Path) -> OrtSession:
+    return OrtSession(graphs.accumulator(tmp_path / "accumulator.onnx"), CPU, threads=1)
+
+
+def test_a_session_takes_and_returns_named_arrays(accumulator: OrtSession) -> None:
+    feeds = {"past": np.ones((2, 3), np.float32), "x": np.full((2, 1), 2, np.float32)}
+    answer = accumulator.run(feeds)
+    assert set(answer) == {"present", "total"}
+    assert answer["total"].tolist() == [5, 5]
+
+
+def test_what_a_loop_feeds_back_stays_on_the_device(accumulator: OrtSession) -> None:
+    past = np.zeros((1, 0), np.float32)  # an empty cache is a valid one
+    for step in range(1, 5):
+        host, kept = accumulator.run_kept(
+            {"past": past, "x": np.full((1, 1), step, np.float32)}, host=["total"]
+        )
+        past = kept["present"]
+        assert isinstance(past, OnDevice)
+        assert set(host) == {"total"}
+    assert host["total"].tolist() == [10]
+    assert past.numpy().tolist() == [[1, 2, 3, 4]]
+
+
+def test_a_kept_value_may_be_fed_to_a_plain_run(accumulator: OrtSession) -> None:
+    one = np.ones((1, 1), np.float32)
+    _, kept = accumulator.run_kept({"past": one, "x": one}, host=[])
+    assert accumulator.run({"past": kept["present"], "x": one})["total"].tolist() == [3]
+
+
+def test_feeds_need_not_be_contiguous(accumulator: OrtSession) -> None:
+    past = np.arange(6, dtype=np.float32).reshape(3, 2).T
+    host, _ = accumulator.run_kept({"past": past, "x": np.zeros((2, 1), np.float32)}, ["total"])
+    assert host["total"].tolist() == [6, 9]
+
+
+def test_one_session_serves_several_threads_at_once(accumulator: OrtSession) -> None:
+    wrong = []
+
+    def use(value: int) -> None:
+        feeds = {
+            "past": np.full((1, 8), value, np.float32),
+            "x": np.full((1, 1), value, np.float32),
+        }
+        wrong.extend(t for _ in range(50) if (t := accumulator.run(feeds)["total"][0]) != 9 * value)
+
+    threads = [threading.Thread(target=use, args=(value,)) for value in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_wrong_feeds_are_an_inference_error_that_names_the_graph(accumulator: OrtSession) -> None:
+    with pytest.raises(InferenceError, match=r"accumulator\.onnx"):
+        accumulator.run({"past": np.zeros((1, 1), np.int64), "x": np.zeros((1, 1), np.float32)})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph"])
+def test_a_broken_file_is_a_load_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.onnx").write_bytes(content)
+    with pytest.raises(ModelLoadError, match=r"broken\.onnx"):
+        OrtSession(tmp_path / "broken.onnx", CPU, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (
+            "bfc_arena.cc Failed to allocate memory for requested buffer of size 1",
+            DeviceMemoryError,
+        ),
+        ("CUDA failure 2: out of memory", DeviceMemoryError),
+        ("CUDA failure 700: an illegal memory access was encountered", PoisonedSessionError),
+        ("Non-zero status code returned while running Gather node", InferenceError),
+    ],
+)
+def test_errors_are_told_apart(message: str, kind: type[Exception]) -> None:
+    assert type(_translated(RuntimeError(message), "x.onnx")) is kind
+
+
+@pytest.mark.gpu
+def test_the_same_loop_runs_on_cuda(graphs, tmp_path: Path) -> None:
+    if reason := why_unusable(Device("cuda")):
+        pytest.skip(reason)
+    session = OrtSession(graphs.accumulator(tmp_path / "a.onnx"), Device("cuda"), threads=1)
+    past = np.zeros((1, 0), np.float32)
+    for step in range(1, 5):
+        host, kept = session.run_kept(
+            {"past": past, "x": np.full((1, 1), step, np.float32)}, host=["total"]
+        )
+        past = kept["present"]
+    assert host["total"].tolist() == [10]

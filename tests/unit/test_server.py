@@ -1,0 +1,300 @@
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service import server as server_module
+from service.server import Protocol, Server
+
+pytestmark = pytest.mark.looptime(False)  # real sockets and signals
+
+REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
+
+
+class Application:
+    """Answers "done" as soon as it may; tells what it was asked."""
+
+    def __init__(self, may_answer: bool = True) -> None:
+        self.may_answer = asyncio.Event()
+        if may_answer:
+            self.may_answer.set()
+        self.asked = asyncio.Semaphore(0)
+        self.events: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self.events.append("stopped")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        while (await receive())["more_body"]:
+            pass
+        self.asked.release()
+        await self.may_answer.wait()
+        headers = [(b"content-length", b"4")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"done"})
+        self.events.append("answered")
+
+
+@asynccontextmanager
+async def running(app: Application) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
+    """Serve on a free port until SIGTERM, which the end sends if the test has not."""
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = Server(config, lambda: app.events.append("last"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no such event
+        await asyncio.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1], serving
+    if not serving.done():
+        terminate()
+    await serving
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert await reader.readexactly(4) == b"done"
+    return head.lower()
+
+
+async def test_a_connection_carries_several_requests_until_the_stop() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(REQUEST)
+            assert b"connection: close" not in await answer(reader)
+        writer.close()
+    assert app.events == ["answered", "answered", "last", "stopped"]
+
+
+async def test_a_stop_without_connections_is_quick() -> None:
+    started = time.monotonic()
+    async with running(Application()):
+        pass
+    assert time.monotonic() - started < 2 * server_module._LINGER_SECONDS
+
+
+async def test_sigterm_finishes_what_was_accepted_and_says_that_it_was_the_last() -> None:
+    app = Application(may_answer=False)
+    async with running(app) as (port, serving):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await app.asked.acquire()
+        terminate()
+        await asyncio.sleep(0.3)
+        assert not serving.done()
+        app.may_answer.set()
+        assert b"connection: close" in await answer(reader)
+        assert await reader.read() == b""
+        writer.close()
+    assert app.events == ["answered", "last", "stopped"]
+
+
+async def test_sigterm_stops_listening() -> None:
+    app = Application(may_answer=False)
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await app.asked.acquire()
+        terminate()
+        await asyncio.sleep(0.3)
+        with pytest.raises(OSError, match=f"{port}"):
+            await asyncio.open_connection("127.0.0.1", port)
+        app.may_answer.set()
+        await answer(reader)
+        writer.close()
+
+
+async def test_a_request_on_its_way_on_an_idle_connection_is_still_answered() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await answer(reader)
+        terminate()
+        await asyncio.sleep(0.3)  # the server has begun to stop
+        writer.write(REQUEST)
+        assert b"connection: close" in await answer(reader)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_what_outlasts_the_grace_is_cancelled() -> None:
+    app = Application(may_answer=False)
+    started = time.monotonic()
+    async with running(app) as (port, serving):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await app.asked.acquire()
+        terminate()
+        await serving
+        assert b"done" not in await reader.read()
+        writer.close()
+    assert 1 <= time.monotonic() - started < 4
+    assert app.events == ["last", "stopped"]
+
+
+@pytest.mark.parametrize(
+    ("opening", "more"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nx: ", b"a" * 4096, id="a header without end"),
+        pytest.param(b"GET / HTTP/1.1\r\n", b"x: y\r\n" * 500, id="headers without end"),
+        pytest.param(b"GET /", b"a" * 4096, id="an address without end"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+            b"x: y\r\n" * 500,
+            id="trailers without end",
+        ),
+        pytest.param(
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;",
+            b"x" * 4096,
+            id="a chunk's extension without end",
+        ),
+    ],
+)
+async def test_a_head_without_end_is_refused(opening: bytes, more: bytes) -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(opening)
+        for _ in range(200):
+            writer.write(more)
+        received = await reader.read(20)
+        assert received.startswith(b"HTTP/1.1 400")
+        writer.transport.abort()
+    assert "answered" not in app.events
+
+
+async def test_a_large_body_in_small_chunks_is_not_taken_for_a_head() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"1\r\nx\r\n" * 50_000)
+        writer.write(b"0\r\n\r\n")
+        await answer(reader)
+        writer.write(
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n" + b"x" * 300_000
+        )
+        await answer(reader)
+        writer.close()
+
+
+async def test_many_requests_on_one_connection_are_not_taken_for_a_head() -> None:
+    app = Application()
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 20_000 + b"\r\ncontent-length: 0\r\n\r\n"
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(10):
+            writer.write(head)
+            await answer(reader)
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HT"])
+async def test_a_client_that_never_finishes_its_head_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(server_module, "_HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "_SWEEP_TICKS", 1)
+    async with running(Application()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(2):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_client_that_waits_for_its_answer_is_not_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(server_module, "_SWEEP_TICKS", 1)
+    app = Application(may_answer=False)
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await asyncio.sleep(0.5)
+        app.may_answer.set()
+        await answer(reader)
+        await asyncio.sleep(0.5)  # idle between two requests: that is another limit
+        writer.write(REQUEST)
+        await answer(reader)
+        writer.close()
+
+
+PROGRAM = """
+import sys
+from service.server import ServerOptions, run_server
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    headers = [(b"content-length", b"4")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"done"})
+
+run_server(app, ServerOptions("127.0.0.1", int(sys.argv[1]), 16, 5, 5), lambda: print("last"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_process_that_was_told_to_stop_exits_with_0(number: signal.Signals) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(  # noqa: ASYNC220 - starting it is quick
+        [sys.executable, "-c", PROGRAM, str(port)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        reader, writer = await _connection(port)
+        writer.write(REQUEST)
+        assert b"server:" not in await answer(reader)
+        writer.close()
+        process.send_signal(number)
+        output, _ = await asyncio.to_thread(process.communicate, timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert output == b"last\n"
+
+
+async def _connection(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.1)
