@@ -23,6 +23,7 @@ from benchmarks.targets import checks
 _OVERLOADED = "distilbert"
 _EXTRAS = ("cache", "overload", "starters")
 _BUSY = 0.3
+_PIPED_WIDTH = 150
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; with --strict 1 where a promise is not kept; 2 where a model to measure is missing.
     """
     given = _parser().parse_args(arguments)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
     started = machine.describe()
     if started["load_before"] > _BUSY * started["cores"]:
         console.print(f"[yellow]other programs are busy here (load {started['load_before']})")

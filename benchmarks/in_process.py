@@ -121,17 +121,17 @@ class DetectorAnswerer:
 
     def answer(self, item: Item) -> Mapping[str, Any]:
         """Return objects by descending score, boxes in pixels of the photo."""
-        pixels, scale, corner = self._letterbox(item)
+        pixels, scale, corner, size = self._letterbox(item)
         output = self.run({"images": pixels[None]})[0][0]
         best = output[4:].max(axis=0)
         chosen = np.flatnonzero(best >= self.parameters["score_threshold"])
         chosen = chosen[np.argsort(-best[chosen])]
         labels = output[4:, chosen].argmax(axis=0)
-        centre, size = output[:2, chosen].T, output[2:4, chosen].T
-        boxes = np.hstack([centre - size / 2, centre + size / 2])
+        centre, half = output[:2, chosen].T, output[2:4, chosen].T / 2
+        boxes = np.hstack([centre - half, centre + half])
         kept = _suppressed(boxes, labels, self.parameters["iou_threshold"])
         kept = kept[: self.parameters["max_detections"]]
-        boxes = (boxes - np.tile(corner, 2)) / scale
+        boxes = np.clip((boxes - np.tile(corner, 2)) / scale, 0, np.tile(size, 2))
         names = self.parameters["labels"]
         return {
             "objects": [
@@ -156,7 +156,10 @@ class DetectorAnswerer:
         """Run the graph."""
         return self.session.run(None, feeds)
 
-    def _letterbox(self, item: Item) -> tuple[NDArray[np.float32], float, NDArray[Any]]:
+    def _letterbox(
+        self, item: Item
+    ) -> tuple[NDArray[np.float32], float, NDArray[Any], NDArray[Any]]:
+        """Return the square, the scale, where in it the photo begins, and the photo's size."""
         if isinstance(item, str):
             raise TypeError("a detector takes image files")
         side, grey = self.parameters["image_size"], self.parameters["pad_value"]
@@ -168,7 +171,7 @@ class DetectorAnswerer:
         resized = np.asarray(image.resize(fitted, Image.Resampling.BILINEAR))
         pixels[:, top : top + fitted[1], left : left + fitted[0]] = resized.transpose(2, 0, 1)
         pixels[:, top : top + fitted[1], left : left + fitted[0]] /= 255
-        return pixels, scale, np.array([left, top])
+        return pixels, scale, np.array([left, top]), np.array(image.size)
 
 
 def _suppressed(boxes: NDArray[Any], labels: NDArray[Any], most: float) -> list[int]:

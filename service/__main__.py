@@ -4,22 +4,23 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from rich.console import Console
+from rich.text import Text
 
 from service.api import Lifecycle
-from service.app import build_app, open_registry
-from service.console import Check, curve_tables, parity_table, version_table
+from service.app import build_app, build_engine
+from service.console import Check, curve_tables, parity_table, reasons, version_table
 from service.errors import ServiceError
 from service.logs import configure_logs
 from service.registry import Registry
-from service.repository.repository import ModelRepository, Unusable, VersionFiles
+from service.repository.repository import ModelRepository
 from service.runtime.devices import resolve
 from service.server import ServerOptions, run_server
 from service.settings import (
+    ModelSettings,
     ServerSettings,
     Settings,
     SettingsError,
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     configure_logs(settings.server.log_level, settings.server.log_format)
+    _refuse_absent(settings.models)
     lifecycle = Lifecycle()
 
     def refuse_new_work() -> None:
@@ -81,6 +83,14 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_absent(settings: ModelSettings) -> None:
+    """Raise ModelNotFoundError, with the nearest name, for a model set but not on disk."""
+    repository = ModelRepository(settings.repository)
+    repository.models()  # also without a name set, the repository itself must be there
+    for name in (*settings.only, *settings.versions, *settings.defaults.values()):
+        repository.versions(name)
+
+
 def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     models = settings.models
     repository = ModelRepository(models.repository)
@@ -88,13 +98,12 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     console = _console()
     console.print(version_table(found))
     console.print("* the precision that would be loaded", style="dim")
-    return 1 if any(isinstance(one, Unusable) for one in found) else 0
+    return _print_all(console, reasons(found))
 
 
 def _check(settings: Settings, chosen: argparse.Namespace) -> int:
-    # What is said about the load is in the table; other events would only cut through it.
-    configure_logs("error" if settings.server.log_level == "info" else settings.server.log_level,
-                   settings.server.log_format)
+    # What a load has to say is in the tables; events would only cut through them.
+    configure_logs("critical", settings.server.log_format)
     checks = asyncio.run(_check_models(settings, chosen.names))
     console = _console()
     for check in checks:
@@ -102,4 +111,61 @@ def _check(settings: Settings, chosen: argparse.Namespace) -> int:
             for table in curve_tables(check.status):
                 console.print(table)
     console.print(parity_table(checks))
-    return 0 if checks and all(check.passed for check in checks) else 1
+    if not checks:
+        console.print("there is no model to check", style="red")
+        return 1
+    return _print_all(console, reasons(checks))
+
+
+def _print_all(console: Console, lines: Iterable[Text]) -> int:
+    """Print why something is not as it should be; return the exit status that follows."""
+    found = list(lines)
+    for line in found:
+        console.print(line)
+    return 1 if found else 0
+
+
+async def _check_models(settings: Settings, names: Sequence[str]) -> list[Check]:
+    repository = ModelRepository(settings.models.repository)
+    engine = build_engine(settings)
+    async with engine.running() as registry:
+        wanted = names or settings.models.only or repository.models()
+        return [await _check_model(name, repository, registry, settings) for name in wanted]
+
+
+async def _check_model(
+    name: str, repository: ModelRepository, registry: Registry, settings: Settings
+) -> Check:
+    models = settings.models
+    files = None
+    try:
+        kind = resolve(models.device).kind
+        files = repository.open(name, models.versions.get(name), models.precision, kind)
+        return Check(name, files, await registry.load(name))
+    except ServiceError as error:
+        return Check(name, files, None, str(error))
+
+
+def _settings(settings: Settings, chosen: argparse.Namespace) -> int:
+    print(settings_page(), end="")
+    return 0
+
+
+def _server_options(settings: ServerSettings) -> ServerOptions:
+    return ServerOptions(
+        settings.host,
+        settings.port,
+        settings.backlog,
+        settings.keep_alive_seconds,
+        settings.grace_seconds,
+        settings.access_log,
+    )
+
+
+def _console() -> Console:
+    # Piped into a file or another program, a table is not squeezed into 80 columns.
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
+from rich.text import Text
 
 from service.repository.repository import Unusable, VersionFiles
 from service.status import VersionStatus
@@ -35,7 +36,7 @@ def version_table(found: Sequence[VersionFiles | Unusable]) -> Table:
     table = _table("model", "version", "task", "family", "precisions", "size", "digest", "goldens")
     for one in found:
         if isinstance(one, Unusable):
-            table.add_row(one.model, str(one.version or "-"), f"[red]{_plain(one.reason)}[/red]")
+            table.add_row(one.model, str(one.version or "-"), "[red]broken[/red]")
             continue
         precisions = " ".join(
             f"[bold]{name}*[/bold]" if name == one.precision else name
@@ -54,13 +55,32 @@ def version_table(found: Sequence[VersionFiles | Unusable]) -> Table:
     return table
 
 
+def reasons(found: Sequence[VersionFiles | Unusable | Check]) -> Iterator[Text]:
+    """Return a sentence for each that cannot be used: too long for a cell."""
+    for one in found:
+        if isinstance(one, Unusable):
+            name = one.model if one.version is None else f"{one.model}/{one.version}"
+            yield Text(f"{name}: {one.reason}", style="red")
+        elif isinstance(one, Check) and not one.passed:
+            yield Text(f"{one.model}: {one.reason}", style="red")
+
+
 def parity_table(checks: Sequence[Check]) -> Table:
-    """Return how far each model's answers are from its goldens, and why a check failed."""
+    """Return how far each model's answers are from its goldens, and what was allowed."""
     table = _table(
-        "model", "version", "precision", "device", "load", "goldens", "deviation", "allowed", "check"
+        "model",
+        "version",
+        "precision",
+        "device",
+        "load",
+        "goldens",
+        "deviation",
+        "allowed",
+        "check",
     )
     for check in checks:
-        table.add_row(check.model, *_parity(check), _verdict(check))
+        verdict = "[green]passed[/green]" if check.passed else "[red]failed[/red]"
+        table.add_row(check.model, *_parity(check), verdict)
     return table
 
 
@@ -94,12 +114,6 @@ def _parity(check: Check) -> list[str]:
     ]
 
 
-def _verdict(check: Check) -> str:
-    if check.passed:
-        return "[green]passed[/green]"
-    return f"[red]failed: {_plain(check.reason or '')}[/red]"
-
-
 def _table(*columns: str) -> Table:
     table = Table()
     for column in columns:
@@ -109,8 +123,3 @@ def _table(*columns: str) -> Table:
 
 def _size(count: int) -> str:
     return f"{count / _KIB:.0f} KiB" if count < _KIB**2 else f"{count / _KIB**2:.1f} MiB"
-
-
-def _plain(text: str) -> str:
-    # A reason may hold brackets, which rich would take for its own marks.
-    return text.replace("[", r"\[")

@@ -94,6 +94,9 @@ class Pipeline(Generic[ItemT, AnswerT]):
         except ServiceError as error:
             outcome = error.code
             raise
+        except Exception:
+            outcome = "internal_error"
+            raise
         finally:
             self.active -= 1
             if not self.active:

@@ -129,17 +129,18 @@ def train_source_tokenizer(corpora: Corpora, vocabulary: int) -> Tokenizer:
     words = {pair.zh for pair in corpora.lexicon if len(pair.zh) > 1}
     texts = [pair.zh for pair in corpora.sentences] * 2
     texts += [pair.zh for pair in corpora.documentation]
-    pieces = [piece for text in texts for piece in cut_into_words(text, words)]
-    frequent = _characters_seen_twice(pair.zh for pair in corpora.sentences + corpora.documentation)
+    texts = [unicodedata.normalize("NFKC", text) for text in texts]
+    known = _characters_seen_twice(pair.zh for pair in corpora.sentences + corpora.documentation)
+    pieces = (piece for text in texts for piece in cut_into_words(text, words))
     trainer = BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=SPECIAL_TOKENS + BYTE_TOKENS,
         initial_alphabet=[],
-        limit_alphabet=len(frequent),
         max_token_length=12,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(pieces, trainer)
+    # the trainer's own limit_alphabet breaks ties by chance, which a seed does not reach
+    tokenizer.train_from_iterator([piece for piece in pieces if known >= set(piece)], trainer)
     return _with_end(_unmark_bytes(tokenizer))
 
 
@@ -176,9 +177,9 @@ def cut_into_words(text: str, words: set[str]) -> Iterator[str]:
             start += length
 
 
-def _characters_seen_twice(texts: Iterable[str]) -> list[str]:
+def _characters_seen_twice(texts: Iterable[str]) -> set[str]:
     counts = Counter(c for text in texts for c in unicodedata.normalize("NFKC", text))
-    return [character for character, count in counts.items() if count > 1]
+    return {character for character, count in counts.items() if count > 1}
 
 
 def _unmark_bytes(tokenizer: Tokenizer) -> Tokenizer:

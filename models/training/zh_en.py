@@ -92,12 +92,15 @@ def training_loss(model: Translator, batch: list[TokenPair], smoothing: float) -
 class Training:
     """One run: it can be stopped at any time and continued from its last checkpoint."""
 
-    def __init__(self, plan: TrainingPlan, data: Path, out: Path) -> None:
+    def __init__(self, plan: TrainingPlan, data: Path, out: Path, *, resumed: bool = False) -> None:
         self.plan, self.out = plan, out
         self.corpora: Corpora = read_corpora(data)
         self.held_out: EvaluationSet = read_evaluation_set(data / "tatoeba_zh_en" / "dev.jsonl.gz")
         out.mkdir(parents=True, exist_ok=True)
-        self.source, self.target = self._tokenizers()
+        if not resumed:
+            self._train_tokenizers()
+        names = ("source_tokenizer.json", "target_tokenizer.json")
+        self.source, self.target = (Tokenizer.from_file(str(out / name)) for name in names)
         torch.manual_seed(plan.seed)
         sizes = TranslatorSizes(self.source.get_vocab_size(), self.target.get_vocab_size())
         self.model = Translator(sizes, plan.dropout)
@@ -109,15 +112,14 @@ class Training:
         self.pace = Pace(plan.minutes, warmup=0.04, longest_step=120.0)
         self.curves = Curves("zh-en")
         self.step, self.epoch, self.best = 0, 0, -1.0
+        if resumed:
+            self._resume()
 
-    def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
-        made = (
-            train_source_tokenizer(self.corpora, SOURCE_VOCABULARY),
-            train_target_tokenizer(self.corpora, TARGET_VOCABULARY),
-        )
-        for name, tokenizer in zip(("source", "target"), made, strict=True):
-            tokenizer.save(str(self.out / f"{name}_tokenizer.json"), pretty=False)
-        return made
+    def _train_tokenizers(self) -> None:
+        source = train_source_tokenizer(self.corpora, SOURCE_VOCABULARY)
+        target = train_target_tokenizer(self.corpora, TARGET_VOCABULARY)
+        source.save(str(self.out / "source_tokenizer.json"), pretty=False)
+        target.save(str(self.out / "target_tokenizer.json"), pretty=False)
 
     def run(self) -> None:
         """Train until the time is over; the best checkpoint by dev BLEU stays in ``best.pt``."""
@@ -183,7 +185,7 @@ class Training:
         self._save(progress)
 
     def _save(self, progress: float) -> None:
-        """Write everything that :meth:`resume` needs, never leaving half a file."""
+        """Write everything that `_resume` needs, never leaving half a file."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict(),
@@ -194,7 +196,7 @@ class Training:
         torch.save(state, self.out / "last.pt.part")
         (self.out / "last.pt.part").replace(self.out / "last.pt")
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         """Continue from ``last.pt``, with the time that was left then."""
         state = torch.load(self.out / "last.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
@@ -216,10 +218,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(1)
-    training = Training(TrainingPlan(options.minutes, options.seed), options.data, options.out)
-    if options.resume:
-        training.resume()
-    training.run()
+    plan = TrainingPlan(options.minutes, options.seed)
+    Training(plan, options.data, options.out, resumed=options.resume).run()
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class ClassifyRequest(TaskRequest):
             return each(self.text, lambda text: ClassifyItem(as_text(text, limits), self.top_k))
         images = self.image or []
         check_count(len(images), limits)
-        return each(images, lambda image: ClassifyItem(as_image(image), self.top_k))
+        return each(images, lambda image: ClassifyItem(as_image(image, limits), self.top_k))
 
 
 class ScoredLabel(BaseModel):

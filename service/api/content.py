@@ -137,7 +137,7 @@ def as_text(value: object, limits: ApiLimits) -> Text:
     return Text(value)
 
 
-def as_image(value: object) -> Image:
+def as_image(value: object, limits: ApiLimits) -> Image:
     """Return one image file, from bytes, base64 or a data URI.
 
     Raises:
@@ -150,7 +150,7 @@ def as_image(value: object) -> Image:
         raise InvalidInputError("an image must be a string: base64, or a data URI")
     if not value:
         raise InvalidInputError("the image is empty")
-    return Image(value)
+    return Image(value, limits.max_pixels)
 
 
 def _from_base64(text: str) -> bytes:

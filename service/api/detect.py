@@ -34,7 +34,7 @@ class DetectRequest(TaskRequest):
         return each(
             self.image,
             lambda image: DetectItem(
-                as_image(image), self.threshold, self.iou, self.max_detections
+                as_image(image, limits), self.threshold, self.iou, self.max_detections
             ),
         )
 

@@ -38,7 +38,7 @@ class EmbedRequest(TaskRequest):
         check_count(len(texts) + len(images), limits)
         return [
             *each(texts, lambda text: EmbedItem(as_text(text, limits))),
-            *each(images, lambda image: EmbedItem(as_image(image))),
+            *each(images, lambda image: EmbedItem(as_image(image, limits))),
         ]
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from service.cache.breaker import Breaker, BreakerState
 from service.metrics import RESPONSE_CACHE_BREAKER_OPEN
@@ -98,13 +98,11 @@ class Link:
 
         A server that was restarted in the meantime costs nobody a miss then.
         """
-        try:
-            is_usable = not await self._connection.can_read()
-        except RedisError:
-            is_usable = False
-        if not is_usable:
-            await self.close()
-            await self._try_to_connect()
+        with suppress(Exception):  # one that is closed may also say so by raising
+            if self.is_ready and not await self._connection.can_read():
+                return
+        await self.close()
+        await self._try_to_connect()
 
     async def _try_to_connect(self) -> None:
         try:

@@ -99,8 +99,8 @@ class DualEncoder:
 
 def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Scale rows to length 1; a row of zeros stays one."""
-    vectors = vectors.astype(np.float32, copy=False)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    wide = vectors.astype(np.float64)  # squares of float32 would overflow, or vanish
+    norms = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
     norms[norms == 0] = 1
-    unit: NDArray[np.float32] = np.divide(vectors, norms)
+    unit: NDArray[np.float32] = (wide / norms).astype(np.float32)
     return unit

@@ -25,7 +25,7 @@ BASE64 = base64.b64encode(PNG).decode()
     ],
 )
 def test_an_image_is_read_from(value: object) -> None:
-    assert as_image(value) == Image(PNG)
+    assert as_image(value, ApiLimits()) == Image(PNG)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_an_image_is_read_from(value: object) -> None:
 )
 def test_an_image_is_not_read_from(value: object) -> None:
     with pytest.raises(InvalidInputError):
-        as_image(value)
+        as_image(value, ApiLimits())
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/pdf", ""])
 def test_a_data_uri_of_another_kind_is_unsupported(kind: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError):
-        as_image(f"data:{kind};base64,{BASE64}")
+        as_image(f"data:{kind};base64,{BASE64}", ApiLimits())
 
 
 def test_a_text_may_be_as_long_as_the_limit_in_characters() -> None:

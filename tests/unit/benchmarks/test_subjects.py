@@ -38,6 +38,10 @@ def test_the_service_finds_in_a_photo_what_the_limit_finds(detector: Subject) ->
         np.testing.assert_allclose(
             [one["score"] for one in expected], [one.score for one in served.objects], atol=1e-4
         )
+        if expected:
+            np.testing.assert_allclose(
+                [one["box"] for one in expected], [one.box for one in served.objects], atol=0.05
+            )
         found += len(expected)
     assert 0 < found < 200
 

@@ -1,0 +1,132 @@
+"""The composition root: the only module that knows every concrete class."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from service import metrics
+from service.api import ApiContext, ApiLimits, Lifecycle, build_api
+from service.cache.base import CacheBackend, NullBackend
+from service.cache.levels import TieredBackend
+from service.cache.memory import MemoryBackend
+from service.cache.redis import RedisBackend, RedisOptions
+from service.cache.responses import ResponseCache
+from service.loader import BatchingOverrides, DeviceRuntime, Loader
+from service.registry import Registry, RegistryOptions
+from service.repository.repository import ModelRepository
+from service.runtime.devices import available_cores, provider_of, resolve
+from service.settings import CacheSettings, ModelSettings, Settings
+
+_log = logging.getLogger(__name__)
+
+
+def make_cache(settings: CacheSettings) -> tuple[CacheBackend, RedisBackend | None]:
+    """Return the configured levels as one, and the one of them that must be opened."""
+    if not settings.enabled:
+        return NullBackend(), None
+    memory = MemoryBackend(settings.memory_bytes, settings.memory_entries, settings.ttl_seconds)
+    if settings.redis_url is None:
+        return memory, None
+    secret = settings.redis_secret
+    options = RedisOptions(
+        url=settings.redis_url,
+        prefix=settings.redis_prefix,
+        ttl=settings.ttl_seconds,
+        get_timeout=settings.redis_timeout_ms / 1000,
+        readers=settings.redis_readers,
+        secret=b"" if secret is None else secret.get_secret_value().encode(),
+    )
+    redis = RedisBackend(options)
+    return TieredBackend(memory, redis), redis
+
+
+def open_device(settings: ModelSettings) -> DeviceRuntime:
+    """Take the device, and say which one it is.
+
+    Raises:
+        DeviceUnavailableError: the named device cannot be had; nothing else is tried.
+    """
+    device = resolve(settings.device, settings.device_memory_bytes)
+    cores = settings.threads or available_cores()
+    runtime = DeviceRuntime(device, cores)
+    provider = provider_of(device)[0]
+    metrics.DEVICE_INFO.labels(str(device), provider, str(cores)).set(1)
+    _log.info("device", extra={"device": str(device), "provider": provider, "threads": cores})
+    return runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Everything behind the HTTP border."""
+
+    registry: Registry
+    runtime: DeviceRuntime
+    cache: CacheBackend
+    redis: RedisBackend | None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Registry]:
+        """Open what needs an event loop; in the end stop the models and close everything."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self.runtime.close)
+            stack.push_async_callback(self.cache.close)
+            if self.redis is not None:
+                await self.redis.open()
+            # At the end whatever was accepted has been answered, or has had its time.
+            stack.push_async_callback(self.registry.stop, 0)
+            yield self.registry
+
+
+def build_engine(settings: Settings) -> Engine:
+    """Put the engine together; no model is loaded yet.
+
+    Raises:
+        DeviceUnavailableError: the named device cannot be had.
+    """
+    backend, redis = make_cache(settings.cache)
+    runtime = open_device(settings.models)
+    batching, models = settings.batching, settings.models
+    overrides = BatchingOverrides(
+        batching.max_batch_size, batching.max_queue_size, batching.max_queue_delay_ms / 1000
+    )
+    cache = ResponseCache(backend, enabled=settings.cache.enabled)
+    registry = Registry(
+        ModelRepository(models.repository),
+        Loader(runtime, cache, overrides, models.warm_up_seconds),
+        RegistryOptions(
+            device_kind=runtime.device.kind,
+            models=models.only or None,
+            versions=models.versions,
+            precision=models.precision,
+            defaults=models.defaults,
+            drain_seconds=settings.server.grace_seconds,
+        ),
+    )
+    return Engine(registry, runtime, backend, redis)
+
+
+def build_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
+    """Return the application; its lifespan opens the engine and begins to load the models.
+
+    Raises:
+        DeviceUnavailableError: the named device cannot be had.
+        SettingsError: the administrators' token cannot be read.
+    """
+    engine = build_engine(settings)
+    context = ApiContext(
+        registry=engine.registry,
+        lifecycle=lifecycle,
+        limits=ApiLimits(**settings.limits.model_dump()),
+        admin_token=settings.admin.read_token(),
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with engine.running() as registry:
+            registry.start()
+            yield
+
+    return build_api(context, lifespan)

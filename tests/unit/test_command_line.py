@@ -1,0 +1,283 @@
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from service.__main__ import main
+from service.console import Check, curve_tables
+from service.settings import settings_page
+from service.status import ModelState, VersionStatus
+
+pytestmark = pytest.mark.looptime(False)  # real sessions on real threads
+
+ROOT = Path(__file__).parents[2]
+
+MANIFEST = """
+task = "classify"
+family = "image_classifier"
+[graphs.fp32]
+model = "model.onnx"
+[graphs.int8]
+model = "model_int8.onnx"
+[batching]
+max_batch_size = 4
+[tolerance]
+fp32 = 1e-4
+int8 = 1e-4
+[parameters]
+labels = ["dark", "light"]
+image_size = [2, 2]
+mode = "L"
+mean = [0.0]
+std = [1.0]
+"""
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], level = before
+    root.setLevel(level)
+
+
+WEIGHTS = np.array([[-1.0, 1.0]] * 4, np.float32)
+
+
+def classifier(bias: float) -> onnx.ModelProto:
+    """Logits: the sum of the four pixels, plus a bias, for light; minus the sum for dark."""
+    nodes = [
+        helper.make_node("Flatten", ["pixel_values"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights", "bias"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["batch", 1, 2, 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [
+            numpy_helper.from_array(WEIGHTS, "weights"),
+            numpy_helper.from_array(np.array([0.0, bias], np.float32), "bias"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def golden(folder: Path, value: int) -> dict[str, object]:
+    (folder / "goldens").mkdir(exist_ok=True)
+    name = f"goldens/{value}.png"
+    Image.new("L", (2, 2), value).save(folder / name)
+    light = 1 / (1 + np.exp(-8 * value / 255))
+    scores = sorted([("light", light), ("dark", 1 - light)], key=lambda pair: -pair[1])
+    labels = [{"label": label, "score": float(score)} for label, score in scores]
+    return {"item": {"image": name}, "answer": {"labels": labels}}
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of one small image classifier whose int8 graph answers wrongly."""
+    folder = tmp_path / "repository" / "lamps" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.toml").write_text(MANIFEST)
+    onnx.save(classifier(bias=0.0), folder / "model.onnx")
+    onnx.save(classifier(bias=0.1), folder / "model_int8.onnx")
+    items = [golden(folder, value) for value in (0, 60, 255)]
+    recorded = {"created_with": "numpy", "items": items}
+    (folder / "goldens.json").write_text(json.dumps(recorded))
+    for name in [name for name in os.environ if name.startswith("QUARTET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("QUARTET_MODELS__REPOSITORY", str(tmp_path / "repository"))
+    monkeypatch.setenv("QUARTET_MODELS__WARM_UP_SECONDS", "0.05")
+    return tmp_path / "repository"
+
+
+def rows(output: str, name: str) -> list[list[str]]:
+    """Return the cells of a table's rows that begin with a name."""
+    lines = (line.strip("│ \n") for line in output.splitlines())
+    return [[cell.strip() for cell in line.split("│")] for line in lines if line.startswith(name)]
+
+
+@pytest.mark.usefixtures("repository")
+def test_models_list_shows_every_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list"]) == 0
+    (row,) = rows(capsys.readouterr().out, "lamps")
+    assert row[:5] == ["lamps", "1", "classify", "image_classifier", "fp32* int8"]
+    assert len(row[6]) == 12
+    assert row[7] == "3"
+
+
+@pytest.mark.usefixtures("repository")
+def test_models_list_marks_the_precision_that_was_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list", "--models.precision", "int8"]) == 0
+    assert rows(capsys.readouterr().out, "lamps")[0][4] == "fp32 int8*"
+
+
+def test_models_list_shows_a_broken_version_with_the_reason(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "lamps" / "2").mkdir()
+    (repository / "lamps" / "2" / "model.toml").write_text(MANIFEST.replace("mode =", "[mood] #"))
+    assert main(["models", "list"]) == 1
+    first, second, reason = rows(capsys.readouterr().out, "lamps")
+    assert first[1] == "1"
+    assert second[1:3] == ["2", "broken"]
+    assert reason[0].startswith("lamps/2: lamps/2/model.toml: mood is not a known key")
+
+
+@pytest.mark.usefixtures("repository")
+def test_models_check_loads_measures_and_compares(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "check"]) == 0
+    output = capsys.readouterr().out
+    assert "lamps/1" in output
+    assert "milliseconds of a batch" in output
+    (row,) = [row for row in rows(output, "lamps") if len(row) > 5]
+    assert row[:4] == ["lamps", "1", "fp32", "cpu"]
+    assert row[5] == "3"
+    assert float(row[6]) < 1e-5
+    assert row[7:] == ["0.0001", "passed"]
+
+
+@pytest.mark.usefixtures("repository")
+def test_models_check_fails_for_answers_unlike_the_goldens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["models", "check", "lamps", "--models.precision=int8"]) == 1
+    output = capsys.readouterr().out
+    assert rows(output, "lamps")[0][1:3] == ["1", "int8"]
+    assert rows(output, "lamps")[0][-1] == "failed"
+    assert "lamps: goldens asked alone deviate by" in output
+
+
+@pytest.mark.usefixtures("repository")
+def test_models_check_of_a_model_that_is_not_there_fails_by_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["models", "check", "lamp", "lamps"]) == 1
+    output = capsys.readouterr().out
+    assert "lamp: there is no model 'lamp'; did you mean lamps?" in output
+    assert "passed" in output
+
+
+def test_models_check_of_an_empty_repository_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["models", "check", "--models.repository", str(tmp_path / "empty")]) == 1
+    assert "there is no model to check" in capsys.readouterr().out
+
+
+def test_settings_prints_the_page_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings"]) == 0
+    assert capsys.readouterr().out == settings_page()
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["serve", "--server.prot", "1"], 2, "--server.prot is no setting; did you mean"),
+        (["serve", "--server.port", "x"], 2, "--server.port must be a whole number"),
+        (["serve", "--models.only", "lamp"], 1, "no model 'lamp'; did you mean lamps?"),
+        (["serve", "--models.defaults", "classify.image=x"], 1, "there is no model 'x'"),
+        (["serve", "--models.repository", "/nowhere"], 1, "nowhere is not a folder"),
+        (["serve", "--models.device", "tpu"], 1, "unknown device 'tpu'"),
+        (["serve", "--admin.token-file", "/nowhere"], 2, "admin.token_file cannot be read"),
+        (["models", "list", "--models.repository", "/nowhere"], 1, "nowhere is not a folder"),
+    ],
+)
+def test_what_cannot_be_obeyed_is_refused_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+) -> None:
+    assert main(arguments) == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_misspelt_variable_is_refused_whatever_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUARTET_SERVER__PROT", "1")
+    assert main(["models", "list"]) == 2
+    assert "did you mean QUARTET_SERVER__PORT?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["sing"], ["models"], ["models", "drop"]])
+def test_an_unknown_command_is_misuse(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_a_lane_s_curve_names_the_batch_it_favours() -> None:
+    point = {"length": 16, "favoured_batch": 4, "milliseconds": {"1": 1.0, "4": 2.5}}
+    status = VersionStatus("m", 1, ModelState.READY, statistics={"text": {"curve": [point]}})
+    (table,) = curve_tables(status)
+    assert [column.header for column in table.columns] == ["length", "1", "4", "favoured"]
+    assert [next(iter(column.cells)) for column in table.columns] == [
+        "16",
+        "1.000",
+        "2.500",
+        "[bold]4[/bold]",
+    ]
+    assert Check("m", None, status).passed
+
+
+@pytest.fixture
+def served(repository: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--server.port", str(port)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "QUARTET_SERVER__LOG_FORMAT": "json"},
+    )
+    yield process, port
+    process.kill()
+    process.communicate()
+
+
+def test_serve_answers_until_sigterm_and_exits_with_0(
+    served: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, port = served
+    until = time.monotonic() + 30
+    while not is_ready(port):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, logged = process.communicate(timeout=10)
+    assert process.returncode == 0
+    events = [json.loads(line) for line in logged.splitlines()]
+    assert {"model ready"} <= {event["event"] for event in events}
+    assert {event["level"] for event in events} == {"info"}
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as reply:
+            return reply.status == 200
+    except URLError:
+        return False
