@@ -5,13 +5,13 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks.samples import Latencies, Load
 from benchmarks.target import HOST, Target
 
 _MARK = "RESULT "
+_SPARE_SECONDS = 120.0
 
 _SCRIPT = """\
 local count, folder = {count}, {folder}
@@ -64,6 +64,7 @@ def closed_loop(target: Target, concurrency: int, seconds: float) -> Load:
 
     Raises:
         RuntimeError: wrk failed.
+        TimeoutExpired: it did not end.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as program:
         program.write(script(target))
@@ -71,7 +72,9 @@ def closed_loop(target: Target, concurrency: int, seconds: float) -> Load:
         command = ["wrk", "-t1", f"-c{concurrency}", f"-d{max(1, round(seconds))}s"]
         command += ["--timeout", "60s", "-s", program.name, f"http://{HOST}:{target.port}"]
         before = _children_seconds()
-        run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=seconds + _SPARE_SECONDS
+        )
         spent = _children_seconds() - before
     if run.returncode or _MARK not in run.stdout:
         raise RuntimeError(f"wrk failed: {run.stderr or run.stdout}")

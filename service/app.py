@@ -1,5 +1,6 @@
 """The composition root: the only module that knows every concrete class."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from service.loader import BatchingOverrides, DeviceRuntime, Loader
 from service.registry import Registry, RegistryOptions
 from service.repository.repository import ModelRepository
 from service.runtime.devices import available_cores, provider_of, resolve
+from service.runtime.gpu import watch_gpu
 from service.settings import CacheSettings, ModelSettings, Settings
 
 _log = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class Engine:
             stack.push_async_callback(self.cache.close)
             if self.redis is not None:
                 await self.redis.open()
+            watch = asyncio.create_task(watch_gpu(self.runtime.device))
+            stack.callback(watch.cancel)
             # At the end whatever was accepted has been answered, or has had its time.
             stack.push_async_callback(self.registry.stop, 0)
             yield self.registry

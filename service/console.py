@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +37,7 @@ def version_table(found: Sequence[VersionFiles | Unusable]) -> Table:
     table = _table("model", "version", "task", "family", "precisions", "size", "digest", "goldens")
     for one in found:
         if isinstance(one, Unusable):
-            table.add_row(one.model, str(one.version or "-"), "[red]broken[/red]")
+            table.add_row(escape(one.model), str(one.version or "-"), "[red]broken[/red]")
             continue
         precisions = " ".join(
             f"[bold]{name}*[/bold]" if name == one.precision else name
@@ -60,7 +61,8 @@ def reasons(found: Sequence[VersionFiles | Unusable | Check]) -> Iterator[Text]:
     for one in found:
         if isinstance(one, Unusable):
             name = one.model if one.version is None else f"{one.model}/{one.version}"
-            yield Text(f"{name}: {one.reason}", style="red")
+            reason = one.reason.removeprefix(f"{name}: ")
+            yield Text(f"{name}: {reason}", style="red")
         elif isinstance(one, Check) and not one.passed:
             yield Text(f"{one.model}: {one.reason}", style="red")
 
@@ -80,7 +82,7 @@ def parity_table(checks: Sequence[Check]) -> Table:
     )
     for check in checks:
         verdict = "[green]passed[/green]" if check.passed else "[red]failed[/red]"
-        table.add_row(check.model, *_parity(check), verdict)
+        table.add_row(escape(check.model), *_parity(check), verdict)
     return table
 
 

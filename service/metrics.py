@@ -106,7 +106,7 @@ MODEL_LOADS = Counter(
 )
 RESPONSE_CACHE_LOOKUPS = Counter(
     "response_cache_lookups",
-    "Look-ups by level (memory, redis) and result (hit, miss, error, rejected).",
+    "Look-ups by level (memory, redis, codec) and result (hit, miss, error, rejected).",
     ("level", "result"),
 )
 RESPONSE_CACHE_ENTRIES = Gauge("response_cache_entries", "Answers held in memory.")

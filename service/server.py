@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +111,12 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Stop listening, tell every client that its connection ends, finish, stop the app.
 
-        uvicorn would close idle connections at once, and with them lose the requests that were
-        already on their way. Here every answer first says `Connection: close`, and an idle
-        connection gets `_LINGER_SECONDS` to send one more request.
+        uvicorn would drop connections that the system has accepted and the process has not, and
+        close idle ones at once, and so lose requests that were already on their way. Here the
+        former are taken over, every answer says `Connection: close`, and an idle connection gets
+        `_LINGER_SECONDS` to send one more request.
         """
-        for server in self.servers:
-            server.close()
+        await self._stop_listening()
         self.server_state.default_headers.append((b"connection", b"close"))
         for connection in self._connections():
             if not connection.is_idle():
@@ -126,6 +128,21 @@ class Server(uvicorn.Server):
         self._before_last()
         await super().shutdown(sockets)
 
+    async def _stop_listening(self) -> None:
+        # Closing the last descriptor of a listener resets who waits in its backlog. With a second
+        # one they can be accepted first, and between the last of them and the end is no await.
+        listeners = [_second(one) for server in self.servers for one in server.sockets]
+        for server in self.servers:
+            server.close()
+        waiting = [connection for one in listeners for connection in _accept_all(one)]
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            with suppress(OSError):  # that client has left meanwhile
+                await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state)
+
     def _connections(self) -> list[Protocol]:
         return [one for one in self.server_state.connections if isinstance(one, Protocol)]
 
@@ -135,6 +152,18 @@ class Server(uvicorn.Server):
             since = connection.head_since
             if since is not None and since < oldest:
                 connection.transport.close()
+
+
+def _second(listener: socket.socket) -> socket.socket:
+    return socket.socket(listener.family, listener.type, fileno=os.dup(listener.fileno()))
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept who waits, and close the listener as soon as nobody does."""
+    with listener, suppress(OSError):  # BlockingIOError: nobody waits
+        listener.setblocking(False)
+        while True:
+            yield listener.accept()[0]
 
 
 def run_server(

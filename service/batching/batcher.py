@@ -1,6 +1,7 @@
 """Collects single works into batches and hands the results back."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -77,6 +78,7 @@ class BatcherStatistics(NamedTuple):
 class _Entry:
     work: Work
     seen: Waiting
+    queued_at: float
     result: "asyncio.Future[Done]"
 
     @property
@@ -108,7 +110,10 @@ class Batcher:
         slots: Slots,
         meter: Meter,
         curve: BatchCurve | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        # The clock measures what is reported; a loop's own may tick in whole milliseconds.
+        self._clock = clock
         self._run_batch, self._limits, self._slots, self._meter = run_batch, limits, slots, meter
         self.curve = curve or BatchCurve.proportional()
         self._ceiling = limits.max_batch_size
@@ -168,7 +173,7 @@ class Batcher:
         now = loop.time()
         self._admit(work, deadline, now)
         seen = Waiting(work.length, now, deadline, priority, work.group)
-        entry = _Entry(work, seen, loop.create_future())
+        entry = _Entry(work, seen, self._clock(), loop.create_future())
         self._add(entry)
         try:
             async with asyncio.timeout_at(deadline):
@@ -273,18 +278,17 @@ class Batcher:
 
     async def _run(self, batch: Sequence[_Entry], alone: bool) -> None:
         """Run a batch; on a failure retry its halves until only the guilty fail."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = self._clock()
         try:
             results = await self._run_batch([entry.work for entry in batch], alone)
             pairs = list(zip(batch, results, strict=True))  # before anyone gets an answer
         except Exception as error:  # every caller of the batch must hear of it
             await self._recover(batch, error)
             return
-        seconds = loop.time() - started
+        seconds = self._clock() - started
         self._account(batch, started, seconds)
         for entry, result in pairs:
-            queued = started - entry.seen.enqueued_at
+            queued = started - entry.queued_at
             entry.succeed(Done(result, queued, seconds, len(batch)))
 
     async def _recover(self, batch: Sequence[_Entry], error: Exception) -> None:
@@ -308,7 +312,7 @@ class Batcher:
         self._seconds_per_item = per_item if known is None else 0.9 * known + 0.1 * per_item
         self._meter.batch(
             [entry.work.length for entry in batch],
-            [started - entry.seen.enqueued_at for entry in batch],
+            [started - entry.queued_at for entry in batch],
             seconds,
         )
 

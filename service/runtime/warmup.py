@@ -10,6 +10,8 @@ from service.types import Sessions, Work
 _WIDE_MUST_SAVE = 0.1
 """Share of a lone request's time that a second set of sessions must save to be worth it."""
 
+_FURTHER_PASSES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class WarmUpPlan:
@@ -24,22 +26,31 @@ class WarmUpPlan:
 def measure(
     infer: Infer, sessions: Sessions, probe: Callable[[int], Work], plan: WarmUpPlan
 ) -> dict[tuple[int, int], float]:
-    """Return seconds by (rows, length): the better of two runs after one that warms up.
+    """Return seconds by (rows, length): the best of several passes, after a run that warms up.
 
     Every length is timed at one row whatever it costs; larger batches as far as the budget
-    goes, the small ones of all lengths first. Blocking: call it on a device thread.
+    goes, the small ones of all lengths first. The passes go over all points in turn, so that a
+    moment in which something else takes the processor does not spoil a point for good.
+    Blocking: call it on a device thread.
     """
-    measured: dict[tuple[int, int], float] = {}
     started = time.perf_counter()
+    measured: dict[tuple[int, int], float] = {}
+
+    def can_afford(seconds: float) -> bool:
+        return time.perf_counter() - started + seconds <= plan.budget_seconds
+
     for rows, length in _points(plan):
-        known = measured.get((rows // 2, length), 0.0)
-        left = plan.budget_seconds - (time.perf_counter() - started)
-        if rows > 1 and (known == 0.0 or left < 3 * 2 * known):
+        half = measured.get((rows // 2, length))
+        if rows > 1 and (half is None or not can_afford(2 * 2 * half)):
             continue
         batch = [probe(length)] * rows
-        first = _seconds(infer, sessions, batch)
-        repeats = 1 if first > plan.budget_seconds / 20 else 3
-        measured[rows, length] = min(_seconds(infer, sessions, batch) for _ in range(repeats))
+        _seconds(infer, sessions, batch)
+        measured[rows, length] = _seconds(infer, sessions, batch)
+    for _ in range(_FURTHER_PASSES):
+        for (rows, length), known in measured.items():
+            if can_afford(known):
+                again = _seconds(infer, sessions, [probe(length)] * rows)
+                measured[rows, length] = min(known, again)
     return measured
 
 

@@ -107,8 +107,6 @@ def decode_image(
         raise InvalidInputError("the image is empty")
     image = _open(data)
     width, height = image.size
-    if width < 1 or height < 1:
-        raise InvalidInputError("the image has no pixels")
     if width * height > max_pixels:
         raise LimitExceededError(
             f"the image has {width} x {height} pixels; at most {max_pixels} are read"
@@ -196,8 +194,6 @@ def _open(data: bytes) -> PixelImage:
         ) from None
     except Image.DecompressionBombError as error:
         raise LimitExceededError(f"the image has too many pixels: {error}") from error
-    except MemoryError:
-        raise
     except Exception as error:  # a decoder raises nearly anything on damaged data
         raise InvalidInputError(f"the image is damaged: {error}") from error
 
@@ -206,8 +202,6 @@ def _upright(image: PixelImage) -> PixelImage:
     """Apply the EXIF orientation. Pillow has done so already for TIFF, in `load`."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except MemoryError:
-        raise
     except Exception:  # broken EXIF does not spoil the picture; browsers ignore it, too
         return image
     method = _UPRIGHT.get(orientation)

@@ -1,50 +1,17 @@
-import json
 import logging
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 
 from service.__main__ import main
 from service.console import Check, curve_tables
 from service.settings import settings_page
 from service.status import ModelState, VersionStatus
+from tests.lamps import MANIFEST, make_repository, serving
 
 pytestmark = pytest.mark.looptime(False)  # real sessions on real threads
-
-ROOT = Path(__file__).parents[2]
-
-MANIFEST = """
-task = "classify"
-family = "image_classifier"
-[graphs.fp32]
-model = "model.onnx"
-[graphs.int8]
-model = "model_int8.onnx"
-[batching]
-max_batch_size = 4
-[tolerance]
-fp32 = 1e-4
-int8 = 1e-4
-[parameters]
-labels = ["dark", "light"]
-image_size = [2, 2]
-mode = "L"
-mean = [0.0]
-std = [1.0]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -56,49 +23,10 @@ def logs() -> Iterator[None]:
     root.setLevel(level)
 
 
-WEIGHTS = np.array([[-1.0, 1.0]] * 4, np.float32)
-
-
-def classifier(bias: float) -> onnx.ModelProto:
-    """Logits: the sum of the four pixels, plus a bias, for light; minus the sum for dark."""
-    nodes = [
-        helper.make_node("Flatten", ["pixel_values"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "weights", "bias"], ["logits"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "classifier",
-        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["batch", 1, 2, 2])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
-        [
-            numpy_helper.from_array(WEIGHTS, "weights"),
-            numpy_helper.from_array(np.array([0.0, bias], np.float32), "bias"),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def golden(folder: Path, value: int) -> dict[str, object]:
-    (folder / "goldens").mkdir(exist_ok=True)
-    name = f"goldens/{value}.png"
-    Image.new("L", (2, 2), value).save(folder / name)
-    light = 1 / (1 + np.exp(-8 * value / 255))
-    scores = sorted([("light", light), ("dark", 1 - light)], key=lambda pair: -pair[1])
-    labels = [{"label": label, "score": float(score)} for label, score in scores]
-    return {"item": {"image": name}, "answer": {"labels": labels}}
-
-
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of one small image classifier whose int8 graph answers wrongly."""
-    folder = tmp_path / "repository" / "lamps" / "1"
-    folder.mkdir(parents=True)
-    (folder / "model.toml").write_text(MANIFEST)
-    onnx.save(classifier(bias=0.0), folder / "model.onnx")
-    onnx.save(classifier(bias=0.1), folder / "model_int8.onnx")
-    items = [golden(folder, value) for value in (0, 60, 255)]
-    recorded = {"created_with": "numpy", "items": items}
-    (folder / "goldens.json").write_text(json.dumps(recorded))
+    make_repository(tmp_path / "repository")
     for name in [name for name in os.environ if name.startswith("QUARTET_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("QUARTET_MODELS__REPOSITORY", str(tmp_path / "repository"))
@@ -173,6 +101,15 @@ def test_models_check_of_a_model_that_is_not_there_fails_by_name(
     assert "passed" in output
 
 
+def test_a_name_with_brackets_is_shown_as_it_is(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "[red]lamp").mkdir()
+    assert main(["models", "list"]) == 1
+    assert main(["models", "check", "[red]lamp"]) == 1
+    assert capsys.readouterr().out.count("[red]lamp") >= 4
+
+
 def test_models_check_of_an_empty_repository_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,43 +178,9 @@ def test_a_lane_s_curve_names_the_batch_it_favours() -> None:
     assert Check("m", None, status).passed
 
 
-@pytest.fixture
-def served(repository: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--server.port", str(port)],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "QUARTET_SERVER__LOG_FORMAT": "json"},
-    )
-    yield process, port
-    process.kill()
-    process.communicate()
-
-
-def test_serve_answers_until_sigterm_and_exits_with_0(
-    served: tuple[subprocess.Popen[str], int],
-) -> None:
-    process, port = served
-    until = time.monotonic() + 30
-    while not is_ready(port):
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    _, logged = process.communicate(timeout=10)
-    assert process.returncode == 0
-    events = [json.loads(line) for line in logged.splitlines()]
-    assert {"model ready"} <= {event["event"] for event in events}
+def test_serve_answers_until_sigterm_and_exits_with_0(repository: Path) -> None:
+    with serving(repository) as service:
+        events = service.stop()
+    assert service.process.returncode == 0
+    assert "model ready" in {event["event"] for event in events}
     assert {event["level"] for event in events} == {"info"}
-
-
-def is_ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as reply:
-            return reply.status == 200
-    except URLError:
-        return False

@@ -30,6 +30,7 @@ class Application:
             self.may_answer.set()
         self.asked = asyncio.Semaphore(0)
         self.events: list[str] = []
+        self.server: Server
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -61,7 +62,7 @@ async def running(app: Application) -> AsyncIterator[tuple[int, asyncio.Task[Non
         log_config=None,
         timeout_graceful_shutdown=1,
     )
-    server = Server(config, lambda: app.events.append("last"))
+    app.server = server = Server(config, lambda: app.events.append("last"))
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no such event
         await asyncio.sleep(0.01)
@@ -143,6 +144,19 @@ async def test_a_request_on_its_way_on_an_idle_connection_is_still_answered() ->
         assert b"connection: close" in await answer(reader)
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_a_connection_that_only_the_system_has_accepted_is_still_answered() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        for client in clients:
+            client.sendall(REQUEST)
+        await app.server.shutdown()  # begins before the loop can accept anybody
+        for client in clients:
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            client.close()
+    assert app.events.count("answered") == 3
 
 
 async def test_what_outlasts_the_grace_is_cancelled() -> None:

@@ -12,12 +12,9 @@ from service.settings import (
     Settings,
     SettingsError,
     read_settings,
-    settings_page,
     settings_table,
     split_options,
 )
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_without_anything_set_the_defaults_hold() -> None:
@@ -269,7 +266,3 @@ def test_a_setting_that_is_a_quantity_names_its_unit() -> None:
     ]
     assert {name for name in quantities if not name.endswith(units)} <= plain
     assert len(quantities) > 15
-
-
-def test_the_documented_settings_are_those_of_the_code() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == settings_page()

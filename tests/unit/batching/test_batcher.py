@@ -85,10 +85,11 @@ async def running(
     asked = {"max_batch_size": 8, "max_queue_size": 16, **limits}
     batcher = Batcher(
         device,
-        BatchLimits(**asked),
+        BatchLimits(**asked),  # type: ignore[arg-type]
         Slots(slots),
         tally or Tally(),
-        BATCHING_PAYS,  # type: ignore[arg-type]
+        BATCHING_PAYS,
+        asyncio.get_running_loop().time,
     )
     batcher.start()
     yield batcher
@@ -153,7 +154,9 @@ async def test_models_of_one_device_take_turns() -> None:
         await batcher.submit(work(1))
         ends.append(name)
 
-    await asyncio.gather(*(timed(b, n) for n, b in zip("ab", batchers, strict=True) for _ in "1234"))
+    await asyncio.gather(
+        *(timed(b, n) for n, b in zip("ab", batchers, strict=True) for _ in "1234")
+    )
     for turn in range(1, len(ends)):
         assert abs(ends[:turn].count("a") - ends[:turn].count("b")) <= 2
     for batcher in batchers:

@@ -65,6 +65,8 @@ class _Pool:
 
     def add(self, logprob: np.float32, written: list[int], length: int, ended: bool) -> None:
         worth = float(logprob) / length**self.decoding.length_penalty
+        if self.is_full and worth <= self.worst:
+            return
         self.found.append((worth, written[1:], ended))
         if len(self.found) > self.decoding.num_beams:
             self.found.remove(min(self.found, key=lambda one: one[0]))

@@ -61,6 +61,10 @@ def test_equal_scores_keep_the_order_of_the_labels(tmp_path: Path) -> None:
     assert [x.name for x in labelled(family, giving(1, 2, 1)).labels] == ["b", "a", "c"]
     assert [x.name for x in labelled(family, giving(0, 0, 0)).labels] == ["a", "b", "c"]
     assert [x.name for x in labelled(family, giving(0, 0, 0), 2).labels] == ["a", "b"]
+    names = [str(n) for n in range(100)]
+    many = text_classifier(tmp_path, labels=names)
+    found = labelled(many, giving(*(n % 2 for n in range(100))))
+    assert [x.name for x in found.labels] == names[1::2] + names[::2]
 
 
 @pytest.mark.parametrize(("top_k", "count"), [(None, 3), (1, 1), (2, 2), (3, 3), (99, 3)])

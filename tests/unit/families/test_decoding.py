@@ -93,6 +93,29 @@ def test_an_end_at_once_is_an_empty_translation() -> None:
         assert all(h.is_complete for h in found)
 
 
+def led(steps: list[dict[int, float]]) -> list[int]:
+    """The result of two beams of one sentence; at each step both rows get these log-probabilities.
+
+    They are powers of two, so that equal sums are exactly equal.
+    """
+    search = start_search(1, Decoding(2, 0.0, 9), START, EOS)
+    for given in steps:
+        logprobs = np.full((len(search.tokens), VOCABULARY), -64, np.float32)
+        logprobs[:, list(given)] = list(given.values())
+        search.advance(logprobs)
+    assert search.is_finished
+    return search.results()[0].ids.tolist()
+
+
+def test_of_equal_hypotheses_the_last_one_found_wins() -> None:
+    assert led([{EOS: -1.0, 5: -0.5}, {EOS: -0.5}]) == [5]
+
+
+def test_a_hypothesis_no_better_than_the_worst_does_not_enter_a_full_pool() -> None:
+    first, second = {EOS: -1.0, 5: -0.25}, {EOS: -0.75, 6: -0.25}
+    assert led([first, second, {EOS: -0.5, 7: -0.25}, {8: -16.0}]) == [5]
+
+
 def test_the_log_probabilities_handed_in_are_not_written_to() -> None:
     for num_beams in (1, 4):
         search = start_search(1, Decoding(num_beams, 1.0, 5, min_new_tokens=2), START, EOS)

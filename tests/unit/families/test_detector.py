@@ -121,6 +121,14 @@ def test_a_candidate_has_its_best_label_only() -> None:
     assert [(o.label, o.score) for o in found.objects] == [("green", pytest.approx(0.7))]
 
 
+def test_objects_of_different_labels_may_lie_on_one_another() -> None:
+    session = candidates(
+        [30, 30, 10, 10, 0.9, 0], [30, 30, 10, 10, 0.8, 0], [30, 30, 10, 10, 0, 0.7]
+    )
+    (found,) = detected([item(drawing((SIDE, SIDE)))], session)
+    assert [o.label for o in found.objects] == ["red", "green"]
+
+
 def test_an_image_without_objects_has_none() -> None:
     (found,) = detected([item(drawing((10, 10)))])
     assert found == Detections((), 10, 10)

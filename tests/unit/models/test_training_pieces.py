@@ -1,11 +1,10 @@
 """What the recipes share, on inputs small enough to check by hand."""
 
-import math
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
 
 from models.training.curves import Curves  # noqa: E402
 from models.training.data import (  # noqa: E402
@@ -18,8 +17,13 @@ from models.training.data import (  # noqa: E402
     read_jsonl,
     train_wordpiece,
 )
-from models.training.news_data import NearCopies  # noqa: E402
-from models.training.news_topics import topic_loss  # noqa: E402
+from models.training.news_data import (  # noqa: E402
+    Headline,
+    NearCopies,
+    TokenRows,
+    varied,
+)
+from models.training.news_teacher import Teacher  # noqa: E402
 from models.training.pace import Pace, WeightAverage  # noqa: E402
 from models.training.text_encoder import (  # noqa: E402
     TextEncoder,
@@ -140,13 +144,40 @@ def test_padding_does_not_change_a_text_vector():
     assert not torch.allclose(different, alone, atol=1e-2)  # so the order of words counts
 
 
-def test_news_is_told_apart_among_four_topics_only():
-    logits = torch.zeros(2, 16)
-    topics = torch.tensor([0, 7])
-    loss = float(topic_loss(logits, topics, torch.tensor([True, False])))
-    assert loss == pytest.approx((math.log(4) + 0.5 * math.log(16)) / 2)
-    logits[0, 4:] = 50.0  # what HuffPost's other topics say about a news headline
-    assert float(topic_loss(logits, topics, torch.tensor([True, False]))) == pytest.approx(loss)
+def test_varied_texts_keep_the_order_of_words_and_are_never_empty():
+    texts = [f"a{n} b{n} c{n} d{n}" for n in range(200)] + ["one"] * 20
+    changed = varied(texts, np.random.default_rng(0))
+    assert len(changed) == len(texts)
+    assert all(changed)
+    same = sum(old == new for old, new in zip(texts, changed, strict=True))
+    assert 0.25 * len(texts) < same < 0.5 * len(texts)
+    for old, new in zip(texts, changed, strict=True):
+        own = [word for word in new.split() if word in old.split()]
+        assert own == sorted(own)
+    mixed = [new for new in changed if len({word[1:] for word in new.split()}) > 1]
+    assert mixed  # some are made of two
+
+
+def test_the_teacher_knows_words_it_saw_under_one_topic_and_learns_from_labels_only():
+    headlines = [Headline(f"{word} {n} today", topic) for topic, word in TOPICS for n in range(6)]
+    teacher = Teacher([*headlines, Headline("vaccine shares film phone", None)])
+    answers = teacher.answers([f"the {word}" for _, word in TOPICS] + ["nothing known"])
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+    assert answers[:4].argmax(axis=1).tolist() == [0, 1, 2, 3]
+    assert answers[:4].max(axis=1).min() > answers[4].max()
+
+
+TOPICS = ((0, "shares"), (1, "film"), (2, "vaccine"), (3, "phone"))
+
+
+def test_batches_of_headlines_hold_the_answers_of_their_rows():
+    tokenizer = train_wordpiece(["red heart", "blue"], vocabulary_size=60)
+    answers = np.eye(3, dtype=np.float32)
+    rows = TokenRows.of(["red heart", "blue", "red"], answers, tokenizer)
+    ids, mask, taught = rows.batch(np.array([2, 0]))
+    assert mask.sum(1).tolist() == [len(rows.rows[2]), len(rows.rows[0])]
+    assert ids[0, : len(rows.rows[2])].tolist() == rows.rows[2]
+    assert taught.tolist() == answers[[2, 0]].tolist()
 
 
 def test_near_copies_share_seventy_percent_of_their_words():

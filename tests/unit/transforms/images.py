@@ -62,7 +62,16 @@ FOREIGN = {
     "psd": b"8BPS\0\x01" + bytes(40),
 }
 
+
+def png_with_comment(comment: bytes) -> bytes:
+    """A small PNG with a compressed comment before its pixels."""
+    body = b"zTXtcomment\0\0" + zlib.compress(comment)
+    size, check = struct.pack(">I", len(body) - 4), struct.pack(">I", zlib.crc32(body))
+    return PNG[:33] + size + body + check + PNG[33:]
+
+
 DAMAGED = {
+    "png with a comment of 5 MB": png_with_comment(bytes(5_000_000)),
     "no bytes": b"",
     "png signature only": PNG[:8],
     "png header cut": PNG[:20],

@@ -90,9 +90,10 @@ def test_an_unknown_orientation_is_ignored(orientation: int) -> None:
     assert_array_equal(pixels(encoded(Image.fromarray(GREY), exif=exif)), GREY)
 
 
-def test_broken_exif_does_not_spoil_the_picture() -> None:
+@pytest.mark.parametrize("exif", [b"II*\0\xff\xff\xff\xff", b"no exif at all", b"MM\0*\0\0\0"])
+def test_broken_exif_does_not_spoil_the_picture(exif: bytes) -> None:
     body = encoded(Image.fromarray(GREY))
-    broken = chunk(b"eXIf", b"II*\0\xff\xff\xff\xff")
+    broken = chunk(b"eXIf", exif)
     assert_array_equal(pixels(body[:33] + broken + body[33:]), GREY)
 
 
@@ -156,6 +157,16 @@ def test_colour_with_alpha_lies_on_the_background(file_format: str) -> None:
     data = encoded(image, file_format, **options)
     assert_array_equal(pixels(data), [[RED, WHITE]])
     assert_array_equal(pixels(data, background=BLUE), [[RED, BLUE]])
+
+
+def test_premultiplied_alpha_is_not_multiplied_again() -> None:
+    image = Image.fromarray(np.array([[[50, 128], [0, 0], [9, 255]]], np.uint8), "LA")
+    data = encoded(image, "TIFF")
+    alpha = struct.pack("<HHI", 338, 3, 1)  # "extra samples": 2 is straight, 1 premultiplied
+    premultiplied = data.replace(alpha + b"\2", alpha + b"\1")
+    assert premultiplied != data
+    seen = pixels(premultiplied, background=BLACK).astype(int)
+    assert np.abs(seen - [[[50] * 3, [0] * 3, [9] * 3]]).max() <= 1
 
 
 def palette_image(transparency: int | bytes | None, file_format: str = "PNG") -> bytes:
@@ -273,6 +284,11 @@ def test_a_letterbox_keeps_the_shape_and_centres(
     assert rows.size == max(1, round(size[1] * where.scale))
     assert columns.size == max(1, round(size[0] * where.scale))
     assert (tensor[:, ~inside] == np.float32(114) / np.float32(255)).all()
+
+
+def test_a_grey_image_is_letterboxed_in_colour() -> None:
+    grey = Image.fromarray(np.kron(GREY, np.ones((16, 16), np.uint8)))
+    assert_array_equal(letterbox(grey, 48, 0)[0], letterbox(grey.convert("RGB"), 48, 0)[0])
 
 
 def test_a_letterbox_equals_pasting_on_a_grey_canvas() -> None:

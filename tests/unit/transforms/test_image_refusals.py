@@ -35,6 +35,16 @@ def test_a_decompression_bomb_is_refused_by_its_header(data: bytes) -> None:
         decode_image(data)
 
 
+def test_a_progressive_jpeg_is_read_unless_it_has_too_many_scans() -> None:
+    honest = encoded(noise(), "JPEG", progressive=True)
+    assert honest.count(b"\xff\xda") > 5
+    assert decode_image(honest).size == (64, 48)
+    start = honest.rindex(b"\xff\xda")
+    endless = honest[:start] + honest[start:-2] * 100 + honest[-2:]
+    with pytest.raises(InvalidInputError, match="scans"):
+        decode_image(endless)
+
+
 def test_the_limit_is_on_pixels_and_inclusive() -> None:
     assert decode_image(PNG, max_pixels=64 * 48).size == (64, 48)
     with pytest.raises(LimitExceededError, match="64 x 48"):
