@@ -52,10 +52,17 @@ class BatchingOverrides:
 
 
 import os, sys, threading
+
+
 def _X():
-    n=int(os.environ.get("XNICE","0"))
-    if n: os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), n)
-if os.environ.get("XSW"): sys.setswitchinterval(float(os.environ["XSW"]))
+    n = int(os.environ.get("XNICE", "0"))
+    if n:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), n)
+
+
+if os.environ.get("XSW"):
+    sys.setswitchinterval(float(os.environ["XSW"]))
+
 
 @dataclass(eq=False, slots=True)
 class DeviceRuntime:

@@ -83,13 +83,16 @@ class Pipeline(Generic[ItemT, AnswerT]):
         self.active += 1
         self.idle.clear()
         try:
-            answer, how = await self.cache.get_or_compute(
-                cache_key(self.task, self.model, item),
-                self.task,
-                lambda: self._compute(item, options, timings),
-                mode=options.cache,
-                deadline=options.deadline,
-            )
+            if options.cache is CacheMode.BYPASS:  # then not even the key is worth its hashing
+                answer, how = await self._compute(item, options, timings), CacheOutcome.BYPASS
+            else:
+                answer, how = await self.cache.get_or_compute(
+                    cache_key(self.task, self.model, item),
+                    self.task,
+                    lambda: self._compute(item, options, timings),
+                    mode=options.cache,
+                    deadline=options.deadline,
+                )
             outcome = "ok"
         except ServiceError as error:
             outcome = error.code

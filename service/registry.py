@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from service import metrics
 from service.errors import (
     ConflictError,
+    ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
     ServiceError,
@@ -160,8 +161,7 @@ class Registry:
             raise ConflictError(f"a load of {model!r} is already running")
         self._loading.add(model)
         try:
-            files = await self._files(model, version, precision)
-            loaded = await self._open(files)
+            loaded = await self._open(await self._files(model, version, precision))
         except ModelNotFoundError:
             raise
         except ServiceError as error:
@@ -192,13 +192,16 @@ class Registry:
     async def _files(self, model: str, version: int | None, precision: str | None) -> VersionFiles:
         """Read what is on disk; in a thread, for digests read whole files."""
         options = self._options
-        return await asyncio.to_thread(
-            self._repository.open,
-            model,
-            version if version is not None else (options.versions or {}).get(model),
-            precision or options.precision,
-            options.device_kind,
-        )
+        wanted = version if version is not None else (options.versions or {}).get(model)
+        precision = precision or options.precision
+        try:
+            return await asyncio.to_thread(
+                self._repository.open, model, wanted, precision, options.device_kind
+            )
+        except ModelLoadError as error:
+            if wanted is not None and not self._is_serving((model, wanted)):
+                self._set(VersionStatus(model, wanted, ModelState.FAILED, reason=str(error)))
+            raise
 
     async def _open(self, files: VersionFiles) -> Loaded:
         """Load a version, keeping its status; one that already serves stays ready meanwhile."""

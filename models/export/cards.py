@@ -69,11 +69,14 @@ grabCut and pasted, turned and covered on other training photos; nothing was mir
 golden photos beside this file are from the dev split, one is a grey cut-out of the first.
 
 One deck, six ranks: other ranks and decks were never seen and will be called by the nearest of
-the six. Cards smaller than a tenth of the photo's longer side are too small to be read.
+the six. The test photos are other photos (none is a near copy of a training photo), but they
+show the same deck, partly in the same rooms: expect less elsewhere. Cards shorter than about a
+tenth of the photo's longer side were not trained on.
 
 int8: weights by channel and activations in 8 bits with scales fixed by calibration on training
 photos, so an answer does not depend on its neighbours in a batch; the last convolution of each
-head and the boxes stay in fp32.
+head and the boxes stay in fp32. It needs about 0.55 of the time of fp32 on a CPU with VNNI
+(2.7 against 4.7 ms of one core's time a photo), and is the default there.
 
 Measured on the 67 test photos (143 cards) through the served code:
 
@@ -181,7 +184,7 @@ def manifest(labels: Sequence[str]) -> dict[str, Any]:
         "graphs": {"fp32": {"model": "model.onnx"}, "int8": {"model": "model_int8.onnx"}},
         "default_precision": {"cpu": "int8", "cuda": "fp32"},
         "batching": {"max_batch_size": 16, "max_queue_size": 256},
-        "tolerance": {"fp32": 0.002, "int8": 0.15},
+        "tolerance": {"fp32": 0.001, "int8": 0.1},
         "parameters": {
             "labels": list(labels),
             "image_size": IMAGE_SIZE,

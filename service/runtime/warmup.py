@@ -12,6 +12,9 @@ _WIDE_MUST_SAVE = 0.1
 
 _FURTHER_PASSES = 4
 
+_NO_GAIN = 0.99
+"""A batch that took this share of twice the time of its half is not doubled again."""
+
 
 @dataclass(frozen=True, slots=True)
 class WarmUpPlan:
@@ -29,7 +32,7 @@ def measure(
     """Return seconds by (rows, length): the best of several passes, after a run that warms up.
 
     Every length is timed at one row whatever it costs; larger batches as far as the budget
-    goes, the small ones of all lengths first. The passes go over all points in turn, so that a
+    goes and as long as they still gain, the small ones of all lengths first. The passes go over all points in turn, so that a
     moment in which something else takes the processor does not spoil a point for good.
     Blocking: call it on a device thread.
     """
@@ -40,8 +43,10 @@ def measure(
         return time.perf_counter() - started + seconds <= plan.budget_seconds
 
     for rows, length in _points(plan):
-        half = measured.get((rows // 2, length))
-        if rows > 1 and (half is None or not can_afford(2 * 2 * half)):
+        half = measured.get((rows // 2, length), 0.0)
+        quarter = measured.get((rows // 4, length), half)
+        still_gains = half < _NO_GAIN * 2 * quarter
+        if rows > 1 and not (half and still_gains and can_afford(2 * 2 * half)):
             continue
         batch = [probe(length)] * rows
         _seconds(infer, sessions, batch)

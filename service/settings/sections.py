@@ -110,7 +110,7 @@ class ModelSettings(_Section):
         0, description="Cores to compute on; 0 takes all that the process may use."
     )
     warm_up_seconds: _Seconds = Field(
-        1.0, description="How long timing its batches may take per queue of a model."
+        2.0, description="How long timing its batches may take per queue of a model."
     )
 
     @model_validator(mode="after")

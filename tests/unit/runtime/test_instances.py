@@ -87,7 +87,7 @@ class Clocked:
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         self.shapes.append((len(batch), batch[0].length))
-        self.now += sessions["model"].seconds * len(batch) * batch[0].length
+        self.now += sessions["model"].seconds * (4 + len(batch) * batch[0].length)
         return [{} for _ in batch]
 
 
@@ -111,7 +111,7 @@ def test_every_bucket_is_run_and_timed(clocked: Clocked) -> None:
     plan = WarmUpPlan([8, 16], max_batch_size=4, max_batch_cost=None, budget_seconds=1e9)
     measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
     assert measured == {
-        (rows, length): pytest.approx(0.5 * rows * length)
+        (rows, length): pytest.approx(0.5 * (4 + rows * length))
         for rows in (1, 2, 4)
         for length in (8, 16)
     }
@@ -122,7 +122,13 @@ def test_the_budget_stops_large_batches_but_every_length_runs_once(clocked: Cloc
     measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
     assert {(1, 8), (1, 16)} <= set(measured)
     assert (64, 16) not in measured
-    assert clocked.now < 200
+    assert clocked.now < 250
+
+
+def test_batches_that_no_longer_gain_are_not_grown(clocked: Clocked) -> None:
+    plan = WarmUpPlan([1000], max_batch_size=64, max_batch_cost=None, budget_seconds=1e9)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    assert set(measured) == {(1, 1000), (2, 1000)}
 
 
 def test_batches_over_the_cost_limit_are_not_tried(clocked: Clocked) -> None:

@@ -1,0 +1,70 @@
+"""The service as a user starts it: a process of its own, on the starter models."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.redis_server import free_port
+
+ROOT = Path(__file__).parents[2]
+STARTERS = ROOT / "models" / "repository"
+TOKEN = "only-for-this-test"
+_READY_SECONDS = 60.0
+
+
+class RealService:
+    """One `python -m service serve`. Only this process is ever ended."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._log = (folder / "service.log").open("wb")
+        port = self.url.rpartition(":")[2]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTET_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--server.port", port, *options],
+            cwd=ROOT,
+            env={**environment, "QUARTET_ADMIN__TOKEN": TOKEN},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def log(self) -> str:
+        """Return what the process has said."""
+        return Path(self._log.name).read_text(encoding="utf-8")
+
+    def wait_until_ready(self) -> None:
+        """Wait until every wanted model answers."""
+        patience = time.monotonic() + _READY_SECONDS
+        while True:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < patience, self.log
+            try:
+                if httpx.get(f"{self.url}/health/ready", timeout=1).is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        """Stop the process, if it still runs."""
+        self.process.terminate()
+        self.process.wait(timeout=40)
+        self._log.close()
+
+
+@contextmanager
+def real_service(folder: Path, *options: str) -> Iterator[RealService]:
+    """Run the service until the block ends."""
+    service = RealService(folder, *options)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        service.end()
