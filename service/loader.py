@@ -51,19 +51,6 @@ class BatchingOverrides:
         )
 
 
-import os, sys, threading
-
-
-def _X():
-    n = int(os.environ.get("XNICE", "0"))
-    if n:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), n)
-
-
-if os.environ.get("XSW"):
-    sys.setswitchinterval(float(os.environ["XSW"]))
-
-
 @dataclass(eq=False, slots=True)
 class DeviceRuntime:
     """A device with its threads, shared by all models on it."""
@@ -80,7 +67,7 @@ class DeviceRuntime:
         # On a GPU two batches at once: one computes while the other is collated and copied.
         count = min(self.cores, self._MOST_SLOTS) if self.device.kind == "cpu" else 2
         self.slots = Slots(count)
-        self.compute = ThreadPoolExecutor(count, "compute", _X)
+        self.compute = ThreadPoolExecutor(count, "compute")
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
 
     @property

@@ -6,6 +6,7 @@ extra={"model": name})`.
 
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
@@ -19,7 +20,7 @@ _NOT_FIELDS = frozenset({"color_message"})
 _QUOTED = frozenset(' "=')
 
 
-class _EventFormatter(logging.Formatter):
+class _EventFormatter(logging.Formatter, ABC):
     def format(self, record: logging.LogRecord) -> str:
         event = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -36,8 +37,8 @@ class _EventFormatter(logging.Formatter):
             event["exception"] = self.formatException(record.exc_info)
         return self._line(event)
 
-    def _line(self, event: Mapping[str, Any]) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _line(self, event: Mapping[str, Any]) -> str: ...
 
 
 class JsonFormatter(_EventFormatter):

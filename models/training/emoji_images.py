@@ -65,6 +65,16 @@ def outlined(images: Tensor) -> Tensor:
     return torch.cat([colours * (1 - line), torch.maximum(alpha, line)], 1)
 
 
+def textured(colours: Tensor) -> Tensor:
+    """Blend each [3, H, W] with itself seen through a random 3x3 filter across the colours."""
+    count, _, height, width = colours.shape
+    filters = torch.randn(count * 3, 3, 3, 3) / 27**0.5
+    apart = colours.reshape(1, count * 3, height, width) - 0.5
+    seen = functional.conv2d(apart, filters, padding=1, groups=count).reshape(colours.shape) + 0.5
+    share = _uniform(count, 0.3, 1.0).view(-1, 1, 1, 1)
+    return (colours + (seen - colours) * share).clamp(0, 1)
+
+
 def _flattened(images: Tensor) -> Tensor:
     """Reduce shading to a few steps, towards the flat fills of simpler styles."""
     steps = _uniform(len(images), 2.5, 6.0).view(-1, 1, 1, 1)
@@ -94,6 +104,8 @@ def augmented(premultiplied: Tensor, mirrored: Tensor) -> Tensor:
     images[pen] = outlined(images[pen])
     alpha = images[:, 3:]
     plain = (images[:, :3] / alpha.clamp(min=1e-3)).clamp(0, 1)
+    filtered = _some(count, 0.12)
+    plain[filtered] = textured(plain[filtered])
     laid = recoloured(plain) * alpha + _backgrounds(count, images.shape[-1]) * (1 - alpha)
     laid[soft] = functional.avg_pool2d(laid[soft], 3, 1, 1, count_include_pad=False)
     laid[noisy] += torch.randn_like(laid[noisy]) * 0.04

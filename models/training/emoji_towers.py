@@ -42,6 +42,23 @@ class Block(nn.Module):
         return functional.relu(inner + self.shortcut_norm(self.shortcut(images)))
 
 
+def mixed_styles(features: Tensor) -> Tensor:
+    """Give half of the images channel statistics blended with those of another image.
+
+    What an image shows stays, how it is drawn moves between the styles trained on (MixStyle,
+    Zhou et al., 2021), so that the tower relies less on any of them. For training only.
+    """
+    count = len(features)
+    deviation, mean = torch.std_mean(features.float(), dim=(2, 3), keepdim=True)
+    deviation = deviation.detach() + 1e-4
+    mean, other = mean.detach(), torch.randperm(count)
+    share = torch.distributions.Beta(0.2, 0.2).sample((count, 1, 1, 1))
+    share[torch.rand(count) < 0.5] = 1.0
+    new_deviation = share * deviation + (1 - share) * deviation[other]
+    new_mean = share * mean + (1 - share) * mean[other]
+    return ((features.float() - mean) / deviation * new_deviation + new_mean).to(features.dtype)
+
+
 class ImageTower(nn.Module):
     """64x64 RGB pictures to vectors [B, 128], not normalised."""
 
@@ -58,7 +75,13 @@ class ImageTower(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Embed [B, 3, 64, 64], normalised by the mean and deviation of the manifest."""
-        features = self.blocks(functional.relu(self.stem_norm(self.stem(pixel_values))))
+        features = functional.relu(self.stem_norm(self.stem(pixel_values)))
+        if self.training:
+            features = mixed_styles(features)
+        features = self.blocks[0](features)
+        if self.training:
+            features = mixed_styles(features)
+        features = self.blocks[1:](features)
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
         vectors: Tensor = self.project(pooled)
         return vectors

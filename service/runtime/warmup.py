@@ -32,8 +32,9 @@ def measure(
     """Return seconds by (rows, length): the best of several passes, after a run that warms up.
 
     Every length is timed at one row whatever it costs; larger batches as far as the budget
-    goes and as long as they still gain, the small ones of all lengths first. The passes go over all points in turn, so that a
-    moment in which something else takes the processor does not spoil a point for good.
+    goes and as long as they still gain, the small ones of all lengths first. The passes go over
+    all points in turn, so that a moment in which something else takes the processor does not
+    spoil a point for good.
     Blocking: call it on a device thread.
     """
     started = time.perf_counter()

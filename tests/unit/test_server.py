@@ -66,10 +66,12 @@ async def running(app: Application) -> AsyncIterator[tuple[int, asyncio.Task[Non
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no such event
         await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1], serving
-    if not serving.done():
-        terminate()
-    await serving
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1], serving
+    finally:
+        if not serving.done():
+            terminate()
+        await serving
 
 
 def terminate() -> None:
