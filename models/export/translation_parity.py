@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from models.evaluation.translation import aligned_references
 from models.export.translation_graphs import cache_names
 from models.training.translation_data import EvaluationSet
 from models.training.translation_model import TranslatorSizes
@@ -114,13 +115,8 @@ class Scores:
 
 def scores(translations: Sequence[str], references: EvaluationSet) -> Scores:
     """BLEU (13a, mixed case) and chrF against one or more references a sentence."""
-    groups = references.references
-    most = max(len(group) for group in groups)
-    columns = [[g[n] if n < len(g) else None for g in groups] for n in range(most)]
+    aligned = aligned_references(references.references)
     return Scores(
-        BLEU().corpus_score(translations, columns).score,
-        # chrF takes the best reference of each sentence, so repeating one changes nothing
-        CHRF()
-        .corpus_score(translations, [[g[min(n, len(g) - 1)] for g in groups] for n in range(most)])
-        .score,
+        BLEU().corpus_score(translations, aligned).score,
+        CHRF().corpus_score(translations, aligned).score,
     )

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 from tqdm import tqdm
 
+from models.evaluation.translation import aligned_references
 from models.training.curves import CURVES, Curves
 from models.training.pace import Pace, WeightAverage, decayed_groups
 from models.training.translation_data import (
@@ -63,18 +64,9 @@ class TrainingPlan:
     minutes_between_checks: float = 6.0
 
 
-def references_by_position(references: list[list[str]]) -> list[list[str | None]]:
-    """Turn references per sentence into sacreBLEU's lists per position."""
-    most = max(len(group) for group in references)
-    return [
-        [group[position] if position < len(group) else None for group in references]
-        for position in range(most)
-    ]
-
-
 def bleu(translations: list[str], references: list[list[str]]) -> float:
     """SacreBLEU of the translations against one or more references each."""
-    return BLEU().corpus_score(translations, references_by_position(references)).score
+    return BLEU().corpus_score(translations, aligned_references(references)).score
 
 
 def training_loss(model: Translator, batch: list[TokenPair], smoothing: float) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -23,6 +23,9 @@ class BatchCurve:
     """table[l][r - 1]: seconds at lengths[l] and r rows, for every r up to the largest measured."""
     least: Sequence[float]
     """least[l]: seconds per row of the best batch at lengths[l]."""
+    _seconds: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False)
+    _ideal: dict[int, float] = field(default_factory=dict, init=False, repr=False)
+    # Answers given before; rows and lengths are bounded by the limits of the lane.
 
     @classmethod
     def of(cls, measured: Measurements) -> "BatchCurve":
@@ -49,15 +52,22 @@ class BatchCurve:
 
     def seconds(self, rows: int, length: int) -> float:
         """Return the expected seconds of `rows` rows padded to `length`."""
-        low, high, share = self._between(length)
-        first = self._at(low, rows)
-        return first if low == high else first + share * (self._at(high, rows) - first)
+        known = self._seconds.get((rows, length))
+        if known is None:
+            low, high, share = self._between(length)
+            first = self._at(low, rows)
+            known = first + share * (self._at(high, rows) - first)
+            self._seconds[rows, length] = known
+        return known
 
     def ideal(self, length: int) -> float:
         """Return the seconds one row of this length costs in the best batch of its own kind."""
-        low, high, share = self._between(length)
-        first = self.least[low]
-        return first if low == high else first + share * (self.least[high] - first)
+        known = self._ideal.get(length)
+        if known is None:
+            low, high, share = self._between(length)
+            known = self.least[low] + share * (self.least[high] - self.least[low])
+            self._ideal[length] = known
+        return known
 
     def favoured(self, length: int) -> int:
         """Return the smallest number of rows within 2 % of the best rate at this length."""

@@ -7,11 +7,14 @@ more. The worth of a batch is the time its rows would cost, each in the best bat
 length, over the time that this batch takes (both by the measured curve).
 """
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import inf
 
 from service.batching.curve import BatchCurve
+
+_HOPELESS = 0.8
+"""Growing a batch stops when its worth has fallen to this share of the best."""
 
 _NEARLY = 0.98
 """A smaller batch within 2 % of the best worth is preferred: everyone in it waits less."""
@@ -38,11 +41,12 @@ class Waiting:
     deadline: float | None = None
     priority: int = 0
     group: Hashable = None
+    urgency: tuple[int, float, float] = field(init=False)
+    """Order: higher priority, then earlier deadline, then earlier arrival."""
 
-    @property
-    def urgency(self) -> tuple[int, float, float]:
-        """Order: higher priority, then earlier deadline, then earlier arrival."""
-        return (-self.priority, inf if self.deadline is None else self.deadline, self.enqueued_at)
+    def __post_init__(self) -> None:
+        deadline = inf if self.deadline is None else self.deadline
+        object.__setattr__(self, "urgency", (-self.priority, deadline, self.enqueued_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,10 @@ def decide(
     """
     if not waiting:
         return Wait(until=None)
-    anchor = min(range(len(waiting)), key=lambda index: waiting[index].urgency)
-    company = [i for i, item in enumerate(waiting) if item.group == waiting[anchor].group]
+    urgencies = [item.urgency for item in waiting]
+    anchor = urgencies.index(min(urgencies))
+    group = waiting[anchor].group
+    company = [index for index, item in enumerate(waiting) if item.group == group]
     most = min(limits.max_batch_size, -(-len(company) // max(1, free_instances)))
     leave_at = waiting[anchor].enqueued_at + limits.max_queue_delay
     if len(company) < limits.max_batch_size and now < leave_at:
@@ -90,24 +96,35 @@ def _batch(
 ) -> list[int]:
     """Grow a window of lengths around the anchor and return the best one seen."""
     anchor, most = bounds
-    ordered = sorted(company, key=lambda index: (waiting[index].length, waiting[index].urgency))
+    ordered = sorted(company, key=lambda index: waiting[index].length)  # ties: as they came
+    lengths = [waiting[index].length for index in ordered]
     low = high = ordered.index(anchor)
-    worth = curve.ideal(waiting[anchor].length)
-    seen = [((low, high), worth / curve.seconds(1, waiting[anchor].length))]
+    worth = curve.ideal(lengths[low])
+    best = worth / curve.seconds(1, lengths[low])
+    seen = [(best, low, high)]
     for rows in range(2, most + 1):
-        options = []
-        for begin, end, added in ((low - 1, high, low - 1), (low, high + 1, high + 1)):
-            if begin < 0 or end >= len(ordered):
-                continue
-            longest = waiting[ordered[end]].length
-            if limits.max_batch_cost is not None and rows * longest > limits.max_batch_cost:
-                continue
-            total = worth + curve.ideal(waiting[ordered[added]].length)
-            options.append((total / curve.seconds(rows, longest), total, begin, end))
+        options = [
+            (total / curve.seconds(rows, longest), total, begin, end)
+            for begin, end, longest, total in _neighbours(curve, lengths, low, high, worth)
+            if limits.max_batch_cost is None or rows * longest <= limits.max_batch_cost
+        ]
         if not options:
             break
         value, worth, low, high = max(options)
-        seen.append(((low, high), value))
-    best = max(value for _, value in seen)
-    begin, end = next(window for window, value in seen if value >= _NEARLY * best)
+        seen.append((value, low, high))
+        best = max(best, value)
+        if value < _HOPELESS * best:
+            break
+    _, begin, end = next(window for window in seen if window[0] >= _NEARLY * best)
     return ordered[begin : end + 1]
+
+
+def _neighbours(
+    curve: BatchCurve, lengths: Sequence[int], low: int, high: int, worth: float
+) -> Iterator[tuple[int, int, int, float]]:
+    """Yield the windows with one more row: begin, end, longest row, worth of the rows."""
+    if low > 0:
+        yield low - 1, high, lengths[high], worth + curve.ideal(lengths[low - 1])
+    if high + 1 < len(lengths):
+        longest = lengths[high + 1]
+        yield low, high + 1, longest, worth + curve.ideal(longest)

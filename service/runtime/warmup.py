@@ -1,7 +1,8 @@
 """Runs a lane before it is ready: every batch bucket once, and its time."""
 
+import heapq
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.runtime.instances import Infer
@@ -9,6 +10,9 @@ from service.types import Sessions, Work
 
 _WIDE_MUST_SAVE = 0.1
 """Share of a lone request's time that a second set of sessions must save to be worth it."""
+
+_RUNS = 2
+"""Of a point at first; the first of them also warms up."""
 
 _FURTHER_PASSES = 4
 
@@ -25,17 +29,21 @@ class WarmUpPlan:
     max_batch_cost: int | None
     budget_seconds: float
 
+    def allows(self, rows: int, length: int) -> bool:
+        """Tell whether a batch is within the limits."""
+        fits = self.max_batch_cost is None or rows * length <= self.max_batch_cost
+        return fits and rows <= self.max_batch_size
+
 
 def measure(
     infer: Infer, sessions: Sessions, probe: Callable[[int], Work], plan: WarmUpPlan
 ) -> dict[tuple[int, int], float]:
     """Return seconds by (rows, length): the best of several passes, after a run that warms up.
 
-    Every length is timed at one row whatever it costs; larger batches as far as the budget
-    goes and as long as they still gain, the small ones of all lengths first. The passes go over
-    all points in turn, so that a moment in which something else takes the processor does not
-    spoil a point for good.
-    Blocking: call it on a device thread.
+    Every length is timed at one row whatever it costs; then, as far as the budget goes, batches
+    are doubled, always the cheapest next, as long as doubling still gains. What time is left goes
+    to further passes over all points in turn, so that a moment in which something else takes the
+    processor does not spoil a point for good. Blocking: call it on a device thread.
     """
     started = time.perf_counter()
     measured: dict[tuple[int, int], float] = {}
@@ -43,15 +51,17 @@ def measure(
     def can_afford(seconds: float) -> bool:
         return time.perf_counter() - started + seconds <= plan.budget_seconds
 
-    for rows, length in _points(plan):
-        half = measured.get((rows // 2, length), 0.0)
-        quarter = measured.get((rows // 4, length), half)
-        still_gains = half < _NO_GAIN * 2 * quarter
-        if rows > 1 and not (half and still_gains and can_afford(2 * 2 * half)):
-            continue
+    next_points = [(0.0, 1, length) for length in plan.lengths]
+    while next_points:
+        expected, rows, length = heapq.heappop(next_points)
+        if rows > 1 and not can_afford(_RUNS * expected):
+            break
         batch = [probe(length)] * rows
-        _seconds(infer, sessions, batch)
-        measured[rows, length] = _seconds(infer, sessions, batch)
+        seconds = min([_seconds(infer, sessions, batch) for _ in range(_RUNS)])
+        measured[rows, length] = seconds
+        gains = rows == 1 or seconds < _NO_GAIN * 2 * measured[rows // 2, length]
+        if gains and plan.allows(2 * rows, length):
+            heapq.heappush(next_points, (2 * seconds, 2 * rows, length))
     for _ in range(_FURTHER_PASSES):
         for (rows, length), known in measured.items():
             if can_afford(known):
@@ -68,15 +78,6 @@ def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: Work) -> boo
     alone = min(seconds for seconds, _ in pairs)
     together = min(seconds for _, seconds in pairs)
     return together < (1 - _WIDE_MUST_SAVE) * alone
-
-
-def _points(plan: WarmUpPlan) -> Iterator[tuple[int, int]]:
-    rows = 1
-    while rows <= plan.max_batch_size:
-        for length in plan.lengths:
-            if rows == 1 or plan.max_batch_cost is None or rows * length <= plan.max_batch_cost:
-                yield rows, length
-        rows *= 2
 
 
 def _seconds(infer: Infer, sessions: Sessions, batch: Sequence[Work]) -> float:
