@@ -195,7 +195,8 @@ def _open_family(files: VersionFiles) -> Family[Any, Any]:
             f"family {files.manifest.family!r} does not answer {files.manifest.task}; "
             f"these do: {known}"
         )
-    parameters = read_parameters(files.manifest.parameters, entry.parameters)
+    where = f"{files.model}/{files.version}/model.toml"
+    parameters = read_parameters(files.manifest.parameters, entry.parameters, where)
     try:
         return entry.open(files.folder, parameters)
     except (OSError, ValueError) as error:

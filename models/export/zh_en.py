@@ -48,7 +48,8 @@ MANIFEST: dict[str, TomlValue] = {
     "family": "seq2seq",
     "description": "Chinese to English, short everyday sentences and Python documentation",
     "graphs": GRAPHS,
-    "default_precision": {"cpu": "int8", "cuda": "fp32"},
+    # int8 halves the size, not the time: fp32 was twice as fast on an AVX-512 core
+    "default_precision": {"cpu": "fp32", "cuda": "fp32"},
     "batching": {"max_batch_size": 32, "max_queue_size": 256, "max_batch_cost": 4096},
     "tolerance": {"fp32": 0.1, "int8": 0.4},  # shares of goldens whose text differs
     "parameters": {

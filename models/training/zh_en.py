@@ -1,6 +1,6 @@
 """Train the starter translator, Chinese to English, on a CPU.
 
-``python -m models.training.zh_en --data DIR --out runs/zh-en --minutes 85``
+``python -m models.training.zh_en --data DIR --out runs/zh-en --minutes 82``
 """
 
 import argparse
@@ -204,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=85.0)
+    parser.add_argument("--minutes", type=float, default=82.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
     options = parser.parse_args()
