@@ -6,7 +6,7 @@ then learns its answers to all headlines and to endless variations of them.
 Data: the UCI News Aggregator (Gasparetti, 2016), https://archive.ics.uci.edu/dataset/359 ,
 CC BY 4.0, read from DIR/news_aggregator; and the News Category Dataset (Misra, 2022),
 https://www.kaggle.com/datasets/rmisra/news-category-dataset , CC BY 4.0, read from
-DIR/huffpost_headlines. About 15 minutes on one CPU core:
+DIR/huffpost_headlines. About 20 minutes on one CPU core:
 
     python -m models.training.news_topics --data DIR --out runs/news-topics
 """
@@ -34,9 +34,10 @@ from models.training.news_teacher import Teacher
 from models.training.pace import Pace, WeightAverage, decayed_groups
 from models.training.text_encoder import TextEncoder, TextEncoderShape
 
-# With 4,000 words a linear classifier reaches 84.9 % on dev, with 16,000 it reaches 87.6 %:
-# a wide vocabulary of narrow embeddings is worth more here than wider layers.
-VOCABULARY_SIZE = 20_000
+# Trained on the news labels alone, a linear classifier reaches 84.9 % on dev with its 4,000
+# likeliest words, 87.6 % with 16,000 and 87.9 % with all 30,000: a wide vocabulary of narrow
+# embeddings is worth more here than more layers.
+VOCABULARY_SIZE = 30_000
 EMBEDDING = 20
 MAX_LENGTH = 64
 DROPOUT = 0.05
@@ -139,7 +140,7 @@ def labelled_rows(headlines: list[Headline], tokenizer: Tokenizer) -> TokenRows:
 
 def main() -> None:
     """Train from the command line."""
-    request = read_training_request(__doc__, minutes=15)
+    request = read_training_request(__doc__, minutes=20)
     news, dev, test = (read_news(request.data, split) for split in ("train", "dev", "test"))
     huffpost = read_huffpost(request.data, excluded=[one.text for one in (*dev, *test)])
     texts = [one.text for one in (*news, *huffpost)]
@@ -147,7 +148,7 @@ def main() -> None:
     tokenizer = train_wordpiece(texts, vocabulary_size=VOCABULARY_SIZE)
     tokenizer.enable_truncation(MAX_LENGTH)
     shape = TextEncoderShape(
-        tokenizer.get_vocab_size(), MAX_LENGTH, EMBEDDING, layers=3, dropout=DROPOUT
+        tokenizer.get_vocab_size(), MAX_LENGTH, EMBEDDING, layers=2, passes=2, dropout=DROPOUT
     )
     dev_rows = labelled_rows(dev, tokenizer)
     taught = teacher.answers([one.text for one in dev]).argmax(1) == dev_rows.answers.argmax(1)

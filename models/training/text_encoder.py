@@ -12,7 +12,11 @@ from models.training.data import MASK_ID
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderShape:
-    """Sizes of an encoder; the embedding table is factorised: narrower than `width`."""
+    """Sizes of an encoder.
+
+    The embedding table is factorised: narrower than `width`. The stack of layers is gone through
+    `passes` times with the same weights: more computing, and no more to store.
+    """
 
     vocabulary: int
     max_length: int = 64
@@ -20,6 +24,7 @@ class TextEncoderShape:
     width: int = 128
     layers: int = 4
     heads: int = 4
+    passes: int = 1
     dropout: float = 0.1
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,7 +104,7 @@ class TextEncoder(nn.Module):
         hidden = self.widen(self.tokens(input_ids)) + self.positions[: input_ids.shape[1]]
         hidden = self.dropout(hidden)
         bias = (attention_mask[:, None, None, :].to(hidden.dtype) - 1.0) * 1e4
-        for layer in self.layers:
+        for layer in list(self.layers) * self.shape.passes:
             hidden = layer(hidden, bias)
         return self.norm(hidden)
 

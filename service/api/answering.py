@@ -82,11 +82,9 @@ def _pipelines(
 ) -> Pipelines:
     """Find who answers each modality among the items. Raises ServiceError."""
     wanted = {modality(item) for item in items if not isinstance(item, ServiceError)}
+    find = call.context.registry.find
     try:
-        found = {
-            kind: call.context.registry.find(task, kind, request.model, request.version)
-            for kind in sorted(wanted)
-        }
+        found = {kind: find(task, kind, request.model, request.version) for kind in sorted(wanted)}
     except ServiceError as error:
         INFERENCE_REQUESTS.labels(UNKNOWN_MODEL, UNKNOWN_MODEL, error.code).inc(len(items))
         raise

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.errors import InvalidInputError
 from service.families.inputs import ImageInput, ImageMode
-from service.families.labelling import best_labels, check_labels, check_top_k, probabilities
+from service.families.labelling import best_labels, check_labels, check_top_k, ranked
 from service.tasks import Classification, ClassifyItem, Image
 from service.transforms.image import WHITE
 from service.types import Lane, Sessions, Tensors, Work
@@ -73,13 +73,13 @@ class ImageClassifier:
         return self.images.work(item.content, _LANE)
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
-        """Run once, then softmax."""
+        """Run once, then softmax and order."""
         logits = sessions[_SESSION].run(self.images.feeds(batch))["logits"]
-        return probabilities(logits, self.labels)
+        return ranked(logits, self.labels)
 
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
-        """Name and order the scores."""
-        return best_labels(result["scores"], self.labels, item.top_k)
+        """Name the scores."""
+        return best_labels(result, self.labels, item.top_k)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return an image of the one size there is."""

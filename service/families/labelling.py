@@ -23,21 +23,28 @@ def check_top_k(top_k: int | None) -> None:
         raise InvalidInputError("top_k must be at least 1")
 
 
-def probabilities(logits: NDArray[Any], labels: Sequence[str]) -> Sequence[Tensors]:
-    """Return each row's softmax.
+def ranked(logits: NDArray[Any], labels: Sequence[str]) -> Sequence[Tensors]:
+    """Return each row's softmax by descending score, and whose score each one is.
+
+    Equal scores stay in the order in which the model names its labels.
 
     Raises:
-        InferenceError: the graph gives another number of scores than there are labels.
+        InferenceError: the graph gives another number of scores than there are labels, or one
+            that is not finite (the batcher then finds out which row's).
     """
     if logits.shape[1] != len(labels):
         raise InferenceError(f"the graph gives {logits.shape[1]} scores for {len(labels)} labels")
     logits = logits.astype(np.float32, copy=False)
+    if not np.isfinite(logits).all():
+        raise InferenceError("the graph gives a score that is not a finite number")
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     scores = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return [{"scores": row} for row in scores]
+    order = np.argsort(-scores, axis=1, kind="stable")
+    descending = np.take_along_axis(scores, order, axis=1)
+    return [{"scores": row, "order": places} for row, places in zip(descending, order, strict=True)]
 
 
-def best_labels(scores: NDArray[Any], labels: Sequence[str], top_k: int | None) -> Classification:
-    """Return the labels by descending score; equal ones in the order the model names them."""
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    return Classification(tuple(Label(labels[index], float(scores[index])) for index in order))
+def best_labels(result: Tensors, labels: Sequence[str], top_k: int | None) -> Classification:
+    """Return the first labels of one row of `ranked`."""
+    names = (labels[place] for place in result["order"][:top_k].tolist())
+    return Classification(tuple(map(Label, names, result["scores"][:top_k].tolist())))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.errors import InvalidInputError
 from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
-from service.families.labelling import best_labels, check_labels, check_top_k, probabilities
+from service.families.labelling import best_labels, check_labels, check_top_k, ranked
 from service.tasks import Classification, ClassifyItem, Text
 from service.types import Lane, Sessions, Tensors, Work
 
@@ -64,13 +64,13 @@ class TextClassifier:
         return self.texts.work(item.content.text, _LANE)
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
-        """Run once, then softmax."""
+        """Run once, then softmax and order."""
         logits = sessions[_SESSION].run(self.texts.feeds(batch))["logits"]
-        return probabilities(logits, self.labels)
+        return ranked(logits, self.labels)
 
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
-        """Name and order the scores."""
-        return best_labels(result["scores"], self.labels, item.top_k)
+        """Name the scores."""
+        return best_labels(result, self.labels, item.top_k)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens."""
