@@ -98,7 +98,34 @@ def export_graph(
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     graph.graph.ClearField("value_info")
+    _transpose_weights(graph.graph)
     return graph
+
+
+def _transpose_weights(graph: onnx.GraphProto) -> None:
+    """Transpose constant weights once and for all; the exporter leaves that to every run.
+
+    It does so where a weight is used several times, as in layers that are gone through twice.
+    """
+    weights = {weight.name: weight for weight in graph.initializer}
+    stays, replaced = [], {}
+    for node in graph.node:
+        if node.op_type != "Transpose" or node.input[0] not in weights:
+            stays.append(node)
+            continue
+        order = next((list(item.ints) for item in node.attribute if item.name == "perm"), None)
+        name = f"{node.input[0]}.transposed.{order}"
+        if name not in weights:
+            values = numpy_helper.to_array(weights[node.input[0]]).transpose(order)
+            weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        replaced[node.output[0]] = name
+    for node in stays:
+        for at, name in enumerate(node.input):
+            node.input[at] = replaced.get(name, name)
+    kept = {name for node in stays for name in node.input} | {o.name for o in graph.output}
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(stays)
+    graph.initializer.extend(weight for name, weight in weights.items() if name in kept)
 
 
 def _shapes_by_parameter(module: nn.Module, axes: Sequence[DynamicAxes]) -> tuple[object, ...]:

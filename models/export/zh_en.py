@@ -51,7 +51,7 @@ MANIFEST: dict[str, TomlValue] = {
     # int8 halves the size, not the time: fp32 was twice as fast on an AVX-512 core
     "default_precision": {"cpu": "fp32", "cuda": "fp32"},
     "batching": {"max_batch_size": 32, "max_queue_size": 256, "max_batch_cost": 4096},
-    "tolerance": {"fp32": 0.1, "int8": 0.4},  # shares of goldens whose text differs
+    "tolerance": {"fp32": 0.1, "int8": 0.25},  # shares of goldens whose text differs
     "parameters": {
         "tokenizer": "source_tokenizer.json",
         "target_tokenizer": "target_tokenizer.json",
