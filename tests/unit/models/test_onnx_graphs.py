@@ -126,13 +126,13 @@ def test_folded_batch_norms_give_the_same_answers_and_leave_no_norm_behind(tmp_p
 
 def test_layers_gone_through_twice_are_stored_once_and_never_transposed_while_running(tmp_path):
     torch.manual_seed(0)
-    twice = TextEncoderShape(60, 16, embedding=8, width=32, layers=1, heads=2, passes=2)
+    twice = TextEncoderShape(60, 16, embedding=8, width=128, layers=1, heads=2, passes=2)
     model = NewsTopics(twice).eval()
     graph = graph_of(model)
     weights = {weight.name for weight in graph.graph.initializer}
     transposed = [n for n in graph.graph.node if n.op_type == "Transpose" and n.input[0] in weights]
     assert not transposed
-    assert sum(list(weight.dims) == [32, 96] for weight in graph.graph.initializer) == 1
+    assert sum(list(weight.dims) == [128, 384] for weight in graph.graph.initializer) == 1
     feeds = some_texts(3, 7)
     with torch.no_grad():
         expected = model(*(torch.from_numpy(array) for array in feeds.values())).numpy()
