@@ -16,7 +16,7 @@ from service.cache.keys import ModelIdentity
 from service.cache.responses import CacheMode, ResponseCache
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
-from service.metrics import ModelMeter
+from service.metrics import ModelMeter, SilentMeter
 from service.pipeline import CallOptions, Pipeline
 from service.repository.deviation import deviation, total_deviation
 from service.repository.goldens import Golden
@@ -134,6 +134,7 @@ class Loader:
             batcher.start()
         try:
             loaded.deviation = await _check_goldens(pipeline, files)
+            pipeline.count_with(ModelMeter(files.model, files.version))
         except BaseException:
             await loaded.close(grace=0)
             raise
@@ -165,7 +166,7 @@ class Loader:
         instances: Instances,
         curves: Mapping[str, BatchCurve],
     ) -> Pipeline[Any, Any]:
-        meter = ModelMeter(files.model, files.version)
+        meter = SilentMeter()
         limits = self.overrides.limits(files.manifest)
         run_batch = partial(run_on, self.runtime.compute, instances, family.infer)
         batchers = {

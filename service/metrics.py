@@ -186,7 +186,29 @@ def declared_metrics() -> Sequence[DeclaredMetric]:
     )
 
 
-class ModelMeter:
+class SilentMeter:
+    """Counts nothing: for a version that only its own goldens ask, before it is ready."""
+
+    def request(self, outcome: str, seconds: float) -> None:
+        """Forget an item."""
+
+    def pending(self, change: int) -> None:
+        """Forget who waits."""
+
+    def running(self, change: int) -> None:
+        """Forget what runs."""
+
+    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
+        """Forget a batch."""
+
+    def isolated(self) -> None:
+        """Forget a failure."""
+
+    def memory_exhausted(self) -> None:
+        """Forget a lack of memory."""
+
+
+class ModelMeter(SilentMeter):
     """The series of one version, bound once so that counting costs no look-up."""
 
     def __init__(self, model: str, version: int) -> None:

@@ -11,7 +11,7 @@ from service.batching.batcher import Batcher
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import DeadlineExceededError, ServiceError
-from service.metrics import ModelMeter
+from service.metrics import SilentMeter
 from service.tasks import Task
 from service.types import AnswerT, Family, ItemT, Work
 
@@ -59,7 +59,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
     cache: ResponseCache
     threads: Executor
     """Where heavy preprocessing runs."""
-    meter: ModelMeter
+    meter: SilentMeter
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while no call of `answer` runs; a version that is drained waits for it."""
     active: int = field(default=0, init=False)
@@ -67,6 +67,12 @@ class Pipeline(Generic[ItemT, AnswerT]):
 
     def __post_init__(self) -> None:
         self.idle.set()
+
+    def count_with(self, meter: SilentMeter) -> None:
+        """Report to this meter from now on; call it while nothing is asked."""
+        self.meter = meter
+        for batcher in self.batchers.values():
+            batcher.meter = meter
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
         """Cache, preprocess, batcher, session, postprocess, cache.

@@ -27,7 +27,7 @@ _FIRST_RETRY_AFTER = 1.0
 
 
 class Meter(Protocol):
-    """Where a batcher reports what it did; satisfied by `service.registry`'s metrics."""
+    """Where a batcher reports what it did; satisfied by `service.metrics.ModelMeter`."""
 
     def pending(self, change: int) -> None:
         """So many more (or fewer) works wait."""
@@ -117,7 +117,8 @@ class Batcher:
     ) -> None:
         # The clock measures what is reported; a loop's own may tick in whole milliseconds.
         self._clock = clock
-        self._run_batch, self._limits, self._slots, self._meter = run_batch, limits, slots, meter
+        self._run_batch, self._limits, self._slots = run_batch, limits, slots
+        self.meter = meter
         self.curve = curve or BatchCurve.proportional()
         self._ceiling = limits.max_batch_size
         self._waiting: dict[_Entry, None] = {}
@@ -203,7 +204,7 @@ class Batcher:
 
     def _add(self, entry: _Entry) -> None:
         self._waiting[entry] = None
-        self._meter.pending(1)
+        self.meter.pending(1)
         self._idle.clear()
         self._arrival.set()
 
@@ -214,7 +215,7 @@ class Batcher:
 
     def _take(self, entry: _Entry) -> None:
         del self._waiting[entry]
-        self._meter.pending(-1)
+        self.meter.pending(-1)
 
     def _note_idle(self) -> None:
         if not self._waiting and not self._batches:
@@ -269,12 +270,12 @@ class Batcher:
         alone = self._slots.free + 1 == self._slots.count and not self._waiting
         task = asyncio.get_running_loop().create_task(self._run(batch, alone))
         self._batches.add(task)
-        self._meter.running(1)
+        self.meter.running(1)
         task.add_done_callback(lambda done: self._finish(done, batch))
 
     def _finish(self, task: "asyncio.Task[None]", batch: Sequence[_Entry]) -> None:
         self._batches.discard(task)
-        self._meter.running(-1)
+        self.meter.running(-1)
         self._slots.release()
         for entry in batch:  # only those whom a stop left without an answer
             entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
@@ -297,10 +298,10 @@ class Batcher:
 
     async def _recover(self, batch: Sequence[_Entry], error: Exception) -> None:
         if isinstance(error, DeviceMemoryError):
-            self._meter.memory_exhausted()
+            self.meter.memory_exhausted()
             self._ceiling = max(1, min(self._ceiling, len(batch) // 2))
         if len(batch) == 1:
-            self._meter.isolated()
+            self.meter.isolated()
             batch[0].fail(_as_service_error(error))
             return
         middle = len(batch) // 2
@@ -314,7 +315,7 @@ class Batcher:
         per_item = seconds / len(batch)
         known = self._seconds_per_item
         self._seconds_per_item = per_item if known is None else 0.9 * known + 0.1 * per_item
-        self._meter.batch(
+        self.meter.batch(
             [entry.work.length for entry in batch],
             [started - entry.queued_at for entry in batch],
             seconds,
