@@ -140,7 +140,10 @@ def write_image_graphs(tower: torch.nn.Module, data: Path, folder: Path) -> None
         dynamic_axes={"pixel_values": {0: "batch"}},
     )
     save_graph(store_weights_as_fp16(graph), folder / "image_model.onnx")
-    save_graph(quantise_statically(graph, calibration(data)), folder / "image_model_int8.onnx")
+    # In fp32 the last product costs 5 % of the file and halves what quantising changes.
+    last = [node.name for node in graph.graph.node if node.op_type == "Gemm"]
+    small = quantise_statically(graph, calibration(data), excluded=last)
+    save_graph(store_weights_as_fp16(small, exact=False), folder / "image_model_int8.onnx")
 
 
 @torch.no_grad()

@@ -166,6 +166,7 @@ def quantise_statically(
             per_channel=True,
             nodes_to_exclude=list(excluded),
             calibrate_method=method,
+            reduce_range=__import__("os").environ.get("RR")=="1",
             extra_options={"CalibMovingAverage": False},
         )
         return onnx.load(str(result))

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 from service.batching.curve import BatchCurve
+from service.batching.measures import BatcherStatistics, Done, Meter
 from service.batching.policy import BatchLimits, Dispatch, Wait, Waiting, decide
 from service.batching.slots import Slots
 from service.errors import (
@@ -24,54 +24,6 @@ RunBatch = Callable[[Sequence[Work], bool], Awaitable[Sequence[Tensors]]]
 
 _FIRST_RETRY_AFTER = 1.0
 """Seconds to suggest before any batch has told the drain rate."""
-
-
-class Meter(Protocol):
-    """Where a batcher reports what it did; satisfied by `service.metrics.ModelMeter`."""
-
-    def pending(self, change: int) -> None:
-        """So many more (or fewer) works wait."""
-        ...
-
-    def running(self, change: int) -> None:
-        """So many more (or fewer) batches run."""
-        ...
-
-    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
-        """A batch was computed; `queued` are its rows' seconds of waiting."""
-        ...
-
-    def isolated(self) -> None:
-        """A work failed alone, after its neighbours were saved."""
-        ...
-
-    def memory_exhausted(self) -> None:
-        """The device had no memory for a batch."""
-        ...
-
-
-class Done(NamedTuple):
-    """A work's result and where its time went."""
-
-    result: Tensors
-    queue_seconds: float
-    compute_seconds: float
-    batch_size: int
-
-
-class BatcherStatistics(NamedTuple):
-    """A snapshot, cheap enough to take on every scrape."""
-
-    pending: int
-    """Works accepted and not started."""
-    running: int
-    """Batches on the device."""
-    inference_count: int
-    """Works answered."""
-    execution_count: int
-    """Batches run; inference_count over this is the mean batch."""
-    ceiling: int
-    """Largest batch now allowed; below the limit after the device ran out of memory."""
 
 
 @dataclass(eq=False, slots=True)
@@ -157,9 +109,7 @@ class Batcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for entry in list(self._waiting):
-            self._remove(entry)
-            entry.fail(ShuttingDownError("the model was stopped before this item's turn"))
+        self._fail_waiting(ShuttingDownError("the model was stopped before this item's turn"))
 
     async def submit(self, work: Work, deadline: float | None = None, priority: int = 0) -> Done:
         """Queue one work and wait for its result.
@@ -217,6 +167,11 @@ class Batcher:
         del self._waiting[entry]
         self.meter.pending(-1)
 
+    def _fail_waiting(self, error: ServiceError) -> None:
+        for entry in list(self._waiting):
+            self._remove(entry)
+            entry.fail(error)
+
     def _note_idle(self) -> None:
         if not self._waiting and not self._batches:
             self._idle.set()
@@ -228,7 +183,12 @@ class Batcher:
             await self._slots.acquire()
             if self._slots.free + 1 < self._slots.count:
                 await asyncio.sleep(0)  # others run: first read the requests that already came
-            decision = self._decide(loop.time())
+            try:
+                decision = self._decide(loop.time())
+            except Exception as error:  # a bug here must not leave everybody waiting
+                self._slots.release()
+                self._fail_waiting(_as_service_error(error))
+                continue
             match decision:
                 case Dispatch(indices):
                     entries = list(self._waiting)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from service.batching.batcher import Batcher, Done
+from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
+from service.batching.measures import Done
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.errors import (
@@ -296,6 +297,21 @@ async def test_after_stop_nobody_waits_for_ever(looptime) -> None:
     assert looptime < 1
     assert [isinstance(a, ShuttingDownError) for a in answers] == [False, True, True]
     assert (tally.waiting, tally.busy) == (0, 0)
+
+
+async def test_a_bug_in_forming_a_batch_leaves_nobody_waiting() -> None:
+    class Broken(BatchCurve):
+        def ideal(self, length: int) -> float:
+            if length > 1:
+                raise ZeroDivisionError("no such length")
+            return super().ideal(length)
+
+    async with running(Echo()) as batcher:
+        sound = batcher.curve
+        batcher.curve = Broken(sound.lengths, sound.table, sound.least)
+        with pytest.raises(InferenceError, match="no such length"):
+            await batcher.submit(work(1, length=2))
+        assert value(await batcher.submit(work(1))) == 2
 
 
 async def test_its_state_can_be_seen() -> None:

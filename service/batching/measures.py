@@ -1,0 +1,54 @@
+"""What a batcher tells of its work: to the caller, to a meter, to whoever asks for its state."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from service.types import Tensors
+
+
+class Meter(Protocol):
+    """Where a batcher reports what it did; satisfied by `service.metrics.ModelMeter`."""
+
+    def pending(self, change: int) -> None:
+        """So many more (or fewer) works wait."""
+        ...
+
+    def running(self, change: int) -> None:
+        """So many more (or fewer) batches run."""
+        ...
+
+    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
+        """A batch was computed; `queued` are its rows' seconds of waiting."""
+        ...
+
+    def isolated(self) -> None:
+        """A work failed alone, after its neighbours were saved."""
+        ...
+
+    def memory_exhausted(self) -> None:
+        """The device had no memory for a batch."""
+        ...
+
+
+class Done(NamedTuple):
+    """A work's result and where its time went."""
+
+    result: Tensors
+    queue_seconds: float
+    compute_seconds: float
+    batch_size: int
+
+
+class BatcherStatistics(NamedTuple):
+    """A snapshot, cheap enough to take on every scrape."""
+
+    pending: int
+    """Works accepted and not started."""
+    running: int
+    """Batches on the device."""
+    inference_count: int
+    """Works answered."""
+    execution_count: int
+    """Batches run; inference_count over this is the mean batch."""
+    ceiling: int
+    """Largest batch now allowed; below the limit after the device ran out of memory."""
