@@ -54,8 +54,9 @@ and inverted. The golden pictures beside this file are from the same set.
 It always answers with one of the ten digits: it has no class for other signs, empty pictures or
 several digits at once. Crop to the digit, with a margin of about a fifth, as MNIST does.
 
-int8: weights by channel and activations in 8 bits with scales fixed by calibration, so an
-answer does not depend on its neighbours in a batch.
+int8: weights by channel in 7 bits and activations in 8, with scales fixed by calibration, so an
+answer does not depend on its neighbours in a batch. It takes 0.4 times the time of fp32 on a CPU
+and is the default there.
 
 Measured on the 10,000 test pictures through the served code:
 
@@ -135,7 +136,7 @@ def export(request: ExportRequest) -> None:
                 "fp32": {"model": "model.onnx"},
                 "int8": {"model": "model_int8.onnx"},
             },
-            "default_precision": {"cpu": "fp32", "cuda": "fp32"},
+            "default_precision": {"cpu": "int8", "cuda": "fp32"},
             "batching": {"max_batch_size": 64, "max_queue_size": 512},
             "tolerance": {"fp32": 0.001, "int8": 0.1},
             "parameters": {

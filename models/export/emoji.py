@@ -77,8 +77,9 @@ Data:
 that is in none of them says little to it, and photographs are not what it was made for.
 
 int8: the text tower has 8-bit weights with activations quantised row by row, the image tower
-8-bit weights and activations with scales fixed by calibration, so a vector does not depend on
-its neighbours in a batch. Search vectors of one precision with queries of the same.
+7-bit weights and 8-bit activations with scales fixed by calibration, so a vector does not depend
+on its neighbours in a batch. On a CPU it takes half the time of fp32 for an image, a tenth more
+for a phrase, and is the default there. Search vectors of one precision with queries of the same.
 
 Measured through the served code, queries being the names:
 known emoji, new style = all OpenMoji drawings of the trained emoji;
@@ -140,9 +141,10 @@ def write_image_graphs(tower: torch.nn.Module, data: Path, folder: Path) -> None
         dynamic_axes={"pixel_values": {0: "batch"}},
     )
     save_graph(store_weights_as_fp16(graph), folder / "image_model.onnx")
-    # In fp32 the last product costs 5 % of the file and halves what quantising changes.
-    last = [node.name for node in graph.graph.node if node.op_type == "Gemm"]
-    small = quantise_statically(graph, calibration(data), excluded=last)
+    # Pooling and the last product in fp32 cost 5 % of the file and halve what quantising changes.
+    ends = ("ReduceMean", "ReduceMax", "Concat", "Gemm")
+    excluded = [node.name for node in graph.graph.node if node.op_type in ends]
+    small = quantise_statically(graph, calibration(data), excluded=excluded)
     save_graph(store_weights_as_fp16(small, exact=False), folder / "image_model_int8.onnx")
 
 
@@ -186,7 +188,7 @@ def export(request: ExportRequest) -> None:
                 "fp32": {"text": "text_model.onnx", "image": "image_model.onnx"},
                 "int8": {"text": "text_model_int8.onnx", "image": "image_model_int8.onnx"},
             },
-            "default_precision": {"cpu": "fp32", "cuda": "fp32"},
+            "default_precision": {"cpu": "int8", "cuda": "fp32"},
             "batching": {"max_batch_size": 32, "max_queue_size": 512},
             "tolerance": {"fp32": 0.001, "int8": 0.05},
             "parameters": {

@@ -166,7 +166,9 @@ def quantise_statically(
             per_channel=True,
             nodes_to_exclude=list(excluded),
             calibrate_method=method,
-            reduce_range=__import__("os").environ.get("RR")=="1",
+            # Seven bits of weight: with eight, processors without VNNI instructions overflow
+            # in silence. On dev it costs nothing that could be measured.
+            reduce_range=True,
             extra_options={"CalibMovingAverage": False},
         )
         return onnx.load(str(result))
