@@ -60,7 +60,8 @@ that the emoji nearest to a phrase can be found.
 Architecture: a Transformer encoder (3 layers, width 96, 4,000 WordPieces shared by both
 languages, every Chinese character its own) and a residual CNN on 64x64 pixels (4 stages),
 joined by a symmetric InfoNCE loss with a learned temperature; 0.83 M parameters together,
-trained from scratch by `models/training/emoji.py` on a CPU.
+trained from scratch by `models/training/emoji.py` on a CPU, in three stretches by `--resume`
+(the steps in the curve of its loss).
 
 Data:
 - Names and keywords in English and Chinese: Unicode CLDR 47,

@@ -61,7 +61,8 @@ The headlines are those of 2014: names that became known later say nothing to it
 science_technology overlap (company news about technology firms), also in the labels.
 
 int8: weights of the matrix products and embedding rows in 8 bits, activations quantised row by
-row, so an answer does not depend on its neighbours in a batch.
+row, so an answer does not depend on its neighbours in a batch. At this size it is a tenth slower
+than fp32 on a CPU (0.21 ms for a headline on one core), so fp32 is the default there.
 
 Measured on the 8,000 test headlines (2,000 a topic) through the served code:
 

@@ -3,7 +3,7 @@
 Data, read from DIR/emoji_text_image: names and keywords of Unicode CLDR 47; drawings of
 Twemoji (CC BY 4.0), Noto Color Emoji (OFL 1.1), Fluent Emoji 3D (MIT) and EmojiTwo
 (CC BY 4.0). OpenMoji (CC BY-SA 4.0) is never trained on: it measures how a new drawing
-style is met, and the weights owe nothing to it. About 30 minutes on one CPU core:
+style is met, and the weights owe nothing to it. About 45 minutes on one CPU core; `--resume` adds time:
 
     python -m models.training.emoji --data DIR --out runs/emoji
 """
@@ -249,7 +249,7 @@ def dev_recall(run: EmojiTraining, concepts: list[Concept], pixels: Tensor) -> d
 
 def main() -> None:
     """Train from the command line."""
-    request = read_training_request(__doc__, minutes=30, resumable=True)
+    request = read_training_request(__doc__, minutes=45, resumable=True)
     everything = read_concepts(request.data)
     concepts = [concept for concept in everything if concept.split == "train"]
     dev = [c for c in everything if c.split == "dev" and UNSEEN_STYLE in c.styles]
