@@ -24,6 +24,7 @@ from service.repository.manifest import Manifest, read_parameters
 from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
 from service.runtime.instances import Instances, run_on
+from service.runtime.memory import return_free_memory
 from service.runtime.warmup import WarmUpPlan, measure, wide_pays
 from service.types import Family, Lane
 
@@ -126,6 +127,7 @@ class Loader:
         )
         try:
             curves = await self._warm_up(files.manifest, family, instances)
+            await loop.run_in_executor(preprocess, return_free_memory)
         except ServiceError as error:
             raise ModelLoadError(f"{files.model}/{files.version} warm-up: {error}") from error
         pipeline = self._pipeline(files, family, instances, curves)

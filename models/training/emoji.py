@@ -3,7 +3,8 @@
 Data, read from DIR/emoji_text_image: names and keywords of Unicode CLDR 47; drawings of
 Twemoji (CC BY 4.0), Noto Color Emoji (OFL 1.1), Fluent Emoji 3D (MIT) and EmojiTwo
 (CC BY 4.0). OpenMoji (CC BY-SA 4.0) is never trained on: it measures how a new drawing
-style is met, and the weights owe nothing to it. About 45 minutes on one CPU core; `--resume` adds time:
+style is met, and the weights owe nothing to it. About 45 minutes on one CPU core, or in several
+stretches by `--resume`:
 
     python -m models.training.emoji --data DIR --out runs/emoji
 """
