@@ -32,6 +32,11 @@ _CALM = CallOptions(priority=-100, cache=CacheMode.BYPASS)
 """How goldens are asked: behind everybody else, and never from the cache."""
 
 
+_READY = 1
+"""Batches formed ahead, so that a thread that ends one begins the next without the event loop:
+5 % more of a DistilBERT-size classifier at 32 and 64 in flight (two cores, interleaved)."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchingOverrides:
     """What the operator sets over the manifests; None leaves the manifest's."""
@@ -62,12 +67,12 @@ class DeviceRuntime:
     compute: ThreadPoolExecutor = field(init=False)
     preprocess: ThreadPoolExecutor = field(init=False)
 
-    _MOST_SLOTS = 8
+    _MOST_BATCHES = 8
 
     def __post_init__(self) -> None:
         # On a GPU two batches at once: one computes while the other is collated and copied.
-        count = min(self.cores, self._MOST_SLOTS) if self.device.kind == "cpu" else 2
-        self.slots = Slots(count)
+        count = min(self.cores, self._MOST_BATCHES) if self.device.kind == "cpu" else 2
+        self.slots = Slots(count + _READY)
         self.compute = ThreadPoolExecutor(count, "compute")
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
 
@@ -76,7 +81,7 @@ class DeviceRuntime:
         """Return the threads of a session when the device is shared, and when it is alone."""
         if self.device.kind != "cpu":
             return 1, 1
-        return max(1, self.cores // self.slots.count), self.cores
+        return max(1, self.cores // (self.slots.count - _READY)), self.cores
 
     def close(self) -> None:
         """Finish what runs, then end the threads."""
