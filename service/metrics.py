@@ -38,7 +38,7 @@ INFERENCE_QUEUE_SECONDS = Histogram(
 )
 INFERENCE_COMPUTE_SECONDS = Histogram(
     "inference_compute_seconds",
-    "Time of one batch on the device, collating and splitting included.",
+    "Time of one batch from its dispatch, its wait for a thread (one is formed ahead) included.",
     _VERSION,
     buckets=_STEP_SECONDS,
 )
