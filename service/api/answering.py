@@ -54,7 +54,9 @@ async def answer(
         ServiceError: no model can take the request.
         ClientDisconnect: the client left; the work is cancelled.
     """
+    call.items = len(items)
     pipelines = _pipelines(call, task, request, items)
+    call.model = next((pipeline.model for pipeline in pipelines.values()), None)
     options = call.options()
     results: list[Result]
     if len(items) == 1:
@@ -73,7 +75,8 @@ async def answer(
         ]
     if len(answered) < len(results):
         return _refusal(call, results, body)
-    cache = (b"x-cache", _cache_outcome(answered).encode())
+    call.cache = _cache_outcome(answered)
+    cache = (b"x-cache", call.cache.encode())
     return Reply(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), headers=[cache])
 
 
@@ -128,6 +131,7 @@ def _refusal(call: Call, results: Sequence[Result], extra: Mapping[str, Any]) ->
         for (index, _), problem in zip(failed, problems, strict=True)
     ]
     worst = max(problems, key=lambda problem: problem.status)  # the first of the worst
+    call.code = worst.code
     reply = worst.response(call.request_id, faults, extra)
     waits = [wait for _, error in failed if (wait := retry_after(error)) is not None]
     if waits:

@@ -16,7 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api.context import ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
-from service.cache.responses import CacheMode
+from service.cache.keys import ModelIdentity
+from service.cache.responses import CacheMode, CacheOutcome
 from service.errors import DeadlineExceededError, LimitExceededError
 from service.pipeline import CallOptions, Timings
 
@@ -38,6 +39,20 @@ _DISCARDED = 4
 
 class Call(Request):
     """A request, with what this service adds to one."""
+
+    # What is told of it in the end. Of the class until it is known: most of it never is.
+    code = "ok"
+    """Of the problem that was answered, if one was."""
+    model: ModelIdentity | None = None
+    """Who was to answer."""
+    items = 0
+    cache: CacheOutcome | None = None
+    received = 0
+    """Bytes of the body that was read."""
+    sent = 0
+    """Bytes of the body that was answered."""
+    read_at = 0.0
+    """When the body had been read, in the time of `started`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, context: ApiContext) -> None:
         super().__init__(scope, receive, send)
@@ -111,7 +126,9 @@ class Call(Request):
             RequestTimeoutError: it was not complete at the deadline.
             ClientDisconnect: the client left in the middle of it.
         """
-        return await self._until_cut(self._receive_all(), self.deadline, self._expire)
+        body = await self._until_cut(self._receive_all(), self.deadline, self._expire)
+        self.received, self.read_at = len(body), time.perf_counter()
+        return body
 
     async def while_wanted(self, work: Awaitable[ResultT]) -> ResultT:
         """Return what `work` returns; cancel it when the client leaves or the deadline is over.
@@ -196,6 +213,8 @@ class Call(Request):
             if self.must_close:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
+        else:
+            self.sent += len(message.get("body", b""))
         await self._send(message)
 
     def _server_timing(self) -> bytes:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from service.api.limits import ApiLimits
 from service.registry import Registry
+from service.telemetry.record import RequestObserver
 
 
 @dataclass(slots=True)
@@ -22,3 +23,5 @@ class ApiContext:
     limits: ApiLimits = field(default_factory=ApiLimits)
     admin_token: str | None = None
     """Without one nobody may load or unload models."""
+    observer: RequestObserver | None = None
+    """Hears of every request that has ended."""

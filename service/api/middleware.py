@@ -44,7 +44,7 @@ class RequestMiddleware:
         try:
             await self._run(call)
         except ClientDisconnect:
-            call.status = _LEFT
+            call.status, call.code = _LEFT, "client_left"
             HTTP_DISCONNECTS.labels(_route(scope)).inc()
         finally:
             self._count(call)
@@ -79,11 +79,16 @@ class RequestMiddleware:
             self._counters[key] = HTTP_REQUESTS.labels(*key), HTTP_REQUEST_SECONDS.labels(key[0])
         requests, seconds = self._counters[key]
         requests.inc()
-        seconds.observe(time.perf_counter() - call.started)
+        spent = time.perf_counter() - call.started
+        seconds.observe(spent)
+        if self._context.observer is not None:
+            self._context.observer.ended(call, key[0], spent)
 
 
 async def _refuse(call: Call, error: Exception) -> None:
-    reply = Problem.of(error).response(call.request_id)
+    problem = Problem.of(error)
+    call.code = problem.code
+    reply = problem.response(call.request_id)
     await reply(call.scope, call.receive, call.send_with_headers)
 
 
