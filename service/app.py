@@ -107,6 +107,7 @@ def build_engine(settings: Settings) -> Engine:
             precision=models.precision,
             defaults=models.defaults,
             drain_seconds=settings.server.grace_seconds,
+            max_queue_size=batching.max_queue_size,
         ),
     )
     return Engine(registry, runtime, backend, redis)

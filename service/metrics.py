@@ -19,6 +19,16 @@ _RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 _VERSION = ("model", "version")
 
+_EXPECTED_OUTCOMES = (
+    "ok",
+    "overloaded",
+    "deadline_exceeded",
+    "inference_failed",
+    "device_memory",
+    "internal_error",
+)
+"""Counted from zero: to Prometheus, a series that appears with its first count did not rise."""
+
 INFERENCE_REQUESTS = Counter(
     "inference_requests",
     "Items asked for, by outcome: ok, or the error's code.",
@@ -79,6 +89,11 @@ MODEL_STATE = Gauge(
     "1 for the state that a version is in, 0 for the others.",
     (*_VERSION, "state"),
 )
+MODEL_READY = Gauge(
+    "model_ready",
+    "1 while a wanted model can answer, 0 while it cannot; absent once it was unloaded.",
+    ("model",),
+)
 MODEL_INFO = Gauge(
     "model_info",
     "Always 1; what is loaded, where, in which precision and with which content digest.",
@@ -92,6 +107,16 @@ MODEL_LOAD_SECONDS = Gauge(
 MODEL_GOLDEN_DEVIATION = Gauge(
     "model_golden_deviation",
     "Largest deviation from the recorded reference answers at load.",
+    _VERSION,
+)
+MODEL_GOLDEN_TOLERANCE = Gauge(
+    "model_golden_tolerance",
+    "Largest deviation that the version's precision allows.",
+    _VERSION,
+)
+MODEL_QUEUE_LIMIT = Gauge(
+    "model_queue_limit",
+    "Items that may wait in each queue of a version; more are refused.",
     _VERSION,
 )
 MODEL_BATCH_LIMIT = Gauge(
@@ -108,6 +133,11 @@ RESPONSE_CACHE_LOOKUPS = Counter(
     "response_cache_lookups",
     "Look-ups by level (memory, redis, codec) and result (hit, miss, error, rejected).",
     ("level", "result"),
+)
+RESPONSE_CACHE_REDIS_SECONDS = Histogram(
+    "response_cache_redis_seconds",
+    "Time an item waited for its look-up in Redis.",
+    buckets=_STEP_SECONDS,
 )
 RESPONSE_CACHE_ENTRIES = Gauge("response_cache_entries", "Answers held in memory.")
 RESPONSE_CACHE_BYTES = Gauge("response_cache_bytes", "Bytes of the answers held in memory.")
@@ -213,7 +243,10 @@ class ModelMeter(SilentMeter):
 
     def __init__(self, model: str, version: int) -> None:
         self._labels = (model, str(version))
-        self._requests: dict[str, Counter] = {}
+        self._requests: dict[str, Counter] = {
+            outcome: INFERENCE_REQUESTS.labels(*self._labels, outcome)
+            for outcome in _EXPECTED_OUTCOMES
+        }
         self._request_seconds = INFERENCE_REQUEST_SECONDS.labels(*self._labels)
         self._queue_seconds = INFERENCE_QUEUE_SECONDS.labels(*self._labels)
         self._compute_seconds = INFERENCE_COMPUTE_SECONDS.labels(*self._labels)

@@ -18,7 +18,15 @@ from service.errors import (
 from service.loader import Loaded
 from service.pipeline import Pipeline
 from service.repository.repository import VersionFiles
-from service.status import ModelState, VersionStatus, describe, publish, retract, with_statistics
+from service.status import (
+    ModelState,
+    VersionStatus,
+    describe,
+    publish,
+    publish_limits,
+    retract,
+    with_statistics,
+)
 from service.tasks import Task
 
 _log = logging.getLogger(__name__)
@@ -61,6 +69,8 @@ class RegistryOptions:
     defaults: Mapping[str, str] | None = None
     """"task.modality", e.g. "classify.text", to a model's name."""
     drain_seconds: float = 30.0
+    max_queue_size: int | None = None
+    """Over the manifests', as the queues have it; here it is only told to the metrics."""
 
 
 class Registry:
@@ -92,6 +102,8 @@ class Registry:
             if model not in present:
                 raise ModelNotFoundError(f"the repository has no model {model!r}")
         self._waiting_for = dict.fromkeys(wanted, "not loaded yet")
+        for model in wanted:
+            metrics.MODEL_READY.labels(model).set(0)
         self._spawn(self._load_all(list(wanted)))
 
     async def stop(self, grace: float) -> None:
@@ -186,6 +198,7 @@ class Registry:
             raise self._absent(model)
         loaded = self._serving.pop(model)
         self._waiting_for.pop(model, None)
+        metrics.MODEL_READY.remove(model)
         self._choose_defaults()
         await self._drain(loaded)
 
@@ -226,14 +239,12 @@ class Registry:
         old = self._serving.get(files.model)
         self._serving[files.model] = loaded
         self._waiting_for.pop(files.model, None)
+        metrics.MODEL_READY.labels(files.model).set(1)
         if old is not None:
             self._spawn(self._drain(old))
         self._set(describe(loaded))
         self._choose_defaults()
-        for lane, batcher in loaded.pipeline.batchers.items():
-            longest = batcher.curve.lengths[-1]
-            labels = (files.model, str(files.version), lane)
-            metrics.MODEL_BATCH_LIMIT.labels(*labels).set(batcher.curve.favoured(longest))
+        publish_limits(loaded, self._options.max_queue_size)
         _log.info(
             "model ready",
             extra={"model": files.model, "version": files.version, "precision": files.precision},

@@ -9,6 +9,17 @@ from service import metrics
 from service.loader import Loaded
 from service.tasks import Task
 
+_TOLD = (
+    metrics.MODEL_STATE,
+    metrics.MODEL_INFO,
+    metrics.MODEL_LOAD_SECONDS,
+    metrics.MODEL_GOLDEN_DEVIATION,
+    metrics.MODEL_GOLDEN_TOLERANCE,
+    metrics.MODEL_QUEUE_LIMIT,
+    metrics.MODEL_BATCH_LIMIT,
+)
+"""What is told of a version while it is here. What it counted stays, for rates need the past."""
+
 
 class ModelState(StrEnum):
     """Where a version is in its life."""
@@ -106,13 +117,26 @@ def publish(status: VersionStatus) -> None:
     metrics.MODEL_INFO.labels(*labels, *_identity(status)).set(1)
 
 
+def publish_limits(loaded: Loaded, max_queue_size: int | None) -> None:
+    """Set the metrics that a version's measures are judged by.
+
+    `max_queue_size` is the operator's; None leaves the manifest's.
+    """
+    files = loaded.files
+    labels = (files.model, str(files.version))
+    metrics.MODEL_GOLDEN_TOLERANCE.labels(*labels).set(files.tolerance)
+    limit = max_queue_size or files.manifest.batching.max_queue_size
+    metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(limit)
+    for lane, batcher in loaded.pipeline.batchers.items():
+        favoured = batcher.curve.favoured(batcher.curve.lengths[-1])
+        metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(favoured)
+
+
 def retract(status: VersionStatus) -> None:
     """Remove the series of a version that is gone, so that reloads do not pile them up."""
-    labels = (status.model, str(status.version))
-    for state in ModelState:
-        metrics.MODEL_STATE.remove(*labels, state.value)
-    if status.digest is not None:
-        metrics.MODEL_INFO.remove(*labels, *_identity(status))
+    version = {"model": status.model, "version": str(status.version)}
+    for told in _TOLD:
+        told.remove_by_labels(version)
 
 
 def _identity(status: VersionStatus) -> tuple[str, ...]:

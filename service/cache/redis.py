@@ -22,7 +22,11 @@ from redis.asyncio import ConnectionPool
 from service.cache.breaker import Breaker
 from service.cache.envelope import MAX_SECRET, seal, unseal
 from service.cache.link import Link, LinkError, NameLookup
-from service.metrics import RESPONSE_CACHE_LOOKUPS, RESPONSE_CACHE_WRITES_DROPPED
+from service.metrics import (
+    RESPONSE_CACHE_LOOKUPS,
+    RESPONSE_CACHE_REDIS_SECONDS,
+    RESPONSE_CACHE_WRITES_DROPPED,
+)
 
 _log = logging.getLogger(__name__)
 _HITS = RESPONSE_CACHE_LOOKUPS.labels("redis", "hit")
@@ -151,7 +155,9 @@ class RedisBackend:
 
     async def get(self, key: str) -> bytes | None:
         """Return the stored bytes; None on a miss, a fault, or after `get_timeout`."""
+        started = time.perf_counter()
         found = await self._ask(key)
+        RESPONSE_CACHE_REDIS_SECONDS.observe(time.perf_counter() - started)
         if found is None:
             _MISSES.inc()
             return None

@@ -209,10 +209,51 @@ async def test_what_is_not_there_cannot_be_loaded_or_unloaded() -> None:
                 await call
 
 
+def told(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+async def test_readiness_is_told_for_every_wanted_model_until_it_is_unloaded() -> None:
+    shelf = {"told": [1], "refused": [1]}
+    async with serving(shelf, loader=ShelfLoader(failing={("refused", 1)})) as registry:
+        assert told("model_ready", model="told") == 1
+        assert told("model_ready", model="refused") == 0
+        await registry.unload("told")
+        assert told("model_ready", model="told") is None
+
+
+async def test_a_failed_reload_leaves_a_model_ready_and_is_counted() -> None:
+    loader = ShelfLoader()
+    async with serving({"kept": [1]}, loader=loader) as registry:
+        loader.failing.add(("kept", 1))
+        with pytest.raises(ModelLoadError):
+            await registry.load("kept")
+        assert told("model_ready", model="kept") == 1
+        assert told("model_loads_total", model="kept", result="failed") == 1
+
+
+@pytest.mark.parametrize(("overridden", "limit"), [(None, 256), (7, 7)])
+async def test_the_operators_queue_limit_is_told_in_place_of_the_manifests(
+    overridden: int | None, limit: int
+) -> None:
+    async with serving({"queue": [1]}, RegistryOptions("cpu", max_queue_size=overridden)):
+        assert told("model_queue_limit", model="queue", version="1") == limit
+
+
+async def test_what_a_version_is_judged_by_goes_with_it() -> None:
+    names = ("model_queue_limit", "model_golden_tolerance", "model_load_seconds")
+    options = RegistryOptions("cpu", versions={"judged": 1})
+    async with serving({"judged": [1, 2]}, options) as registry:
+        assert None not in [told(name, model="judged", version="1") for name in names]
+        await registry.load("judged", version=2)
+        await asyncio.sleep(0.2)
+        assert {told(name, model="judged", version="1") for name in names} == {None}
+        assert None not in [told(name, model="judged", version="2") for name in names]
+
+
 async def test_the_series_of_a_version_that_is_gone_go_with_it() -> None:
     def series(version: str) -> float | None:
-        labels = {"model": "gone", "version": version, "state": "ready"}
-        return REGISTRY.get_sample_value("model_state", labels)
+        return told("model_state", model="gone", version=version, state="ready")
 
     async with serving({"gone": [1, 2]}, RegistryOptions("cpu", versions={"gone": 1})) as registry:
         assert series("1") == 1
