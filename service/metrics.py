@@ -169,6 +169,15 @@ HTTP_DISCONNECTS = Counter(
     "Requests whose client left before the answer; their work was cancelled.",
     ("route",),
 )
+LOG_EVENTS_DROPPED = Counter(
+    "log_events_dropped",
+    "Events not written because whoever reads the log was too slow or gone.",
+)
+TRACE_SPANS = Counter(
+    "trace_spans",
+    "Spans by what became of them: made, exported or failed; the rest wait or were dropped.",
+    ("result",),
+)
 DEVICE_INFO = Gauge(
     "device_info",
     "Always 1; the device that runs the models, its execution provider and its threads.",

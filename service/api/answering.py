@@ -54,7 +54,7 @@ async def answer(
         ServiceError: no model can take the request.
         ClientDisconnect: the client left; the work is cancelled.
     """
-    call.items = len(items)
+    call.item_count = len(items)
     pipelines = _pipelines(call, task, request, items)
     call.model = next((pipeline.model for pipeline in pipelines.values()), None)
     options = call.options()

@@ -45,7 +45,7 @@ class Call(Request):
     """Of the problem that was answered, if one was."""
     model: ModelIdentity | None = None
     """Who was to answer."""
-    items = 0
+    item_count = 0
     cache: CacheOutcome | None = None
     received = 0
     """Bytes of the body that was read."""

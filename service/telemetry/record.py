@@ -6,6 +6,9 @@ from typing import Any, Protocol
 from service.cache.keys import ModelIdentity
 from service.pipeline import Timings
 
+PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Routes that are asked every few seconds, by machines, whatever happens."""
+
 
 class EndedRequest(Protocol):
     """What the HTTP border knows of a request in the end. To be read during the call only."""
@@ -36,7 +39,7 @@ class EndedRequest(Protocol):
         ...
 
     @property
-    def items(self) -> int:
+    def item_count(self) -> int:
         """Return how many items were asked for."""
         ...
 
@@ -56,8 +59,13 @@ class EndedRequest(Protocol):
         ...
 
     @property
+    def started(self) -> float:
+        """Return when its head had come, as `time.perf_counter` says it."""
+        ...
+
+    @property
     def read_at(self) -> float:
-        """Return when the body had been read, as `time.perf_counter` says it; 0 if it was not."""
+        """Return when the body had been read, likewise; 0 if it was not."""
         ...
 
     @property

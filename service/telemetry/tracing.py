@@ -1,0 +1,183 @@
+"""Traces of requests by OpenTelemetry, exported over OTLP. Imported only where they are wanted.
+
+A request's spans are made once it has ended, from its timings: on its way it pays nothing. What
+is no setting of ours is a standard variable of the SDK: `OTEL_EXPORTER_OTLP_HEADERS`,
+`OTEL_EXPORTER_OTLP_CERTIFICATE`, `OTEL_BSP_MAX_QUEUE_SIZE` and their like.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import (
+    SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+    OTELResourceDetector,
+    Resource,
+)
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import (
+    SpanKind,
+    Status,
+    StatusCode,
+    format_trace_id,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from service.metrics import TRACE_SPANS
+from service.telemetry.record import PROBES, EndedRequest
+from service.telemetry.spans import BILLION, attributes, is_error, stages
+
+_FLUSH_SECONDS = 3.0
+"""How long, at a stop, the collector may take for what is left; then it is dropped."""
+
+_HTTP_PATH = "/v1/traces"
+_PROPAGATOR = TraceContextTextMapPropagator()
+_PROPAGATED = frozenset(name.encode() for name in _PROPAGATOR.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """Where traces go, and of how many requests."""
+
+    protocol: Literal["http", "grpc"]
+    endpoint: str | None
+    """None leaves it to the standard variables, and they to the standard port of this host."""
+    sample_ratio: float
+    """Of the requests that bring no decision of their caller with them."""
+    service_name: str | None
+    """None takes `OTEL_SERVICE_NAME`, else "quartet"."""
+    instance: str
+    """Tells this process from its replicas."""
+
+
+class RequestTraces:
+    """Makes the spans of ended requests; a thread of the SDK exports them in batches.
+
+    The SDK's queue is bounded: while the collector is slow or gone, spans are dropped.
+    """
+
+    def __init__(self, exporter: SpanExporter, options: TraceOptions) -> None:
+        self._provider = TracerProvider(
+            resource=_resource(options),
+            sampler=ParentBased(TraceIdRatioBased(options.sample_ratio)),
+            shutdown_on_exit=False,
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(_Counted(exporter)))
+        self._tracer = self._provider.get_tracer("quartet")
+
+    def ended(self, request: EndedRequest, route: str, seconds: float) -> str | None:
+        """Make the spans of a request, if it is sampled.
+
+        Returns:
+            The id of the trace it belongs to, sampled or not; None for a probe.
+        """
+        if route in PROBES:
+            return None
+        end = time.time_ns()
+        start = end - int(seconds * BILLION)
+        scope = request.scope
+        name, caller = f"{scope['method']} {route}", _caller(scope["headers"])
+        root = self._tracer.start_span(name, caller, SpanKind.SERVER, start_time=start)
+        if root.is_recording():
+            root.set_attributes(attributes(request, route))
+            if is_error(request):
+                root.set_status(Status(StatusCode.ERROR))
+            here = set_span_in_context(root)
+            for stage in stages(request, start, end):
+                span = self._tracer.start_span(stage.name, here, start_time=stage.start)
+                span.end(stage.end)
+                _MADE.inc()
+            root.end(end)
+            _MADE.inc()
+        return format_trace_id(root.get_span_context().trace_id)
+
+    def close(self) -> None:
+        """Export what is left, for `_FLUSH_SECONDS` at most. Blocking."""
+        # By itself the SDK would wait for half a minute.
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(_FLUSH_SECONDS)
+
+
+_MADE = TRACE_SPANS.labels("made")
+_EXPORTED = TRACE_SPANS.labels("exported")
+_FAILED = TRACE_SPANS.labels("failed")
+
+
+class _Counted(SpanExporter):
+    """Counts what another exporter does with the spans."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            done = result is SpanExportResult.SUCCESS
+            (_EXPORTED if done else _FAILED).inc(len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
+def open_traces(options: TraceOptions) -> RequestTraces:
+    """Return traces that are exported as the options say; nothing is connected yet.
+
+    Raises:
+        ImportError: the exporter of this protocol is not installed.
+    """
+    return RequestTraces(_exporter(options), options)
+
+
+def _exporter(options: TraceOptions) -> SpanExporter:
+    # Each is a package of its own, and gRPC a large one.
+    match options.protocol:
+        case "http":
+            from opentelemetry.exporter.otlp.proto.http import (  # noqa: PLC0415
+                trace_exporter as over_http,
+            )
+
+            return over_http.OTLPSpanExporter(_http_endpoint(options.endpoint))
+        case "grpc":
+            from opentelemetry.exporter.otlp.proto.grpc import (  # noqa: PLC0415
+                trace_exporter as over_grpc,
+            )
+
+            return over_grpc.OTLPSpanExporter(options.endpoint)
+        case unknown:
+            assert_never(unknown)
+
+
+def _http_endpoint(endpoint: str | None) -> str | None:
+    # As the standard variable has it: the address of a collector, not of its one resource.
+    if endpoint is None or endpoint.endswith(_HTTP_PATH):
+        return endpoint
+    return endpoint.rstrip("/") + _HTTP_PATH
+
+
+def _resource(options: TraceOptions) -> Resource:
+    ours = Resource({SERVICE_NAME: "quartet", SERVICE_INSTANCE_ID: options.instance})
+    merged = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
+    if options.service_name is None:
+        return merged
+    return merged.merge(Resource({SERVICE_NAME: options.service_name}))
+
+
+def _caller(headers: Iterable[tuple[bytes, bytes]]) -> Context:
+    """Return the context of the span that asked for this request; empty if none did."""
+    carried = {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in headers
+        if name in _PROPAGATED
+    }
+    return _PROPAGATOR.extract(carried, Context())
