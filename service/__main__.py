@@ -15,7 +15,7 @@ from service.api import Lifecycle
 from service.app import build_app, build_engine
 from service.console import Check, curve_tables, parity_table, reasons, version_table
 from service.errors import ServiceError
-from service.logs import configure_logs
+from service.logs import configure_logs, written_in_background
 from service.registry import Registry
 from service.repository.repository import ModelRepository
 from service.runtime.devices import resolve
@@ -76,14 +76,17 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     # Requests make thousands of short-lived objects a second and no cycles worth a search:
     # looking less often for them saves a twentieth of the event loop's time.
     gc.set_threshold(20_000, 50, 100)
-    configure_logs(settings.server.log_level, settings.server.log_format)
+    logs = settings.logs
+    configure_logs(logs.level, logs.format, levels=logs.levels)
     _refuse_absent(settings.models)
     lifecycle = Lifecycle()
 
     def refuse_new_work() -> None:
         lifecycle.shutting_down = True
 
-    run_server(build_app(settings, lifecycle), _server_options(settings.server), refuse_new_work)
+    app = build_app(settings, lifecycle)
+    with written_in_background():
+        run_server(app, _server_options(settings.server), refuse_new_work)
     return 0
 
 
@@ -107,7 +110,7 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
 
 def _check(settings: Settings, chosen: argparse.Namespace) -> int:
     # What a load has to say is in the tables; events would only cut through them.
-    configure_logs("critical", settings.server.log_format)
+    configure_logs("critical", settings.logs.format)
     checks = asyncio.run(_check_models(settings, chosen.names))
     console = _console()
     for check in checks:
@@ -162,7 +165,6 @@ def _server_options(settings: ServerSettings) -> ServerOptions:
         settings.backlog,
         settings.keep_alive_seconds,
         settings.grace_seconds,
-        settings.access_log,
     )
 
 

@@ -20,7 +20,16 @@ from service.registry import Registry, RegistryOptions
 from service.repository.repository import ModelRepository
 from service.runtime.devices import available_cores, provider_of, resolve
 from service.runtime.gpu import watch_gpu
-from service.settings import CacheSettings, ModelSettings, Settings
+from service.settings import (
+    CacheSettings,
+    LogSettings,
+    ModelSettings,
+    Settings,
+    SettingsError,
+    TraceSettings,
+)
+from service.telemetry.access import AccessLog, AccessOptions
+from service.telemetry.observer import Telemetry, Traces
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +67,40 @@ def open_device(settings: ModelSettings) -> DeviceRuntime:
     metrics.DEVICE_INFO.labels(str(device), provider, str(cores)).set(1)
     _log.info("device", extra={"device": str(device), "provider": provider, "threads": cores})
     return runtime
+
+
+def open_traces(settings: TraceSettings) -> Traces | None:
+    """Return where traces go; None if nowhere.
+
+    Raises:
+        SettingsError: OpenTelemetry is not installed, or cannot use one of its own variables.
+    """
+    if settings.exporter == "none":
+        return None
+    try:
+        from service.telemetry import tracing  # noqa: PLC0415 - an extra; without it all else runs
+
+        options = tracing.TraceOptions(
+            settings.exporter, settings.endpoint, settings.sample_ratio, settings.service_name
+        )
+        return tracing.open_traces(options)
+    except ImportError as error:
+        raise SettingsError(
+            f"traces.exporter is {settings.exporter}, but {error.name} is not installed; "
+            "it comes with the extra otel: pip install 'quartet[otel]'"
+        ) from None
+    except ValueError as error:
+        raise SettingsError(f"traces cannot be exported: {error}") from None
+
+
+def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | None:
+    """Return who is told of ended requests; None if nobody wants to hear of them."""
+    options = AccessOptions(
+        settings.requests_per_second, settings.failures_per_second, settings.slow_seconds
+    )
+    logs_any = options.requests_per_second or options.failures_per_second
+    access = AccessLog(options) if logs_any else None
+    return None if access is None and traces is None else Telemetry(access, traces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +161,24 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
 
     Raises:
         DeviceUnavailableError: the named device cannot be had.
-        SettingsError: the administrators' token cannot be read.
+        SettingsError: the administrators' token cannot be read, or traces cannot be exported.
     """
     engine = build_engine(settings)
+    traces = open_traces(settings.traces)
     context = ApiContext(
         registry=engine.registry,
         lifecycle=lifecycle,
         limits=ApiLimits(**settings.limits.model_dump()),
         admin_token=settings.admin.read_token(),
+        observer=make_observer(settings.logs, traces),
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with engine.running() as registry:
+        async with AsyncExitStack() as stack:
+            if traces is not None:
+                stack.push_async_callback(asyncio.to_thread, traces.close)
+            registry = await stack.enter_async_context(engine.running())
             registry.start()
             yield
 

@@ -38,7 +38,6 @@ class ServerOptions:
     backlog: int
     keep_alive: int
     grace: int
-    access_log: bool = False
 
 
 class Protocol(HttpToolsProtocol):
@@ -189,7 +188,7 @@ def run_server(
         ws="none",
         lifespan="on",
         log_config=None,  # the process has its own
-        access_log=options.access_log,
+        access_log=False,  # the application has its own
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=options.keep_alive,

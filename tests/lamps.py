@@ -110,7 +110,7 @@ def serving(repository: Path, *options: str) -> Iterator[Service]:
     settings = {
         "QUARTET_MODELS__REPOSITORY": str(repository),
         "QUARTET_MODELS__WARM_UP_SECONDS": "0.05",
-        "QUARTET_SERVER__LOG_FORMAT": "json",
+        "QUARTET_LOGS__FORMAT": "json",
         "QUARTET_SERVER__PORT": str(port),
     }
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("QUARTET_")}

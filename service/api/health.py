@@ -37,4 +37,6 @@ async def ready(call: Call) -> Reply:
 
 
 def _not_ready(call: Call, error: ServiceError, extra: dict[str, Any]) -> Reply:
-    return Problem.of(error).response(call.request_id, extra=extra)
+    problem = Problem.of(error)
+    call.code = problem.code
+    return problem.response(call.request_id, extra=extra)

@@ -9,10 +9,12 @@ from service.settings.sections import (
     BatchingSettings,
     CacheSettings,
     LimitSettings,
+    LogSettings,
     ModelSettings,
     ServerSettings,
     Settings,
     SettingsError,
+    TraceSettings,
 )
 from service.settings.sources import read_settings, settings_page, settings_table, split_options
 
@@ -21,10 +23,12 @@ __all__ = [
     "BatchingSettings",
     "CacheSettings",
     "LimitSettings",
+    "LogSettings",
     "ModelSettings",
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "TraceSettings",
     "read_settings",
     "settings_page",
     "settings_table",

@@ -50,8 +50,11 @@ _Words: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(_split_pairs)]
 _Numbers: TypeAlias = Annotated[
     Mapping[str, Annotated[int, Field(ge=1)]], BeforeValidator(_split_pairs)
 ]
+_Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+_Levels: TypeAlias = Annotated[Mapping[str, _Level], BeforeValidator(_split_pairs)]
 _RedisUrl: TypeAlias = Annotated[str, Field(pattern=r"^(redis|rediss|unix)://.")]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
+_Whole: TypeAlias = Annotated[int, Field(ge=0)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -73,13 +76,6 @@ class ServerSettings(_Section):
     grace_seconds: _Count = Field(
         30, description="How long accepted requests may take to finish after SIGTERM."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity of an event that is logged."
-    )
-    log_format: Literal["text", "json"] = Field(
-        "text", description="One event a line: as `key=value`, or as a JSON object."
-    )
-    access_log: bool = Field(False, description="Whether every request is logged too.")
 
 
 class ModelSettings(_Section):
@@ -177,6 +173,52 @@ class LimitSettings(_Section):
         return self
 
 
+class LogSettings(_Section):
+    """What is logged, and how; the access log is a line a request, as far as its bounds allow."""
+
+    level: _Level = Field("info", description="Least severity of an event that is logged.")
+    levels: _Levels = Field(
+        {}, description="The same for single modules, `service.registry=debug,uvicorn=warning`."
+    )
+    format: Literal["auto", "text", "json"] = Field(
+        "auto",
+        description="One event a line: as `key=value`, or as a JSON object; `auto` is text on a "
+        "terminal and JSON elsewhere.",
+    )
+    requests_per_second: _Whole = Field(
+        10, description="Most lines a second of requests that went well; 0 logs none of them."
+    )
+    failures_per_second: _Whole = Field(
+        100, description="Most lines a second of requests that failed or were slow."
+    )
+    slow_seconds: _Seconds = Field(1.0, description="From when on a request is slow.")
+
+
+class TraceSettings(_Section):
+    """Traces by OpenTelemetry (extra `otel`); what is not set here its own variables set."""
+
+    exporter: Literal["none", "http", "grpc"] = Field(
+        "none", description="Whether traces are exported, and over which form of OTLP."
+    )
+    endpoint: Annotated[str, Field(pattern=r"^https?://.")] | None = Field(
+        None,
+        description="Address of the collector, `http://collector:4318`; unset takes "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT`, else this host.",
+    )
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Share of requests that are traced, where their caller has not decided."
+    )
+    service_name: str | None = Field(
+        None, description="Name in traces; unset takes `OTEL_SERVICE_NAME`, else `quartet`."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_use(self) -> Self:
+        if self.endpoint is not None and self.exporter == "none":
+            raise ValueError("endpoint is of no use while exporter is none")
+        return self
+
+
 class AdminSettings(_Section):
     """Who may load and unload models; nobody while no token is set."""
 
@@ -216,4 +258,6 @@ class Settings(BaseModel):
     batching: BatchingSettings = BatchingSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    logs: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
     admin: AdminSettings = AdminSettings()

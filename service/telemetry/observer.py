@@ -16,6 +16,10 @@ class Traces(Protocol):
         """Take note of a request; return the id of its trace, if it has one."""
         ...
 
+    def close(self) -> None:
+        """Let go of what was noted, within a few seconds. Blocking."""
+        ...
+
 
 class Telemetry:
     """Tells both, or the one there is, and lets no request suffer from it."""

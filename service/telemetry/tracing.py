@@ -7,6 +7,7 @@ is no setting of ours is a standard variable of the SDK: `OTEL_EXPORTER_OTLP_HEA
 
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
@@ -53,8 +54,6 @@ class TraceOptions:
     """Of the requests that bring no decision of their caller with them."""
     service_name: str | None
     """None takes `OTEL_SERVICE_NAME`, else "quartet"."""
-    instance: str
-    """Tells this process from its replicas."""
 
 
 class RequestTraces:
@@ -166,7 +165,7 @@ def _http_endpoint(endpoint: str | None) -> str | None:
 
 
 def _resource(options: TraceOptions) -> Resource:
-    ours = Resource({SERVICE_NAME: "quartet", SERVICE_INSTANCE_ID: options.instance})
+    ours = Resource({SERVICE_NAME: "quartet", SERVICE_INSTANCE_ID: str(uuid.uuid4())})
     merged = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
     if options.service_name is None:
         return merged

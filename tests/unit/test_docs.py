@@ -20,7 +20,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 PATH = re.compile(r"`((?:service|models|benchmarks|loadtest|deploy|docs|tests)/[\w./-]*)`")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 SETTING = re.compile(r"QUARTET_[A-Z_]*[A-Z]")
-OPTION = re.compile(r"--(?:server|models|batching|cache|limits|admin)[.-][a-z-]+")
+OPTION = re.compile(r"--(?:server|models|batching|cache|limits|logs|traces|admin)[.-][a-z-]+")
 
 
 def section(marker: str) -> list[str]:
