@@ -73,8 +73,28 @@ class DeviceValue(Protocol):
 Feed: TypeAlias = NDArray[Any] | DeviceValue
 
 
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a graph says of one of its inputs or outputs."""
+
+    dtype: str
+    """As numpy calls it: "float32", "int64", ..."""
+    shape: tuple[int | None, ...]
+    """None where the size may vary."""
+
+
 class Session(Protocol):
     """One loaded graph on one device."""
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        """Return what the graph must be fed, by name."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]:
+        """Return what the graph gives, by name, in its order."""
+        ...
 
     def run(self, feeds: Mapping[str, Feed]) -> Feeds:
         """Run the graph once, all outputs to the host. Blocking: worker threads only."""

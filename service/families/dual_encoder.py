@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.families.feeding import fitted
 from service.families.inputs import ImageInput, ImageMode, TextInput, is_heavy_text, open_tokenizer
 from service.tasks import Embedding, EmbedItem, Image, Text
 from service.transforms.image import WHITE
@@ -84,8 +85,9 @@ class DualEncoder:
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Run the batch's tower once, then scale every vector to unit length."""
         lane = batch[0].lane
+        session = sessions[lane]
         feeds = self.texts.feeds(batch) if lane == _TEXT else self.images.feeds(batch)
-        vectors = _unit(sessions[lane].run(feeds)[f"{lane}_embeds"])
+        vectors = _unit(session.run(fitted(feeds, session))[f"{lane}_embeds"])
         return [{"embedding": vector} for vector in vectors]
 
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:

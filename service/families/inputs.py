@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import tasks
+from service.families.feeding import fitted
 from service.repository.paths import file_inside
 from service.transforms.image import decode_image, to_tensor
 from service.transforms.text import TextTokenizer, pad_rows
-from service.types import Feeds, Work
+from service.types import Feeds, Session, Work
 
 ImageMode: TypeAlias = Literal["L", "RGB"]
 
@@ -70,6 +71,10 @@ class TextInput:
         """Pad to the longest row of the batch."""
         ids, mask = pad_rows([work.tensors["input_ids"] for work in batch], self.pad_id)
         return {"input_ids": ids, "attention_mask": mask}
+
+    def feeds_for(self, session: Session, batch: Sequence[Work]) -> Feeds:
+        """Return what this graph asks for. Raises InferenceError if that is something else."""
+        return fitted(self.feeds(batch), session)
 
 
 @dataclass(frozen=True, slots=True)

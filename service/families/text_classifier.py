@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import InvalidInputError
+from service.families.feeding import one_output
 from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
 from service.families.labelling import best_labels, check_labels, check_top_k, ranked
 from service.tasks import Classification, ClassifyItem, Text
@@ -65,8 +66,9 @@ class TextClassifier:
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Run once, then softmax and order."""
-        logits = sessions[_SESSION].run(self.texts.feeds(batch))["logits"]
-        return ranked(logits, self.labels)
+        session = sessions[_SESSION]
+        outputs = session.run(self.texts.feeds_for(session, batch))
+        return ranked(one_output(outputs, "logits"), self.labels)
 
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
         """Name the scores."""

@@ -10,13 +10,7 @@ from pathlib import Path
 
 from service.errors import ModelLoadError
 from service.repository.paths import file_inside
-
-# How protobuf writes a field; its other two kinds are obsolete and not in onnx.proto.
-_VARINT_KIND, _FIXED64_KIND, _BYTES_KIND, _FIXED32_KIND = 0, 1, 2, 5
-_LONGEST_VARINT = 10
-_LONGEST_TAG = 5
-_TAG_MASK = 0xFFFFFFFF
-_MORE = 0x80
+from service.repository.protobuf import parts
 
 _KEY, _VALUE = 1, 2
 _LONGEST_NAME = 4096
@@ -77,14 +71,14 @@ def _entries_named_location(data: mmap.mmap) -> Iterator[str]:
     while waiting:
         message, start, end = waiting.pop()
         if message == "Entry":
-            entry = {number: _short(data, at, to) for number, at, to in _parts(data, start, end)}
+            entry = {number: _short(data, at, to) for number, at, to in parts(data, start, end)}
             if entry.get(_KEY) == b"location":
                 yield entry.get(_VALUE, b"").decode("utf-8")
             continue
         nested = _NESTED[message]
         waiting.extend(
             (nested[number], at, to)
-            for number, at, to in _parts(data, start, end)
+            for number, at, to in parts(data, start, end)
             if number in nested
         )
 
@@ -93,39 +87,3 @@ def _short(data: mmap.mmap, start: int, end: int) -> bytes:
     if end - start > _LONGEST_NAME:
         raise ValueError("a name in it is too long")
     return data[start:end]
-
-
-def _parts(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of the fields of a message that hold bytes."""
-    while at < end:
-        tag, at = _varint(data, at, min(end, at + _LONGEST_TAG))
-        number, kind = (tag & _TAG_MASK) >> 3, tag & 7
-        if kind == _BYTES_KIND:
-            size, at = _varint(data, at, end)
-            if at + size <= end:
-                yield number, at, at + size
-            at += size
-        else:
-            at = _after_number(data, at, end, kind)
-    if at != end:
-        raise ValueError("it is cut short")
-
-
-def _after_number(data: mmap.mmap, at: int, end: int, kind: int) -> int:
-    if kind == _VARINT_KIND:
-        return _varint(data, at, end)[1]
-    if kind == _FIXED64_KIND:
-        return at + 8
-    if kind == _FIXED32_KIND:
-        return at + 4
-    raise ValueError(f"it has a field of unknown kind {kind}")
-
-
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    value = 0
-    for position in range(at, min(end, at + _LONGEST_VARINT)):
-        byte = data[position]
-        value |= (byte & ~_MORE) << (7 * (position - at))
-        if byte < _MORE:
-            return value, position + 1
-    raise ValueError("it is cut short")

@@ -15,9 +15,9 @@ from service.tasks import Task
 
 MANIFEST_NAME = "model.toml"
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
+Precision: TypeAlias = Literal["fp32", "fp16", "int8", "uint8", "q4", "q4f16", "bnb4"]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "uint8", "q4", "q4f16", "bnb4")
 """In the order in which they are fallen back on when nothing names one."""
 
 DEFAULT_TOLERANCE = 1e-3
@@ -59,19 +59,37 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and check one `model.toml`.
+    """Read and check one `model.toml` that says everything.
 
     Raises:
         ModelLoadError: it cannot be read, or says something that cannot be. The message names
             the file, the keys, the reasons, and the nearest right key to a misspelt one.
     """
-    where = "/".join(path.parts[-3:])
+    return manifest_of(read_manifest_table(path), _called(path))
+
+
+def read_manifest_table(path: Path) -> Mapping[str, Any]:
+    """Read one `model.toml`, which need not say everything, without checking what it says.
+
+    Raises:
+        ModelLoadError: it cannot be read, or is not TOML.
+    """
+    where = _called(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelLoadError(f"{where} cannot be read: {error.strerror}") from None
     except ValueError as error:  # neither UTF-8 nor TOML
         raise ModelLoadError(f"{where} cannot be read: {error}") from None
+
+
+def manifest_of(table: Mapping[str, Any], where: str) -> Manifest:
+    """Check a table with the keys of a `model.toml`.
+
+    Raises:
+        ModelLoadError: it says something that cannot be. The message names `where`, the keys,
+            the reasons, and the nearest right key to a misspelt one.
+    """
     manifest = read_table(table, Manifest, where)
     if problems := list(_contradictions(manifest)):
         raise ModelLoadError(f"{where}: {'; '.join(problems)}")
@@ -85,6 +103,10 @@ def read_parameters(parameters: Mapping[str, Any], cls: type[T], where: str = MA
         ModelLoadError: a key is unknown or missing, or a value is of the wrong type.
     """
     return read_table(parameters, cls, f"{where} [parameters]")
+
+
+def _called(path: Path) -> str:
+    return "/".join(path.parts[-3:])
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:

@@ -1,27 +1,34 @@
 """The model repository: `<model>/<version>/` folders, as they are on disk at this moment.
 
+A model's folder without such folders may be a version itself, such as Optimum writes it: it is
+version 1.
+
 Nothing is kept between calls, so a version copied in while the service runs is found. Nothing
 here loads a graph.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
 from service.repository.digests import answering_files, version_digest
 from service.repository.external_data import external_files
 from service.repository.goldens import Golden, read_goldens
+from service.repository.layouts.exports import is_export
+from service.repository.layouts.inference import describe
 from service.repository.manifest import (
     DEFAULT_TOLERANCE,
     MANIFEST_NAME,
     PRECISIONS,
     Manifest,
     Precision,
-    read_manifest,
 )
 from service.repository.paths import MODEL_NAME, VERSION_NAME, file_inside
 from service.repository.spelling import did_you_mean
+
+_ITSELF = 1
+"""The version of a model whose folder holds no versions, but is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class VersionFiles:
     size_bytes: int
     """Of the files behind the digest."""
     goldens: tuple[Golden, ...]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """By dotted key of the manifest, the file that its value comes from."""
 
     @property
     def tolerance(self) -> float:
@@ -97,7 +106,7 @@ class ModelRepository:
         Args:
             model: its name.
             version: which one.
-            precision: "fp32", "fp16" or "int8"; None leaves the choice to the manifest.
+            precision: "fp32", "fp16", "int8", ...; None leaves the choice to the manifest.
             device_kind: "cpu" or "cuda", for that choice.
 
         Raises:
@@ -130,7 +139,11 @@ class ModelRepository:
             elif not self._is_inside(path):
                 yield Unusable(path.name, None, "it is a link out of the repository")
             elif not (versions := self._numbers(path.name)):
-                yield Unusable(path.name, None, "it has no version: a folder named 1, 2, ...")
+                yield Unusable(
+                    path.name,
+                    None,
+                    "it has no version, a folder named 1, 2, ..., and is no export directory",
+                )
             else:
                 for version in versions:
                     try:
@@ -141,11 +154,11 @@ class ModelRepository:
     def _open(
         self, model: str, version: int, precision: str | None, device_kind: str
     ) -> VersionFiles:
-        folder = self._root / model / str(version)
+        folder = self._folder(model, version)
         where = f"{model}/{version}"
-        file_inside(MANIFEST_NAME, folder, self._root, where)
-        manifest = read_manifest(folder / MANIFEST_NAME)
         try:
+            described = describe(folder, self._root, where)
+            manifest = described.manifest
             chosen = _choose_precision(manifest, precision, device_kind, where)
             files = self._answering_files(manifest, chosen, folder, where)
             digest = version_digest(manifest, chosen, folder, files)
@@ -163,6 +176,7 @@ class ModelRepository:
             digest,
             size,
             read_goldens(folder, manifest.task),
+            described.sources,
         )
 
     def _answering_files(
@@ -189,11 +203,16 @@ class ModelRepository:
         ]
 
     def _numbers(self, model: str) -> list[int]:
-        return sorted(
+        numbers = sorted(
             int(path.name)
             for path in self._folders(self._root / model)
             if VERSION_NAME.fullmatch(path.name) and self._is_inside(path)
         )
+        return numbers or ([_ITSELF] if is_export(self._root / model) else [])
+
+    def _folder(self, model: str, version: int) -> Path:
+        numbered = self._root / model / str(version)
+        return self._root / model if version == _ITSELF and not numbered.is_dir() else numbered
 
     def _folders(self, parent: Path) -> list[Path]:
         try:

@@ -1,6 +1,6 @@
 """One graph in ONNX Runtime. With `devices` the only code that knows onnxruntime."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
 from service.runtime.devices import Device, provider_of
-from service.types import DeviceValue, Feed, Feeds
+from service.types import DeviceValue, Feed, Feeds, TensorSpec
 
 _OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "Available memory of", "bad_alloc")
 _POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device-side assert")
@@ -68,8 +68,9 @@ class OrtSession:
         if self._session.get_providers()[0] != provider[0]:
             raise DeviceUnavailableError(f"{path.name} did not load on {device}")
         self._name, self._device = path.name, device
-        self.inputs = tuple(entry.name for entry in self._session.get_inputs())
-        self.outputs = tuple(entry.name for entry in self._session.get_outputs())
+        self.inputs = _specs(self._session.get_inputs())
+        self.outputs = _specs(self._session.get_outputs())
+        self._output_names = list(self.outputs)
 
     def __repr__(self) -> str:
         return f"<OrtSession {self._name} on {self._device}>"
@@ -84,7 +85,7 @@ class OrtSession:
         if any(isinstance(value, OnDevice) for value in feeds.values()):
             return self.run_kept(feeds, self.outputs)[0]
         try:
-            arrays = self._session.run(self.outputs, dict(feeds))
+            arrays = self._session.run(self._output_names, dict(feeds))
         except Exception as error:
             raise _translated(error, self._name) from error
         return dict(zip(self.outputs, arrays, strict=True))
@@ -114,6 +115,19 @@ class OrtSession:
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         copied = {name: values[name].numpy() for name in host}
         return copied, {name: OnDevice(v) for name, v in values.items() if name not in copied}
+
+
+def _specs(entries: Sequence[Any]) -> Mapping[str, TensorSpec]:
+    return {entry.name: TensorSpec(_dtype(entry.type), _shape(entry.shape)) for entry in entries}
+
+
+def _dtype(type_: str) -> str:
+    inner = type_.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(inner, inner)
+
+
+def _shape(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
 
 
 def _translated(error: Exception, name: str) -> InferenceError | DeviceMemoryError:

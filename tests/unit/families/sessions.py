@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.types import DeviceValue, Feed, Feeds
+from service.types import DeviceValue, Feed, Feeds, TensorSpec
 
 Arrays = dict[str, NDArray[Any]]
+
+TEXT_INPUTS = {name: TensorSpec("int64", (None, None)) for name in ("input_ids", "attention_mask")}
+IMAGE_INPUTS = {"pixel_values": TensorSpec("float32", (None, None, None, None))}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class NumpySession:
     """A session that computes with a function, and remembers the shapes it was fed."""
 
     compute: Callable[[Arrays], Arrays]
+    inputs: Mapping[str, TensorSpec] = field(default_factory=lambda: TEXT_INPUTS)
+    outputs: Mapping[str, TensorSpec] = field(default_factory=dict)
     fed: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
 
     def run(self, feeds: Mapping[str, Feed]) -> Feeds:
@@ -77,7 +82,7 @@ def image_session(output: str, width: int) -> NumpySession:
         rows = [[(image * w).sum(dtype=np.float64) for w in weights] for image in images]
         return {output: np.array(rows, np.float32)}
 
-    return NumpySession(compute)
+    return NumpySession(compute, IMAGE_INPUTS)
 
 
 def detector_session() -> NumpySession:
@@ -103,7 +108,7 @@ def detector_session() -> NumpySession:
         assert feeds["images"].dtype == np.float32
         return {"output0": np.stack([candidates(image) for image in feeds["images"]])}
 
-    return NumpySession(compute)
+    return NumpySession(compute, {"images": TensorSpec("float32", (None, 3, None, None))})
 
 
 class TranslatorGraphs:

@@ -90,7 +90,7 @@ def test_a_manifest_is_frozen(tmp_path: Path) -> None:
         ),
         pytest.param(
             SMALL.replace("fp32", "fp33"),
-            "graphs.fp33 must be 'fp32', 'fp16' or 'int8'",
+            "graphs.fp33 must be 'fp32', 'fp16', 'int8', 'uint8', 'q4', 'q4f16' or 'bnb4'",
             id="an unknown precision",
         ),
         pytest.param(

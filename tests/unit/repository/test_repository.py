@@ -154,6 +154,7 @@ def test_a_broken_version_is_reported_and_hides_no_other(
     (add_version("topics", "5") / "model_int8.onnx").write_text("not a graph")
     (add_version("topics", "6") / "goldens.json").write_text("{}")
     add_version("digits", "1")
+    untold = "there is no config.json, and the graph's metadata does not tell the task"
     found = {
         (one.model, one.version): one.reason if isinstance(one, Unusable) else one.precision
         for one in repository.survey("fp32")
@@ -161,8 +162,8 @@ def test_a_broken_version_is_reported_and_hides_no_other(
     assert found == {
         ("digits", 1): "fp32",
         ("topics", 1): "fp32",
-        ("topics", 2): "topics/2/model.toml: family is missing; graphs is missing",
-        ("topics", 3): "topics/3: the file model.toml does not exist",
+        ("topics", 2): f"topics/2: {untold}: add family, graphs to model.toml",
+        ("topics", 3): f"topics/3: {untold}: add task, family, graphs to model.toml",
         ("topics", 4): "topics/4/model.toml: the file model.onnx does not exist",
         (
             "topics",
@@ -182,7 +183,7 @@ def test_folders_that_should_not_be_there_are_reported(
     (root / "link").symlink_to(tmp_path / "elsewhere")
     found = [one for one in repository.survey() if isinstance(one, Unusable)]
     assert [(one.model, one.version, one.reason) for one in found] == [
-        ("empty", None, "it has no version: a folder named 1, 2, ..."),
+        ("empty", None, "it has no version, a folder named 1, 2, ..., and is no export directory"),
         ("link", None, "it is a link out of the repository"),
         ("my model", None, "this cannot be a model's name"),
     ]

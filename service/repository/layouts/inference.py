@@ -1,0 +1,174 @@
+"""From an export directory to the manifest that nobody wrote."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.errors import ModelLoadError
+from service.repository.layouts import LAYOUTS
+from service.repository.layouts.exports import CONFIG, ExportFiles, is_export, read_export
+from service.repository.layouts.facts import Fact, Layout, Unknown
+from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
+from service.repository.paths import file_inside
+
+_WHOLE = frozenset({"graphs"})
+"""Tables of model.toml that stand in place of what was inferred, rather than beside it."""
+
+_OF_GRAPHS = frozenset({"default_precision", "tolerance"})
+"""Tables that name precisions; what the files tell of them is of the files' own graphs."""
+
+_NEEDED = ("task", "family", "graphs")
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """What a directory says of itself."""
+
+    table: Mapping[str, Any]
+    """With the keys of model.toml."""
+    sources: Mapping[str, str]
+    """By dotted key, the file that the value comes from and the key in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The manifest of a version, and where each of its values comes from."""
+
+    manifest: Manifest
+    sources: Mapping[str, str]
+
+
+def infer(
+    folder: Path, said: Mapping[str, Any] | None = None, root: Path | None = None
+) -> Inferred:
+    """Return what the files of a directory tell, as far as model.toml does not say it.
+
+    Args:
+        folder: the directory.
+        said: the table of a model.toml beside the files; its task and family choose the layout.
+        root: what no link may lead out of; None means the directory itself.
+
+    Raises:
+        ModelLoadError: a file is broken, or the task or a key that the family needs cannot be
+            told. The message says which key to add to model.toml.
+    """
+    said = {} if said is None else said
+    files = read_export(folder, root)
+    layout, source = _chosen(files, said)
+    if layout is None:
+        return Inferred({}, {})
+    facts = [Fact("task", layout.task.value, source), Fact("family", layout.family, source)]
+    unknown: list[Unknown] = []
+    for finding in layout.read(files):
+        if isinstance(finding, Fact):
+            facts.append(finding)
+        elif not _is_said(finding.key, said):
+            unknown.append(finding)
+    if unknown:
+        raise ModelLoadError(
+            "; ".join(f"{one.reason}: add {one.key} to {MANIFEST_NAME}" for one in unknown)
+        )
+    facts = [fact for fact in facts if not _is_said(fact.key, said)]
+    return Inferred(_table(facts), {fact.key: fact.source for fact in facts})
+
+
+def describe(folder: Path, root: Path, where: str) -> Description:
+    """Return the manifest of a version: what model.toml says, over what its files tell.
+
+    Args:
+        folder: the version's folder.
+        root: what no link may lead out of.
+        where: what the version is called, for the error.
+
+    Raises:
+        ModelLoadError: neither tells enough, or one of them tells what cannot be.
+    """
+    has_manifest = (folder / MANIFEST_NAME).exists()
+    said: Mapping[str, Any] = {}
+    if has_manifest or not is_export(folder):
+        said = read_manifest_table(file_inside(MANIFEST_NAME, folder, root, where))
+    told = Inferred({}, {})
+    if not said.keys() >= set(_NEEDED) or (folder / CONFIG).exists():
+        try:
+            told = infer(folder, said, root)
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{where}: {error}") from None
+    sources = {**dict.fromkeys(_keys(said), MANIFEST_NAME), **told.sources}
+    place = f"{where}/{MANIFEST_NAME}" if has_manifest else f"{where} (no {MANIFEST_NAME})"
+    return Description(manifest_of(merged(told.table, said), place), sources)
+
+
+def merged(told: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return both tables in one; what is said counts, and tables within are merged likewise.
+
+    `graphs` that are said are all there are: a precision can be left out by not naming it.
+    """
+    both = dict(told) | dict(said)
+    for key, value in said.items():
+        inner = told.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping) and key not in _WHOLE:
+            both[key] = merged(inner, value)
+    return both
+
+
+def _chosen(files: ExportFiles, said: Mapping[str, Any]) -> tuple[Layout | None, str]:
+    """Return the first layout that knows the files, or the only one that fits what is said."""
+    task, family = said.get("task"), said.get("family")
+    possible = [
+        layout
+        for layout in LAYOUTS
+        if task in (None, layout.task.value) and family in (None, layout.family)
+    ]
+    for layout in possible:
+        if source := layout.recognise(files):
+            return layout, source
+    if family is not None and len(possible) == 1:
+        return possible[0], MANIFEST_NAME
+    if said.keys() >= set(_NEEDED):
+        return None, MANIFEST_NAME
+    missing = [key for key in _NEEDED if key not in said]
+    raise ModelLoadError(f"{_unrecognised(files)}: add {', '.join(missing)} to {MANIFEST_NAME}")
+
+
+def _unrecognised(files: ExportFiles) -> str:
+    if not files.graphs:
+        return "there is no .onnx graph, at the top or under onnx/"
+    if files.architecture:
+        return f"of {files.architecture} ({CONFIG}: architectures) the task cannot be told"
+    if CONFIG in files.tables:
+        return f"{CONFIG} names no architectures, so the task cannot be told"
+    return f"there is no {CONFIG}, and the graph's metadata does not tell the task"
+
+
+def _is_said(key: str, said: Mapping[str, Any]) -> bool:
+    """Tell whether model.toml says this key, or all of the table that it is in."""
+    first, _, rest = key.partition(".")
+    if first in _OF_GRAPHS and "graphs" in said:
+        return True
+    if first not in said:
+        return False
+    inner = said[first]
+    if not rest or first in _WHOLE or not isinstance(inner, Mapping):
+        return True
+    return _is_said(rest, inner)
+
+
+def _table(facts: Sequence[Fact]) -> Mapping[str, Any]:
+    table: dict[str, Any] = {}
+    for fact in facts:
+        *above, last = fact.key.split(".")
+        inner = table
+        for name in above:
+            inner = inner.setdefault(name, {})
+        inner[last] = fact.value
+    return table
+
+
+def _keys(table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of a model.toml as facts have them: a table within a table is one value."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in value)
+        else:
+            yield key

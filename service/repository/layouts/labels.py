@@ -1,0 +1,25 @@
+"""The names of a head's outputs; what the layouts of classifiers and detectors have in common."""
+
+from collections.abc import Iterator, Mapping
+
+from service.repository.layouts.exports import CONFIG, ExportFiles
+from service.repository.layouts.facts import Fact, Finding, Unknown
+
+_KEY = "parameters.labels"
+
+
+def label_facts(files: ExportFiles) -> Iterator[Finding]:
+    """Tell the labels, in the order of the head's outputs, by `id2label`."""
+    named = files.config.get("id2label")
+    if not isinstance(named, Mapping) or not named:
+        yield Unknown(_KEY, f"{CONFIG} has no id2label")
+        return
+    try:
+        by_id = {int(number): str(name) for number, name in named.items()}
+    except ValueError:
+        yield Unknown(_KEY, f"a key of id2label in {CONFIG} is not a number")
+        return
+    if sorted(by_id) != list(range(len(by_id))):
+        yield Unknown(_KEY, f"id2label in {CONFIG} does not name the outputs from 0 on")
+        return
+    yield Fact(_KEY, [by_id[number] for number in range(len(by_id))], f"{CONFIG}: id2label")
