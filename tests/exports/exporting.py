@@ -1,0 +1,53 @@
+"""Export directories as a user makes them: by transformers and Optimum, with nothing added.
+
+Import it after `pytest.importorskip("optimum.exporters.onnx")`: it needs the extra "train".
+"""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from optimum.exporters.onnx import onnx_export_from_model
+from transformers import PretrainedConfig, PreTrainedModel
+
+torch.set_num_threads(1)
+
+
+def seeded(model: type[PreTrainedModel], config: PretrainedConfig, seed: int = 0) -> Any:
+    """Return a model of this architecture with random weights, the same for the same seed."""
+    torch.manual_seed(seed)
+    made = model(config).eval()
+    # Initial weights are so small that every answer would look alike; a trained model's do not.
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if weight.dim() > 1 and "embed" not in name:
+                weight.mul_(4)
+            elif name.endswith("bias"):
+                weight.normal_(0, 0.2)
+    return made
+
+
+def export_directory(model: Any, processor: Any, folder: Path, task: str, opset: int = 18) -> Path:
+    """Write config.json, the processor's files and the graphs, as Optimum's command line does.
+
+    Args:
+        model: a transformers model.
+        processor: its tokenizer, image processor or processor; None if it has none.
+        folder: where to; made if it does not exist.
+        task: Optimum's name of it, such as "text-classification".
+        opset: of the graphs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # advice to whoever exports, of no use in a test
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            onnx_export_from_model(model, folder, task=task, opset=opset, do_validation=False)
+    finally:
+        logging.disable(before)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    return folder
