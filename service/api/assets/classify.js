@@ -1,0 +1,61 @@
+/** Classify: a text, an image or a drawn digit to labels, as bars. */
+
+import { Pad } from "./drawing.js";
+import { examples, make, modes } from "./elements.js";
+import { Panel } from "./panel.js";
+import { Picture } from "./picture.js";
+import { jsonRequest, pictureRequest } from "./service.js";
+
+const PATH = "v1/classify";
+const BEST = 5;
+
+export function openClassify(models) {
+  const panel = new Panel("classify", models, request, show);
+  const { form } = panel;
+  const text = form.querySelector("textarea");
+  const picture = new Picture(form.querySelector(".picture"), () => panel.changed());
+  const pad = new Pad(
+    form.querySelector("canvas"),
+    form.querySelector("[data-clear]"),
+    () => { panel.changed(); panel.run(); },
+    () => panel.changed(),
+  );
+  const mode = modes(form, offer);
+  examples(form, text, () => panel.changed());
+  const digits = form.querySelector("[data-digits]");
+  models.addEventListener("change", () => (digits.hidden = !models.list.some(readsDigits)));
+  offer();
+
+  function offer() {
+    panel.choice?.offer("classify", mode() === "text" ? "text" : "image");
+  }
+
+  function request() {
+    const fields = { top_k: BEST, ...panel.choice.fields };
+    if (mode() === "text") return text.value.trim() ? jsonRequest(PATH, { text: text.value, ...fields }) : null;
+    if (mode() === "image") return pictureRequest(PATH, picture.choice, fields);
+    if (pad.empty) return null;
+    return pictureRequest(PATH, { name: "drawing.png", sample: "", read: () => pad.read() }, fields);
+  }
+
+  function show({ body }) {
+    panel.put(
+      make("p.by", {}, "Labels by ", make("strong", {}, body.model)),
+      make("ol.scores", {}, ...body.results[0].labels.map(row)),
+    );
+  }
+}
+
+function row({ label, score }) {
+  const share = make("i");
+  share.style.width = `${(100 * score).toFixed(2)}%`;
+  return make("li", {}, make("span", {}, label), make("b", {}, percent(score)), make("div.share", { "aria-hidden": "true" }, share));
+}
+
+function percent(score) {
+  if (score > 0 && score < 0.0005) return "< 0.1 %";
+  return `${(100 * score).toFixed(1)} %`;
+}
+
+const readsDigits = (model) =>
+  model.state === "ready" && model.task === "classify" && model.labels.length === 10 && model.labels.every((label, index) => label === String(index));

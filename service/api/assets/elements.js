@@ -1,0 +1,52 @@
+/**
+ * Make an element. Text goes in as text: nothing on this page is ever parsed as markup.
+ *
+ * @param {string} kind tag, then classes: "span.badge"
+ * @param {Record<string, unknown>} attributes false and null leave one out
+ * @param {...(Node | string)} children
+ */
+export function make(kind, attributes = {}, ...children) {
+  const [tag, ...classes] = kind.split(".");
+  const element = document.createElement(tag);
+  if (classes.length) element.classList.add(...classes);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== false && value != null) element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Show the one block of a form that belongs to the chosen mode; return a function that reads it. */
+export function modes(form, onChange) {
+  const radios = [...form.querySelectorAll(".modes input")];
+  const mode = () => radios.find((radio) => radio.checked).value;
+  const show = () => {
+    for (const block of form.querySelectorAll("[data-mode]")) block.hidden = block.dataset.mode !== mode();
+  };
+  for (const radio of radios) {
+    radio.addEventListener("change", () => {
+      show();
+      onChange(mode());
+    });
+  }
+  show();
+  return mode;
+}
+
+/** Let the example buttons of a form fill its field. */
+export function examples(form, field, onChosen) {
+  for (const button of form.querySelectorAll(".examples button")) {
+    button.addEventListener("click", () => {
+      field.value = button.dataset.text;
+      onChosen();
+    });
+  }
+}
+
+/** Write a number of milliseconds with about three digits. */
+export function milliseconds(value) {
+  if (value === 0) return "0 ms";
+  if (value >= 100) return `${value.toFixed(0)} ms`;
+  return `${value.toFixed(value >= 10 ? 1 : 2)} ms`;
+}

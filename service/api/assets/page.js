@@ -1,0 +1,16 @@
+/** Puts the page together. */
+
+import { openClassify } from "./classify.js";
+import { openDetect } from "./detect.js";
+import { openEmbed } from "./embed.js";
+import { Models } from "./models.js";
+import { openTabs } from "./tabs.js";
+import { openTranslate } from "./translate.js";
+
+const models = new Models(document.getElementById("models"), document.getElementById("readiness"));
+openClassify(models);
+openTranslate(models);
+openDetect(models);
+const embed = openEmbed(models);
+openTabs(document.querySelector("[role=tablist]"), (id) => id === "embed" && embed.open());
+models.refresh();

@@ -1,0 +1,81 @@
+/** Choosing a picture: drop it, pick it, or take a sample. */
+
+import { make } from "./elements.js";
+import { fetchFile } from "./service.js";
+
+/**
+ * @typedef {object} Choice
+ * @property {string} name
+ * @property {string} url to show it
+ * @property {string} sample its path on this service; empty for the user's own
+ * @property {(signal?: AbortSignal) => Promise<Blob>} read
+ */
+
+/** The picture that a form asks about. */
+export class Picture {
+  /** @type {Choice} */
+  choice;
+  #preview = make("img", { alt: "", decoding: "async" });
+  #name = make("span.name");
+  #thumbs;
+  #onChange;
+
+  /** The place's data-samples lists the samples: path|words,path|words. */
+  constructor(place, onChange) {
+    this.#onChange = onChange;
+    const samples = place.dataset.samples.split(",").map((each) => each.split("|"));
+    this.#thumbs = samples.map(([path, words]) => this.#thumb(path, words));
+    const input = make("input", { type: "file", accept: "image/*" });
+    input.addEventListener("change", () => {
+      if (input.files.length) this.take(input.files[0]);
+      input.value = "";
+    });
+    const words = make("span", {}, make("b", {}, "Choose an image"), " or drop it here");
+    const drop = make("label.drop", {}, input, this.#preview, this.#name, words);
+    this.#preview.addEventListener("error", () => (this.#preview.hidden = true));
+    this.#receive(drop);
+    place.append(drop, make("div.thumbs", { role: "group", "aria-label": "Sample images" }, ...this.#thumbs));
+    this.#takeSample(...samples[0]);
+  }
+
+  /** Take a file of the user's. */
+  take(file) {
+    this.#set({ name: file.name, url: URL.createObjectURL(file), sample: "", read: async () => file });
+  }
+
+  #takeSample(path, words) {
+    const sample = `page/samples/${path}`;
+    const read = (signal) => fetchFile(sample, signal);
+    this.#set({ name: path.split("/").at(-1), url: sample, sample, read, words });
+  }
+
+  #set(choice) {
+    if (this.choice && !this.choice.sample) URL.revokeObjectURL(this.choice.url);
+    this.choice = choice;
+    this.#preview.hidden = false;
+    this.#preview.src = choice.url;
+    this.#name.textContent = choice.words ?? choice.name;
+    for (const thumb of this.#thumbs) thumb.setAttribute("aria-pressed", String(thumb.value === choice.sample));
+    this.#onChange();
+  }
+
+  #thumb(path, words) {
+    const image = make("img", { src: `page/samples/${path}`, alt: words, width: 48, height: 48, loading: "lazy" });
+    const take = () => this.#takeSample(path, words);
+    return make("button", { type: "button", value: `page/samples/${path}`, title: words, onclick: take }, image);
+  }
+
+  #receive(drop) {
+    const over = (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", event.type === "dragover");
+    };
+    drop.addEventListener("dragover", over);
+    drop.addEventListener("dragleave", over);
+    drop.addEventListener("drop", (event) => {
+      over(event);
+      const [file] = event.dataTransfer.files;
+      if (file) this.take(file);
+    });
+  }
+}

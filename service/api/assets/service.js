@@ -1,0 +1,124 @@
+/** What the page knows of HTTP: requests told once, sent and written as curl; answers; refusals. */
+
+const address = (path) => new URL(path, document.baseURI).href;
+const quoted = (text) => (/^[\w@=./:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const commandLine = (path, ...options) => [`curl -s ${quoted(address(path))}`, ...options].join(" \\\n  ");
+
+/** A refusal or failure, as a sentence. */
+export class Refusal extends Error {
+  /** @param {{code?: string, requestId?: string}} more */
+  constructor(detail, more = {}) {
+    super(sentence(detail));
+    this.code = more.code ?? "";
+    this.requestId = more.requestId ?? "";
+  }
+}
+
+/** A request with a JSON body. */
+export function jsonRequest(path, body) {
+  const json = JSON.stringify(body);
+  return {
+    path,
+    curl: commandLine(path, "-H 'Content-Type: application/json'", `-d ${quoted(json)}`),
+    init: async () => ({ body: json, headers: { "Content-Type": "application/json" } }),
+  };
+}
+
+/**
+ * A request with a picture in a form.
+ *
+ * @param {import("./picture.js").Choice} picture a sample, which curl reads from here, or a file
+ * @param {Record<string, string | number | undefined>} fields
+ */
+export function pictureRequest(path, picture, fields) {
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+  const source = picture.sample ? "-" : `"${picture.name.replace(/["\\]/g, "\\$&")}"`;
+  const options = [["image", `@${source}`], ...given].map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`);
+  const whole = commandLine(path, ...options);
+  const curl = picture.sample ? `${commandLine(picture.sample)} \\\n| ${whole}` : whole;
+  return {
+    path,
+    curl,
+    init: async (signal) => {
+      const body = new FormData();
+      body.append("image", await picture.read(signal), picture.name);
+      for (const [name, value] of given) body.append(name, String(value));
+      return { body };
+    },
+  };
+}
+
+/**
+ * Send a request.
+ *
+ * @returns {Promise<{body: any, cache: string, spent: [string, number][], total: number, roundTrip: number}>}
+ * @throws {Refusal} whatever went wrong, but for an abort by `signal`
+ */
+export async function send(request, signal) {
+  const init = await request.init(signal);
+  const began = performance.now();
+  const response = await reach(request.path, { ...init, method: "POST", signal });
+  const body = await read(response);
+  const roundTrip = performance.now() - began;
+  const timing = serverTiming(response.headers.get("server-timing") ?? "");
+  const total = timing.find(([name]) => name === "total")?.[1] ?? 0;
+  return {
+    body,
+    cache: response.headers.get("x-cache") ?? "",
+    spent: timing.filter(([name]) => name !== "total"),
+    total,
+    roundTrip,
+  };
+}
+
+/** Read the models and whether the service is ready. @throws {Refusal} if it does not answer */
+export async function look() {
+  const [models, health] = await Promise.all([
+    reach("v1/models").then(read),
+    reach("health/ready").then((response) => response.json()),
+  ]);
+  return { models: models.models, ready: health.status === "ready", reasons: health.models ?? {}, detail: health.detail };
+}
+
+/** Read a file of this page. @throws {Refusal} */
+export async function fetchFile(path, signal) {
+  const response = await reach(path, { signal });
+  if (!response.ok) throw new Refusal(`${path} could not be loaded`);
+  return response.blob();
+}
+
+async function reach(path, init = {}) {
+  try {
+    return await fetch(address(path), init);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("the service does not answer; is it still running?");
+  }
+}
+
+async function read(response) {
+  let body;
+  try {
+    body = await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(`the answer cannot be read (HTTP ${response.status})`);
+  }
+  if (response.ok) return body;
+  const wait = response.headers.get("retry-after");
+  const detail = body.errors?.[0]?.detail ?? body.detail ?? `the service answered ${response.status}`;
+  throw new Refusal(wait ? `${detail}; try again in ${wait} s` : detail, { code: body.code, requestId: body.request_id });
+}
+
+function serverTiming(header) {
+  return header.split(",").flatMap((part) => {
+    const [name, ...parameters] = part.split(";").map((each) => each.trim());
+    const duration = parameters.find((each) => each.startsWith("dur="));
+    return duration ? [[name, Number(duration.slice(4))]] : [];
+  });
+}
+
+function sentence(text) {
+  const trimmed = text.trim();
+  return trimmed.charAt(0).toUpperCase() + trimmed.slice(1) + (/[.!?。]$/.test(trimmed) ? "" : ".");
+}

@@ -1,0 +1,34 @@
+/** The tabs pattern: arrows, Home and End move; the address names the open tab. */
+export function openTabs(list, onOpen) {
+  const tabs = [...list.querySelectorAll("[role=tab]")];
+  const panelOf = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
+
+  const open = (tab) => {
+    for (const each of tabs) {
+      const chosen = each === tab;
+      each.setAttribute("aria-selected", String(chosen));
+      each.tabIndex = chosen ? 0 : -1;
+      panelOf(each).hidden = !chosen;
+    }
+    onOpen(panelOf(tab).id);
+  };
+  const fromAddress = () => tabs.find((tab) => `#${panelOf(tab).id}` === location.hash);
+  const choose = (tab) => {
+    history.replaceState(null, "", `#${panelOf(tab).id}`);
+    open(tab);
+    tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+  };
+
+  for (const tab of tabs) tab.addEventListener("click", () => choose(tab));
+  list.addEventListener("keydown", (event) => {
+    const at = tabs.indexOf(document.activeElement);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    const tab = tabs[(to + tabs.length) % tabs.length];
+    choose(tab);
+    tab.focus();
+  });
+  addEventListener("hashchange", () => fromAddress() && open(fromAddress()));
+  open(fromAddress() ?? tabs[0]);
+}

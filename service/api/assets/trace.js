@@ -1,0 +1,91 @@
+/** Under every tab: the curl line of its request, where the time went, and the whole answer. */
+
+import { make, milliseconds } from "./elements.js";
+
+const CACHE = {
+  hit: ["From the cache", "known"],
+  miss: ["Computed", "new"],
+  shared: ["Shared with an identical request", "known"],
+  bypass: ["Computed, cache left out", "new"],
+};
+const COPIED_FOR = 1600;
+
+/** What is told about a tab's request and its answer. */
+export class Trace {
+  #root;
+
+  constructor(panel) {
+    const copy = document.getElementById("trace").content.cloneNode(true);
+    this.#root = copy.firstElementChild;
+    panel.append(copy);
+    const button = this.#find("[data-copy]");
+    button.addEventListener("click", () => this.#copy(button));
+  }
+
+  /** Show the curl line of what would be asked now. */
+  ask(request) {
+    this.#find(".curl code").textContent = request ? request.curl : "";
+    this.#find("[data-copy]").disabled = !request;
+  }
+
+  /** Show how an answer came about. */
+  show(answer) {
+    const known = answer.spent.reduce((sum, [, spent]) => sum + spent, 0);
+    const parts = [...answer.spent, ["rest", Math.max(0, answer.total - known)]];
+    const told = parts.map(([name, spent]) => `${name} ${milliseconds(spent)}`);
+    const bar = this.#find(".bar");
+    bar.setAttribute("aria-label", told.join(", "));
+    bar.replaceChildren(...parts.filter(([, spent]) => spent > 0).map(([name, spent]) => segment(name, spent / answer.total)));
+    this.#find(".legend").replaceChildren(...parts.map(entry));
+    this.#find("[data-total]").textContent =
+      `${milliseconds(answer.total)} in the service, ${milliseconds(answer.roundTrip)} until it was here.`;
+    const [text, kind] = CACHE[answer.cache] ?? [answer.cache, "new"];
+    const badge = this.#find("[data-cache]");
+    badge.textContent = text;
+    badge.dataset.cache = answer.cache;
+    badge.dataset.kind = kind;
+    this.#find(".spent").hidden = false;
+    this.#find("details").hidden = false;
+    this.#find("details code").textContent = JSON.stringify(answer.body, shortened, 2);
+  }
+
+  /** Forget the last answer. */
+  clear() {
+    this.#find(".spent").hidden = true;
+    this.#find("details").hidden = true;
+  }
+
+  async #copy(button) {
+    const code = this.#find(".curl code");
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+    } catch {
+      // Browsers have no clipboard where the page came without TLS from another machine.
+      getSelection().selectAllChildren(code);
+      copied = document.execCommand("copy");
+    }
+    button.textContent = copied ? "Copied" : "Press Ctrl + C";
+    setTimeout(() => (button.textContent = "Copy"), COPIED_FOR);
+  }
+
+  #find(selector) {
+    return this.#root.querySelector(selector);
+  }
+}
+
+function segment(name, share) {
+  const part = make("span", { "data-step": name });
+  part.style.flexGrow = String(1000 * share); // below 1 in all, they would not fill the bar
+  return part;
+}
+
+function entry([name, spent]) {
+  return make("li", { "data-step": name }, make("span", {}, name), make("b", {}, milliseconds(spent)));
+}
+
+/** A vector is cut to its first numbers; all else is told whole. */
+function shortened(name, value) {
+  if (name !== "embedding" || !Array.isArray(value)) return value;
+  return [...value.slice(0, 4), `… ${value.length} numbers`];
+}
