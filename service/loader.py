@@ -10,6 +10,7 @@ from typing import Any
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
+from service.batching.dispatch import dispatch_seconds, run_on
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.cache.keys import ModelIdentity
@@ -23,7 +24,7 @@ from service.repository.goldens import Golden
 from service.repository.manifest import Manifest, read_parameters
 from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
-from service.runtime.instances import Instances, run_on
+from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
 from service.runtime.warmup import WarmUpPlan, measure, wide_pays
 from service.types import Family, Lane
@@ -66,13 +67,14 @@ class DeviceRuntime:
     slots: Slots = field(init=False)
     compute: ThreadPoolExecutor = field(init=False)
     preprocess: ThreadPoolExecutor = field(init=False)
+    _dispatch: float | None = field(default=None, init=False)
 
     _MOST_BATCHES = 8
 
     def __post_init__(self) -> None:
         # On a GPU two batches at once: one computes while the other is collated and copied.
         count = min(self.cores, self._MOST_BATCHES) if self.device.kind == "cpu" else 2
-        self.slots = Slots(count + _READY)
+        self.slots = Slots(count, _READY)
         self.compute = ThreadPoolExecutor(count, "compute")
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
 
@@ -81,7 +83,13 @@ class DeviceRuntime:
         """Return the threads of a session when the device is shared, and when it is alone."""
         if self.device.kind != "cpu":
             return 1, 1
-        return max(1, self.cores // (self.slots.count - _READY)), self.cores
+        return max(1, self.cores // self.slots.threads), self.cores
+
+    async def dispatch(self) -> float:
+        """Return the seconds a batch costs beside its computation; measured once."""
+        if self._dispatch is None:
+            self._dispatch = await dispatch_seconds(self.compute, self.slots)
+        return self._dispatch
 
     def close(self) -> None:
         """Finish what runs, then end the threads."""
@@ -153,12 +161,13 @@ class Loader:
     ) -> Mapping[str, BatchCurve]:
         curves = {}
         pays = False
+        dispatch = await self.runtime.dispatch()
         for lane in family.lanes:
             plan = _plan(lane, self.overrides.limits(manifest), self.warm_up_seconds)
             await self.runtime.slots.acquire()  # so that models already serving keep their share
             try:
                 curve, lane_pays = await _on(
-                    self.runtime.compute, _time_lane, family, instances, lane.name, plan
+                    self.runtime.compute, _time_lane, family, instances, lane.name, plan, dispatch
                 )
             finally:
                 self.runtime.slots.release()
@@ -175,7 +184,7 @@ class Loader:
     ) -> Pipeline[Any, Any]:
         meter = SilentMeter()
         limits = self.overrides.limits(files.manifest)
-        run_batch = partial(run_on, self.runtime.compute, instances, family.infer)
+        run_batch = partial(run_on, self.runtime.compute, partial(instances.infer, family.infer))
         batchers = {
             lane: Batcher(run_batch, limits, self.runtime.slots, meter, curve)
             for lane, curve in curves.items()
@@ -221,11 +230,11 @@ def _plan(lane: Lane, limits: BatchLimits, budget: float) -> WarmUpPlan:
 
 
 def _time_lane(
-    family: Family[Any, Any], instances: Instances, lane: str, plan: WarmUpPlan
+    family: Family[Any, Any], instances: Instances, lane: str, plan: WarmUpPlan, dispatch: float
 ) -> tuple[BatchCurve, bool]:
     """Measure one lane on this thread; also whether a lone item gains from all threads."""
     probe = partial(family.probe, lane)
-    curve = BatchCurve.of(measure(family.infer, instances.narrow, probe, plan))
+    curve = BatchCurve.of(measure(family.infer, instances.narrow, probe, plan), dispatch)
     middle = probe(plan.lengths[len(plan.lengths) // 2])
     wide = instances.wide
     return curve, wide is not None and wide_pays(family.infer, instances.narrow, wide, middle)

@@ -3,7 +3,7 @@
 A label never comes from user input: an unknown model counts under `UNKNOWN_MODEL`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -231,11 +231,8 @@ class SilentMeter:
     def request(self, outcome: str, seconds: float) -> None:
         """Forget an item."""
 
-    def pending(self, change: int) -> None:
-        """Forget who waits."""
-
-    def running(self, change: int) -> None:
-        """Forget what runs."""
+    def watch(self, state: Callable[[], tuple[int, int]]) -> None:
+        """Do not ask what waits and runs."""
 
     def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
         """Forget a batch."""
@@ -261,8 +258,6 @@ class ModelMeter(SilentMeter):
         self._compute_seconds = INFERENCE_COMPUTE_SECONDS.labels(*self._labels)
         self._batch_size = INFERENCE_BATCH_SIZE.labels(*self._labels)
         self._padding_ratio = INFERENCE_PADDING_RATIO.labels(*self._labels)
-        self._pending = INFERENCE_PENDING_REQUESTS.labels(*self._labels)
-        self._running = INFERENCE_RUNNING_BATCHES.labels(*self._labels)
         self._isolated = INFERENCE_ISOLATED_FAILURES.labels(*self._labels)
         self._exhausted = DEVICE_MEMORY_EXHAUSTED.labels(*self._labels)
 
@@ -273,13 +268,10 @@ class ModelMeter(SilentMeter):
         self._requests[outcome].inc()
         self._request_seconds.observe(seconds)
 
-    def pending(self, change: int) -> None:
-        """So many more (or fewer) works wait."""
-        self._pending.inc(change)
-
-    def running(self, change: int) -> None:
-        """So many more (or fewer) batches run."""
-        self._running.inc(change)
+    def watch(self, state: Callable[[], tuple[int, int]]) -> None:
+        """Ask at every scrape how many works wait and how many batches run."""
+        INFERENCE_PENDING_REQUESTS.labels(*self._labels).set_function(lambda: state()[0])
+        INFERENCE_RUNNING_BATCHES.labels(*self._labels).set_function(lambda: state()[1])
 
     def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
         """Record one computed batch."""

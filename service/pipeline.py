@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Generic
+from functools import partial
+from typing import Any, Generic
 
 from service.batching.batcher import Batcher
 from service.cache.keys import ModelIdentity, cache_key
@@ -47,7 +49,7 @@ class Outcome(Generic[AnswerT]):
     timings: Timings
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Pipeline(Generic[ItemT, AnswerT]):
     """One loaded version, ready to answer."""
 
@@ -73,6 +75,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
         self.meter = meter
         for batcher in self.batchers.values():
             batcher.meter = meter
+        meter.watch(partial(_load_of, weakref.ref(self)))  # which must not keep a model alive
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
         """Cache, preprocess, batcher, session, postprocess, cache.
@@ -136,3 +139,11 @@ class Pipeline(Generic[ItemT, AnswerT]):
                 return await loop.run_in_executor(self.threads, self.family.preprocess, item)
         except TimeoutError:
             raise DeadlineExceededError("the deadline passed during preprocessing") from None
+
+
+def _load_of(pipeline: "weakref.ref[Pipeline[Any, Any]]") -> tuple[int, int]:
+    """Return how many works wait and how many batches run in a pipeline; none if it is gone."""
+    if (known := pipeline()) is None:
+        return 0, 0
+    states = [batcher.statistics() for batcher in known.batchers.values()]
+    return sum(state.pending for state in states), sum(state.running for state in states)

@@ -12,9 +12,10 @@ from service.api.call import Call
 from service.api.context import ApiContext
 from service.api.documentation import ASSETS, ASSETS_PATH, OPENAPI_PATH, completed, show_docs
 from service.api.middleware import RequestMiddleware
+from service.api.page import page_routes
 from service.api.reply import Reply
 from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
-from service.api.routing import DirectRoute
+from service.api.routing import DirectRoute, ExactRoutes
 
 _DESCRIPTION = (
     "Texts and images in; labels, translations, boxes and vectors out. Images are sent in "
@@ -41,7 +42,7 @@ class Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return what stands before the router: it answers every error itself."""
-        return RequestMiddleware(self.router, self.context)
+        return RequestMiddleware(ExactRoutes(self.router), self.context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Skip FastAPI's own, which looks in the environment for telemetry at every request."""
@@ -66,7 +67,7 @@ def build_api(context: ApiContext, lifespan: Lifespan[Any] | None = None) -> Fas
         lifespan: opens and closes what the context refers to.
     """
     api = Api(context, lifespan)
-    api.router.routes += [*task_routes(), *model_routes(), *operation_routes()]
+    api.router.routes += [*task_routes(), *model_routes(), *operation_routes(), *page_routes()]
     api.router.routes += [
         DirectRoute(OPENAPI_PATH, api.show_openapi, methods=["GET"], include_in_schema=False),
         DirectRoute("/docs", show_docs, methods=["GET"], include_in_schema=False),

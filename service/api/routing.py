@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIRouter
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +23,31 @@ class DirectRoute(APIRoute):
     def __init__(self, path: str, endpoint: Endpoint, **documentation: Any) -> None:
         super().__init__(path, endpoint, response_model=None, **documentation)
         self.app = _direct(endpoint)
+
+
+class ExactRoutes:
+    """Goes straight to a route whose path has no parameters; the router finds the others.
+
+    The router tries its routes in turn, by regular expressions: an eighth of a small request.
+    """
+
+    def __init__(self, router: APIRouter) -> None:
+        self._router = router
+        self._routes = {
+            (method, route.path): route
+            for route in router.routes
+            if isinstance(route, DirectRoute) and "{" not in route.path
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request, or the lifespan, on."""
+        route = self._routes.get((scope["method"], scope["path"])) if "method" in scope else None
+        if route is None:
+            await self._router(scope, receive, send)
+        else:
+            scope["route"] = route
+            await route.app(scope, receive, send)
 
 
 def _direct(endpoint: Endpoint) -> ASGIApp:

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from service.batching.curve import BatchCurve
-from service.batching.measures import BatcherStatistics, Done, Meter
+from service.batching.measures import BatcherStatistics, Done, Meter, Ran
 from service.batching.policy import BatchLimits, Dispatch, Wait, Waiting, decide
 from service.batching.slots import Slots
 from service.errors import (
@@ -17,9 +18,9 @@ from service.errors import (
     ServiceError,
     ShuttingDownError,
 )
-from service.types import Tensors, Work
+from service.types import Work
 
-RunBatch = Callable[[Sequence[Work], bool], Awaitable[Sequence[Tensors]]]
+RunBatch = Callable[[Sequence[Work], bool], Awaitable[Ran]]
 """Runs a batch; the flag says that nothing else runs, so that it may take the whole device."""
 
 _FIRST_RETRY_AFTER = 1.0
@@ -34,15 +35,16 @@ class _Entry:
     result: "asyncio.Future[Done]"
 
     @property
+    def deadline(self) -> float:
+        return inf if self.seen.deadline is None else self.seen.deadline
+
+    @property
     def has_left(self) -> bool:
         return self.result.done()
 
     def succeed(self, done: Done) -> None:
         if not self.result.done():  # the caller may have left
             self.result.set_result(done)
-
-    def expire(self) -> None:
-        self.fail(DeadlineExceededError("the deadline passed before the answer"))
 
     def fail(self, error: ServiceError) -> None:
         if not self.result.done():
@@ -77,8 +79,10 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches: dict[asyncio.Task[None], Sequence[_Entry]] = {}
         self._former: asyncio.Task[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._next_expiry = inf
         self._accepting = False
         self._answered = self._executed = 0
         self._seconds_per_item: float | None = None
@@ -110,6 +114,7 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._fail_waiting(ShuttingDownError("the model was stopped before this item's turn"))
+        self._expire_at(inf)
 
     async def submit(self, work: Work, deadline: float | None = None, priority: int = 0) -> Done:
         """Queue one work and wait for its result.
@@ -129,13 +134,11 @@ class Batcher:
         seen = Waiting(work.length, now, deadline, priority, work.group)
         entry = _Entry(work, seen, self._clock(), loop.create_future())
         self._add(entry)
-        # A timer costs a third of asyncio.timeout, which every item would pay for.
-        expiry = None if deadline is None else loop.call_at(deadline, entry.expire)
+        if entry.deadline < self._next_expiry:
+            self._expire_at(entry.deadline)
         try:
             return await entry.result  # a cancelled caller cancels this future, nothing else
         finally:
-            if expiry is not None:
-                expiry.cancel()
             self._remove(entry)
 
     def _admit(self, work: Work, deadline: float | None, now: float) -> None:
@@ -150,22 +153,35 @@ class Batcher:
         """Return the seconds in which what waits now will have been worked off."""
         if self._seconds_per_item is None:
             return _FIRST_RETRY_AFTER
-        return len(self._waiting) * self._seconds_per_item / self._slots.count
+        return len(self._waiting) * self._seconds_per_item / self._slots.threads
 
     def _add(self, entry: _Entry) -> None:
         self._waiting[entry] = None
-        self.meter.pending(1)
         self._idle.clear()
         self._arrival.set()
 
     def _remove(self, entry: _Entry) -> None:
         if entry in self._waiting:
-            self._take(entry)
+            del self._waiting[entry]
             self._note_idle()
 
-    def _take(self, entry: _Entry) -> None:
-        del self._waiting[entry]
-        self.meter.pending(-1)
+    def _expire_at(self, when: float) -> None:
+        """Keep one timer, for the earliest deadline; one an item would cost each a microsecond."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._next_expiry = when
+        loop = asyncio.get_running_loop()
+        self._expiry = None if when == inf else loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        """Fail who is too late, waiting or running, and look ahead to who is next."""
+        now = asyncio.get_running_loop().time()
+        accepted = [*self._waiting, *(entry for batch in self._batches.values() for entry in batch)]
+        for entry in accepted:
+            if entry.deadline <= now:
+                self._remove(entry)
+                entry.fail(DeadlineExceededError("the deadline passed before the answer"))
+        self._expire_at(min((e.deadline for e in accepted if not e.has_left), default=inf))
 
     def _fail_waiting(self, error: ServiceError) -> None:
         for entry in list(self._waiting):
@@ -198,20 +214,15 @@ class Batcher:
                     await self._arrival_until(until)
 
     def _decide(self, now: float) -> Dispatch | Wait:
-        for entry in [e for e in self._waiting if self._is_too_late(e, now)]:
-            self._remove(entry)
-            entry.fail(DeadlineExceededError("the deadline passed in the queue"))
+        if now >= self._next_expiry:  # the loop is behind with its timers
+            self._expire()
         limits = self._limits
         if self._ceiling < limits.max_batch_size:
-            limits = BatchLimits(
-                self._ceiling, limits.max_queue_size, limits.max_queue_delay, limits.max_batch_cost
-            )
+            limits = replace(limits, max_batch_size=self._ceiling)
         waiting = [entry.seen for entry in self._waiting]
-        return decide(limits, self.curve, waiting, now, self._slots.free + 1)
-
-    def _is_too_late(self, entry: _Entry, now: float) -> bool:
-        deadline = entry.seen.deadline
-        return deadline is not None and now >= deadline
+        # A batch formed ahead has no thread of its own to share the work with.
+        free = min(self._slots.free + 1, self._slots.threads)
+        return decide(limits, self.curve, waiting, now, free)
 
     async def _arrival_until(self, until: float | None) -> None:
         """Return at once when something waits (until is None), else on an arrival or in time."""
@@ -226,16 +237,14 @@ class Batcher:
 
     def _launch(self, batch: list[_Entry]) -> None:
         for entry in batch:
-            self._take(entry)
+            del self._waiting[entry]
         alone = self._slots.free + 1 == self._slots.count and not self._waiting
         task = asyncio.get_running_loop().create_task(self._run(batch, alone))
-        self._batches.add(task)
-        self.meter.running(1)
-        task.add_done_callback(lambda done: self._finish(done, batch))
+        self._batches[task] = batch
+        task.add_done_callback(self._finish)
 
-    def _finish(self, task: "asyncio.Task[None]", batch: Sequence[_Entry]) -> None:
-        self._batches.discard(task)
-        self.meter.running(-1)
+    def _finish(self, task: "asyncio.Task[None]") -> None:
+        batch = self._batches.pop(task)
         self._slots.release()
         for entry in batch:  # only those whom a stop left without an answer
             entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
@@ -243,18 +252,16 @@ class Batcher:
 
     async def _run(self, batch: Sequence[_Entry], alone: bool) -> None:
         """Run a batch; on a failure retry its halves until only the guilty fail."""
-        started = self._clock()
         try:
-            results = await self._run_batch([entry.work for entry in batch], alone)
-            pairs = list(zip(batch, results, strict=True))  # before anyone gets an answer
+            ran = await self._run_batch([entry.work for entry in batch], alone)
+            pairs = list(zip(batch, ran.results, strict=True))  # before anyone gets an answer
         except Exception as error:  # every caller of the batch must hear of it
             await self._recover(batch, error)
             return
-        seconds = self._clock() - started
-        self._account(batch, started, seconds)
+        self._account(batch, ran)
         for entry, result in pairs:
-            queued = started - entry.queued_at
-            entry.succeed(Done(result, queued, seconds, len(batch)))
+            queued = ran.started - entry.queued_at
+            entry.succeed(Done(result, queued, ran.seconds, len(batch)))
 
     async def _recover(self, batch: Sequence[_Entry], error: Exception) -> None:
         if isinstance(error, DeviceMemoryError):
@@ -269,16 +276,16 @@ class Batcher:
             if staying := [entry for entry in half if not entry.has_left]:
                 await self._run(staying, alone=False)
 
-    def _account(self, batch: Sequence[_Entry], started: float, seconds: float) -> None:
+    def _account(self, batch: Sequence[_Entry], ran: Ran) -> None:
         self._answered += len(batch)
         self._executed += 1
-        per_item = seconds / len(batch)
+        per_item = ran.seconds / len(batch)
         known = self._seconds_per_item
         self._seconds_per_item = per_item if known is None else 0.9 * known + 0.1 * per_item
         self.meter.batch(
             [entry.work.length for entry in batch],
-            [started - entry.queued_at for entry in batch],
-            seconds,
+            [ran.started - entry.queued_at for entry in batch],
+            ran.seconds,
         )
 
 

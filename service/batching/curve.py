@@ -28,8 +28,12 @@ class BatchCurve:
     # Answers given before; rows and lengths are bounded by the limits of the lane.
 
     @classmethod
-    def of(cls, measured: Measurements) -> "BatchCurve":
+    def of(cls, measured: Measurements, dispatch: float = 0.0) -> "BatchCurve":
         """Tabulate measurements; each length needs at least one point.
+
+        Args:
+            measured: seconds of computing alone.
+            dispatch: seconds that every batch costs besides, whatever is in it.
 
         Raises:
             ValueError: nothing was measured, or a time is not positive.
@@ -39,7 +43,7 @@ class BatchCurve:
         lengths = sorted({length for _, length in measured})
         most = max(rows for rows, _ in measured)
         table = [
-            _every_row({r: s for (r, at), s in measured.items() if at == length}, most)
+            _every_row({r: s + dispatch for (r, at), s in measured.items() if at == length}, most)
             for length in lengths
         ]
         least = [min(s / (r + 1) for r, s in enumerate(row)) for row in table]

@@ -9,14 +9,6 @@ from service.types import Tensors
 class Meter(Protocol):
     """Where a batcher reports what it did; satisfied by `service.metrics.ModelMeter`."""
 
-    def pending(self, change: int) -> None:
-        """So many more (or fewer) works wait."""
-        ...
-
-    def running(self, change: int) -> None:
-        """So many more (or fewer) batches run."""
-        ...
-
     def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
         """A batch was computed; `queued` are its rows' seconds of waiting."""
         ...
@@ -28,6 +20,16 @@ class Meter(Protocol):
     def memory_exhausted(self) -> None:
         """The device had no memory for a batch."""
         ...
+
+
+class Ran(NamedTuple):
+    """What a device made of a batch: one result a work, in order, and when."""
+
+    results: Sequence[Tensors]
+    started: float
+    """When a thread began with it, by the batcher's clock."""
+    seconds: float
+    """What it took that thread."""
 
 
 class Done(NamedTuple):

@@ -32,9 +32,9 @@ class BatchLimits:
     """Most padded units (rows x longest) of a batch of more than one item."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waiting:
-    """What the policy may know of a waiting item."""
+    """What the policy may know of a waiting item. Made for every item: a frozen one costs more."""
 
     length: int
     enqueued_at: float
@@ -46,7 +46,7 @@ class Waiting:
 
     def __post_init__(self) -> None:
         deadline = inf if self.deadline is None else self.deadline
-        object.__setattr__(self, "urgency", (-self.priority, deadline, self.enqueued_at))
+        self.urgency = (-self.priority, deadline, self.enqueued_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ class Slots:
     exceed its cores. A lane asks once at a time; with one question a lane, first come is fair.
     """
 
-    def __init__(self, count: int) -> None:
-        if count < 1:
+    def __init__(self, threads: int, ahead: int = 0) -> None:
+        """Make a slot for each batch that computes at once, and for each that is formed ahead."""
+        if threads < 1:
             raise ValueError("a device needs at least one slot")
-        self._free = count
-        self._count = count
+        self._threads = threads
+        self._free = self._count = threads + ahead
         self._askers: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
@@ -25,6 +26,11 @@ class Slots:
     def count(self) -> int:
         """Return how many slots there are."""
         return self._count
+
+    @property
+    def threads(self) -> int:
+        """Return how many batches compute at once; the others wait for a thread."""
+        return self._threads
 
     @property
     def free(self) -> int:

@@ -1,9 +1,7 @@
 """One loaded version on one device: its sessions, and the threads that run them."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -76,11 +74,3 @@ class Instances:
             name: self._open_session(path, self._device, threads)
             for name, path in self._graphs.items()
         }
-
-
-async def run_on(
-    threads: Executor, instances: Instances, infer: Infer, batch: Sequence[Work], alone: bool
-) -> Sequence[Tensors]:
-    """Run a batch on one of the device's threads and wait for it."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(threads, instances.infer, infer, batch, alone)

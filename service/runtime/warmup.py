@@ -12,7 +12,12 @@ _WIDE_MUST_SAVE = 0.1
 """Share of a lone request's time that a second set of sessions must save to be worth it."""
 
 _RUNS = 2
-"""Of a point at first; the first of them also warms up."""
+"""Of a point at first, at least; the first of them also warms up."""
+
+_MOST_RUNS = 8
+_POINT_SECONDS = 0.01
+"""A batch that takes less than half of this runs more often at first: noise must not look like a
+batch that gains nothing."""
 
 _FURTHER_PASSES = 4
 
@@ -56,8 +61,7 @@ def measure(
         expected, rows, length = heapq.heappop(next_points)
         if rows > 1 and not can_afford(_RUNS * expected):
             break
-        batch = [probe(length)] * rows
-        seconds = min([_seconds(infer, sessions, batch) for _ in range(_RUNS)])
+        seconds = _best(infer, sessions, [probe(length)] * rows)
         measured[rows, length] = seconds
         gains = rows == 1 or seconds < _NO_GAIN * 2 * measured[rows // 2, length]
         if gains and plan.allows(2 * rows, length):
@@ -78,6 +82,14 @@ def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: Work) -> boo
     alone = min(seconds for seconds, _ in pairs)
     together = min(seconds for _, seconds in pairs)
     return together < (1 - _WIDE_MUST_SAVE) * alone
+
+
+def _best(infer: Infer, sessions: Sessions, batch: Sequence[Work]) -> float:
+    started = time.perf_counter()
+    runs = [_seconds(infer, sessions, batch) for _ in range(_RUNS)]
+    while len(runs) < _MOST_RUNS and time.perf_counter() - started < _POINT_SECONDS:
+        runs.append(_seconds(infer, sessions, batch))
+    return min(runs)
 
 
 def _seconds(infer: Infer, sessions: Sessions, batch: Sequence[Work]) -> float:

@@ -1,6 +1,7 @@
 """Real fakes: a family, a repository and a loader that need no files and no onnxruntime."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from service.batching.batcher import Batcher
+from service.batching.measures import Ran
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.cache.base import NullBackend
@@ -99,9 +101,10 @@ class ShelfLoader:
             raise ModelLoadError("goldens deviate by 0.5")
         family = self.families.get(files.model, CountingFamily())
 
-        async def run_batch(batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+        async def run_batch(batch: Sequence[Work], alone: bool) -> Ran:
+            started = time.perf_counter()
             await asyncio.sleep(self.compute_seconds)
-            return family.infer({}, batch)
+            return Ran(family.infer({}, batch), started, self.compute_seconds)
 
         meter = ModelMeter(files.model, files.version)
         batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), meter)

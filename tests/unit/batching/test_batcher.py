@@ -10,7 +10,7 @@ import pytest
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
-from service.batching.measures import Done
+from service.batching.measures import Done, Ran
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.errors import (
@@ -20,7 +20,7 @@ from service.errors import (
     OverloadedError,
     ShuttingDownError,
 )
-from service.types import Tensors, Work
+from service.types import Work
 
 POISON = -1
 SECONDS = 0.1
@@ -38,33 +38,26 @@ class Echo:
     alone: list[bool] = field(default_factory=list)
     memory_for: int = 1000
 
-    async def __call__(self, batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+    async def __call__(self, batch: Sequence[Work], alone: bool) -> Ran:
         values = [int(w.tensors["x"]) for w in batch]
         self.batches.append(values)
         self.alone.append(alone)
+        started = asyncio.get_running_loop().time()
         await asyncio.sleep(SECONDS)
         if len(values) > self.memory_for:
             raise DeviceMemoryError("out of memory")
         if POISON in values:
             raise RuntimeError("poisoned")
-        return [{"x": np.array(2 * value)} for value in values]
+        return Ran([{"x": np.array(2 * value)} for value in values], started, SECONDS)
 
 
 @dataclass
 class Tally:
     """A meter that only counts."""
 
-    waiting: int = 0
-    busy: int = 0
     isolations: int = 0
     exhaustions: int = 0
     sizes: list[int] = field(default_factory=list)
-
-    def pending(self, change: int) -> None:
-        self.waiting += change
-
-    def running(self, change: int) -> None:
-        self.busy += change
 
     def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
         self.sizes.append(len(lengths))
@@ -165,15 +158,15 @@ async def test_models_of_one_device_take_turns() -> None:
 
 
 async def test_one_caller_of_a_batch_leaves_and_the_others_are_answered() -> None:
-    device, tally = Echo(), Tally()
-    async with running(device, tally) as batcher:
+    device = Echo()
+    async with running(device) as batcher:
         callers = [asyncio.create_task(batcher.submit(work(v))) for v in (1, 2, 3)]
         await asyncio.sleep(SECONDS / 2)
         callers[1].cancel()
         answers = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(answers[1], asyncio.CancelledError)
     assert [value(answers[0]), value(answers[2])] == [2, 6]
-    assert (tally.waiting, tally.busy) == (0, 0)
+    assert repr(batcher) == "<Batcher 0 waiting, 0 running>"
 
 
 async def test_who_left_before_its_turn_is_not_computed() -> None:
@@ -206,8 +199,9 @@ async def test_when_every_run_fails_every_caller_hears_of_it() -> None:
 
 async def test_a_device_that_returns_too_few_results_answers_nobody_wrongly() -> None:
     class Forgetful(Echo):
-        async def __call__(self, batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
-            return (await super().__call__(batch, alone))[1:]
+        async def __call__(self, batch: Sequence[Work], alone: bool) -> Ran:
+            ran = await super().__call__(batch, alone)
+            return ran._replace(results=ran.results[1:])
 
     async with running(Forgetful()) as batcher:
         answers = await ask(batcher, 1, 2)
@@ -255,7 +249,7 @@ async def test_what_expired_in_the_queue_is_never_computed(looptime) -> None:
 
 async def test_a_deadline_holds_during_the_batch_too(looptime) -> None:
     class Slow(Echo):
-        async def __call__(self, batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+        async def __call__(self, batch: Sequence[Work], alone: bool) -> Ran:
             await asyncio.sleep(5)
             return await super().__call__(batch, alone)
 
@@ -288,15 +282,14 @@ async def test_stop_finishes_what_was_accepted_within_the_grace() -> None:
 
 
 async def test_after_stop_nobody_waits_for_ever(looptime) -> None:
-    tally = Tally()
-    async with running(Echo(), tally, max_batch_size=1) as batcher:
+    async with running(Echo(), max_batch_size=1) as batcher:
         callers = [asyncio.create_task(batcher.submit(work(v))) for v in (1, 2, 3)]
         await asyncio.sleep(0.01)
         await batcher.stop(grace=0.15)
         answers = await asyncio.gather(*callers, return_exceptions=True)
     assert looptime < 1
     assert [isinstance(a, ShuttingDownError) for a in answers] == [False, True, True]
-    assert (tally.waiting, tally.busy) == (0, 0)
+    assert repr(batcher) == "<Batcher 0 waiting, 0 running>"
 
 
 async def test_a_bug_in_forming_a_batch_leaves_nobody_waiting() -> None:

@@ -1,0 +1,56 @@
+"""From a batch to a thread and back, and what that alone costs."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import TypeAlias
+
+from service.batching.batcher import Batcher
+from service.batching.measures import Ran
+from service.batching.policy import BatchLimits
+from service.batching.slots import Slots
+from service.metrics import SilentMeter
+from service.types import Tensors, Work
+
+RunHere: TypeAlias = Callable[[Sequence[Work], bool], Sequence[Tensors]]
+"""Runs a batch on the thread that calls it; the flag says that nothing else runs."""
+
+_ROUNDS, _BATCHES = 5, 40
+
+
+async def run_on(threads: Executor, run: RunHere, batch: Sequence[Work], alone: bool) -> Ran:
+    """Run a batch on one of the threads and wait for it."""
+    return await asyncio.get_running_loop().run_in_executor(threads, _timed, run, batch, alone)
+
+
+async def dispatch_seconds(threads: Executor, slots: Slots) -> float:
+    """Return what every batch costs beside its computation: forming, thread, way back.
+
+    It is what decides how large the batches of a small model should be, whose computation takes
+    no longer. Measured on batches that compute nothing; the best of a few rounds.
+    """
+    limits = BatchLimits(max_batch_size=1, max_queue_size=_BATCHES)
+    batcher = Batcher(partial(run_on, threads, _nothing), limits, slots, SilentMeter())
+    batcher.start()
+    try:
+        return min([await _round(batcher) for _ in range(_ROUNDS)])
+    finally:
+        await batcher.stop(grace=0)
+
+
+async def _round(batcher: Batcher) -> float:
+    started = time.perf_counter()
+    await asyncio.gather(*(batcher.submit(Work({})) for _ in range(_BATCHES)))
+    return (time.perf_counter() - started) / _BATCHES
+
+
+def _nothing(batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+    return [{} for _ in batch]
+
+
+def _timed(run: RunHere, batch: Sequence[Work], alone: bool) -> Ran:
+    started = time.perf_counter()
+    results = run(batch, alone)
+    return Ran(results, started, time.perf_counter() - started)
