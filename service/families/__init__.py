@@ -5,8 +5,10 @@ from typing import Any, Final
 
 from service.families.base import FamilyEntry
 from service.families.detector import Detector, DetectorParameters
+from service.families.detr_detector import DetrDetector, DetrDetectorParameters
 from service.families.dual_encoder import DualEncoder, DualEncoderParameters
 from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
+from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
 from service.families.seq2seq import Seq2Seq, Seq2SeqParameters
 from service.families.text_classifier import TextClassifier, TextClassifierParameters
 from service.tasks import Task
@@ -16,5 +18,7 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "image_classifier": FamilyEntry(Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open),
     "seq2seq": FamilyEntry(Task.TRANSLATE, Seq2SeqParameters, Seq2Seq.open),
     "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open),
+    "detr_detector": FamilyEntry(Task.DETECT, DetrDetectorParameters, DetrDetector.open),
     "dual_encoder": FamilyEntry(Task.EMBED, DualEncoderParameters, DualEncoder.open),
+    "image_embedder": FamilyEntry(Task.EMBED, ImageEmbedderParameters, ImageEmbedder.open),
 }

@@ -1,6 +1,6 @@
-"""One-stage detectors whose output is laid out as YOLOv8's."""
+"""Single-stage detectors: the YOLO family, and whatever else a declared head describes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,17 +8,27 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InferenceError, InvalidInputError
-from service.families.inputs import check_colour, check_image_size, stacked
+from service.errors import InferenceError
+from service.families.detecting import (
+    Limits,
+    beside,
+    kept,
+    limits_of,
+    named,
+    size_of,
+    to_original,
+)
+from service.families.images import ImageInput, check_colour
 from service.families.labelling import check_labels
-from service.tasks import DetectedObject, Detections, DetectItem
-from service.transforms.boxes import corners, suppress, unletterbox
-from service.transforms.image import WHITE, Letterbox, decode_image, letterbox
+from service.tasks import Detections, DetectItem
+from service.transforms.geometry import Placement, Shape
+from service.transforms.heads import HEADS, Head, HeadReader
+from service.transforms.image import WHITE
+from service.transforms.processing import ImageProcessor, Processing
 from service.types import Lane, Sessions, Tensors, Work
 
 _LANE = "default"
 _SESSION = "model"
-_MOST_DETECTIONS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +36,16 @@ class DetectorParameters:
     """The manifest's `[parameters]`."""
 
     labels: tuple[str, ...]
-    image_size: int
-    """Side of the square an image is fitted into."""
-    resize: Literal["letterbox"] = "letterbox"
+    image_size: int | tuple[int, int] | None = None
+    """Side of the square an image is fitted into, or height and width."""
+    resize: Literal["letterbox", "stretch"] = "letterbox"
     pad_value: int = 114
+    processing: Processing | None = None
+    """What stands in place of these three."""
+    layout: Literal["yolov8", "yolov5", "yolox", "end_to_end"] = "yolov8"
+    """How the graph lays out its candidates; YOLO 9 and 11 are as v8, v10 is end to end."""
+    head: Head | None = None
+    """A layout without a name of its own."""
     score_threshold: float = 0.25
     iou_threshold: float = 0.5
     max_detections: int = 100
@@ -37,28 +53,55 @@ class DetectorParameters:
     """What transparent pixels show."""
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
-        check_image_size([self.image_size])
+        check_labels(self.labels, may_repeat=True)
         check_colour([self.pad_value, *self.background])
-        try:
-            _check(self.score_threshold, self.iou_threshold, self.max_detections)
-        except InvalidInputError as error:
-            raise ValueError(str(error)) from None
+        self.limits.checked()
+        _ = self.recipe  # refuses sizes that cannot be
+
+    @property
+    def limits(self) -> Limits:
+        """Return what an item that asks for nothing gets."""
+        return Limits(self.score_threshold, self.iou_threshold, self.max_detections)
+
+    @property
+    def recipe(self) -> Processing:
+        """Return how images are processed. Raises ValueError."""
+        if self.processing is not None:
+            if self.image_size is not None:
+                raise ValueError("say processing or image_size, but not both")
+            return self.processing
+        if self.image_size is None:
+            raise ValueError("image_size must be given where there is no processing")
+        side = self.image_size
+        size = (side, side) if isinstance(side, int) else side
+        return Processing(resize=self.resize, size=size, pad_value=self.pad_value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detector:
-    """Task: detect. Graph `model`: images [B, 3, S, S] in 0..1 -> output0 [B, 4 + labels, N].
+    """Task: detect. Graph `model`: images [B, 3, H, W] -> candidates, laid out as its head says."""
 
-    A column of output0 is a candidate: centre x and y, width, height, then a score a label.
-    """
-
-    parameters: DetectorParameters
+    labels: tuple[str, ...]
+    images: ImageInput
+    shape: Shape
+    """Of the network's input."""
+    reader: HeadReader
+    limits: Limits
 
     @classmethod
     def open(cls, folder: Path, parameters: DetectorParameters) -> "Detector":
-        """Need nothing of the folder."""
-        return cls(parameters)
+        """Need nothing of the folder. Raises ValueError."""
+        recipe = parameters.recipe
+        if recipe.fixed is None:
+            raise ValueError("images must all be made of one size: resize by letterbox or stretch")
+        head = parameters.head or HEADS[parameters.layout]
+        return cls(
+            parameters.labels,
+            ImageInput(ImageProcessor(recipe), parameters.background),
+            recipe.fixed,
+            HeadReader.of(head, len(parameters.labels), recipe.fixed),
+            parameters.limits,
+        )
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -68,97 +111,58 @@ class Detector:
     @property
     def lanes(self) -> Sequence[Lane]:
         """Return the one lane."""
-        return [Lane(_LANE, [self.parameters.image_size**2], [_SESSION])]
+        return [Lane(_LANE, self.images.lengths, [_SESSION])]
 
     def is_heavy(self, item: DetectItem) -> bool:
         """Return True: decoding takes long."""
         return True
 
     def preprocess(self, item: DetectItem) -> Work:
-        """Decode and letterbox; the item's thresholds travel with it.
-
-        Raises:
-            InvalidInputError: the image is damaged, or a threshold is out of its range.
-            LimitExceededError: the image has too many pixels.
-            UnsupportedMediaTypeError: it is of a kind not read here.
-        """
-        own = self.parameters
-        threshold = own.score_threshold if item.threshold is None else item.threshold
-        iou = own.iou_threshold if item.iou is None else item.iou
-        limit = own.max_detections if item.max_detections is None else item.max_detections
-        _check(threshold, iou, limit)
-        image = decode_image(
-            item.image.data, max_pixels=item.image.max_pixels, background=own.background
-        )
-        pixels, where = letterbox(image, own.image_size, own.pad_value)
-        return _work(pixels, where, (threshold, iou, limit))
+        """Decode and fit into the square. Raises InvalidInputError and what decoding raises."""
+        limits = self.limits.asked(item)
+        pixels, place = self.images.read(item.image)
+        return self.images.wrapped(pixels, _LANE, beside(limits, place))
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Run once; then threshold, suppress and move the boxes back, image by image.
 
         Raises:
-            InferenceError: the graph's output does not fit the labels.
+            InferenceError: the graph's output does not fit the labels or the head.
         """
-        output = sessions[_SESSION].run({"images": stacked(batch, "images")})["output0"]
-        if output.shape[1] != 4 + len(self.parameters.labels):
-            raise InferenceError(
-                f"the graph gives {output.shape[1] - 4} scores for "
-                f"{len(self.parameters.labels)} labels"
-            )
-        best = output[:, 4:].max(axis=1)
+        session = sessions[_SESSION]
+        output = self._arranged(session.run(self.images.feeds(batch, session)))
+        best = self.reader.best_scores(output)
         return [
-            _found(candidates, scores, work)
+            self._found(candidates, scores, work)
             for candidates, scores, work in zip(output, best, batch, strict=True)
         ]
 
     def postprocess(self, result: Tensors, item: DetectItem) -> Detections:
         """Name the objects."""
-        labels, scores, boxes = (result[name].tolist() for name in ("labels", "scores", "boxes"))
-        width, height = result["size"].tolist()
-        objects = tuple(
-            DetectedObject(self.parameters.labels[label], score, tuple(box))
-            for label, score, box in zip(labels, scores, boxes, strict=True)
-        )
-        return Detections(objects, width, height)
+        return named(result, self.labels)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return an image of the one size there is."""
-        size, own = self.parameters.image_size, self.parameters
-        pixels = np.zeros((3, size, size), np.float32)
-        limits = (own.score_threshold, own.iou_threshold, own.max_detections)
-        return _work(pixels, Letterbox(1.0, 0, 0, size, size), limits)
+        height, width = self.shape
+        place = Placement(1.0, 1.0, 0, 0, width, height)
+        return self.images.probe(lane, length, beside(self.limits, place))
 
+    def _arranged(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        try:
+            return self.reader.arranged(outputs)
+        except ValueError as error:
+            raise InferenceError(str(error)) from None
 
-def _check(threshold: float, iou: float, limit: int) -> None:
-    if not 0 <= threshold <= 1:
-        raise InvalidInputError("threshold must be from 0 to 1")
-    if not 0 <= iou <= 1:
-        raise InvalidInputError("iou must be from 0 to 1")
-    if not 1 <= limit <= _MOST_DETECTIONS:
-        raise InvalidInputError(f"max_detections must be from 1 to {_MOST_DETECTIONS}")
-
-
-def _work(pixels: NDArray[Any], where: Letterbox, limits: tuple[float, float, int]) -> Work:
-    tensors = {
-        "images": pixels,
-        "letterbox": np.array([where.scale, where.left, where.top, where.width, where.height]),
-        "limits": np.array(limits, np.float64),
-    }
-    return Work(tensors, _LANE, pixels.shape[1] * pixels.shape[2])
-
-
-def _found(candidates: NDArray[Any], best: NDArray[Any], work: Work) -> Tensors:
-    """Turn one image's candidates [4 + C, N] into its objects, best first."""
-    threshold, iou, limit = work.tensors["limits"].tolist()
-    scale, *rest = work.tensors["letterbox"].tolist()
-    where = Letterbox(scale, *map(int, rest))
-    chosen = np.flatnonzero(best >= threshold)
-    boxes = corners(candidates[:4, chosen].T)
-    labels = candidates[4:, chosen].argmax(axis=0)
-    kept = suppress(boxes, best[chosen], iou, int(limit), labels)
-    return {
-        "boxes": unletterbox(boxes[kept], where),
-        "scores": best[chosen][kept],
-        "labels": labels[kept],
-        "size": np.array([where.width, where.height]),
-    }
+    def _found(self, output: NDArray[np.float32], best: NDArray[np.float32], work: Work) -> Tensors:
+        """Turn one image's candidates into its objects, best first."""
+        limits = limits_of(work)
+        found = self.reader.found(output, best, limits.threshold, self.shape)
+        if not self.reader.head.suppress:
+            limits = Limits(limits.threshold, None, limits.max_detections)
+        chosen = kept(found.boxes, found.scores, found.labels, limits)
+        return {
+            "boxes": to_original(found.boxes[chosen], work),
+            "scores": found.scores[chosen],
+            "labels": found.labels[chosen],
+            "size": size_of(work),
+        }

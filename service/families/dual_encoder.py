@@ -3,41 +3,49 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service.families.feeding import fitted
-from service.families.inputs import ImageInput, ImageMode, TextInput, is_heavy_text, open_tokenizer
+from service.families.feeding import fitted, one_output
+from service.families.images import ImageInput, ImageMode
+from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
+from service.families.vectors import pooled_images, unit
 from service.tasks import Embedding, EmbedItem, Image, Text
 from service.transforms.image import WHITE
-from service.types import Lane, Sessions, Tensors, Work
+from service.transforms.processing import Processing
+from service.types import Feeds, Lane, Session, Sessions, Tensors, Work
 
 _TEXT = "text"
 _IMAGE = "image"
+_JOINT = "model"
 
 
 @dataclass(frozen=True, slots=True)
 class DualEncoderParameters:
-    """The manifest's `[parameters]`."""
+    """The manifest's `[parameters]`: with a recipe `processing`, or the four numbers of one."""
 
     max_length: int
     """Tokens, special ones included; a longer text loses its end."""
     pad_id: int
-    image_size: tuple[int, int]
+    pads_to_max_length: bool = False
+    """Pad every text to `max_length`, as a network without a mask was trained on (SigLIP)."""
+    processing: Processing | None = None
+    image_size: tuple[int, int] | None = None
     """Height and width; an image is stretched to it."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     mode: ImageMode = "RGB"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     background: tuple[int, int, int] = WHITE
     """What transparent pixels show."""
     tokenizer: str = "tokenizer.json"
+    text_output: str = "text_embeds"
+    """Names of the graphs' outputs to take."""
+    image_output: str = "image_embeds"
+    one_graph: bool = False
+    """Both towers are in one graph `model`, which then computes the other one for nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DualEncoder:
-    """Task: embed. Lanes, and their graphs, are `text` and `image`.
+    """Task: embed. Lanes are `text` and `image`; so are their graphs, unless they share `model`.
 
     `text`: input_ids, attention_mask -> text_embeds [B, D];
     `image`: pixel_values -> image_embeds [B, D].
@@ -45,19 +53,21 @@ class DualEncoder:
 
     texts: TextInput
     images: ImageInput
+    outputs: tuple[str, str]
+    """Of the text tower and of the image tower."""
+    one_graph: bool
 
     @classmethod
     def open(cls, folder: Path, parameters: DualEncoderParameters) -> "DualEncoder":
         """Read the tokenizer. Raises ModelLoadError, ValueError."""
-        tokenizer = open_tokenizer(folder, parameters.tokenizer)
-        images = ImageInput(
-            parameters.image_size,
-            parameters.mode,
-            parameters.mean,
-            parameters.std,
-            parameters.background,
+        texts = TextInput(
+            open_tokenizer(folder, parameters.tokenizer),
+            parameters.max_length,
+            parameters.pad_id,
+            pads_to_max_length=parameters.pads_to_max_length,
         )
-        return cls(TextInput(tokenizer, parameters.max_length, parameters.pad_id), images)
+        outputs = (parameters.text_output, parameters.image_output)
+        return cls(texts, ImageInput.of(parameters), outputs, parameters.one_graph)
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -68,8 +78,8 @@ class DualEncoder:
     def lanes(self) -> Sequence[Lane]:
         """Return a lane for each tower."""
         return [
-            Lane(_TEXT, self.texts.lengths, [_TEXT]),
-            Lane(_IMAGE, self.images.lengths, [_IMAGE]),
+            Lane(_TEXT, self.texts.lengths, [self._session(_TEXT)]),
+            Lane(_IMAGE, self.images.lengths, [self._session(_IMAGE)]),
         ]
 
     def is_heavy(self, item: EmbedItem) -> bool:
@@ -77,7 +87,7 @@ class DualEncoder:
         return isinstance(item.content, Image) or is_heavy_text(item.content.text)
 
     def preprocess(self, item: EmbedItem) -> Work:
-        """Tokenize or decode. Raises InvalidInputError and what `decode_image` raises."""
+        """Tokenize or decode. Raises InvalidInputError and what `ImageInput.read` raises."""
         if isinstance(item.content, Text):
             return self.texts.work(item.content.text, _TEXT)
         return self.images.work(item.content, _IMAGE)
@@ -85,24 +95,31 @@ class DualEncoder:
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Run the batch's tower once, then scale every vector to unit length."""
         lane = batch[0].lane
-        session = sessions[lane]
-        feeds = self.texts.feeds(batch) if lane == _TEXT else self.images.feeds(batch)
-        vectors = _unit(session.run(fitted(feeds, session))[f"{lane}_embeds"])
-        return [{"embedding": vector} for vector in vectors]
+        session = sessions[self._session(lane)]
+        outputs = session.run(self._feeds(session, batch, lane))
+        vectors = one_output(outputs, self.outputs[lane == _IMAGE])
+        return [{"embedding": vector} for vector in unit(pooled_images(vectors, "none", 0))]
 
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
         """Take the vector out of its batch, which a cache would otherwise keep whole."""
         return Embedding(result["embedding"].copy())
 
     def probe(self, lane: str, length: int) -> Work:
-        """Return a text of so many tokens, or an image of the one size there is."""
-        return self.texts.probe(lane, length) if lane == _TEXT else self.images.probe(lane)
+        """Return a text of so many tokens, or an image of so many pixels."""
+        if lane == _TEXT:
+            return self.texts.probe(lane, length)
+        return self.images.probe(lane, length)
 
+    def _session(self, lane: str) -> str:
+        return _JOINT if self.one_graph else lane
 
-def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale rows to length 1; a row of zeros stays one."""
-    wide = vectors.astype(np.float64)  # squares of float32 would overflow, or vanish
-    norms = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-    norms[norms == 0] = 1
-    unit: NDArray[np.float32] = (wide / norms).astype(np.float32)
-    return unit
+    def _feeds(self, session: Session, batch: Sequence[Work], lane: str) -> Feeds:
+        if not self.one_graph:
+            if lane == _TEXT:
+                return self.texts.feeds_for(session, batch)
+            return self.images.feeds(batch, session)
+        texts = batch if lane == _TEXT else [self.texts.probe(_TEXT, self.texts.lengths[0])]
+        images = batch if lane == _IMAGE else [self.images.probe(_IMAGE, self.images.lengths[0])]
+        # The towers have a batch axis each, so the one nobody asked for gets a row of nothing.
+        both = {**self.texts.feeds(texts), **self.images.feeds(images, session)}
+        return fitted(both, session)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import InvalidInputError
-from service.families.inputs import ImageInput, ImageMode
-from service.families.labelling import best_labels, check_labels, check_top_k, ranked
+from service.families.feeding import one_output
+from service.families.images import ImageInput, ImageMode
+from service.families.labelling import Activation, best_labels, check_labels, check_top_k, ranked
 from service.tasks import Classification, ClassifyItem, Image
 from service.transforms.image import WHITE
+from service.transforms.processing import Processing
 from service.types import Lane, Sessions, Tensors, Work
 
 _LANE = "default"
@@ -17,19 +19,21 @@ _SESSION = "model"
 
 @dataclass(frozen=True, slots=True)
 class ImageClassifierParameters:
-    """The manifest's `[parameters]`."""
+    """The manifest's `[parameters]`: with a recipe `processing`, or the four numbers of one."""
 
     labels: tuple[str, ...]
-    image_size: tuple[int, int]
+    processing: Processing | None = None
+    image_size: tuple[int, int] | None = None
     """Height and width; an image is stretched to it."""
-    mode: ImageMode
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mode: ImageMode = "RGB"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    activation: Activation = "softmax"
     background: tuple[int, int, int] = WHITE
     """What transparent pixels show."""
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
+        check_labels(self.labels, may_repeat=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,19 +41,13 @@ class ImageClassifier:
     """Task: classify. Graph `model`: pixel_values -> logits [B, labels]."""
 
     labels: tuple[str, ...]
+    activation: Activation
     images: ImageInput
 
     @classmethod
     def open(cls, folder: Path, parameters: ImageClassifierParameters) -> "ImageClassifier":
         """Need nothing of the folder. Raises ValueError."""
-        images = ImageInput(
-            parameters.image_size,
-            parameters.mode,
-            parameters.mean,
-            parameters.std,
-            parameters.background,
-        )
-        return cls(parameters.labels, images)
+        return cls(parameters.labels, parameters.activation, ImageInput.of(parameters))
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -66,21 +64,22 @@ class ImageClassifier:
         return True
 
     def preprocess(self, item: ClassifyItem) -> Work:
-        """Decode, stretch, normalise. Raises what `decode_image` raises."""
+        """Decode and process. Raises what `ImageInput.read` raises."""
         check_top_k(item.top_k)
         if not isinstance(item.content, Image):
             raise InvalidInputError("this model reads images, not texts")
         return self.images.work(item.content, _LANE)
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
-        """Run once, then softmax and order."""
-        logits = sessions[_SESSION].run(self.images.feeds(batch))["logits"]
-        return ranked(logits, self.labels)
+        """Run once, then score and order."""
+        session = sessions[_SESSION]
+        outputs = session.run(self.images.feeds(batch, session))
+        return ranked(one_output(outputs, "logits"), self.labels, self.activation)
 
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
         """Name the scores."""
         return best_labels(result, self.labels, item.top_k)
 
     def probe(self, lane: str, length: int) -> Work:
-        """Return an image of the one size there is."""
-        return self.images.probe(lane)
+        """Return an image of so many pixels."""
+        return self.images.probe(lane, length)

@@ -1,7 +1,7 @@
 """From logits to labels; what the classifiers have in common."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,19 @@ from service.errors import InferenceError, InvalidInputError
 from service.tasks import Classification, Label
 from service.types import Tensors
 
+Activation: TypeAlias = Literal["softmax", "sigmoid", "none"]
+"""What makes scores of logits: one label of all, each label by itself, or the graph already."""
 
-def check_labels(labels: Sequence[str]) -> None:
-    """Refuse no labels, and two of the same name. Raises ValueError."""
-    if not labels or len(set(labels)) < len(labels):
-        raise ValueError("labels must be one or more different names")
+
+def check_labels(labels: Sequence[str], *, may_repeat: bool = False) -> None:
+    """Refuse no labels, and two of the same name unless they may repeat. Raises ValueError.
+
+    Those of well-known data sets do: ImageNet has two cranes, and COCO eleven that are "N/A".
+    """
+    if not labels:
+        raise ValueError("labels must be one or more names")
+    if not may_repeat and len(set(labels)) < len(labels):
+        raise ValueError("labels must be different names")
 
 
 def check_top_k(top_k: int | None) -> None:
@@ -23,8 +31,10 @@ def check_top_k(top_k: int | None) -> None:
         raise InvalidInputError("top_k must be at least 1")
 
 
-def ranked(logits: NDArray[Any], labels: Sequence[str]) -> Sequence[Tensors]:
-    """Return each row's softmax by descending score, and whose score each one is.
+def ranked(
+    logits: NDArray[Any], labels: Sequence[str], activation: Activation = "softmax"
+) -> Sequence[Tensors]:
+    """Return each row's scores in descending order, and whose score each one is.
 
     Equal scores stay in the order in which the model names its labels.
 
@@ -37,8 +47,7 @@ def ranked(logits: NDArray[Any], labels: Sequence[str]) -> Sequence[Tensors]:
     logits = logits.astype(np.float32, copy=False)
     if not np.isfinite(logits).all():
         raise InferenceError("the graph gives a score that is not a finite number")
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores = exponentials / exponentials.sum(axis=1, keepdims=True)
+    scores = _scores(logits, activation)
     order = np.argsort(-scores, axis=1, kind="stable")
     descending = np.take_along_axis(scores, order, axis=1)
     return [{"scores": row, "order": places} for row, places in zip(descending, order, strict=True)]
@@ -48,3 +57,16 @@ def best_labels(result: Tensors, labels: Sequence[str], top_k: int | None) -> Cl
     """Return the first labels of one row of `ranked`."""
     names = (labels[place] for place in result["order"][:top_k].tolist())
     return Classification(tuple(map(Label, names, result["scores"][:top_k].tolist())))
+
+
+def _scores(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+    match activation:
+        case "softmax":
+            exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+            scores: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        case "sigmoid":
+            with np.errstate(over="ignore"):  # infinity's inverse is 0, which is right
+                scores = np.reciprocal(1 + np.exp(-logits))
+        case "none":
+            scores = logits
+    return scores

@@ -21,6 +21,7 @@ from tests.unit.families.sessions import (
     TranslatorGraphs,
     detector_session,
     image_session,
+    set_session,
     text_session,
 )
 from tests.unit.transforms.images import encoded
@@ -53,6 +54,13 @@ IMAGES = [
     drawing((200, 100), (20, 20, 120, 80)),
     drawing((10, 90)),
     drawing((64, 48), (0, 0, 64, 20), (0, 30, 64, 48)),
+]
+
+LANDSCAPES = [
+    drawing((64, 48), (8, 8, 24, 40), (40, 10, 60, 40)),
+    drawing((128, 96), (20, 20, 80, 60)),
+    drawing((96, 48), (0, 0, 60, 20), (60, 30, 96, 48)),
+    drawing((48, 24)),
 ]
 
 
@@ -130,12 +138,37 @@ CASES: dict[str, Case] = {
         [],
         tasks.Detections,
     ),
+    "detr_detector": Case(
+        {
+            "labels": ["red", "green"],
+            "scores": "softmax",
+            "processing": {
+                "resize": "shortest_edge",
+                "shortest_edge": 24,
+                "longest_edge": 48,
+                "resample": "nearest",
+            },
+        },
+        lambda: {"model": set_session()},
+        [DetectItem(tasks.Image(image)) for image in LANDSCAPES],
+        [DetectItem(tasks.Image(b""))],
+        [],
+        tasks.Detections,
+    ),
     "dual_encoder": Case(
         {"max_length": 24, "pad_id": 5, **_COLOUR},
         lambda: {"text": text_session("text_embeds", 4), "image": image_session("image_embeds", 4)},
         [EmbedItem(Text(t)) for t in TEXTS] + [EmbedItem(tasks.Image(i)) for i in IMAGES],
         [*(EmbedItem(Text(text)) for text in _EMPTY_TEXTS), EmbedItem(tasks.Image(b""))],
         [],
+        tasks.Embedding,
+    ),
+    "image_embedder": Case(
+        {"processing": {"size": [24, 32], "crop": [16, 16], "mean": [0.5, 0.4, 0.3]}},
+        lambda: {"model": image_session("pooler_output", 4)},
+        [EmbedItem(tasks.Image(image)) for image in IMAGES],
+        [EmbedItem(tasks.Image(b""))],
+        [EmbedItem(Text("one"))],
         tasks.Embedding,
     ),
 }

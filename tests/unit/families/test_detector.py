@@ -13,7 +13,7 @@ from service.families.detector import Detector, DetectorParameters
 from service.repository.manifest import read_parameters
 from service.tasks import Detections, DetectItem
 from tests.unit.families.cases import drawing
-from tests.unit.families.sessions import NumpySession, detector_session
+from tests.unit.families.sessions import DETECTOR_INPUTS, NumpySession, detector_session
 from tests.unit.transforms.images import encoded
 
 SIDE = 64
@@ -40,7 +40,9 @@ def item(data: bytes, **options: Any) -> DetectItem:
 def candidates(*columns: list[float]) -> NumpySession:
     """A graph that finds the same candidates in every image."""
     column = np.array(columns, np.float32).T
-    return NumpySession(lambda feeds: {"output0": np.stack([column] * len(feeds["images"]))})
+    return NumpySession(
+        lambda feeds: {"output0": np.stack([column] * len(feeds["images"]))}, DETECTOR_INPUTS
+    )
 
 
 def test_boxes_are_in_the_pixels_of_the_original() -> None:
@@ -142,7 +144,7 @@ def test_transparent_pixels_show_the_background() -> None:
 
 def test_padding_has_the_value_the_manifest_names() -> None:
     work = detector(pad_value=51).preprocess(item(drawing((SIDE, SIDE // 2))))
-    assert (work.tensors["images"][:, 0] == np.float32(0.2)).all()
+    assert (work.tensors["pixel_values"][:, 0] == np.float32(0.2)).all()
     assert work.length == SIDE * SIDE
 
 
@@ -173,7 +175,7 @@ def test_a_threshold_out_of_range_is_refused(options: dict[str, Any]) -> None:
     [
         ({"labels": []}, "labels"),
         ({"image_size": 0}, "image_size"),
-        ({"resize": "stretch"}, "resize"),
+        ({"resize": "crop"}, "resize"),
         ({"pad_value": 300}, "colour"),
         ({"score_threshold": 2.0}, "threshold"),
         ({"iou_threshold": -1.0}, "iou"),

@@ -1,0 +1,152 @@
+"""Detectors that answer a set: DETR, YOLOS, RT-DETR, D-FINE. One query, one object or none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InferenceError
+from service.families.detecting import Limits, beside, kept, limits_of, named, size_of
+from service.families.images import ImageInput, check_colour
+from service.families.labelling import check_labels
+from service.tasks import Detections, DetectItem
+from service.transforms.boxes import Boxes, Indices, Scores, corners
+from service.transforms.geometry import Placement
+from service.transforms.image import WHITE
+from service.transforms.processing import ImageProcessor, Processing
+from service.types import Lane, Sessions, Tensors, Work
+
+_LANE = "default"
+_SESSION = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class DetrDetectorParameters:
+    """The manifest's `[parameters]`."""
+
+    labels: tuple[str, ...]
+    processing: Processing
+    scores: Literal["softmax", "sigmoid"]
+    """softmax: over the labels and "no object", which comes last, one label a query. sigmoid:
+    each label of each query by itself, the best of all of them.
+    """
+    top_k: int | None = None
+    """With sigmoid, at most so many; None means as many as there are queries."""
+    score_threshold: float = 0.5
+    iou_threshold: float | None = None
+    """Sets hold each object once, so by default nothing is suppressed."""
+    max_detections: int = 300
+    mix_sizes: bool = False
+    """Pad images of different sizes into one batch. What a convolution sees beyond the edge
+    then depends on the company, so answers do, a little; without it only equal sizes share one.
+    """
+    background: tuple[int, int, int] = WHITE
+    """What transparent pixels show."""
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels, may_repeat=True)
+        check_colour(self.background)
+        self.limits.checked()
+
+    @property
+    def limits(self) -> Limits:
+        """Return what an item that asks for nothing gets."""
+        return Limits(self.score_threshold, self.iou_threshold, self.max_detections)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetrDetector:
+    """Task: detect. Graph `model`: pixel_values (, pixel_mask) -> logits, pred_boxes.
+
+    logits are [B, queries, labels (+ 1)]; pred_boxes [B, queries, 4] are centre x and y, width
+    and height in 0 to 1 of the image. Boxes may reach beyond the image, as the model gives them.
+    """
+
+    parameters: DetrDetectorParameters
+    images: ImageInput
+
+    @classmethod
+    def open(cls, folder: Path, parameters: DetrDetectorParameters) -> "DetrDetector":
+        """Need nothing of the folder."""
+        processor = ImageProcessor(parameters.processing)
+        return cls(parameters, ImageInput(processor, parameters.background, parameters.mix_sizes))
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Return "image"."""
+        return frozenset({"image"})
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Return the one lane."""
+        return [Lane(_LANE, self.images.lengths, [_SESSION])]
+
+    def is_heavy(self, item: DetectItem) -> bool:
+        """Return True: decoding takes long."""
+        return True
+
+    def preprocess(self, item: DetectItem) -> Work:
+        """Decode and process. Raises InvalidInputError and what decoding raises."""
+        limits = self.parameters.limits.asked(item)
+        pixels, place = self.images.read(item.image)
+        return self.images.wrapped(pixels, _LANE, beside(limits, place))
+
+    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        """Run once; then score the queries, image by image.
+
+        Raises:
+            InferenceError: the graph's outputs are not what they must be.
+        """
+        session = sessions[_SESSION]
+        outputs = session.run(self.images.feeds(batch, session))
+        if missing := [name for name in ("logits", "pred_boxes") if name not in outputs]:
+            raise InferenceError(f"the graph gives no {' and no '.join(missing)}")
+        logits = outputs["logits"].astype(np.float32, copy=False)
+        boxes = outputs["pred_boxes"].astype(np.float32, copy=False)
+        expected = len(self.parameters.labels) + (self.parameters.scores == "softmax")
+        if logits.shape[2] != expected:
+            raise InferenceError(
+                f"the graph gives {logits.shape[2]} scores a query; for "
+                f"{len(self.parameters.labels)} labels there must be {expected}"
+            )
+        return [
+            self._found(*self._scored(row, places), work)
+            for row, places, work in zip(logits, boxes, batch, strict=True)
+        ]
+
+    def postprocess(self, result: Tensors, item: DetectItem) -> Detections:
+        """Name the objects."""
+        return named(result, self.parameters.labels)
+
+    def probe(self, lane: str, length: int) -> Work:
+        """Return an image of so many pixels."""
+        place = Placement(1.0, 1.0, 0, 0, 1, 1)
+        return self.images.probe(lane, length, beside(self.parameters.limits, place))
+
+    def _scored(self, logits: NDArray[Any], boxes: Boxes) -> tuple[Boxes, Scores, Indices]:
+        """Return boxes, scores and labels of one image's objects."""
+        if self.parameters.scores == "softmax":
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+            scores = (powers / powers.sum(axis=1, keepdims=True))[:, :-1]
+            return boxes, scores.max(axis=1), scores.argmax(axis=1)
+        with np.errstate(over="ignore"):  # infinity's inverse is 0, which is right
+            scores = np.reciprocal(1 + np.exp(-logits)).ravel()
+        best = np.argsort(-scores, kind="stable")[: self.parameters.top_k or len(logits)]
+        query, label = np.divmod(best, logits.shape[1])
+        return boxes[query], scores[best], label
+
+    def _found(self, boxes: Boxes, scores: Scores, labels: Indices, work: Work) -> Tensors:
+        limits = limits_of(work)
+        reached = np.flatnonzero(scores >= limits.threshold)
+        width, height = size_of(work).tolist()
+        placed = corners(boxes[reached]) * np.array([width, height] * 2, np.float32)
+        chosen = kept(placed, scores[reached], labels[reached], limits)
+        return {
+            "boxes": placed[chosen],
+            "scores": scores[reached][chosen],
+            "labels": labels[reached][chosen],
+            "size": size_of(work),
+        }

@@ -1,0 +1,49 @@
+"""From a graph's hidden states to one vector an item; what the embedders have in common."""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InferenceError
+
+ImagePooling: TypeAlias = Literal["none", "cls", "mean"]
+
+_TOKENS, _MAP = 3, 4
+
+
+def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale rows to length 1; a row of zeros stays one."""
+    wide = vectors.astype(np.float64)  # squares of float32 would overflow, or vanish
+    norms = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    norms[norms == 0] = 1
+    scaled: NDArray[np.float32] = (wide / norms).astype(np.float32)
+    return scaled
+
+
+def pooled_images(
+    output: NDArray[Any], pooling: ImagePooling, prefix_tokens: int
+) -> NDArray[np.float32]:
+    """Return one vector an image, [B, D].
+
+    Args:
+        output: vectors [B, D] or [B, D, 1, 1], tokens [B, T, D], or a map [B, D, H, W].
+        pooling: none where they are vectors already, else the first token, or the mean of the
+            tokens or of the map.
+        prefix_tokens: how many tokens at the start stand for no part of the image.
+
+    Raises:
+        InferenceError: the output has another number of axes than the pooling is for.
+    """
+    if pooling == "none" and output[0].size == output.shape[1]:
+        vectors = output.reshape(len(output), -1)
+    elif pooling == "cls" and output.ndim == _TOKENS:
+        vectors = output[:, 0]
+    elif pooling == "mean" and output.ndim == _TOKENS:
+        vectors = output[:, prefix_tokens:].mean(axis=1, dtype=np.float64)
+    elif pooling == "mean" and output.ndim == _MAP:
+        vectors = output.mean(axis=(2, 3), dtype=np.float64)
+    else:
+        raise InferenceError(f"an output of shape {output.shape} cannot be pooled by {pooling}")
+    floats: NDArray[np.float32] = vectors.astype(np.float32, copy=False)
+    return floats

@@ -1,0 +1,132 @@
+"""How large an image becomes for a network, and where a point of it goes. Pure arithmetic.
+
+Sizes are rounded exactly as the image processors of `transformers` (and the letterbox of the
+YOLO family) round them: one row more or less gives other pixels everywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Shape: TypeAlias = tuple[int, int]
+"""Height and width."""
+
+Resizing: TypeAlias = Literal["none", "stretch", "shortest_edge", "inside", "letterbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an image went: x * scale_x + left, y * scale_y + top."""
+
+    scale_x: float
+    scale_y: float
+    left: int
+    top: int
+    width: int
+    """Of the original image, upright, in pixels; so is `height`."""
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """The part of a recipe that decides on sizes."""
+
+    resize: Resizing = "stretch"
+    """stretch: to exactly `size`. shortest_edge: to that length, keeping the shape. inside: as
+    large as fits into `size`, keeping the shape. letterbox: the same on a grey canvas of `size`.
+    """
+    size: Shape | None = None
+    """Height and width."""
+    shortest_edge: int | None = None
+    longest_edge: int | None = None
+    """With `shortest_edge`: what the longer edge may not exceed."""
+    multiple_of: int = 1
+    """With `shortest_edge`: both edges are then cut down to a multiple of it."""
+    anchor: Literal["centre", "corner"] = "centre"
+    """Where a letterboxed image lies: in the centre, or at the top left."""
+    crop: Shape | None = None
+    """Cut this much out of the centre; what is beyond the edges is black."""
+    pad: Shape | None = None
+    """Grow to this at the bottom and the right, with zeros, after all else."""
+
+    def __post_init__(self) -> None:
+        if self.resize in ("stretch", "inside", "letterbox") and self.size is None:
+            raise ValueError(f"size must be given to resize by {self.resize}")
+        if self.resize == "shortest_edge" and self.shortest_edge is None:
+            raise ValueError("shortest_edge must be given to resize by it")
+        lengths = [self.shortest_edge, self.longest_edge, self.multiple_of]
+        for shape in (self.size, self.crop, self.pad):
+            lengths += shape or ()
+        if any(length is not None and length < 1 for length in lengths):
+            raise ValueError("image_size and every other length must be above zero")
+        if self.crop is not None and self.resize == "letterbox":
+            raise ValueError("a letterboxed image is not cropped")
+
+    @property
+    def square(self) -> Shape:
+        """Return `size`, which a recipe that resizes to one has."""
+        if self.size is None:
+            raise ValueError("this recipe has no size")
+        return self.size
+
+    @property
+    def fixed(self) -> Shape | None:
+        """Return the shape that every input has; None if it depends on the image."""
+        if self.pad is not None:
+            return self.pad
+        if self.crop is not None:
+            return self.crop
+        return self.square if self.resize in ("stretch", "letterbox") else None
+
+    def fitted(self, height: int, width: int) -> tuple[Shape, Placement]:
+        """Return the shape to resize an image to, and where its pixels end up."""
+        shape = self._resized(height, width)
+        scale_x, scale_y = shape[1] / width, shape[0] / height
+        top, left = 0, 0
+        if self.resize == "letterbox":
+            canvas = self.square
+            scale_x = scale_y = min(canvas[1] / width, canvas[0] / height)
+            if self.anchor == "centre":
+                top, left = (canvas[0] - shape[0]) // 2, (canvas[1] - shape[1]) // 2
+        elif self.crop is not None:
+            above, before = cropped_corner(shape, self.crop)
+            top, left = -above, -before
+        return shape, Placement(scale_x, scale_y, left, top, width, height)
+
+    def shape(self, height: int, width: int) -> Shape:
+        """Return the shape of the input that an image becomes, before `pad`."""
+        if self.crop is not None:
+            return self.crop
+        return self.square if self.resize == "letterbox" else self._resized(height, width)
+
+    def _resized(self, height: int, width: int) -> Shape:
+        match self.resize:
+            case "none":
+                return height, width
+            case "stretch":
+                return self.square
+            case "inside":
+                scale = min(self.square[0] / height, self.square[1] / width)
+                return max(1, int(height * scale)), max(1, int(width * scale))
+            case "letterbox":
+                scale = min(self.square[0] / height, self.square[1] / width)
+                return max(1, round(height * scale)), max(1, round(width * scale))
+            case "shortest_edge":
+                return self._by_shortest_edge(height, width)
+
+    def _by_shortest_edge(self, height: int, width: int) -> Shape:
+        wanted = float(self.shortest_edge or 0)
+        short, long = min(height, width), max(height, width)
+        if self.longest_edge is not None and long / short * wanted > self.longest_edge:
+            wanted = self.longest_edge * short / long
+        edge = round(wanted)
+        # An image whose shorter edge fits stays as it is, even if its longer edge is a little
+        # too long; but YOLOS, the one with multiples, asks that of landscapes only.
+        stays = short == edge and (height <= width or self.multiple_of == 1)
+        other = long if stays else int(wanted * long / short)
+        edges = [max(1, length - length % self.multiple_of) for length in (edge, other)]
+        return (edges[0], edges[1]) if height <= width else (edges[1], edges[0])
+
+
+def cropped_corner(shape: Shape, crop: Shape) -> Shape:
+    """Return top and left of a crop out of the centre; below zero where the image is smaller."""
+    return (shape[0] - crop[0]) // 2, (shape[1] - crop[1]) // 2
