@@ -74,10 +74,10 @@ class BatchCurve:
         return known
 
     def favoured(self, length: int) -> int:
-        """Return the smallest number of rows within 2 % of the best rate at this length."""
+        """Return the smallest number of rows within 3 % of the best rate at this length."""
         rows = range(1, len(self.table[0]) + 1)
         rates = [r / self.seconds(r, length) for r in rows]
-        return next(r for r, rate in zip(rows, rates, strict=True) if rate >= 0.98 * max(rates))
+        return next(r for r, rate in zip(rows, rates, strict=True) if rate >= 0.97 * max(rates))
 
     def _at(self, index: int, rows: int) -> float:
         row = self.table[index]

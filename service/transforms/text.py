@@ -61,14 +61,16 @@ class TextTokenizer:
             raise InvalidInputError("the text is empty")
         # `encode` would hold the interpreter's lock (0.2 s for a long text); the batch method
         # releases it and, by not computing offsets, is faster even for one short text.
-        encoding = self._tokenizer.encode_batch_fast([_valid(text)], add_special_tokens=False)[0]
-        room = max_length - self._special_tokens
-        cut = len(encoding) > room
-        if not len(encoding):
+        valid = _valid(text)
+        encoding = self._tokenizer.encode_batch_fast([valid])[0]
+        if len(encoding) <= self._special_tokens:
             raise InvalidInputError("the text has nothing that this model reads")
-        if cut:
-            encoding.truncate(room)
-        return np.array(self._tokenizer.post_process(encoding).ids, np.int64), cut
+        cut = len(encoding) > max_length
+        if cut:  # once more, for the special tokens of a text that is too long are at its end
+            bare = self._tokenizer.encode_batch_fast([valid], add_special_tokens=False)[0]
+            bare.truncate(max_length - self._special_tokens)
+            encoding = self._tokenizer.post_process(bare)
+        return np.array(encoding.ids, np.int64), cut
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of these ids, without special tokens."""

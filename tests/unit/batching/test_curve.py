@@ -33,7 +33,7 @@ def test_more_rows_than_measured_cost_in_proportion() -> None:
 
 def test_the_favoured_batch_is_the_smallest_near_the_best_rate() -> None:
     curve = BatchCurve.of(STEEP)
-    assert curve.favoured(16) == 14  # 328 a second; the best, at 16, is 333
+    assert curve.favoured(16) == 13  # 325 a second; the best, at 16, is 333
     assert curve.favoured(64) == 1
 
 

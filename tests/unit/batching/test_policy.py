@@ -60,6 +60,17 @@ def test_a_deadline_is_more_urgent_than_none() -> None:
     assert chosen(decide(LIMITS, STEEP, waiting, now=2.0)) == {1}
 
 
+def test_who_came_late_to_a_long_queue_does_not_pass_the_others() -> None:
+    lengths = [10] + [100] * 9 + [10] * 10
+    assert max(chosen(decide(LIMITS, STEEP, items(*lengths), now=30.0))) < 10
+
+
+def test_of_a_long_queue_the_more_urgent_half_is_asked_whatever_came_first() -> None:
+    late = [Waiting(10, 20.0 + i, priority=1) for i in range(5)]
+    waiting = [*items(*[100] * 15), *late]
+    assert chosen(decide(LIMITS, STEEP, waiting, now=30.0)) == {15, 16, 17, 18}
+
+
 def test_groups_never_share_a_batch() -> None:
     waiting = [Waiting(10, 0.0, group=1), Waiting(10, 1.0, group=4), Waiting(10, 2.0, group=1)]
     assert chosen(decide(LIMITS, STEEP, waiting, now=3.0)) == {0, 2}
