@@ -86,6 +86,8 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
 
     app = build_app(settings, lifecycle)
     with written_in_background():
+        gc.collect()
+        gc.freeze()  # what was imported stays; looking through it would hold up every request
         run_server(app, _server_options(settings.server), refuse_new_work)
     return 0
 

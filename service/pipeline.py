@@ -120,6 +120,8 @@ class Pipeline(Generic[ItemT, AnswerT]):
         return Outcome(answer, how, timings)
 
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
+        if len(self.batchers) == 1:  # else only the work says whose queue it is for
+            next(iter(self.batchers.values())).check_room()
         started = time.perf_counter()
         work = await self._preprocess(item, options.deadline)
         timings.preprocess = time.perf_counter() - started

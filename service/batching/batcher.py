@@ -141,11 +141,20 @@ class Batcher:
         finally:
             self._remove(entry)
 
-    def _admit(self, work: Work, deadline: float | None, now: float) -> None:
+    def check_room(self) -> None:
+        """Refuse early, before a work is made, what `submit` would refuse at this moment.
+
+        Raises:
+            OverloadedError: the queue is full; says when to come back.
+            ShuttingDownError: the batcher is stopping.
+        """
         if not self._accepting:
             raise ShuttingDownError("the model is stopping")
         if len(self._waiting) >= self._limits.max_queue_size:
             raise OverloadedError(f"{len(self._waiting)} items already wait", self._retry_after())
+
+    def _admit(self, work: Work, deadline: float | None, now: float) -> None:
+        self.check_room()
         if deadline is not None and now + self.curve.seconds(1, work.length) > deadline:
             raise DeadlineExceededError("the deadline is too near for this item")
 
