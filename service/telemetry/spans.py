@@ -59,7 +59,6 @@ def attributes(request: EndedRequest, route: str) -> Attributes:
     scope = request.scope
     said: Attributes = {
         "http.request.method": scope["method"],
-        "http.route": route,
         "url.scheme": scope["scheme"],
         "network.protocol.version": scope["http_version"],
         "http.request.body.size": request.received,
@@ -68,6 +67,8 @@ def attributes(request: EndedRequest, route: str) -> Attributes:
         "quartet.outcome": request.code,
         "quartet.items": request.item_count,
     }
+    if route.startswith("/"):  # the path matched one
+        said["http.route"] = route
     if request.status and request.code != _LEFT:
         said["http.response.status_code"] = request.status
     if request.status >= _FIRST_ERROR or not request.status:

@@ -82,7 +82,8 @@ class RequestTraces:
         end = time.time_ns()
         start = end - int(seconds * BILLION)
         scope = request.scope
-        name, caller = f"{scope['method']} {route}", _caller(scope["headers"])
+        name = f"{scope['method']} {route}" if route.startswith("/") else scope["method"]
+        caller = _caller(scope["headers"])
         root = self._tracer.start_span(name, caller, SpanKind.SERVER, start_time=start)
         if root.is_recording():
             root.set_attributes(attributes(request, route))

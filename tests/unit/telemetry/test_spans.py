@@ -77,3 +77,7 @@ def test_only_what_the_service_could_not_do_is_an_error_of_its_span(
     status: int, error: bool
 ) -> None:
     assert is_error(Ended(status=status)) is error
+
+
+def test_a_request_that_no_route_took_names_none() -> None:
+    assert "http.route" not in attributes(Ended(status=404, model=None), "_unknown_")
