@@ -124,12 +124,12 @@ class HeadReader:
 
     def best_scores(self, output: Floats) -> Scores:
         """Return each candidate's best score, [B, N], of what `arranged` returned."""
-        best = self._class_scores(output).max(axis=1)
+        best: Scores = self._class_scores(output).max(axis=1)
         if self._is_sigmoid:
             best = _sigmoid(best)
         if self.head.objectness_at is not None:
             objectness = output[:, self.head.objectness_at]
-            best = best * (_sigmoid(objectness) if self._is_sigmoid else objectness)
+            best = np.multiply(best, _sigmoid(objectness) if self._is_sigmoid else objectness)
         return best
 
     def found(self, output: Floats, best: Scores, threshold: float, shape: Shape) -> Candidates:

@@ -41,8 +41,8 @@ class Processing(Sizing):
     pad_value: int = 114
     """Grey around a letterboxed image."""
     mode: Channels = "RGB"
-    rescale: float | None = 1 / 255
-    """Pixels are multiplied by it; None leaves 0 to 255."""
+    rescale: float = 1 / 255
+    """Pixels are multiplied by it; 1 leaves 0 to 255."""
     offset: float = 0.0
     """Added after that."""
     mean: tuple[float, ...] | None = None
@@ -64,6 +64,8 @@ class Processing(Sizing):
                 raise ValueError(f"{name} must have {self.channels} number(s) for {self.mode}")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError("std must be above zero")
+        if self.rescale <= 0:
+            raise ValueError("rescale must be above zero")
 
     @property
     def channels(self) -> int:
@@ -87,7 +89,7 @@ class ImageProcessor:
 
     def __post_init__(self) -> None:
         values = _values(self.recipe)
-        divisor = np.float32(1 / (self.recipe.rescale or 1))
+        divisor = np.float32(1 / self.recipe.rescale)
         is_quotient = np.array_equal(
             values, np.tile(np.arange(_LEVELS, dtype=np.float32) / divisor, (len(values), 1))
         )
@@ -127,8 +129,7 @@ class ImageProcessor:
 def _values(recipe: Processing) -> NDArray[np.float32]:
     """Return what each of 256 levels becomes, for each channel, rounded where the original is."""
     levels = np.arange(_LEVELS, dtype=np.float64)
-    scaled = (levels if recipe.rescale is None else levels * recipe.rescale).astype(np.float32)
-    values = np.tile(scaled, (recipe.channels, 1))
+    values = np.tile((levels * recipe.rescale).astype(np.float32), (recipe.channels, 1))
     if recipe.offset:
         values += np.float32(recipe.offset)
     if recipe.mean is not None:

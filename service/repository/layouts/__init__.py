@@ -5,7 +5,12 @@ The first row that knows a directory reads it, so the particular ones come first
 
 from typing import Final
 
-from service.repository.layouts import text
+from service.repository.layouts import embedding, text, vision, yolo
 from service.repository.layouts.facts import Layout
 
-LAYOUTS: Final[tuple[Layout, ...]] = (*text.LAYOUTS,)
+LAYOUTS: Final[tuple[Layout, ...]] = (
+    *vision.LAYOUTS,
+    *yolo.LAYOUTS,
+    *embedding.LAYOUTS,
+    *text.LAYOUTS,
+)

@@ -1,0 +1,174 @@
+"""Embedders of images, and of texts and images in one space."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.errors import ModelLoadError
+from service.repository.layouts.exports import (
+    CONFIG,
+    MODEL_ROLE,
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+    ExportFiles,
+)
+from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
+from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
+from service.repository.layouts.processors import processing_facts
+from service.tasks import Task
+
+_ARCHITECTURES = f"{CONFIG}: architectures"
+_TEXT, _VISION = "text_model", "vision_model"
+
+_UNSET_LENGTH = 1_000_000
+"""transformers writes 1e30 for a tokenizer that nobody gave a length."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Towers:
+    """What the configuration of a kind of dual encoder leaves out where it is the default."""
+
+    max_length: int
+    pad_id: int
+    pads_to_max_length: bool = False
+    outputs: tuple[str, str] = ("text_embeds", "image_embeds")
+    """Of a text tower and a vision tower in a graph of their own."""
+
+
+_DUAL: Final[Mapping[str, _Towers]] = {
+    "clip": _Towers(77, 1),
+    "metaclip_2": _Towers(77, 1),
+    "chinese_clip": _Towers(512, 0),
+    # Trained on texts padded to the end, without a mask; its pooled state is its embedding.
+    "siglip": _Towers(64, 1, pads_to_max_length=True, outputs=("pooler_output", "pooler_output")),
+}
+
+_TOKEN_MODELS = ("swin", "swinv2")
+"""Models without a token for the class, so that the mean of all stands for an image."""
+
+
+def _is_dual(files: ExportFiles) -> str | None:
+    joint = MODEL_ROLE in files.graphs or {_TEXT, _VISION} <= files.graphs.keys()
+    return f"{CONFIG}: model_type" if files.model_type in _DUAL and joint else None
+
+
+def _read_dual(files: ExportFiles) -> Iterator[Finding]:
+    towers = _DUAL.get(files.model_type, _Towers(77, 1))
+    if {_TEXT, _VISION} <= files.graphs.keys():
+        yield from graph_facts(files, {"text": _TEXT, "image": _VISION})
+        yield from _outputs(files, towers)
+        yield from batch_facts(files, _TEXT)
+        yield from batch_facts(files, _VISION)
+    else:
+        yield from graph_facts(files, {"model": MODEL_ROLE})
+        yield Fact("parameters.one_graph", True, f"{graph_name(files)}: there are no others")
+        yield from batch_facts(files)
+    yield from _text_facts(files, towers)
+    yield from processing_facts(files)
+
+
+def _outputs(files: ExportFiles, towers: _Towers) -> Iterator[Finding]:
+    """Tell the outputs that are in the common space.
+
+    Raises:
+        ModelLoadError: a tower ends before its projection, so that its vectors match nothing.
+    """
+    for key, role, usual, own in (
+        ("text_output", _TEXT, "text_embeds", towers.outputs[0]),
+        ("image_output", _VISION, "image_embeds", towers.outputs[1]),
+    ):
+        given = files.signature(role).outputs
+        name = next((name for name in (usual, own) if name in given), None)
+        if name is None:
+            raise ModelLoadError(
+                f"{graph_name(files, role)} gives {', '.join(given)}, but no {own}: export the "
+                "model with its projection"
+            )
+        if name != usual:
+            yield Fact(f"parameters.{key}", name, f"{graph_name(files, role)}: its outputs")
+
+
+def _text_facts(files: ExportFiles, towers: _Towers) -> Iterator[Finding]:
+    text = files.config.get("text_config")
+    text = text if isinstance(text, Mapping) else {}
+    longest = text.get("max_position_embeddings", towers.max_length)
+    limit, source = longest, f"{CONFIG}: text_config.max_position_embeddings"
+    said = files.tokenizer.get("model_max_length")
+    if isinstance(said, int) and said < min(longest, _UNSET_LENGTH):
+        limit, source = said, f"{TOKENIZER_CONFIG}: model_max_length"
+    yield Fact("parameters.max_length", int(limit), source)
+    found = _pad_token(files)
+    if found is not None:
+        yield found
+    elif isinstance(text.get("pad_token_id", towers.pad_id), int):
+        pad_id = text.get("pad_token_id", towers.pad_id)
+        yield Fact("parameters.pad_id", pad_id, f"{CONFIG}: text_config.pad_token_id")
+    else:
+        yield Unknown("parameters.pad_id", f"neither {TOKENIZER_CONFIG} nor {CONFIG} tells it")
+    if towers.pads_to_max_length:
+        yield Fact("parameters.pads_to_max_length", True, f"{CONFIG}: model_type")
+
+
+def _pad_token(files: ExportFiles) -> Fact | None:
+    """Find the id of the token that the tokenizer's files say to pad with."""
+    for name, table in (
+        (TOKENIZER_CONFIG, files.tokenizer),
+        (SPECIAL_TOKENS, files.special_tokens),
+    ):
+        token = _content(table.get("pad_token"))
+        added = files.tokenizer.get("added_tokens_decoder", {})
+        if token is None or not isinstance(added, Mapping):
+            continue
+        for number, entry in added.items():
+            if _content(entry) == token and number.isdecimal():
+                return Fact("parameters.pad_id", int(number), f"{name}: pad_token")
+    return None
+
+
+def _content(token: Any) -> str | None:
+    named = token.get("content") if isinstance(token, Mapping) else token
+    return named if isinstance(named, str) else None
+
+
+def _is_image_embedder(files: ExportFiles) -> str | None:
+    if not files.architecture.endswith(("Model", "ModelWithProjection")):
+        return None
+    if MODEL_ROLE not in files.graphs:
+        return None
+    inputs = files.signature().inputs
+    sees = pixel_spec(files.signature()) is not None and "input_ids" not in inputs
+    return f"{_ARCHITECTURES}, and the inputs of {graph_name(files)}" if sees else None
+
+
+def _read_image_embedder(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, {"model": MODEL_ROLE})
+    yield from processing_facts(files)
+    yield from batch_facts(files)
+    if not files.graphs.get(MODEL_ROLE):
+        return
+    outputs = files.signature().outputs
+    source = f"{graph_name(files)}: its outputs"
+    name = next((n for n in ("image_embeds", "pooler_output") if n in outputs), None)
+    if name is not None:
+        yield Fact("parameters.output", name, source)
+    elif "last_hidden_state" in outputs:
+        yield Fact("parameters.output", "last_hidden_state", source)
+        yield from _pooling(files, len(outputs["last_hidden_state"].shape))
+    else:
+        yield Unknown("parameters.output", f"{graph_name(files)} gives {', '.join(outputs)}")
+
+
+def _pooling(files: ExportFiles, axes: int) -> Iterator[Finding]:
+    is_map, has_class = axes > 3, files.model_type not in _TOKEN_MODELS  # noqa: PLR2004
+    source = f"{CONFIG}: model_type"
+    if is_map or not has_class:
+        yield Fact("parameters.pooling", "mean", source)
+        yield Fact("parameters.prefix_tokens", 0, source)
+    else:
+        yield Fact("parameters.pooling", "cls", source)
+
+
+LAYOUTS: Final = (
+    Layout(Task.EMBED, "dual_encoder", _is_dual, _read_dual),
+    Layout(Task.EMBED, "image_embedder", _is_image_embedder, _read_image_embedder),
+)

@@ -1,0 +1,71 @@
+"""Image classifiers and detectors, as transformers names them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from service.repository.layouts.exports import CONFIG, ExportFiles
+from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
+from service.repository.layouts.graphs import batch_facts
+from service.repository.layouts.labels import label_facts
+from service.repository.layouts.processors import processing_facts
+from service.tasks import Task
+
+_ARCHITECTURES = f"{CONFIG}: architectures"
+_SINGLE = {"model": "model"}
+
+_MULTI_LABEL = "multi_label_classification"
+
+_SET_SCORES: Final[Mapping[str, tuple[str, int | None]]] = {
+    # How a model's post-processor scores its queries, and how many of them it keeps.
+    "detr": ("softmax", None),
+    "table-transformer": ("softmax", None),
+    "yolos": ("softmax", None),
+    "conditional_detr": ("sigmoid", 100),
+    "deformable_detr": ("sigmoid", 100),
+    "rt_detr": ("sigmoid", None),
+    "rt_detr_v2": ("sigmoid", None),
+    "d_fine": ("sigmoid", None),
+}
+
+
+def _is_classifier(files: ExportFiles) -> str | None:
+    return _ARCHITECTURES if "ForImageClassification" in files.architecture else None
+
+
+def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, _SINGLE)
+    yield from label_facts(files)
+    yield from processing_facts(files)
+    yield from batch_facts(files)
+    named = files.config.get("id2label")
+    alone = isinstance(named, Mapping) and len(named) == 1
+    if files.config.get("problem_type") == _MULTI_LABEL or alone:
+        source = f"{CONFIG}: {'id2label, of one label' if alone else 'problem_type'}"
+        yield Fact("parameters.activation", "sigmoid", source)
+
+
+def _is_set_detector(files: ExportFiles) -> str | None:
+    return _ARCHITECTURES if files.architecture.endswith("ForObjectDetection") else None
+
+
+def _read_set_detector(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, _SINGLE)
+    yield from label_facts(files)
+    yield from processing_facts(files)
+    yield from batch_facts(files)
+    scores, top_k = _SET_SCORES.get(files.model_type, (None, None))
+    source = f"{CONFIG}: model_type"
+    if scores is None:
+        yield Unknown(
+            "parameters.scores", f"how {files.model_type!r} scores its queries is not known here"
+        )
+    else:
+        yield Fact("parameters.scores", scores, source)
+    if top_k is not None:
+        yield Fact("parameters.top_k", top_k, source)
+
+
+LAYOUTS: Final = (
+    Layout(Task.CLASSIFY, "image_classifier", _is_classifier, _read_classifier),
+    Layout(Task.DETECT, "detr_detector", _is_set_detector, _read_set_detector),
+)
