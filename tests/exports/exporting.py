@@ -40,6 +40,7 @@ def export_directory(model: Any, processor: Any, folder: Path, task: str, opset:
         opset: of the graphs.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]  # as saving a checkpoint does
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice to whoever exports, of no use in a test
     try:

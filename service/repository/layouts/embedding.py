@@ -17,7 +17,6 @@ from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spe
 from service.repository.layouts.processors import processing_facts
 from service.tasks import Task
 
-_ARCHITECTURES = f"{CONFIG}: architectures"
 _TEXT, _VISION = "text_model", "vision_model"
 
 _UNSET_LENGTH = 1_000_000
@@ -42,6 +41,9 @@ _DUAL: Final[Mapping[str, _Towers]] = {
     # Trained on texts padded to the end, without a mask; its pooled state is its embedding.
     "siglip": _Towers(64, 1, pads_to_max_length=True, outputs=("pooler_output", "pooler_output")),
 }
+
+_VECTORS: Final = dict.fromkeys(("image_embeds", "pooler_output", "last_hidden_state"))
+"""Outputs that stand for an image, the nearest to a vector first."""
 
 _TOKEN_MODELS = ("swin", "swinv2")
 """Models without a token for the class, so that the mean of all stands for an image."""
@@ -131,13 +133,16 @@ def _content(token: Any) -> str | None:
 
 
 def _is_image_embedder(files: ExportFiles) -> str | None:
-    if not files.architecture.endswith(("Model", "ModelWithProjection")):
+    named = files.architecture.endswith(("Model", "ModelWithProjection"))
+    if not (named or (files.model_type and not files.architecture)):
         return None
     if MODEL_ROLE not in files.graphs:
         return None
-    inputs = files.signature().inputs
-    sees = pixel_spec(files.signature()) is not None and "input_ids" not in inputs
-    return f"{_ARCHITECTURES}, and the inputs of {graph_name(files)}" if sees else None
+    signature = files.signature()
+    sees = pixel_spec(signature) is not None and "input_ids" not in signature.inputs
+    if not sees or not signature.outputs.keys() & _VECTORS:
+        return None
+    return f"{CONFIG}, and the inputs and outputs of {graph_name(files)}"
 
 
 def _read_image_embedder(files: ExportFiles) -> Iterator[Finding]:
@@ -148,14 +153,13 @@ def _read_image_embedder(files: ExportFiles) -> Iterator[Finding]:
         return
     outputs = files.signature().outputs
     source = f"{graph_name(files)}: its outputs"
-    name = next((n for n in ("image_embeds", "pooler_output") if n in outputs), None)
-    if name is not None:
-        yield Fact("parameters.output", name, source)
-    elif "last_hidden_state" in outputs:
-        yield Fact("parameters.output", "last_hidden_state", source)
-        yield from _pooling(files, len(outputs["last_hidden_state"].shape))
-    else:
+    name = next((name for name in _VECTORS if name in outputs), None)
+    if name is None:
         yield Unknown("parameters.output", f"{graph_name(files)} gives {', '.join(outputs)}")
+        return
+    yield Fact("parameters.output", name, source)
+    if name == "last_hidden_state":
+        yield from _pooling(files, len(outputs[name].shape))
 
 
 def _pooling(files: ExportFiles, axes: int) -> Iterator[Finding]:

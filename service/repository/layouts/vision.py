@@ -1,11 +1,11 @@
 """Image classifiers and detectors, as transformers names them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Final
 
-from service.repository.layouts.exports import CONFIG, ExportFiles
+from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import batch_facts
+from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
 from service.repository.layouts.labels import label_facts
 from service.repository.layouts.processors import processing_facts
 from service.tasks import Task
@@ -13,6 +13,7 @@ from service.tasks import Task
 _ARCHITECTURES = f"{CONFIG}: architectures"
 _SINGLE = {"model": "model"}
 
+_HEADS = frozenset({"logits", "pred_boxes", "pred_masks"})
 _MULTI_LABEL = "multi_label_classification"
 
 _SET_SCORES: Final[Mapping[str, tuple[str, int | None]]] = {
@@ -29,7 +30,9 @@ _SET_SCORES: Final[Mapping[str, tuple[str, int | None]]] = {
 
 
 def _is_classifier(files: ExportFiles) -> str | None:
-    return _ARCHITECTURES if "ForImageClassification" in files.architecture else None
+    if "ForImageClassification" in files.architecture:
+        return _ARCHITECTURES
+    return _by_outputs(files, {"logits"})
 
 
 def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
@@ -45,7 +48,9 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
 
 
 def _is_set_detector(files: ExportFiles) -> str | None:
-    return _ARCHITECTURES if files.architecture.endswith("ForObjectDetection") else None
+    if files.architecture.endswith("ForObjectDetection"):
+        return _ARCHITECTURES
+    return _by_outputs(files, {"logits", "pred_boxes"})
 
 
 def _read_set_detector(files: ExportFiles) -> Iterator[Finding]:
@@ -63,6 +68,17 @@ def _read_set_detector(files: ExportFiles) -> Iterator[Finding]:
         yield Fact("parameters.scores", scores, source)
     if top_k is not None:
         yield Fact("parameters.top_k", top_k, source)
+
+
+def _by_outputs(files: ExportFiles, wanted: Set[str]) -> str | None:
+    """Know a model of images whose configuration names no architecture by what it gives."""
+    if files.architecture or not files.model_type or MODEL_ROLE not in files.graphs:
+        return None
+    signature = files.signature()
+    sees = pixel_spec(signature) is not None and "input_ids" not in signature.inputs
+    if not sees or (signature.outputs.keys() & _HEADS) != wanted:
+        return None
+    return f"{graph_name(files)}: its inputs and outputs"
 
 
 LAYOUTS: Final = (

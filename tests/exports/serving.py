@@ -1,0 +1,42 @@
+"""A directory, served: through the repository, the loader and the pipeline, as in the process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from service.cache.base import NullBackend
+from service.cache.responses import CacheMode, ResponseCache
+from service.loader import DeviceRuntime, Loaded, Loader
+from service.pipeline import CallOptions
+from service.repository.repository import ModelRepository
+from service.runtime.devices import Device
+
+_CALL = CallOptions(cache=CacheMode.BYPASS)
+
+
+@asynccontextmanager
+async def serving(folder: Path, precision: str | None = None) -> AsyncIterator[Loaded]:
+    """Load the model in a folder, which lies in a repository of its own."""
+    runtime = DeviceRuntime(Device("cpu"), 1)
+    loader = Loader(runtime, ResponseCache(NullBackend()), warm_up_seconds=0.02)
+    try:
+        loaded = await loader.load(
+            ModelRepository(folder.parent).open(folder.name, None, precision)
+        )
+        try:
+            yield loaded
+        finally:
+            await loaded.close(grace=0)
+    finally:
+        runtime.close()
+
+
+async def answers(folder: Path, items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the answers to the items asked one by one, and asked all at once."""
+    async with serving(folder) as loaded:
+        ask = loaded.pipeline.answer
+        alone = [(await ask(item, _CALL)).answer for item in items]
+        together = await asyncio.gather(*(ask(item, _CALL) for item in items))
+        return alone, [outcome.answer for outcome in together]
