@@ -1,0 +1,22 @@
+"""The Grafana dashboards, as code. Grafana reads the JSON in `deploy/grafana/dashboards`."""
+
+from collections.abc import Callable, Mapping
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from deploy.grafana.generate.model import model
+from deploy.grafana.generate.overview import overview
+from deploy.grafana.generate.resources import resources
+
+DASHBOARDS: Mapping[str, Callable[[], Dashboard]] = {
+    "overview": overview,
+    "model": model,
+    "resources": resources,
+}
+"""By the name of the file."""
+
+
+def as_json(dashboard: Dashboard) -> str:
+    """Return a dashboard as the file that Grafana reads."""
+    return str(JSONEncoder(sort_keys=True, indent=2).encode(dashboard.build())) + "\n"

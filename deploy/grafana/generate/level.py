@@ -1,0 +1,28 @@
+"""The service level, as the alerts in `deploy/prometheus/rules` judge it."""
+
+from http import HTTPStatus
+
+from service.api.errors import INTERNAL_ERROR, STATUS
+
+AVAILABILITY = 0.999
+"""Share of the items that do not fail."""
+
+LATENCY = 0.99
+"""Share of the items that take at most `SECONDS`, an upper bound of the histogram's."""
+
+SECONDS = 0.5
+
+SLOW_BURN, FAST_BURN = 6.0, 14.4
+"""How many times faster than allowed before a warning, and before somebody is woken."""
+
+FAILURES = "|".join(
+    sorted(
+        {INTERNAL_ERROR}
+        | {
+            error.code
+            for error, status in STATUS.items()
+            if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        }
+    )
+)
+"""The outcomes that are the service's fault, as a regular expression."""

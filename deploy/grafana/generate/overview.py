@@ -1,0 +1,246 @@
+"""Is the service well? Traffic, errors, latency, saturation and the cache, by task and model."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+
+from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, frame, models
+from deploy.grafana.generate.level import (
+    AVAILABILITY,
+    FAILURES,
+    FAST_BURN,
+    LATENCY,
+    SECONDS,
+    SLOW_BURN,
+)
+from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, Limits, lines, number
+
+_TASK = f"max by (instance, model, version, task) (model_info{{{JOB}}})"
+_ITEMS = f"rate(inference_requests_total{{{OF_MODEL}}}{RATE})"
+_BUCKETS = f"rate(inference_request_seconds_bucket{{{OF_MODEL}}}{RATE})"
+_ERRORS = f'rate(inference_requests_total{{{OF_MODEL}, outcome!="ok"}}{RATE})'
+_FAILED = f'rate(inference_requests_total{{{OF_MODEL}, outcome=~"{FAILURES}"}}{RATE})'
+_BURN: Limits = ((SLOW_BURN, WARN), (FAST_BURN, BAD))
+
+
+def overview() -> Dashboard:
+    """Return the dashboard that is looked at first."""
+    tells = "Is the service well? What it is asked, what it answers, how fast, and what it has left"
+    dashboard = frame("Overview", "overview", tells)
+    for variable in models(several=True):
+        dashboard.with_variable(variable)
+    for title, panels in {
+        "Service level": _service_level(),
+        "Traffic and errors": _traffic(),
+        "Latency": _latency(),
+        "Saturation": _saturation(),
+        "Cache": _cache(),
+    }.items():
+        dashboard.with_row(Row(title))
+        for panel in panels:
+            dashboard.with_panel(panel)
+    return dashboard
+
+
+def by_task(rates: str, *keep: str) -> str:
+    """Return rates by version summed by task; what is known of no task is left out."""
+    labels = ", ".join(("task", *keep))
+    return f"sum by ({labels}) ({rates} * on (instance, model, version) group_left (task) {_TASK})"
+
+
+def quantiles(buckets: str) -> dict[str, str]:
+    """Return the percentiles of a histogram's rates."""
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    summed = f"sum by (le) ({buckets})"
+    return {name: f"histogram_quantile({q}, {summed})" for name, q in shares.items()}
+
+
+def _service_level() -> list[AnyPanel]:
+    ready = f'model_ready{{{JOB}, model=~"$model"}}'
+    within = f'rate(inference_request_seconds_bucket{{{OF_MODEL}, le="{SECONDS}"}}{RATE})'
+    counted = f"rate(inference_request_seconds_count{{{OF_MODEL}}}{RATE})"
+    return [
+        number(
+            "Models ready",
+            "Share of the wanted models, over all replicas, that can answer.",
+            "percentunit",
+            {"ready": f"avg({ready})"},
+            limits=((1.0, GOOD),),
+            base=BAD,
+        ),
+        number(
+            "Items",
+            "Items asked for, cache hits and errors included.",
+            "cps",
+            {"items": f"sum({_ITEMS})"},
+        ),
+        number(
+            "Availability",
+            "Share of the items that did not fail. Refusals for a fault of the caller are no "
+            f"failures. The level is {AVAILABILITY:.1%}.",
+            "percentunit",
+            {"availability": f"1 - sum({_FAILED}) / sum({_ITEMS})"},
+            limits=((0.99, WARN), (AVAILABILITY, GOOD)),
+            base=BAD,
+        ),
+        number(
+            f"Within {SECONDS} s",
+            f"Share of the items that took no longer. The level is {LATENCY:.0%}.",
+            "percentunit",
+            {"in time": f"sum({within}) / sum({counted})"},
+            limits=((0.95, WARN), (LATENCY, GOOD)),
+            base=BAD,
+        ),
+        lines(
+            "Burn rate",
+            "How many times faster than allowed the failures and the slow answers of the last "
+            "hour use up a month's allowance; at 6 and 14.4 for long enough an alert fires.",
+            "none",
+            {
+                "{{model}} failing": 'model:inference_failures:ratio_rate1h{model=~"$model"} '
+                f"/ {1 - AVAILABILITY:.3g}",
+                "{{model}} slow": 'model:inference_slow:ratio_rate1h{model=~"$model"} '
+                f"/ {1 - LATENCY:.2g}",
+            },
+            limits=_BURN,
+        ),
+    ]
+
+
+def _traffic() -> list[AnyPanel]:
+    http = f"rate(http_requests_total{{{JOB}}}{RATE})"
+    return [
+        lines(
+            "Items by model",
+            "Items asked for, of any outcome; `_unknown_` is a model that does not exist.",
+            "cps",
+            {"{{model}}": f"sum by (model) ({_ITEMS})"},
+            stacked=True,
+        ),
+        lines(
+            "Items by task",
+            "The same by task, without those that found no model.",
+            "cps",
+            {"{{task}}": by_task(_ITEMS)},
+            stacked=True,
+        ),
+        lines(
+            "HTTP responses by status",
+            "Requests of any route; one may ask several items. 499 is a client that left.",
+            "reqps",
+            {"{{status}}": f"sum by (status) ({http})"},
+            stacked=True,
+        ),
+        lines(
+            "Errors by code",
+            "Items that were not answered, by the code of their error.",
+            "cps",
+            {"{{outcome}}": f"sum by (outcome) ({_ERRORS})"},
+            stacked=True,
+        ),
+        lines(
+            "Errors by model",
+            "Share of a model's items that were not answered, the caller's faults included.",
+            "percentunit",
+            {"{{model}}": f"sum by (model) ({_ERRORS}) / sum by (model) ({_ITEMS})"},
+            share=True,
+        ),
+        lines(
+            "Errors by task",
+            "The same by task, without those that found no model.",
+            "percentunit",
+            {"{{task}}": f"{by_task(_ERRORS)} / {by_task(_ITEMS)}"},
+            share=True,
+        ),
+    ]
+
+
+def _latency() -> list[AnyPanel]:
+    level: Limits = ((SECONDS, BAD),)
+    slow = f"histogram_quantile(0.95, {by_task(_BUCKETS, 'le')})"
+    return [
+        lines(
+            "Latency",
+            "Time of an item, cache hits and errors included. "
+            f"{LATENCY:.0%} are to be below the line.",
+            "s",
+            quantiles(_BUCKETS),
+            limits=level,
+        ),
+        lines(
+            "Latency by task",
+            "Of twenty items nineteen took no longer.",
+            "s",
+            {"{{task}} p95": slow},
+            limits=level,
+        ),
+        lines(
+            "Latency by model",
+            "Of twenty items nineteen took no longer.",
+            "s",
+            {"{{model}} p95": f"histogram_quantile(0.95, sum by (model, le) ({_BUCKETS}))"},
+            limits=level,
+        ),
+    ]
+
+
+def _saturation() -> list[AnyPanel]:
+    pending = f"inference_pending_requests{{{OF_MODEL}}}"
+    fill = f"{pending} / on (instance, model, version) model_queue_limit{{{JOB}}}"
+    busy = f"rate(inference_compute_seconds_sum{{{OF_MODEL}}}{RATE})"
+    return [
+        lines(
+            "Queue",
+            "How full the fullest replica's queue is; a full one refuses with 429.",
+            "percentunit",
+            {"{{model}}": f"max by (model) ({fill})"},
+            limits=((0.8, BAD),),
+        ),
+        lines(
+            "Batches on the device",
+            "Mean number at a time, with those that wait for a thread; at the number of threads "
+            "the device has nothing left.",
+            "none",
+            {"{{model}}": f"sum by (model) ({busy})"},
+            stacked=True,
+        ),
+        lines(
+            "Processors",
+            "Cores that each replica uses.",
+            "none",
+            {"{{instance}}": f"rate(process_cpu_seconds_total{{{JOB}}}{RATE})"},
+        ),
+    ]
+
+
+def _cache() -> list[AnyPanel]:
+    lookups = f'rate(response_cache_lookups_total{{{JOB}, level=~"memory|redis"}}{RATE})'
+    hits = f'rate(response_cache_lookups_total{{{JOB}, level=~"memory|redis", result="hit"}}{RATE})'
+    answered = f'rate(inference_requests_total{{{OF_MODEL}, outcome="ok"}}{RATE})'
+    computed = f"rate(inference_queue_seconds_count{{{OF_MODEL}}}{RATE})"
+
+    def spared(answered: str, computed: str) -> str:
+        return f"clamp_min(1 - {computed} / {answered}, 0)"
+
+    return [
+        lines(
+            "Hit rate",
+            "Share of the look-ups that found an answer. Redis is asked for what is not in memory.",
+            "percentunit",
+            {"{{level}}": f"sum by (level) ({hits}) / sum by (level) ({lookups})"},
+            share=True,
+        ),
+        lines(
+            "Answered without computing, by model",
+            "Share of the answers that came from the cache, or from an identical item's "
+            "computation that was already running.",
+            "percentunit",
+            {"{{model}}": spared(f"sum by (model) ({answered})", f"sum by (model) ({computed})")},
+            share=True,
+        ),
+        lines(
+            "Answered without computing, by task",
+            "The same by task.",
+            "percentunit",
+            {"{{task}}": spared(by_task(answered), by_task(computed))},
+            share=True,
+        ),
+    ]

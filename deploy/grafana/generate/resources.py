@@ -1,0 +1,181 @@
+"""What the replicas use: processors, memory, the GPU, and Redis as they see it."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+
+from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, frame, models, replicas
+from deploy.grafana.generate.overview import quantiles
+from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, lines, number, rows
+
+_OF = f'{JOB}, instance=~"$instance"'
+
+
+def resources() -> Dashboard:
+    """Return the dashboard of the replicas."""
+    tells = "What the replicas use: processors, memory, the GPU, and Redis as they see it"
+    dashboard = frame("Resources", "resources", tells)
+    for variable in (replicas(), *models(several=True)):
+        dashboard.with_variable(variable)
+    for title, panels in {
+        "Replicas": _replicas(),
+        "Processors and memory": _host(),
+        "GPU": _gpu(),
+        "Cache and Redis": _redis(),
+    }.items():
+        dashboard.with_row(Row(title))
+        for panel in panels:
+            dashboard.with_panel(panel)
+    return dashboard
+
+
+def _replicas() -> list[AnyPanel]:
+    columns = {
+        "instance": "Replica",
+        "device": "Device",
+        "provider": "Provider",
+        "threads": "Threads",
+    }
+    return [
+        number(
+            "Replicas up",
+            "Share of the known replicas whose metrics can be read.",
+            "percentunit",
+            {"up": f"avg(up{{{_OF}}})"},
+            limits=((1.0, GOOD),),
+            base=BAD,
+        ),
+        number(
+            "Youngest",
+            "Time since the last start of any replica.",
+            "s",
+            {"up for": f"min(time() - process_start_time_seconds{{{_OF}}})"},
+            limits=((300, GOOD),),
+            base=WARN,
+        ),
+        number(
+            "Scrape",
+            "Longest time that reading a replica's metrics took.",
+            "s",
+            {"scrape": f"max(scrape_duration_seconds{{{_OF}}})"},
+            limits=((1.0, WARN), (5.0, BAD)),
+        ),
+        rows(
+            "Devices",
+            "What each replica computes on, and on how many threads.",
+            f"device_info{{{_OF}}}",
+            columns,
+            width=12,
+        ),
+    ]
+
+
+def _host() -> list[AnyPanel]:
+    files = f"process_open_fds{{{_OF}}} / process_max_fds{{{_OF}}}"
+    running = f'inference_running_batches{{{OF_MODEL}, instance=~"$instance"}}'
+    return [
+        lines(
+            "Processors",
+            "Cores that each replica uses.",
+            "none",
+            {"{{instance}}": f"rate(process_cpu_seconds_total{{{_OF}}}{RATE})"},
+            width=6,
+        ),
+        lines(
+            "Memory",
+            "Resident memory of each replica: models, threads, cached answers.",
+            "bytes",
+            {"{{instance}}": f"process_resident_memory_bytes{{{_OF}}}"},
+            width=6,
+        ),
+        lines(
+            "Batches by model",
+            "Batches on the devices at each scrape.",
+            "none",
+            {"{{model}}": f"sum by (model) ({running})"},
+            width=6,
+            stacked=True,
+        ),
+        lines(
+            "Open files",
+            "Share of the files and connections that a replica may have open.",
+            "percentunit",
+            {"{{instance}}": files},
+            limits=((0.8, BAD),),
+            width=6,
+            share=True,
+        ),
+    ]
+
+
+def _gpu() -> list[AnyPanel]:
+    used = f'device_memory_bytes{{{_OF}, kind="used"}}'
+    total = f'device_memory_bytes{{{_OF}, kind="total"}}'
+    exhausted = f'device_memory_exhausted_total{{{OF_MODEL}, instance=~"$instance"}}'
+    return [
+        lines(
+            "GPU memory",
+            "Share of the GPU's memory in use, by whatever program; absent on CPU.",
+            "percentunit",
+            {"{{instance}} {{device}}": f"{used} / ignoring (kind) {total}"},
+            limits=((0.92, BAD),),
+            share=True,
+        ),
+        lines(
+            "GPU busy",
+            "Share of time in which the GPU computed; absent on CPU.",
+            "percentunit",
+            {"{{instance}} {{device}}": f"device_utilisation_ratio{{{_OF}}}"},
+            share=True,
+        ),
+        lines(
+            "Batches that did not fit",
+            "Batches that the device had no memory for; each lowers the model's batch ceiling.",
+            "cps",
+            {"{{model}}": f"sum by (model) (rate({exhausted}{RATE}))"},
+        ),
+    ]
+
+
+def _redis() -> list[AnyPanel]:
+    lookups = f'response_cache_lookups_total{{{_OF}, level="redis"}}'
+    waits = f"rate(response_cache_redis_seconds_bucket{{{_OF}}}{RATE})"
+    return [
+        lines(
+            "Redis left alone",
+            "1 while a replica does not ask Redis, after repeated faults.",
+            "none",
+            {"{{instance}}": f"response_cache_breaker_open{{{_OF}}}"},
+            limits=((1, BAD),),
+        ),
+        lines(
+            "Look-ups in Redis",
+            "By result; an error is no answer in time, rejected is a value that was not believed.",
+            "cps",
+            {"{{result}}": f"sum by (result) (rate({lookups}{RATE}))"},
+            stacked=True,
+        ),
+        lines(
+            "Wait for Redis",
+            "How long an item waited for its look-up, at most the configured timeout.",
+            "s",
+            quantiles(waits),
+            limits=((0.02, WARN),),
+        ),
+        lines(
+            "Writes dropped",
+            "Answers not written to Redis: it was unreachable, refused, or its queue was full.",
+            "cps",
+            {"{{instance}}": f"rate(response_cache_writes_dropped_total{{{_OF}}}{RATE})"},
+        ),
+        lines(
+            "Answers in memory",
+            "Entries of each replica's own cache.",
+            "none",
+            {"{{instance}}": f"response_cache_entries{{{_OF}}}"},
+        ),
+        lines(
+            "Memory of the cache",
+            "Bytes of those entries.",
+            "bytes",
+            {"{{instance}}": f"response_cache_bytes{{{_OF}}}"},
+        ),
+    ]
