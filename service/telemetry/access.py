@@ -76,7 +76,9 @@ class AccessLog:
         else:
             allowance = self._ordinary
         unlogged = allowance.take(self._clock())
-        level = logging.WARNING if _is_ours(request.status) else logging.INFO
+        # That models are not loaded yet is no news of its own; that one failed has its own event.
+        warns = _is_ours(request.status) and route not in PROBES
+        level = logging.WARNING if warns else logging.INFO
         if unlogged is None or not _log.isEnabledFor(level):
             return
         fields = _fields(request, route, seconds)
