@@ -1,0 +1,273 @@
+"""Every query of every panel, asked of a real Prometheus that watched a known load."""
+
+import asyncio
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.real_service import ROOT, STARTERS, real_service
+from tests.prometheus_server import PrometheusServer, Sample, prometheus_program
+from tests.redis_server import RedisServer, redis_program
+
+pytestmark = [
+    pytest.mark.looptime(False),
+    pytest.mark.timeout(240),
+    pytest.mark.redis,
+    pytest.mark.prometheus,
+]
+
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+MODELS = {
+    "cards": "detect",
+    "digits": "classify",
+    "emoji": "embed",
+    "news-topics": "classify",
+    "zh-en": "translate",
+}
+
+LOAD_SECONDS = 20.0
+WINDOW = 14
+"""Seconds that rates are taken over, at the end of the load and wholly within it."""
+
+EMPTY = {
+    ("resources", "GPU memory"): "there is no GPU here",
+    ("resources", "GPU busy"): "there is no GPU here",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request of one item and what became of it."""
+
+    at: float
+    model: str
+    status: int
+    outcome: str
+    cache: str
+
+
+@dataclass
+class Watched:
+    """A Prometheus that has seen a load, and the load."""
+
+    prometheus: PrometheusServer
+    asked: list[Asked]
+    ended: float
+    empty: set[tuple[str, str]] = field(default_factory=set)
+
+    def rates(self, what: str, **of: str) -> dict[str, float]:
+        """Return by one attribute how many requests a second ended within the window."""
+        seen = [a for a in self.asked if self.ended - WINDOW < a.at <= self.ended]
+        chosen = [a for a in seen if all(getattr(a, key) == value for key, value in of.items())]
+        counts = Counter(str(getattr(one, what)) for one in chosen)
+        return {key: count / WINDOW for key, count in counts.items()}
+
+    def query(self, expr: str, model: str = ".*", version: str = ".*") -> Sequence[Sample]:
+        """Evaluate a panel's query at the end of the load."""
+        chosen = {"$__rate_interval": f"{WINDOW}s", "$instance": ".*"}
+        for name, value in (chosen | {"$model": model, "$version": version}).items():
+            expr = expr.replace(name, value)
+        assert "$" not in expr, expr
+        return self.prometheus.query(expr, self.ended)
+
+
+def golden_image(model: str) -> bytes:
+    folder = STARTERS / model / "1"
+    goldens = json.loads((folder / "goldens.json").read_text())["items"]
+    return (folder / next(g["item"]["image"] for g in goldens if "image" in g["item"])).read_bytes()
+
+
+def requests_of(turn: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return what is asked in a turn: some that is new, some known, some that must fail."""
+    fresh = {"Cache-Control": "no-store"}
+    image = {"Content-Type": "image/png", **fresh}
+    yield "/v1/classify", {"json": {"text": f"Stocks fall for the {turn}. time"}}
+    yield "/v1/classify", {"json": {"text": "Stocks fall as oil prices slide"}}
+    yield "/v1/classify", {"content": golden_image("digits"), "headers": image}
+    if turn % 2 == 0:
+        yield "/v1/classify", {"json": {"text": "nobody", "model": "no-such-model"}}
+        yield "/v1/embed", {"json": {"text": f"rocket {turn}"}}
+        yield "/v1/translate", {"json": {"text": f"我有{turn}本书。"}}
+    if turn % 4 == 0:
+        yield "/v1/detect", {"content": golden_image("cards"), "headers": image}
+        long = {"text": f"汤姆昨天没有去学校,{turn}" * 8}
+        yield "/v1/translate", {"json": long, "headers": {"X-Request-Timeout-Ms": "8"}}
+
+
+async def put_load(url: str, seconds: float) -> list[Asked]:
+    """Ask at a steady pace, whatever the answers take; return what was asked."""
+    asked: list[Asked] = []
+    unnamed = {"/v1/translate": "zh-en", "/v1/embed": "emoji", "/v1/detect": "cards"}
+
+    async def ask(client: httpx.AsyncClient, path: str, request: dict[str, Any]) -> None:
+        answer = await client.post(f"{url}{path}", **request)
+        ok = answer.is_success
+        model = answer.json()["model"] if ok else unnamed.get(path, "_unknown_")
+        outcome = "ok" if ok else answer.json()["code"]
+        how = answer.headers.get("x-cache", "")
+        asked.append(Asked(time.time(), model, answer.status_code, outcome, how))
+
+    async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as group:
+        started = time.monotonic()
+        for turn in range(int(seconds * 4)):
+            await asyncio.sleep(started + turn / 4 - time.monotonic())
+            for path, request in requests_of(turn):
+                group.create_task(ask(client, path, request))
+    return asked
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    program, redis = prometheus_program(), RedisServer(redis_program(), folder)
+    try:
+        with real_service(folder, "--cache.redis-url", redis.url) as service:
+            prometheus = PrometheusServer(program, folder, service.url.removeprefix("http://"))
+            try:
+                asked = asyncio.run(put_load(service.url, LOAD_SECONDS))
+                ended = max(one.at for one in asked)
+                time.sleep(1.5)
+                yield Watched(prometheus, asked, ended)
+            finally:
+                prometheus.end()
+    finally:
+        redis.kill()
+
+
+def panels(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for panel in json.loads(path.read_text())["panels"]:
+        assert not panel.get("panels"), "rows are open"
+        if panel["type"] != "row":
+            yield path.stem, panel
+
+
+ALL = [pytest.param(*p, id=f"{p[0]}: {p[1]['title']}") for d in DASHBOARDS for p in panels(d)]
+
+
+def chosen_models(dashboard: str) -> Iterator[tuple[str, str]]:
+    if dashboard == "model":
+        yield from ((model, "1") for model in MODELS)
+    else:
+        yield ".*", ".*"
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), ALL)
+def test_every_query_returns_plausible_data(
+    watched: Watched, dashboard: str, panel: dict[str, Any]
+) -> None:
+    reason = EMPTY.get((dashboard, panel["title"]))
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    for model, version in chosen_models(dashboard):
+        found = {
+            t["legendFormat"]: watched.query(t["expr"], model, version) for t in panel["targets"]
+        }
+        for legend, samples in found.items():
+            values = [value for _, value in samples]
+            assert bool(values) == (reason is None), (model, legend, reason)
+            assert all(math.isfinite(value) and value >= 0 for value in values), (model, samples)
+            if unit == "percentunit":
+                assert all(value <= 1 for value in values), (model, samples)
+        if {"p50", "p95", "p99"} <= found.keys():
+            p50, p95, p99 = (found[name][0][1] for name in ("p50", "p95", "p99"))
+            assert 0 < p50 <= p95 <= p99
+
+
+def the_query(dashboard: str, title: str) -> str:
+    (path,) = [path for path in DASHBOARDS if path.stem == dashboard]
+    (panel,) = [panel for _, panel in panels(path) if panel["title"] == title]
+    (target,) = panel["targets"]
+    return str(target["expr"])
+
+
+def assert_close(measured: Mapping[str, float], expected: Mapping[str, float]) -> None:
+    """Within a tenth; one request more or less at the edge of the window is no fault."""
+    assert measured.keys() == expected.keys()
+    for key, rate in expected.items():
+        assert measured[key] == pytest.approx(rate, rel=0.1, abs=1.0 / WINDOW), (key, rate)
+
+
+def by(label: str, samples: Sequence[Sample], *, silent: bool = False) -> dict[str, float]:
+    return {labels[label]: value for labels, value in samples if value > 0 or silent}
+
+
+@pytest.mark.parametrize(
+    ("title", "label", "what"),
+    [("Items by model", "model", "model"), ("HTTP responses by status", "status", "status")],
+)
+def test_rates_are_those_of_the_load(watched: Watched, title: str, label: str, what: str) -> None:
+    measured = by(label, watched.query(the_query("overview", title)))
+    expected = watched.rates(what)
+    if what == "status":
+        expected["200"] += 1.0  # Prometheus itself
+    assert_close(measured, expected)
+
+
+def test_the_rate_of_all_items_is_that_of_the_load(watched: Watched) -> None:
+    ((_, measured),) = watched.query(the_query("overview", "Items"))
+    assert_close({"all": measured}, {"all": sum(watched.rates("model").values())})
+
+
+def test_rates_by_task_are_those_of_the_tasks_models(watched: Watched) -> None:
+    expected: Counter[str] = Counter()
+    for model, rate in watched.rates("model").items():
+        if model in MODELS:
+            expected[MODELS[model]] += rate  # type: ignore[assignment]
+    measured = by("task", watched.query(the_query("overview", "Items by task")))
+    assert_close(measured, expected)
+
+
+def test_errors_are_counted_by_their_code(watched: Watched) -> None:
+    expected = watched.rates("outcome")
+    del expected["ok"]
+    assert expected.keys() == {"model_not_found", "deadline_exceeded"}
+    assert_close(by("outcome", watched.query(the_query("overview", "Errors by code"))), expected)
+
+
+def test_availability_counts_what_is_the_services_fault(watched: Watched) -> None:
+    outcomes = watched.rates("outcome")
+    expected = 1 - outcomes["deadline_exceeded"] / sum(outcomes.values())
+    ((_, measured),) = watched.query(the_query("overview", "Availability"))
+    assert measured == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_rates_of_one_model_are_its_own(watched: Watched, model: str) -> None:
+    ((_, items),) = watched.query(the_query("model", "Items"), model, "1")
+    assert_close({model: items}, {model: watched.rates("model")[model]})
+    outcomes = by("outcome", watched.query(the_query("model", "Outcomes"), model, "1"))
+    assert_close(outcomes, watched.rates("outcome", model=model))
+
+
+def test_what_was_asked_before_is_not_computed_again(watched: Watched) -> None:
+    ways = watched.rates("cache", model="news-topics")
+    expected = ways["hit"] / sum(ways.values())
+    title = "Answered without computing, by model"
+    spared = by("model", watched.query(the_query("overview", title)), silent=True)
+    assert spared["news-topics"] == pytest.approx(expected, abs=0.1)
+    assert spared["digits"] == pytest.approx(0, abs=0.1)  # they were asked for with no-store
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_loads_and_starts_are_marked_and_the_variables_have_values(
+    watched: Watched, path: Path
+) -> None:
+    dashboard = json.loads(path.read_text())
+    for marks in dashboard["annotations"]["list"]:
+        assert watched.query(marks["expr"]), marks["name"]
+    for variable in dashboard["templating"]["list"]:
+        selector, label = (
+            variable["query"]["query"].removeprefix("label_values(")[:-1].rsplit(", ", 1)
+        )
+        values = {labels[label] for labels, _ in watched.query(selector)}
+        assert values >= (
+            set(MODELS) if label == "model" else {"1"} if label == "version" else set()
+        )
+        assert values
