@@ -1,0 +1,33 @@
+"""What can be asked, and of which task it is."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    """The four tasks; each has a pool of users of its own."""
+
+    CLASSIFY = "classify"
+    TRANSLATE = "translate"
+    DETECT = "detect"
+    EMBED = "embed"
+
+
+class Kind(StrEnum):
+    """A kind of request; results are told by kind."""
+
+    CLASSIFY_TEXT = "classify text"
+    CLASSIFY_IMAGE = "classify image"
+    TRANSLATE = "translate"
+    DETECT = "detect"
+    EMBED_TEXT = "embed text"
+    EMBED_IMAGE = "embed image"
+
+    @property
+    def task(self) -> Task:
+        """Return the task that answers it."""
+        return Task(self.value.split()[0])
+
+
+KINDS: Sequence[Kind] = tuple(Kind)
+"""In a fixed order: samples keep the position of a kind, not its name."""

@@ -1,0 +1,56 @@
+"""A process that sends: the only one, or a worker."""
+
+from typing import Any, NoReturn
+
+import gevent
+from locust.runners import Runner
+
+from loadtest import generator
+from loadtest.pacing import Portioned
+from loadtest.payloads import Material, Payloads
+from loadtest.run import Run
+from loadtest.scenario import Scenario
+from loadtest.users import OpenLoopUser
+
+_HAND_OVER_SECONDS = 1.0
+
+
+class Sender:
+    """Takes part in one run after the other, as it is told."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._material = Material()
+        self._run: Run | None = None
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+        runner.register_message("begin", self.begin)
+
+    def prepare(self, scenario: Scenario, seed: int) -> None:
+        """Get ready, before there are users."""
+        self.stop()
+        self._run = Run(scenario, Payloads(seed, self._material), seed)
+        OpenLoopUser.prepare(self._run)
+
+    def begin(self, msg: Any, **_: Any) -> None:
+        """Start to send this process's part."""
+        run = self._run
+        if run is None:
+            raise RuntimeError("a run cannot begin before its scenario is known")
+        portion = Portioned(msg.data["index"], msg.data["of"])
+        run.begin(portion)
+        self._greenlets = [
+            gevent.spawn(generator.watch, run),
+            gevent.spawn(self._hand_over, run, portion),
+        ]
+
+    def stop(self) -> None:
+        """End what runs beside the users."""
+        gevent.killall(self._greenlets)
+        self._greenlets = []
+
+    def _hand_over(self, run: Run, portion: Portioned) -> NoReturn:
+        while True:
+            gevent.sleep(_HAND_OVER_SECONDS)
+            done = run.is_done  # asked first: what ends afterwards is handed over next time
+            message = {"index": portion.index, "done": done, "tally": run.hand_over().dump()}
+            self._runner.send_message("seen", message)
