@@ -1,21 +1,25 @@
 # make serve   install what serving needs and serve the starter models on 127.0.0.1:8000
 # make test    install what the tests need and run them
 # make check   formatting, lint, types, import contracts
+# make e2e     build the images and try the composed service (needs Docker)
+# make loadtest  put a realistic load on it and judge (SCENARIO=smoke, HOST=URL of a running one)
 # make bench   measure the service against a bare session (Linux, about 20 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
+# make lock    pin what the images install, with hashes (UPGRADE=1 takes the newest of all)
 
 PYTHON ?= python3
 DEVICE_EXTRA ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
+SCENARIO ?= smoke
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # In CI the recipes are tested too, which takes torch; at home their tests say that they skip.
 comma := ,
-TEST_EXTRAS := $(DEVICE_EXTRA),dev$(if $(CI),$(comma)train)
+TEST_EXTRAS := $(DEVICE_EXTRA),dev,load$(if $(CI),$(comma)train)
 
-.PHONY: serve test check format bench models evaluate system-packages clean
+.PHONY: serve test check format loadtest bench models evaluate e2e lock system-packages clean
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +36,10 @@ $(VENV)/.test: pyproject.toml $(VENV)/.created
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),bench]"
+	touch $@ $(VENV)/.serve
+
+$(VENV)/.load: pyproject.toml $(VENV)/.created
+	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),load]"
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.train: pyproject.toml $(VENV)/.created
@@ -54,8 +62,30 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Some shells export HOST, the machine's name: only one given to make is meant.
+loadtest: $(VENV)/.load
+	exec $(BIN)/python -m loadtest $(SCENARIO) \
+		$(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) \
+		$(if $(WORKERS),--workers $(WORKERS))
+
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+# The file is named, and not found by pytest: it takes Docker and minutes. `-s` shows the build.
+e2e: $(VENV)/.test
+	$(BIN)/python -m pytest -v tests/e2e/containers.py
+
+# For the Python of the images' base, and for wheels that run on Debian 12. Hashes of all wheels of
+# a release are kept, so that the files also serve 64-bit Arm.
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	$(if $(UPGRADE),--upgrade)
+
+lock: $(VENV)/.test
+	$(LOCK) --extra cpu --extra otel --output-file deploy/locks/cpu.txt
+	$(LOCK) --extra gpu --extra cuda --extra otel --output-file deploy/locks/gpu.txt
+	$(LOCK) --extra cpu --extra train --output-file deploy/locks/tools.txt
 
 models: $(VENV)/.train
 	$(BIN)/python -m models --data $(DATA)
@@ -63,9 +93,10 @@ models: $(VENV)/.train
 evaluate: $(VENV)/.train
 	$(BIN)/python -m models.evaluate --data $(DATA) --write-cards
 
-# Programs that tests start as real servers. Debian and Ubuntu; elsewhere install redis-server.
+# Programs that tests start as real servers. Debian and Ubuntu; elsewhere install redis-server, chromium.
 system-packages:
 	command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

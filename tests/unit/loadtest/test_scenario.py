@@ -1,0 +1,82 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from loadtest.kinds import Kind, Task
+from loadtest.scenario import FOLDER, Scenario, find
+from tests.unit.loadtest.scenarios import scenario
+
+SHIPPED = sorted(FOLDER.glob("*.toml"))
+SMOKE = (FOLDER / "smoke.toml").read_text(encoding="utf-8")
+
+
+def test_the_promised_scenarios_are_there() -> None:
+    assert {path.stem for path in SHIPPED} == {"smoke", "steady", "burst", "soak", "overload"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_scenario_asks_every_kind_of_every_task(path: Path) -> None:
+    run = Scenario.parse(path.read_text(encoding="utf-8"))
+    assert set(run.mix) == set(Kind)
+    assert set(run.tasks()) == set(Task)
+
+
+def test_smoke_takes_under_a_minute_even_with_a_slow_start() -> None:
+    assert Scenario.parse(SMOKE).seconds <= 30
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("rate = 30.0", "rates = 30.0"), "rates"),
+        (("rate = 30.0", "rate = -1.0"), "stages.0.rate"),
+        (("rate = 30.0", "rate = inf"), "stages.0.rate"),
+        (("settle_seconds = 3.0", "settle_seconds = 25.0"), "ends before it has settled"),
+        (('level = "usual"', 'level = "other"'), "level 'other' says nothing of classify text"),
+        (("translate = 20\n", ""), "no users for translate"),
+        (('"detect" = { share', '"dream" = { share'), "dream"),
+        (("seconds = 25.0", "seconds = 90000.0"), "too many"),
+        (("rate = 30.0", "rate = 3000000.0"), "too many"),
+        (("p50_ms = 40, ", ""), "p50_ms"),
+    ],
+)
+def test_a_scenario_that_cannot_be_meant_is_refused(change: tuple[str, str], message: str) -> None:
+    assert change[0] in SMOKE
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Scenario.parse(SMOKE.replace(*change))
+
+
+def test_what_is_no_toml_is_refused() -> None:
+    with pytest.raises(ValueError, match="Invalid value"):
+        Scenario.parse("stages = [")
+
+
+def test_a_scaled_scenario_is_as_strict_about_latency() -> None:
+    run = Scenario.parse((FOLDER / "overload.toml").read_text(encoding="utf-8"))
+    scaled = run.scaled(time=0.5, rate=2.0)
+    assert scaled.seconds == run.seconds / 2
+    assert [s.rate for s in scaled.stages] == [2 * s.rate for s in run.stages]
+    assert scaled.levels == run.levels
+    assert scaled.stages[1].min_answered_rate == run.stages[1].min_answered_rate
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan")])
+def test_a_senseless_factor_is_refused(factor: float) -> None:
+    with pytest.raises(ValueError, match="positive factors"):
+        scenario().scaled(time=factor)
+
+
+def test_a_scenario_is_found_by_name_or_path(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(SMOKE, encoding="utf-8")
+    assert find("smoke") == FOLDER / "smoke.toml"
+    assert find(str(own)) == own
+    with pytest.raises(ValueError, match="burst, overload, smoke, soak, steady"):
+        find("nothing")
+
+
+def test_shares_of_the_tasks_add_up() -> None:
+    run = scenario()
+    assert run.share(Task.CLASSIFY) == pytest.approx(2 / 3)
+    assert sum(run.share(task) for task in run.tasks()) == pytest.approx(1)
