@@ -1,0 +1,228 @@
+"""The images and the compose file, for real: `make e2e`.
+
+Not found by pytest on its own, because it takes Docker and some minutes. The tests share one
+project and stand in the order in which they use it up; the last ones stop it.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.composed import IMAGE, ROOT, SERVICES, Composed, Load, run, until
+
+pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(600)]
+
+REPLICAS = 2
+LOOKUPS = "response_cache_lookups_total"
+ADDED_BYTES = 350_000_000
+TOKEN = {"Authorization": "Bearer only-for-this-test"}
+SAMPLES = ROOT / "service" / "api" / "samples"
+CARDS = (SAMPLES / "cards.jpg").read_bytes()
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+LOGS = ROOT / "build" / "e2e.log"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Composed]:
+    compose = Composed()
+    compose("down", "--volumes", "--remove-orphans")
+    compose("build", "quartet", seconds=900)
+    try:
+        compose("up", "-d", "--scale", f"quartet={REPLICAS}", *SERVICES)
+        compose.wait_until_healthy(SERVICES, 120)
+        yield compose
+    finally:
+        LOGS.parent.mkdir(exist_ok=True)
+        LOGS.write_text(compose("logs", "--no-color"), encoding="utf-8")
+        compose("down", "--volumes", "--remove-orphans")
+
+
+def metric(url: str, name: str, **labels: str) -> float:
+    """Return the sum of a metric's samples with the labels."""
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def inside(compose: Composed, service: str, script: str) -> str:
+    """Return what a shell says in the first container of a service."""
+    return run("docker", "exec", compose.containers(service)[0], "sh", "-c", script).strip()
+
+
+def entries(compose: Composed) -> int:
+    """Return how many answers Redis holds."""
+    return int(inside(compose, "redis", "redis-cli dbsize"))
+
+
+# --- The image ------------------------------------------------------------------------------------
+
+
+def test_the_image_adds_less_than_350_mb_to_its_base(stack: Composed) -> None:
+    base = re.search(r"^ARG PYTHON_IMAGE=(\S+)", DOCKERFILE, re.MULTILINE)
+    assert base is not None
+    sizes = [
+        int(run("docker", "image", "inspect", "--format", "{{.Size}}", name))
+        for name in (IMAGE, base[1])
+    ]
+    assert 0 < sizes[0] - sizes[1] < ADDED_BYTES
+
+
+def test_the_image_brings_no_training_no_compiler_and_no_package_cache(stack: Composed) -> None:
+    programs = "gcc g++ cc clang ld make cargo"
+    assert inside(stack, "quartet", f"for p in {programs}; do command -v $p; done; true") == ""
+    packages = inside(stack, "quartet", "ls /opt/quartet/lib/python*/site-packages").split()
+    assert "onnxruntime" in packages
+    assert {"torch", "transformers", "onnx", "triton", "pip"}.isdisjoint(packages)
+    assert inside(stack, "quartet", "find / -xdev -path '*/.cache/*' 2>/dev/null | head") == ""
+
+
+def test_the_service_is_not_root_and_can_write_nowhere_but_in_tmp(stack: Composed) -> None:
+    assert inside(stack, "quartet", "id -u; id -g").split() == ["10001", "10001"]
+    attempts = "for f in / /srv/quartet /opt/quartet /models /tmp; do touch $f/x && echo $f; done"
+    assert inside(stack, "quartet", f"{attempts} 2>/dev/null; true") == "/tmp"
+    assert inside(stack, "quartet", "grep CapEff /proc/self/status").split()[1].strip("0") == ""
+
+
+def test_the_image_says_what_it_is(stack: Composed) -> None:
+    shown = stack.inspect(stack.containers("quartet")[0])["Config"]
+    labels = {k: v for k, v in shown["Labels"].items() if k.startswith("org.opencontainers")}
+    assert {name.rpartition(".")[2] for name in labels} == {
+        *("title", "description", "licenses", "version", "revision")
+    }
+    assert shown["Healthcheck"]["Test"][-1].count("/health/ready") == 1
+
+
+# --- The service ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "answer"),
+    [
+        ("classify", {"json": {"text": "Stocks fall as oil prices slide"}}, r'"label":"business"'),
+        ("translate", {"json": {"text": "汤姆昨天没有去学校。"}}, r"Tom didn't go to school"),
+        ("detect", {"files": {"image": CARDS}}, r'"label":"king"'),
+        ("embed", {"json": {"text": "火箭"}}, r'"embedding":\[-?\d'),
+    ],
+)
+def test_every_task_is_answered_through_the_published_ports(
+    stack: Composed, path: str, sent: dict[str, object], answer: str
+) -> None:
+    urls = stack.urls("quartet")
+    assert len(urls) == REPLICAS
+    for url in urls:
+        response = httpx.post(f"{url}/v1/{path}", **sent)
+        assert response.status_code == 200
+        assert re.search(answer, response.text)
+
+
+def test_an_answer_of_one_replica_is_a_hit_at_the_other(stack: Composed) -> None:
+    first, second = stack.urls("quartet")
+    hits = metric(second, LOOKUPS, level="redis", result="hit")
+    kept = entries(stack)
+    asked = {"json": {"text": f"Asked only here, at {time.time()}"}}
+    computed = httpx.post(f"{first}/v1/classify", **asked)
+    until(lambda: entries(stack) > kept, 5, "the answer in Redis")  # written after it was given
+    found = httpx.post(f"{second}/v1/classify", **asked)
+    assert (computed.headers["x-cache"], found.headers["x-cache"]) == ("miss", "hit")
+    assert computed.content == found.content
+    assert metric(second, LOOKUPS, level="redis", result="hit") == hits + 1
+
+
+def test_redis_is_bounded_keeps_nothing_on_disk_and_is_out_of_reach(stack: Composed) -> None:
+    said = inside(
+        stack, "redis", "for k in maxmemory maxmemory-policy save; do redis-cli config get $k; done"
+    )
+    assert said.split() == ["maxmemory", "268435456", "maxmemory-policy", "allkeys-lru", "save"]
+    assert stack.urls("redis") == []
+
+
+def test_the_administrators_token_reaches_the_service_from_the_environment_file(
+    stack: Composed,
+) -> None:
+    url = stack.urls("quartet")[0]
+    load = f"{url}/v1/models/digits/load"
+    assert httpx.post(load, json={"version": 1}).status_code == 401
+    assert httpx.post(load, json={"version": 1}, headers=TOKEN, timeout=60).is_success
+
+
+def test_prometheus_finds_and_scrapes_every_replica(stack: Composed) -> None:
+    (url,) = stack.urls("prometheus")
+
+    def up() -> bool:
+        found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+        states = [one["health"] for one in found if one["labels"]["job"] == "quartet"]
+        return states == ["up"] * REPLICAS
+
+    until(up, 60, "both replicas up in Prometheus")
+    asked = {"query": 'count(sum by (instance) (inference_requests_total{outcome="ok"}) > 0)'}
+    found = httpx.get(f"{url}/api/v1/query", params=asked).json()["data"]["result"]
+    assert [one["value"][1] for one in found] == [str(REPLICAS)]
+
+
+@pytest.mark.skipif("grafana" not in SERVICES, reason="E2E_WITHOUT leaves Grafana out")
+def test_grafana_shows_its_dashboards_to_everyone_and_lets_nobody_in(stack: Composed) -> None:
+    (url,) = stack.urls("grafana")
+    titles = {one["title"] for one in httpx.get(f"{url}/api/search?type=dash-db").json()}
+    assert len(titles) == len(list((ROOT / "deploy/grafana/dashboards").glob("*.json"))) > 0
+    assert httpx.get(f"{url}/api/org", auth=("admin", "admin")).status_code == 401
+
+
+# --- What goes wrong ------------------------------------------------------------------------------
+
+
+def test_nothing_is_lost_when_redis_is_killed_under_load(stack: Composed) -> None:
+    load = Load(12, "--cached")
+    time.sleep(4)
+    stack("kill", "redis")
+    seen = load.result()
+    assert seen["lost"] == []
+    assert set(seen["statuses"]) == {"200"}
+    assert seen["statuses"]["200"] > 200
+    assert seen["answers"] == dict.fromkeys(seen["answers"], 1)
+    assert len(seen["answers"]) == 4
+    assert not seen["refused"]
+
+
+def test_redis_is_used_again_once_it_is_back(stack: Composed) -> None:
+    stack("start", "redis")
+    for url in stack.urls("quartet"):
+        misses = metric(url, LOOKUPS, level="redis", result="miss")
+
+        def asked(url: str = url, misses: float = misses) -> bool:
+            httpx.post(f"{url}/v1/classify", json={"text": f"Asked at {time.time()}"})
+            return metric(url, LOOKUPS, level="redis", result="miss") > misses
+
+        until(asked, 30, "an answer of Redis")
+    until(lambda: entries(stack) > 0, 5, "an answer in Redis")
+
+
+def test_nothing_is_lost_when_all_is_stopped_under_load(stack: Composed) -> None:
+    load = Load(60)
+    time.sleep(4)
+    began = time.monotonic()
+    stack("stop")
+    stopped_in = time.monotonic() - began
+    seen = load.result()
+    assert seen["lost"] == []
+    assert set(seen["statuses"]) == {"200"}
+    assert seen["statuses"]["200"] > 100
+    assert seen["refused"] == 12  # every client went on until nobody listened
+    states = [stack.inspect(one)["State"] for one in stack.containers("quartet")]
+    assert [state["ExitCode"] for state in states] == [0] * REPLICAS
+    assert stopped_in < 30
+
+
+def test_a_service_that_is_stopped_while_it_starts_ends_at_once(stack: Composed) -> None:
+    container = stack.containers("quartet")[0]
+    run("docker", "start", container)
+    began = time.monotonic()
+    run("docker", "stop", "--time", "30", container)
+    assert time.monotonic() - began < 10
