@@ -5,6 +5,7 @@
 # make loadtest  put a realistic load on it and judge (SCENARIO=smoke, HOST=URL of a running one)
 # make bench   measure the service against a bare session (Linux, about 20 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
+# make dashboards  write the Grafana dashboards anew
 # make lock    pin what the images install, with hashes (UPGRADE=1 takes the newest of all)
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 comma := ,
 TEST_EXTRAS := $(DEVICE_EXTRA),dev,load$(if $(CI),$(comma)train)
 
-.PHONY: serve test check format loadtest bench models evaluate e2e lock system-packages clean
+.PHONY: serve test check format loadtest bench models evaluate dashboards e2e lock system-packages clean
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +72,9 @@ loadtest: $(VENV)/.load
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
+dashboards: $(VENV)/.test
+	$(BIN)/python -m deploy.grafana.generate
+
 # The file is named, and not found by pytest: it takes Docker and minutes. `-s` shows the build.
 e2e: $(VENV)/.test
 	$(BIN)/python -m pytest -v tests/e2e/containers.py
@@ -96,6 +100,7 @@ evaluate: $(VENV)/.train
 # Programs that tests start as real servers. Debian and Ubuntu; elsewhere install redis-server, chromium.
 system-packages:
 	command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
+	command -v promtool >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
 
 clean:
