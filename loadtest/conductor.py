@@ -1,6 +1,7 @@
 """The process that has the say: starts the clock everywhere, collects, and judges at the end."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from loadtest.judge import Judgement, judge
 from loadtest.report import Facts, show, write
 from loadtest.scenario import Scenario
 from loadtest.tally import Tally
+from loadtest.users import user_class
 
 _PATIENCE_SECONDS = 5.0
 """Beyond the scenario and its timeout: for the messages of workers."""
@@ -66,10 +68,18 @@ class Conductor:
         self._begun_at = time.monotonic()
         runner = self._runner
         # Alone, a message goes to this process itself.
-        clients = list(runner.clients) if isinstance(runner, MasterRunner) else [None]
-        self._parts = len(clients)
-        for index, client in enumerate(clients):
-            runner.send_message("begin", {"index": index, "of": self._parts}, client)
+        counts: dict[str | None, Mapping[str, int]] = {None: runner.user_classes_count}
+        if isinstance(runner, MasterRunner):
+            counts = {worker.id: worker.user_classes_count for worker in runner.clients.all}
+        self._parts = len(counts)
+        first = dict.fromkeys(self.plan.scenario.tasks(), 0)
+        for index, (client, users) in enumerate(counts.items()):
+            portions = {}
+            for task in first:
+                count = users.get(user_class(task).__name__, 0)
+                portions[task.value] = (first[task], count, self.plan.scenario.users[task])
+                first[task] += count
+            runner.send_message("begin", {"index": index, "portions": portions}, client)
 
     def collect(self, msg: Any, **_: Any) -> None:
         """Add what a process has seen."""

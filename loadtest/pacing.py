@@ -27,10 +27,15 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Portioned:
-    """Which part of the whole load one process sends."""
+    """Which part of a task's load one process sends: that of its users among all users."""
 
-    index: int = 0
+    first: int = 0
+    count: int = 1
     of: int = 1
+
+    def has(self, number: int) -> bool:
+        """Tell whether a request is one of this part."""
+        return self.first <= number % self.of < self.first + self.count
 
 
 ALONE = Portioned()
@@ -42,7 +47,7 @@ def arrivals(
     """Yield the requests of a task in the order in which they are due.
 
     However many processes share the load, together they send the same requests at the same
-    times: process `index` of `of` sends every `of`-th.
+    times, each as many of them as it has users.
     """
     draw = random.Random(f"{seed} {task}")
     kinds = scenario.kinds(task)
@@ -50,7 +55,7 @@ def arrivals(
     for number, due in enumerate(_due_times(scenario, task, draw)):
         kind = draw.choices(kinds, weights)[0]
         repeat = draw.random() < scenario.mix[kind].repeats
-        if number % portion.of == portion.index:
+        if portion.has(number):
             yield Arrival(number, due, kind, repeat)
 
 

@@ -1,7 +1,7 @@
 """One process's part of a run: which request is next, and what has become of the others."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gevent.event import Event
@@ -53,11 +53,12 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self._taken} taken, {self._ended} ended>"
 
-    def begin(self, portion: Portioned) -> None:
-        """Start the clock, for this part of the load."""
+    def begin(self, portions: Mapping[Task, Portioned]) -> None:
+        """Start the clock, for these parts of the load; a task without users has none."""
         self._coming = {
             task: arrivals(self.scenario, task, self._seed, portion)
-            for task in self.scenario.tasks()
+            for task, portion in portions.items()
+            if portion.count
         }
         self._started = self._clock()
         self.begun.set()

@@ -6,6 +6,7 @@ import gevent
 from locust.runners import Runner
 
 from loadtest import generator
+from loadtest.kinds import Task
 from loadtest.pacing import Portioned
 from loadtest.payloads import Material, Payloads
 from loadtest.run import Run
@@ -36,11 +37,11 @@ class Sender:
         run = self._run
         if run is None:
             raise RuntimeError("a run cannot begin before its scenario is known")
-        portion = Portioned(msg.data["index"], msg.data["of"])
-        run.begin(portion)
+        portions = msg.data["portions"]
+        run.begin({Task(task): Portioned(*numbers) for task, numbers in portions.items()})
         self._greenlets = [
             gevent.spawn(generator.watch, run),
-            gevent.spawn(self._hand_over, run, portion),
+            gevent.spawn(self._hand_over, run, msg.data["index"]),
         ]
 
     def stop(self) -> None:
@@ -48,9 +49,9 @@ class Sender:
         gevent.killall(self._greenlets)
         self._greenlets = []
 
-    def _hand_over(self, run: Run, portion: Portioned) -> NoReturn:
+    def _hand_over(self, run: Run, index: int) -> NoReturn:
         while True:
             gevent.sleep(_HAND_OVER_SECONDS)
             done = run.is_done  # asked first: what ends afterwards is handed over next time
-            message = {"index": portion.index, "done": done, "tally": run.hand_over().dump()}
+            message = {"index": index, "done": done, "tally": run.hand_over().dump()}
             self._runner.send_message("seen", message)

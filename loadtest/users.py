@@ -105,6 +105,11 @@ class EmbedUser(OpenLoopUser):
 USERS = (ClassifyUser, TranslateUser, DetectUser, EmbedUser)
 
 
+def user_class(task_name: Task) -> type[OpenLoopUser]:
+    """Return whose users ask a task."""
+    return next(user for user in USERS if user.task_name is task_name)
+
+
 def set_counts(scenario: Scenario) -> None:
     """Let locust start as many users of each task as the scenario says."""
     wanted = scenario.tasks()

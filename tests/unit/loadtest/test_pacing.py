@@ -48,7 +48,7 @@ def test_the_same_seed_asks_the_same_and_another_does_not() -> None:
 def test_processes_together_send_what_one_would_send_alone(pattern: str) -> None:
     run = scenario(arrivals=pattern)
     alone = list(arrivals(run, Task.CLASSIFY, 3))
-    parts = [list(arrivals(run, Task.CLASSIFY, 3, Portioned(index, 3))) for index in range(3)]
+    parts = [list(arrivals(run, Task.CLASSIFY, 3, Portioned(index, 1, 3))) for index in range(3)]
     together = sorted((a for part in parts for a in part), key=lambda a: a.number)
     assert together == alone
     assert max(len(part) for part in parts) - min(len(part) for part in parts) <= 1
