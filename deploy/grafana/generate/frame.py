@@ -1,8 +1,14 @@
 """What the dashboards share: variables, links to one another, and the marks of reloads."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, DashboardLink, QueryVariable
+from grafana_foundation_sdk.builders.dashboard import (
+    Dashboard,
+    DashboardLink,
+    QueryVariable,
+    Row,
+)
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as schema
 from grafana_foundation_sdk.models.dashboard import (
@@ -13,7 +19,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from deploy.grafana.generate.panels import SOURCE
+from deploy.grafana.generate.panels import SOURCE, AnyPanel
 
 JOB = 'job="quartet"'
 OF_MODEL = f'{JOB}, model=~"$model", version=~"$version"'
@@ -93,6 +99,15 @@ def frame(title: str, name: str, tells: str) -> Dashboard:
         .annotation(LOADS)
         .annotation(STARTS)
     )
+
+
+def fill(dashboard: Dashboard, rows: Mapping[str, Sequence[AnyPanel]]) -> Dashboard:
+    """Put panels under their rows' titles, in order; a line takes what fits on it."""
+    for title, panels in rows.items():
+        dashboard.with_row(Row(title))
+        for panel in panels:
+            dashboard.with_panel(panel)
+    return dashboard
 
 
 def models(*, several: bool) -> tuple[QueryVariable, QueryVariable]:

@@ -1,8 +1,8 @@
 """One version of one model: where its time goes, its batches, its loads and its parity."""
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, frame, models, replicas
+from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, fill, frame, models, replicas
 from deploy.grafana.generate.overview import quantiles
 from deploy.grafana.generate.panels import (
     BAD,
@@ -26,17 +26,14 @@ def model() -> Dashboard:
     dashboard = frame("Model", "model", tells)
     for variable in (*models(several=False), replicas()):
         dashboard.with_variable(variable)
-    for title, panels in {
+    rows_of_panels = {
         "Now": _now(),
         "Where the time goes": _time(),
         "Batches": _batches(),
         "Device": _device(),
         "Loads and parity": _loads(),
-    }.items():
-        dashboard.with_row(Row(title))
-        for panel in panels:
-            dashboard.with_panel(panel)
-    return dashboard
+    }
+    return fill(dashboard, rows_of_panels)
 
 
 def _rate(metric: str) -> str:

@@ -1,8 +1,8 @@
 """Is the service well? Traffic, errors, latency, saturation and the cache, by task and model."""
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, frame, models
+from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, fill, frame, models
 from deploy.grafana.generate.level import (
     AVAILABILITY,
     FAILURES,
@@ -27,17 +27,14 @@ def overview() -> Dashboard:
     dashboard = frame("Overview", "overview", tells)
     for variable in models(several=True):
         dashboard.with_variable(variable)
-    for title, panels in {
+    rows_of_panels = {
         "Service level": _service_level(),
         "Traffic and errors": _traffic(),
         "Latency": _latency(),
         "Saturation": _saturation(),
         "Cache": _cache(),
-    }.items():
-        dashboard.with_row(Row(title))
-        for panel in panels:
-            dashboard.with_panel(panel)
-    return dashboard
+    }
+    return fill(dashboard, rows_of_panels)
 
 
 def by_task(rates: str, *keep: str) -> str:

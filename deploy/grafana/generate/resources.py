@@ -1,8 +1,8 @@
 """What the replicas use: processors, memory, the GPU, and Redis as they see it."""
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, frame, models, replicas
+from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, fill, frame, models, replicas
 from deploy.grafana.generate.overview import quantiles
 from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, lines, number, rows
 
@@ -15,16 +15,13 @@ def resources() -> Dashboard:
     dashboard = frame("Resources", "resources", tells)
     for variable in (replicas(), *models(several=True)):
         dashboard.with_variable(variable)
-    for title, panels in {
+    rows_of_panels = {
         "Replicas": _replicas(),
         "Processors and memory": _host(),
         "GPU": _gpu(),
         "Cache and Redis": _redis(),
-    }.items():
-        dashboard.with_row(Row(title))
-        for panel in panels:
-            dashboard.with_panel(panel)
-    return dashboard
+    }
+    return fill(dashboard, rows_of_panels)
 
 
 def _replicas() -> list[AnyPanel]:

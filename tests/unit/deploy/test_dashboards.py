@@ -1,0 +1,90 @@
+"""The dashboards are what their generator gives, and nobody has to guess what a panel shows."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.grafana.generate import DASHBOARDS, FOLDER, as_json
+from deploy.grafana.generate.level import FAILURES, SECONDS
+from service.metrics import INFERENCE_REQUEST_SECONDS
+
+PROVISIONING = FOLDER.parent / "provisioning"
+LOADED = {name: json.loads(as_json(build())) for name, build in DASHBOARDS.items()}
+
+
+def panels() -> Iterator[Any]:
+    for name, dashboard in LOADED.items():
+        for panel in dashboard["panels"]:
+            if panel["type"] != "row":
+                yield pytest.param(panel, id=f"{name}: {panel['title']}")
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_the_kept_dashboard_is_the_one_that_is_generated(name: str) -> None:
+    kept = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    assert kept == as_json(DASHBOARDS[name]()), "run `make dashboards`"
+
+
+def test_there_is_no_dashboard_that_nobody_generates() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(DASHBOARDS)
+
+
+@pytest.mark.parametrize("panel", list(panels()))
+def test_a_panel_says_what_it_shows_in_which_unit_from_where(panel: dict[str, Any]) -> None:
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["datasource"]["uid"] == "prometheus"
+    for target in panel["targets"]:
+        assert 'job="quartet"' in target["expr"] or "model:inference_" in target["expr"]
+        assert target["legendFormat"] or panel["type"] == "table"
+        assert target["datasource"]["uid"] == "prometheus"
+
+
+@pytest.mark.parametrize("dashboard", LOADED.values(), ids=LOADED)
+def test_panels_do_not_overlap_and_fill_their_rows(dashboard: dict[str, Any]) -> None:
+    covered: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        across = range(place["x"], place["x"] + place["w"])
+        down = range(place["y"], place["y"] + place["h"])
+        cells = {(x, y) for x in across for y in down}
+        assert not cells & covered, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        covered |= cells
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("dashboard", LOADED.values(), ids=LOADED)
+def test_a_dashboard_has_variables_links_and_marks(dashboard: dict[str, Any]) -> None:
+    names = {variable["name"] for variable in dashboard["templating"]["list"]}
+    assert names >= {"model", "version"}
+    used = json.dumps(dashboard["panels"])
+    assert all(f"${name}" in used for name in names)
+    (link,) = dashboard["links"]
+    assert link["includeVars"]
+    assert link["keepTime"]
+    assert set(link["tags"]) <= set(dashboard["tags"])
+    assert [marks["name"] for marks in dashboard["annotations"]["list"]] == ["Loads", "Starts"]
+
+
+def test_the_level_of_latency_is_a_bound_of_the_histogram() -> None:
+    assert SECONDS in INFERENCE_REQUEST_SECONDS._kwargs["buckets"]
+
+
+def test_the_data_source_is_the_one_that_panels_name_and_knows_the_scrape_interval() -> None:
+    kept = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yml").read_text())
+    (source,) = kept["datasources"]
+    prometheus = yaml.safe_load((FOLDER.parents[1] / "prometheus" / "prometheus.yml").read_text())
+    assert (source["uid"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
+
+
+def test_failures_are_what_http_answers_with_429_or_5xx() -> None:
+    failures = set(FAILURES.split("|"))
+    assert {"overloaded", "deadline_exceeded", "internal_error"} <= failures
+    assert not {"invalid_input", "model_not_found", "limit_exceeded"} & failures
