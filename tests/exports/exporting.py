@@ -29,6 +29,23 @@ def seeded(model: type[PreTrainedModel], config: PretrainedConfig, seed: int = 0
     return made
 
 
+def settled(model: Any, inputs: Any) -> Any:
+    """Give batch norms the statistics of some inputs, as training would.
+
+    Without them little of an image gets through a deep network, and every answer is the same.
+    """
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        torch.nn.init.ones_(norm.weight)
+        norm.reset_running_stats()
+        norm.momentum = None
+    if norms:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            model.train()(**inputs)
+    return model.eval()
+
+
 def export_directory(model: Any, processor: Any, folder: Path, task: str, opset: int = 18) -> Path:
     """Write config.json, the processor's files and the graphs, as Optimum's command line does.
 

@@ -14,7 +14,7 @@ import transformers as tf  # noqa: E402
 
 from service import tasks  # noqa: E402
 from service.tasks import ClassifyItem  # noqa: E402
-from tests.exports.exporting import export_directory, seeded  # noqa: E402
+from tests.exports.exporting import export_directory, seeded, settled  # noqa: E402
 from tests.exports.pictures import FILES, PICTURES  # noqa: E402
 from tests.exports.serving import answers  # noqa: E402
 
@@ -75,8 +75,6 @@ def _efficientnet() -> tuple[Any, Any]:
     for module in model.modules():  # its own first weights let nothing through
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
-        elif isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)
     size, crop = {"height": 52, "width": 52}, {"height": 48, "width": 48}
     return model, tf.EfficientNetImageProcessor(size=size, do_center_crop=True, crop_size=crop)
 
@@ -101,19 +99,6 @@ MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 
 
-def settled(model: Any, processor: Any) -> Any:
-    """Give batch norms the statistics of the pictures, without which every answer is the same."""
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    if norms:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-        torch.manual_seed(0)
-        with torch.no_grad():
-            model.train()(**processor(PICTURES, return_tensors="pt"))
-    return model.eval()
-
-
 def expected(model: Any, processor: Any) -> np.ndarray:
     """Logits of transformers, image by image."""
     with torch.no_grad():
@@ -131,7 +116,7 @@ def scores_of(logits: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", MODELS)
 async def test_it_answers_as_transformers_alone_and_in_a_batch(name: str, tmp_path: Path) -> None:
     model, processor = MODELS[name]()
-    settled(model, processor)
+    settled(model, processor(PICTURES, return_tensors="pt"))
     folder = export_directory(model, processor, tmp_path / "m", "image-classification")
     wanted = expected(model, processor)
     assert np.ptp(wanted, axis=0).max() > 1e-2, "every picture has the same answer"
