@@ -1,7 +1,7 @@
 """The few types every layer shares. This module imports nothing of ours."""
 
 import struct
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -106,6 +106,53 @@ class Session(Protocol):
         """Run once; copy the outputs named in `host` to the host and keep the others.
 
         What a decoder loop feeds back (its key-value cache) never leaves the device.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """A tensor at an address."""
+
+    owner: object
+    """Keeps the memory alive."""
+    address: int
+    dtype: str
+    shape: tuple[int, ...]
+    on_host: bool
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> "Span":
+        """Return the span of a contiguous array, which is read and written in place."""
+        return cls(array, array.ctypes.data, array.dtype.name, array.shape, True)
+
+
+class Buffer(Protocol):
+    """Memory of a device that outlives a run."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape."""
+        ...
+
+    def first(self, rows: int) -> Span:
+        """Return its first entries along the first axis, where they are."""
+        ...
+
+
+class BindableSession(Session, Protocol):
+    """A session that can run again and again on the same memory."""
+
+    def allocate(self, dtype: str, shape: Sequence[int]) -> Buffer:
+        """Reserve memory on the session's device. Its content is undefined."""
+        ...
+
+    def bind(
+        self, inputs: Mapping[str, Span | DeviceValue], outputs: Mapping[str, Span]
+    ) -> Callable[[], None]:
+        """Return a function that runs the graph on these spans, whatever is in them by then.
+
+        An output may lie where an input does, if the graph can work in place.
         """
         ...
 

@@ -1,7 +1,8 @@
 """One graph in ONNX Runtime. With `devices` the only code that knows onnxruntime."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
+from service.runtime.buffers import DeviceBuffer
 from service.runtime.devices import Device, provider_of
-from service.types import DeviceValue, Feed, Feeds, TensorSpec
+from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
 
 _OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "Available memory of", "bad_alloc")
 _POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device-side assert")
@@ -115,6 +117,51 @@ class OrtSession:
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         copied = {name: values[name].numpy() for name in host}
         return copied, {name: OnDevice(v) for name, v in values.items() if name not in copied}
+
+    def allocate(self, dtype: str, shape: Sequence[int]) -> DeviceBuffer:
+        """Reserve memory on the session's device. Raises DeviceMemoryError."""
+        try:
+            return DeviceBuffer(self._device, dtype, shape)
+        except Exception as error:
+            raise _translated(error, self._name) from error
+
+    def bind(
+        self, inputs: Mapping[str, Span | DeviceValue], outputs: Mapping[str, Span]
+    ) -> Callable[[], None]:
+        """Return a function that runs the graph on these spans.
+
+        It raises DeviceMemoryError where the device has no memory for the run, InferenceError
+        where the graph fails. Not for several threads at once.
+        """
+        binding = self._session.io_binding()
+        changing = {}
+        for name, value in inputs.items():
+            if isinstance(value, OnDevice):
+                binding.bind_ortvalue_input(name, value.value)
+            elif isinstance(value, Span):
+                if value.on_host and self._device.kind != "cpu":
+                    changing[name] = value  # binding copies it to the device, so at every run
+                else:
+                    self._bind(binding.bind_input, name, value)
+        for name, span in outputs.items():
+            self._bind(binding.bind_output, name, span)
+
+        spans = [*inputs.values(), *outputs.values()]  # whose memory lives as long as the function
+        return partial(self._run_bound, binding, changing, spans)
+
+    def _run_bound(
+        self, binding: ort.IOBinding, changing: Mapping[str, Span], spans: Sequence[object]
+    ) -> None:
+        try:
+            for name, span in changing.items():
+                self._bind(binding.bind_input, name, span)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise _translated(error, self._name) from error
+
+    def _bind(self, bind: Callable[..., None], name: str, span: Span) -> None:
+        kind, index = ("cpu", 0) if span.on_host else (self._device.kind, self._device.index)
+        bind(name, kind, index, np.dtype(span.dtype).type, span.shape, span.address)
 
 
 def _specs(entries: Sequence[Any]) -> Mapping[str, TensorSpec]:

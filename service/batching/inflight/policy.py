@@ -49,7 +49,8 @@ def admit(waiting: Sequence[Candidate], room: Room) -> list[int]:
         if candidate.is_suspect:
             return joining or ([index] if room.used_rows == 0 else [])
         too_dear = joining and spent + candidate.length > room.budget
-        if candidate.rows > free or used >= room.share or too_dear:
+        too_wide = used and candidate.rows > free
+        if too_wide or too_dear or used >= room.share:
             break
         joining.append(index)
         free, used, spent = free - candidate.rows, used + candidate.rows, spent + candidate.length

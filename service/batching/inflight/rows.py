@@ -1,11 +1,12 @@
 """What in-flight batching asks of a model: rows that works join and leave between two steps."""
 
 from collections.abc import Hashable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from service.types import Sessions, Tensors, Work
 
 Key: TypeAlias = Hashable
+"""How a work is called; any, as a mapping takes no narrower key than its type says."""
 
 
 class Rows(Protocol):
@@ -21,11 +22,11 @@ class Rows(Protocol):
         """Return how many rows the next step computes."""
         ...
 
-    def begin(self, sessions: Sessions, works: Mapping[Key, Work]) -> None:
-        """Take works in, right before their first step. Raises ServiceError, and then takes none."""
+    def begin(self, sessions: Sessions, works: Mapping[Any, Work]) -> None:
+        """Take works in, right before their first step; all, or none and raise ServiceError."""
         ...
 
-    def step(self, sessions: Sessions) -> Mapping[Key, Tensors]:
+    def step(self, sessions: Sessions) -> Mapping[Any, Tensors]:
         """Bring every work one step further; return the results of those who are done by it.
 
         Raises:
@@ -33,7 +34,7 @@ class Rows(Protocol):
         """
         ...
 
-    def drop(self, keys: frozenset[Key]) -> None:
+    def drop(self, keys: frozenset[Any]) -> None:
         """Forget works; they cost nothing from the next step on."""
         ...
 
@@ -41,7 +42,7 @@ class Rows(Protocol):
         """Forget all works, and give memory back."""
         ...
 
-    def progress(self, keys: frozenset[Key]) -> Mapping[Key, Tensors]:
+    def progress(self, keys: frozenset[Any]) -> Mapping[Any, Tensors]:
         """Return what these works would result in if they ended here."""
         ...
 

@@ -1,0 +1,97 @@
+"""The encoder of a translator, with the cross-attention projections of all decoder layers."""
+
+import numpy as np
+import onnx
+
+from models.export.graph_parts import (
+    ResidualStream,
+    encoder_distance_bias,
+    feed_forward,
+    scaled_and_projected,
+)
+from models.export.graph_writer import Arithmetic, GraphWriter, Shape
+from models.export.translator_weights import Attention, Embedding, EncoderLayer, TranslatorWeights
+
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+def encoder_graph(weights: TranslatorWeights, arithmetic: Arithmetic = "fp32") -> onnx.ModelProto:
+    """``input_ids``, ``attention_mask`` [B, S] -> ``cross.{i}.key``, ``.value`` [B, H, S, D]."""
+    return _EncoderGraph(weights, arithmetic).build()
+
+
+class _EncoderGraph:
+    """Tokens of the whole batch are rows [B * S, width]; attention sees [B, S, width]."""
+
+    def __init__(self, weights: TranslatorWeights, arithmetic: Arithmetic) -> None:
+        self._weights, self._writer = weights, GraphWriter(arithmetic)
+        writer, axes = self._writer, ["batch", "source"]
+        self._ids = writer.input("input_ids", np.int64, axes)
+        mask = writer.input("attention_mask", np.int64, axes)
+        self._mask = writer.node("Cast", [mask], to=onnx.TensorProto.INT32)
+        self._shape = writer.node("Shape", [self._ids])
+        width = weights.heads * weights.head_width
+        self._sentences = self._shaped([width])
+        self._rows = writer.integers([-1, width])
+        length = writer.node("Gather", [self._shape, writer.integers(1)])
+        self._places = writer.node("Range", [writer.integers(0), length, writer.integers(1)])
+
+    def build(self) -> onnx.ModelProto:
+        writer, weights = self._writer, self._weights
+        stream = ResidualStream(writer, weights.norm_first, self._embedded())
+        bias = encoder_distance_bias(writer, weights.encoder, self._places)
+        for layer in weights.encoder_layers:
+            self._add(stream, layer, bias)
+        self._project(stream.end(weights.encoder.final_norm))
+        return writer.model("encoder")
+
+    def _embedded(self) -> str:
+        writer, embedding = self._writer, self._weights.encoder.embedding
+        ids = writer.node("Reshape", [self._ids, writer.integers([-1])])
+        states = scaled_and_projected(writer, embedding, writer.lookup(embedding.table, ids))
+        if embedding.positions is not None:
+            states = self._placed(states, embedding)
+        return states if embedding.norm is None else writer.norm(states, embedding.norm)
+
+    def _placed(self, states: str, embedding: Embedding) -> str:
+        writer = self._writer
+        added = writer.node("Gather", [writer.constant(embedding.positions), self._places])
+        sentences = writer.node("Reshape", [states, self._sentences])
+        return writer.node("Reshape", [writer.node("Add", [sentences, added]), self._rows])
+
+    def _add(self, stream: ResidualStream, layer: EncoderLayer, bias: str) -> None:
+        attended = self._attended(stream.enter(layer.attention_norm), layer.attention, bias)
+        stream.leave(attended, layer.attention_norm)
+        states = stream.enter(layer.feed_forward_norm)
+        stream.leave(
+            feed_forward(self._writer, states, layer.feed_forward), layer.feed_forward_norm
+        )
+
+    def _attended(self, states: str, attention: Attention, bias: str) -> str:
+        writer = self._writer
+        parts = [
+            writer.node("Reshape", [writer.linear(states, projection), self._sentences])
+            for projection in (attention.query, attention.key, attention.value)
+        ]
+        mixed = writer.node(
+            "fused:MultiHeadAttention",
+            [*parts, "", self._mask, *([bias] if bias else [])],
+            num_heads=self._weights.heads,
+            scale=self._weights.attention_scale,
+            mask_filter_value=_LOWEST,
+        )
+        return writer.linear(writer.node("Reshape", [mixed, self._rows]), attention.output)
+
+    def _project(self, states: str) -> None:
+        writer, heads = self._writer, self._weights.heads
+        parted = self._shaped([heads, self._weights.head_width])
+        axes: Shape = ["batch", heads, "source", self._weights.head_width]
+        for index, layer in enumerate(self._weights.decoder_layers):
+            for part, projection in (("key", layer.cross.key), ("value", layer.cross.value)):
+                name = writer.output(f"cross.{index}.{part}", np.float32, axes)
+                split = writer.node("Reshape", [writer.linear(states, projection), parted])
+                writer.node("Transpose", [split], name, perm=[0, 2, 1, 3])
+
+    def _shaped(self, last: list[int]) -> str:
+        """Return the shape [B, S, *last]."""
+        return self._writer.node("Concat", [self._shape, self._writer.integers(last)], axis=0)

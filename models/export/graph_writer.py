@@ -1,0 +1,203 @@
+"""Writes ONNX graphs node by node, with ONNX Runtime's fused operators, in fp32 or int8.
+
+An exporter traces what a network does in PyTorch; step graphs need operators that PyTorch does
+not have (attention over a preallocated cache with a length for every row), so they are written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from models.export.translator_weights import Activation, Floats, Linear, Norm
+
+OPSET = 20
+FUSED = "com.microsoft"  # ONNX Runtime's own operators
+ZERO_POINT = 128
+
+# Activations are rounded to 1..255, and weights to 7 bits: with 8, processors without VNNI
+# instructions overflow in silence when two products are added.
+ACTIVATION_STEPS = 127
+WEIGHT_STEPS = 63
+
+Arithmetic: TypeAlias = Literal["fp32", "int8"]
+Shape: TypeAlias = Sequence[int | str]
+
+_TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.int32): TensorProto.INT32,
+}
+
+
+@dataclass(eq=False, slots=True)
+class GraphWriter:
+    """Nodes and constants in the making. Methods return names of tensors."""
+
+    arithmetic: Arithmetic = "fp32"
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    _constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    _known: dict[tuple[bytes, str, tuple[int, ...]], str] = field(default_factory=dict)
+    _inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    _outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    _count: int = 0
+
+    def input(self, name: str, dtype: Any, shape: Shape) -> str:
+        """Declare an input."""
+        self._inputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
+        return name
+
+    def output(self, name: str, dtype: Any, shape: Shape) -> str:
+        """Declare an output, which some node must write."""
+        self._outputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Add a node with one output and return its name."""
+        return self.nodes_with(kind, inputs, [output or self._fresh(kind)], **attributes)[0]
+
+    def nodes_with(
+        self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
+    ) -> Sequence[str]:
+        """Add a node and return its outputs; a kind "fused:X" is ONNX Runtime's own X."""
+        domain, _, name = kind.rpartition(":")
+        node = helper.make_node(
+            name, list(inputs), list(outputs), domain=FUSED if domain else "", **attributes
+        )
+        self.nodes.append(node)
+        return outputs
+
+    def constant(self, values: Any, dtype: Any = np.float32) -> str:
+        """Store an array once, however often it is asked for."""
+        array: NDArray[Any] = np.ascontiguousarray(values, dtype)
+        key = (array.tobytes(), array.dtype.str, np.shape(values))
+        if key not in self._known:
+            name = self._known[key] = f"constant.{len(self._constants)}"
+            stored = numpy_helper.from_array(array.reshape(np.shape(values)), name)
+            self._constants[name] = stored
+        return self._known[key]
+
+    def linear(self, states: str, layer: Linear) -> str:
+        """Return ``states @ weight + bias`` for states [rows, inputs]."""
+        return self.product(states, layer.weight, layer.bias)
+
+    def product(self, states: str, weight: Floats, bias: Floats | None) -> str:
+        """Multiply states [rows, inputs] by a constant, in the writer's arithmetic.
+
+        In int8 each row of the states has a scale of its own: a row's result does not depend
+        on its neighbours.
+        """
+        if self.arithmetic == "fp32":
+            result = self.node("MatMul", [states, self.constant(weight)])
+        else:
+            result = self._int8_product(states, weight)
+        return result if bias is None else self.node("Add", [result, self.constant(bias)])
+
+    def tied_lookup(self, table: Floats, ids: str) -> str:
+        """Return rows ``ids`` [n] of a table [vocabulary, width] that `tied_product` uses too."""
+        if self.arithmetic == "fp32":
+            return self.node("Gather", [self.constant(table), ids])
+        weight, scales = self._int8_weight(np.ascontiguousarray(table.T))
+        columns = self.node("Gather", [weight, ids], axis=1)
+        rows = self.node("Transpose", [columns], perm=[1, 0])
+        floats = self.node("Cast", [rows], to=TensorProto.FLOAT)
+        scale = self.node("Gather", [scales, ids], axis=0)
+        return self.node("Mul", [floats, self.node("Unsqueeze", [scale, self.integers([1])])])
+
+    def tied_product(self, states: str, table: Floats, bias: Floats | None) -> str:
+        """Multiply states [n, width] by a table [vocabulary, width], stored once for both uses."""
+        if self.arithmetic == "int8":
+            return self.product(states, np.ascontiguousarray(table.T), bias)
+        inputs = [states, self.constant(table)] + ([] if bias is None else [self.constant(bias)])
+        return self.node("Gemm", inputs, transB=1)
+
+    def lookup(self, table: Floats, ids: str) -> str:
+        """Return rows of a table that nothing else uses."""
+        if self.arithmetic == "fp32":
+            return self.node("Gather", [self.constant(table), ids])
+        scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12) / 127
+        rows = self.constant(np.round(table / scales), np.int8)
+        floats = self.node("Cast", [self.node("Gather", [rows, ids])], to=TensorProto.FLOAT)
+        scale = self.node("Gather", [self.constant(scales.astype(np.float32)), ids])
+        return self.node("Mul", [floats, scale])
+
+    def norm(self, states: str, norm: Norm) -> str:
+        """Normalise each row."""
+        if norm.bias is None:
+            squares = self.node("Mul", [states, states])
+            mean = self.node("ReduceMean", [squares, self.integers([-1])])
+            safe = self.node("Add", [mean, self.constant(np.float32(norm.epsilon))])
+            scaled = self.node("Div", [states, self.node("Sqrt", [safe])])
+            return self.node("Mul", [scaled, self.constant(norm.weight)])
+        inputs = [states, self.constant(norm.weight), self.constant(norm.bias)]
+        return self.node("LayerNormalization", inputs, axis=-1, epsilon=norm.epsilon)
+
+    def add_and_norm(self, states: str, more: str, norm: Norm, total: bool) -> tuple[str, str]:
+        """Return the normalised sum, and the sum itself if `total` asks for it."""
+        outputs = [self._fresh("normed")]
+        inputs = [states, more, self.constant(norm.weight)]
+        kind = "fused:SkipSimplifiedLayerNormalization"
+        if norm.bias is not None:
+            inputs.append(self.constant(norm.bias))
+            kind = "fused:SkipLayerNormalization"
+        if total:
+            outputs += ["", "", self._fresh("sum")]
+        self.nodes_with(kind, inputs, outputs, epsilon=norm.epsilon)
+        return outputs[0], outputs[-1]
+
+    def activate(self, states: str, activation: Activation) -> str:
+        """Apply a function to every element."""
+        match activation:
+            case "relu":
+                return self.node("Relu", [states])
+            case "swish":
+                return self.node("fused:QuickGelu", [states], alpha=1.0)
+            case "gelu":
+                return self.node("Gelu", [states])
+            case "gelu_tanh":
+                return self.node("Gelu", [states], approximate="tanh")
+
+    def integers(self, values: Any, dtype: Any = np.int64) -> str:
+        """Store whole numbers."""
+        return self.constant(np.array(values, dtype), dtype)
+
+    def model(self, name: str) -> onnx.ModelProto:
+        """Return the finished graph, checked."""
+        graph = helper.make_graph(
+            self.nodes, name, self._inputs, self._outputs, list(self._constants.values())
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        onnx.checker.check_model(model)
+        return model
+
+    def branch(self, name: str, outputs: Sequence[str]) -> onnx.GraphProto:
+        """Return the nodes as one side of an `If`; they may read what stands before it."""
+        infos = [onnx.ValueInfoProto(name=output) for output in outputs]
+        return helper.make_graph(self.nodes, name, [], infos, list(self._constants.values()))
+
+    def _int8_product(self, states: str, weight: Floats) -> str:
+        stored, scales = self._int8_weight(weight)
+        largest = self.node("ReduceMax", [self.node("Abs", [states]), self.integers([-1])])
+        scale = self.node("Mul", [largest, self.constant(np.float32(1 / ACTIVATION_STEPS))])
+        # A row of zeros stays zero, whatever it is divided by.
+        scale = self.node("Max", [scale, self.constant(np.float32(1e-30))])
+        one, zero = self.constant(np.float32(1)), self.integers(ZERO_POINT, np.uint8)
+        scaled = self.node("Div", [states, scale])
+        rounded = self.node("QuantizeLinear", [scaled, one, zero])
+        inputs = [rounded, stored, one, scales, zero]
+        return self.node("Mul", [self.node("fused:MatMulIntegerToFloat", inputs), scale])
+
+    def _int8_weight(self, weight: Floats) -> tuple[str, str]:
+        """Store a weight [inputs, outputs] with one scale an output."""
+        scales = np.maximum(np.abs(weight).max(axis=0), 1e-12) / WEIGHT_STEPS
+        rounded = np.round(weight / scales)
+        return self.constant(rounded, np.int8), self.constant(scales.astype(np.float32))
+
+    def _fresh(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind.rpartition(':')[2].lower()}.{self._count}"

@@ -1,0 +1,20 @@
+"""A translator as the four graphs that are batched in flight, from its weights."""
+
+import onnx
+
+from models.export.cache_graphs import join_graph, move_graph
+from models.export.encoder_graph import encoder_graph
+from models.export.graph_writer import Arithmetic
+from models.export.step_graph import step_graph
+from models.export.translator_weights import TranslatorWeights
+
+
+def step_graphs(weights: TranslatorWeights, arithmetic: Arithmetic) -> dict[str, onnx.ModelProto]:
+    """Return the graphs by session name."""
+    sizes = len(weights.decoder_layers), weights.heads, weights.head_width
+    return {
+        "encoder": encoder_graph(weights, arithmetic),
+        "join": join_graph(*sizes),
+        "step": step_graph(weights, arithmetic),
+        "move": move_graph(*sizes),
+    }

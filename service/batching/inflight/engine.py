@@ -1,0 +1,254 @@
+"""In-flight batching: works join a running batch at any step, and leave it at their last.
+
+An engine stands where a batcher stands: `submit` makes the same promises. It has one queue and
+some instances, each with rows of its own. An instance takes a device slot for a turn: a short
+while in which one of the device's threads makes step after step and lets works in and out
+between them. Then it goes to the end of the line, so that other models get their share.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+
+from service.batching.curve import BatchCurve
+from service.batching.inflight.desk import Desk, Entry, Seat, Watch
+from service.batching.inflight.policy import Candidate
+from service.batching.inflight.rows import InFlight
+from service.batching.inflight.turn import Turn, UseSessions, as_service_error, drive
+from service.batching.measures import BatcherStatistics, Done
+from service.batching.policy import BatchLimits
+from service.batching.slots import Slots
+from service.errors import DeadlineExceededError, OverloadedError, ServiceError, ShuttingDownError
+from service.metrics import SilentMeter, TurnReport
+from service.types import Work
+
+RunTurn = Callable[[Turn], Awaitable[None]]
+
+_FIRST_RETRY_AFTER = 1.0
+"""Seconds to suggest before any work has told the drain rate."""
+
+_READ_BETWEEN_STEPS = 512
+"""Most tokens that newcomers may have together while others are running: reading them takes
+about as long as ten steps, which those others wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instancing:
+    """How an engine uses its device."""
+
+    count: int
+    """Instances, each with rows of its own."""
+    most_rows: int
+    """Of an instance."""
+    slots: Slots
+    use: UseSessions
+    run_turn: RunTurn
+
+
+class InFlightEngine:
+    """One queue in front of the instances of one model."""
+
+    def __init__(
+        self,
+        model: InFlight,
+        instancing: Instancing,
+        limits: BatchLimits,
+        meter: SilentMeter,
+        curve: BatchCurve | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._model, self._device, self._limits = model, instancing, limits
+        self.meter, self._clock = meter, clock
+        self.curve = curve or BatchCurve.proportional()
+        seats = [Seat(model.open_rows()) for _ in range(instancing.count)]
+        budget = limits.max_batch_cost or 2**31
+        budgets = (min(budget, _READ_BETWEEN_STEPS), budget)
+        self._desk = Desk(seats, instancing.most_rows, budgets)
+        self._arrival = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._servers: dict[asyncio.Task[None], Seat] = {}
+        self._expiry: asyncio.TimerHandle | None = None
+        self._next_expiry = inf
+        self._accepting = False
+        self._answered = self._executed = 0
+        self._seconds_per_item: float | None = None
+        self._unanswered_seconds = 0.0
+        """Of turns since the last one in which a work was done."""
+
+    def __repr__(self) -> str:
+        return f"<InFlightEngine {self._desk.pending} waiting, {self._desk.running} running>"
+
+    def statistics(self) -> BatcherStatistics:
+        """Return what is queued, how many instances are busy, and what was done."""
+        desk = self._desk
+        busy = sum(bool(seat.running) for seat in desk.seats)
+        return BatcherStatistics(desk.pending, busy, self._answered, self._executed, desk.most_rows)
+
+    @property
+    def rows_in_use(self) -> int:
+        """Return how many rows works may come to take now."""
+        return sum(seat.used_rows for seat in self._desk.seats)
+
+    def start(self) -> None:
+        """Begin to take works in. Call once, on the running loop."""
+        self._accepting = True
+        loop = asyncio.get_running_loop()
+        self._servers = {loop.create_task(self._serve(seat)): seat for seat in self._desk.seats}
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new works, give accepted ones `grace` seconds, then turn the rest away."""
+        self._accepting = False
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        self._desk.is_closing = True
+        for server, seat in self._servers.items():
+            if not seat.is_in_turn:  # a turn ends by itself, after the step it is in
+                server.cancel()
+        await asyncio.gather(*self._servers, return_exceptions=True)
+        self._fail(self._desk.everybody(), ShuttingDownError("the model was stopped"))
+        self._expire_at(inf)
+
+    async def submit(
+        self,
+        work: Work,
+        deadline: float | None = None,
+        priority: int = 0,
+        watch: Watch | None = None,
+    ) -> Done:
+        """Queue one work and wait for its result.
+
+        `deadline` is an absolute loop time; `watch` is told, after each step, what there is.
+
+        Raises:
+            OverloadedError: the queue is full; says when to come back.
+            DeadlineExceededError: it cannot be, or was not, done in time.
+            ShuttingDownError: the engine is stopping.
+            InferenceError: the model failed on this work.
+            DeviceMemoryError: the device has no memory even for this work alone.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        until = inf if deadline is None else deadline
+        self.check_room()
+        if now + self.curve.seconds(1, 1) > until:  # how long a translation becomes, nobody knows
+            raise DeadlineExceededError("the deadline is too near for this item")
+        seen = Candidate((-priority, until, now), self._model.rows_for(work), work.length)
+        entry = Entry(work, seen, until, self._clock(), loop.create_future(), watch)
+        self._desk.add(entry)
+        self._idle.clear()
+        self._arrival.set()
+        if until < self._next_expiry:
+            self._expire_at(until)
+        try:
+            return await entry.result  # a cancelled caller cancels this future, nothing else
+        finally:
+            self._desk.remove(entry)
+            self._note_idle()
+
+    def check_room(self) -> None:
+        """Refuse early, before a work is made, what `submit` would refuse at this moment.
+
+        Raises:
+            OverloadedError: the queue is full; says when to come back.
+            ShuttingDownError: the engine is stopping.
+        """
+        if not self._accepting:
+            raise ShuttingDownError("the model is stopping")
+        if self._desk.pending >= self._limits.max_queue_size:
+            raise OverloadedError(f"{self._desk.pending} items already wait", self._retry_after())
+
+    def _retry_after(self) -> float:
+        """Return the seconds in which what waits now will have been worked off."""
+        if self._seconds_per_item is None:
+            return _FIRST_RETRY_AFTER
+        return self._desk.pending * self._seconds_per_item / self._device.count
+
+    def _note_idle(self) -> None:
+        if self._desk.is_idle:
+            self._idle.set()
+
+    def _fail(self, entries: list[Entry], error: ServiceError) -> None:
+        for entry in entries:
+            self._desk.remove(entry)
+            entry.fail(error)
+
+    def _expire_at(self, when: float) -> None:
+        """Keep one timer, for the earliest deadline."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._next_expiry = when
+        loop = asyncio.get_running_loop()
+        self._expiry = None if when == inf else loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        """Fail who is too late, waiting or running, and look ahead to who is next."""
+        now = asyncio.get_running_loop().time()
+        late = [entry for entry in self._desk.everybody() if entry.deadline <= now]
+        self._fail(late, DeadlineExceededError("the deadline passed before the answer"))
+        self._expire_at(self._desk.next_deadline())
+
+    async def _serve(self, seat: Seat) -> None:
+        slots = self._device.slots
+        while not self._desk.is_closing:
+            while not seat.running and not self._desk.pending:
+                self._arrival.clear()
+                await self._arrival.wait()
+            await slots.acquire()
+            try:
+                await self._take_turn(seat)
+            finally:
+                slots.release()
+                self._note_idle()
+
+    async def _take_turn(self, seat: Seat) -> None:
+        loop, slots = asyncio.get_running_loop(), self._device.slots
+        turn = Turn(
+            self._desk,
+            seat,
+            self._device.use,
+            lambda: slots.free + 1 >= slots.count,
+            self._clock,
+            loop.call_soon_threadsafe,
+        )
+        started = self._clock()
+        seat.is_in_turn = True
+        try:
+            await self._device.run_turn(turn)
+        except Exception as error:  # a bug here must not leave everybody waiting
+            running = list(seat.running)
+            self._desk.leave(seat, running)
+            seat.rows.reset()
+            self._fail(running, as_service_error(error))
+        finally:
+            seat.is_in_turn = False
+        self._account(turn.report, self._clock() - started)
+        if not turn.report.steps:
+            await asyncio.sleep(0)  # who waited has left, and must be let go of
+
+    def _account(self, report: TurnReport, seconds: float) -> None:
+        self._answered += len(report.computed)
+        self._executed += report.steps
+        self._unanswered_seconds += seconds
+        if report.computed:
+            per_item = self._unanswered_seconds / len(report.computed)
+            known = self._seconds_per_item
+            self._seconds_per_item = per_item if known is None else 0.9 * known + 0.1 * per_item
+            self._unanswered_seconds = 0.0
+        self.meter.turn(report)
+
+
+async def _run_on(threads: Executor, turn: Turn) -> None:
+    await asyncio.get_running_loop().run_in_executor(threads, drive, turn)
+
+
+def turns_on(threads: Executor) -> RunTurn:
+    """Return what runs turns on the device's threads."""
+    return partial(_run_on, threads)

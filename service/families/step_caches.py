@@ -1,0 +1,238 @@
+"""The caches of everything that is being translated, and the graphs that work on them.
+
+A row is a hypothesis: what it has written (`self.*`) and what it reads (`cross.*`). Rows in use
+are always the first ones, so that a step runs on nothing else. The buffers are preallocated on
+the device and changed in place; they are enlarged, twice as long, only when a longer text or
+more rows than ever before are asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ModelLoadError
+from service.types import BindableSession, Buffer, DeviceValue, Sessions, Span
+
+Ints = NDArray[np.int64]
+
+STEP, JOIN, MOVE = "step", "join", "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How large the caches are."""
+
+    rows: int
+    self_length: int
+    cross_length: int
+
+    def holding(self, other: "Room") -> "Room":
+        """Return room for at least as much as either, by doubling what is too small."""
+        return Room(
+            _doubled(self.rows, other.rows),
+            _doubled(self.self_length, other.self_length),
+            _doubled(self.cross_length, other.cross_length),
+        )
+
+
+_FIRST_ROOM = Room(rows=8, self_length=32, cross_length=32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """What a step chose for each row, best first."""
+
+    ids: Ints
+    logprobs: NDArray[np.float32]
+
+
+@dataclass(slots=True, eq=False)
+class _Inputs:
+    """What a step is told of its rows; on the host, and always at the same address."""
+
+    rows: int
+    tokens: Ints = field(init=False)
+    positions: NDArray[np.int32] = field(init=False)
+    source_lengths: NDArray[np.int32] = field(init=False)
+    longest: NDArray[np.int32] = field(init=False)
+    longest_source: NDArray[np.int32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = np.zeros(self.rows, np.int64)
+        self.positions = np.zeros(self.rows, np.int32)
+        self.source_lengths = np.ones(self.rows, np.int32)
+        self.longest = np.zeros((), np.int32)
+        self.longest_source = np.zeros((), np.int32)
+
+    def first(self, rows: int) -> Mapping[str, Span]:
+        return {
+            "tokens": Span.of(self.tokens[:rows]),
+            "positions": Span.of(self.positions[:rows]),
+            "source_lengths": Span.of(self.source_lengths[:rows]),
+            "longest": Span.of(self.longest),
+            "longest_source": Span.of(self.longest_source),
+        }
+
+
+class StepCaches:
+    """Caches and step inputs of one instance. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._bound: dict[tuple[int, int, int], tuple[Callable[[], None], Chosen]] = {}
+        self._buffers: dict[str, Buffer] = {}
+        self._room = _FIRST_ROOM
+        self._inputs = _Inputs(_FIRST_ROOM.rows)
+
+    def __repr__(self) -> str:
+        return f"<StepCaches {self._room}>"
+
+    @property
+    def room(self) -> Room:
+        """Return how large the caches are."""
+        return self._room
+
+    @property
+    def tokens(self) -> Ints:
+        """Return the next step's input token of each row; to be written to."""
+        return self._inputs.tokens
+
+    @property
+    def positions(self) -> NDArray[np.int32]:
+        """Return how many tokens each row has cached; to be written to."""
+        return self._inputs.positions
+
+    @property
+    def source_lengths(self) -> NDArray[np.int32]:
+        """Return how long each row's source is; to be written to."""
+        return self._inputs.source_lengths
+
+    def reserve(self, sessions: Sessions, rows: int, written: int, source: int) -> None:
+        """Make room for so many rows, tokens written and tokens read.
+
+        Raises:
+            DeviceMemoryError: the device does not have the memory.
+        """
+        wanted = self._room.holding(Room(rows, written, source))
+        if wanted == self._room and self._buffers:
+            return
+        old, old_inputs, used = self._buffers, self._inputs, self._room
+        self._buffers = _allocated(_session(sessions, STEP), wanted)
+        self._inputs = _Inputs(wanted.rows)
+        for name in ("tokens", "positions", "source_lengths"):
+            getattr(self._inputs, name)[: used.rows] = getattr(old_inputs, name)
+        self._room = wanted
+        self._bound.clear()
+        if old:
+            everything = [
+                _pairs(used.rows, length) for length in (used.self_length, used.cross_length)
+            ]
+            self._move(
+                sessions, old, (everything[0], everything[0]), (everything[1], everything[1])
+            )
+
+    def join(self, sessions: Sessions, cross: Mapping[str, DeviceValue], rows: Ints) -> None:
+        """Put what the encoder made of some sentences into rows."""
+        inputs: dict[str, Span | DeviceValue] = {"rows": Span.of(rows)}
+        outputs = {}
+        for name, value in cross.items():
+            span = self._buffers[name].first(self._room.rows)
+            inputs |= {f"new.{name}": value, name: span}
+            outputs[f"present.{name}"] = span
+        _session(sessions, JOIN).bind(inputs, outputs)()
+
+    def move(self, sessions: Sessions, own: tuple[Ints, Ints], cross: tuple[Ints, Ints]) -> None:
+        """Copy single places, each from and to pairs of row and place [M, 2], all at once."""
+        if len(own[0]) or len(cross[0]):
+            self._move(sessions, self._buffers, own, cross)
+
+    def step(self, sessions: Sessions, rows: int, candidates: int) -> Chosen:
+        """Run the first rows; the result is overwritten by the next step of as many rows."""
+        session = _session(sessions, STEP)
+        key = (id(session), rows, candidates)
+        if key not in self._bound:
+            self._bound[key] = self._bind_step(session, rows, candidates)
+        run, chosen = self._bound[key]
+        inputs = self._inputs
+        inputs.longest[...] = inputs.positions[:rows].max() + 1
+        inputs.longest_source[...] = inputs.source_lengths[:rows].max()
+        run()
+        return chosen
+
+    def forget(self) -> None:
+        """Give all memory back, as after a fault of the device."""
+        self._bound.clear()
+        self._buffers = {}
+        self._room = _FIRST_ROOM
+        self._inputs = _Inputs(_FIRST_ROOM.rows)
+
+    def _bind_step(
+        self, session: BindableSession, rows: int, candidates: int
+    ) -> tuple[Callable[[], None], Chosen]:
+        chosen = Chosen(
+            np.zeros((rows, candidates), np.int64), np.zeros((rows, candidates), np.float32)
+        )
+        count = np.array([candidates])
+        inputs: dict[str, Span | DeviceValue] = {
+            **self._inputs.first(rows),
+            "candidates": Span.of(count),
+        }
+        outputs = {"ids": Span.of(chosen.ids), "logprobs": Span.of(chosen.logprobs)}
+        for name, buffer in self._buffers.items():
+            span = buffer.first(rows)
+            inputs[name] = outputs[f"present.{name}"] = span
+        return session.bind(inputs, outputs), chosen
+
+    def _move(
+        self,
+        sessions: Sessions,
+        old: Mapping[str, Buffer],
+        own: tuple[Ints, Ints],
+        cross: tuple[Ints, Ints],
+    ) -> None:
+        inputs: dict[str, Span | DeviceValue] = {}
+        for kind, (start, end) in (("self", own), ("cross", cross)):
+            inputs |= {f"{kind}_from": Span.of(start), f"{kind}_to": Span.of(end)}
+        outputs = {}
+        for name, buffer in self._buffers.items():
+            span = buffer.first(buffer.shape[0])
+            inputs |= {f"old.{name}": old[name].first(old[name].shape[0]), name: span}
+            outputs[f"present.{name}"] = span
+        _session(sessions, MOVE).bind(inputs, outputs)()
+
+
+def _session(sessions: Sessions, name: str) -> BindableSession:
+    return cast(BindableSession, sessions[name])
+
+
+def _allocated(session: BindableSession, room: Room) -> dict[str, Buffer]:
+    """Allocate what the step graph calls its caches.
+
+    Raises:
+        ModelLoadError: it has none of known number of heads.
+    """
+    lengths = {"self": room.self_length, "cross": room.cross_length}
+    buffers = {}
+    for name, spec in session.inputs.items():
+        length = lengths.get(name.partition(".")[0])
+        if length is None:
+            continue
+        _, heads, _, width = spec.shape
+        if heads is None or width is None:
+            raise ModelLoadError(f"the step graph does not say the heads and width of {name}")
+        buffers[name] = session.allocate(spec.dtype, (room.rows, heads, length, width))
+    return buffers
+
+
+def _pairs(rows: int, places: int) -> Ints:
+    """Return every pair of row and place."""
+    grid = np.indices((rows, places)).reshape(2, -1)
+    return np.ascontiguousarray(grid.T)
+
+
+def _doubled(size: int, wanted: int) -> int:
+    while size < wanted:
+        size *= 2
+    return size
