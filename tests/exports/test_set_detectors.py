@@ -13,7 +13,7 @@ pytest.importorskip("optimum.exporters.onnx", reason='needs the extra "train"')
 import transformers as tf  # noqa: E402
 
 from service import tasks  # noqa: E402
-from service.tasks import DetectItem, Detections  # noqa: E402
+from service.tasks import Detections, DetectItem  # noqa: E402
 from tests.exports.exporting import export_directory, seeded, settled  # noqa: E402
 from tests.exports.pictures import FILES, PICTURES  # noqa: E402
 from tests.exports.serving import answers  # noqa: E402
