@@ -4,7 +4,7 @@ A label never comes from user input: an unknown model counts under `UNKNOWN_MODE
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -74,6 +74,43 @@ INFERENCE_RUNNING_BATCHES = Gauge(
     "Batches on the device now.",
     _VERSION,
 )
+INFLIGHT_ROWS = Gauge(
+    "inflight_rows",
+    "Rows (hypotheses) that the translations now running may come to take.",
+    _VERSION,
+)
+INFLIGHT_STEPS = Counter(
+    "inflight_steps",
+    "Decoder steps run for all running translations at once.",
+    _VERSION,
+)
+INFLIGHT_STEP_ROWS = Counter(
+    "inflight_step_rows",
+    "Rows computed by steps; over inflight_steps_total it is the mean batch.",
+    _VERSION,
+)
+INFLIGHT_WASTED_ROWS = Counter(
+    "inflight_wasted_rows",
+    "Rows computed for callers who had left by the end of the step.",
+    _VERSION,
+)
+INFLIGHT_TOKENS = Counter(
+    "inflight_tokens",
+    "Tokens written: one a step for each running translation, whatever its beams.",
+    _VERSION,
+)
+INFLIGHT_JOIN_SECONDS = Histogram(
+    "inflight_join_seconds",
+    "Time a translation waited until it joined the running ones.",
+    _VERSION,
+    buckets=_STEP_SECONDS,
+)
+INFLIGHT_FIRST_TOKEN_SECONDS = Histogram(
+    "inflight_first_token_seconds",
+    "Time from the arrival of a translation to its first token.",
+    _VERSION,
+    buckets=_REQUEST_SECONDS,
+)
 INFERENCE_ISOLATED_FAILURES = Counter(
     "inference_isolated_failures",
     "Items that failed alone after their batch was retried in halves.",
@@ -107,6 +144,16 @@ MODEL_LOAD_SECONDS = Gauge(
 MODEL_GOLDEN_DEVIATION = Gauge(
     "model_golden_deviation",
     "Largest deviation from the recorded reference answers at load.",
+    _VERSION,
+)
+MODEL_GOLDEN_FLIPS = Gauge(
+    "model_golden_flips",
+    "Goldens whose answer at load decides otherwise than the recorded one (another best label).",
+    _VERSION,
+)
+MODEL_BATCH_DEVIATION = Gauge(
+    "model_batch_deviation",
+    "Largest deviation, at load, of a golden's answer in company from its answer alone.",
     _VERSION,
 )
 MODEL_GOLDEN_TOLERANCE = Gauge(
@@ -225,6 +272,29 @@ def declared_metrics() -> Sequence[DeclaredMetric]:
     )
 
 
+@dataclass(slots=True)
+class TurnReport:
+    """What an instance that batches in flight did in a turn; times in seconds."""
+
+    steps: int = 0
+    rows: int = 0
+    """Rows computed, over all steps."""
+    wasted_rows: int = 0
+    """Of them, rows of works that nobody waited for any more when the step was done."""
+    tokens: int = 0
+    """Works brought one token further, over all steps."""
+    join_waits: list[float] = field(default_factory=list)
+    """What each newcomer had waited."""
+    first_tokens: list[float] = field(default_factory=list)
+    """From a work's arrival to its first token."""
+    computed: list[float] = field(default_factory=list)
+    """From joining to the result, of each work that was done."""
+    isolated: int = 0
+    """Works that failed alone."""
+    memory_exhausted: int = 0
+    """Steps that the device had no memory for."""
+
+
 class SilentMeter:
     """Counts nothing: for a version that only its own goldens ask, before it is ready."""
 
@@ -243,6 +313,12 @@ class SilentMeter:
     def memory_exhausted(self) -> None:
         """Forget a lack of memory."""
 
+    def turn(self, report: TurnReport) -> None:
+        """Forget a turn."""
+
+    def watch_rows(self, rows: Callable[[], int]) -> None:
+        """Do not ask how many rows are in use."""
+
 
 class ModelMeter(SilentMeter):
     """The series of one version, bound once so that counting costs no look-up."""
@@ -260,6 +336,7 @@ class ModelMeter(SilentMeter):
         self._padding_ratio = INFERENCE_PADDING_RATIO.labels(*self._labels)
         self._isolated = INFERENCE_ISOLATED_FAILURES.labels(*self._labels)
         self._exhausted = DEVICE_MEMORY_EXHAUSTED.labels(*self._labels)
+        self._inflight: _InFlightSeries | None = None
 
     def request(self, outcome: str, seconds: float) -> None:
         """Count one item by its outcome: "ok" or an error's code."""
@@ -288,3 +365,41 @@ class ModelMeter(SilentMeter):
     def memory_exhausted(self) -> None:
         """Record a batch that the device had no memory for."""
         self._exhausted.inc()
+
+    def turn(self, report: TurnReport) -> None:
+        """Record what was done in flight."""
+        if self._inflight is None:
+            self._inflight = _InFlightSeries(self._labels)
+        self._inflight.count(report)
+        for waited in report.join_waits:
+            self._queue_seconds.observe(waited)
+        for seconds in report.computed:
+            self._compute_seconds.observe(seconds)
+        self._isolated.inc(report.isolated)
+        self._exhausted.inc(report.memory_exhausted)
+
+    def watch_rows(self, rows: Callable[[], int]) -> None:
+        """Ask at every scrape how many rows are in use."""
+        INFLIGHT_ROWS.labels(*self._labels).set_function(rows)
+
+
+class _InFlightSeries:
+    """The series of a version that is batched in flight; others do not have them."""
+
+    def __init__(self, labels: tuple[str, str]) -> None:
+        self._steps = INFLIGHT_STEPS.labels(*labels)
+        self._step_rows = INFLIGHT_STEP_ROWS.labels(*labels)
+        self._wasted_rows = INFLIGHT_WASTED_ROWS.labels(*labels)
+        self._tokens = INFLIGHT_TOKENS.labels(*labels)
+        self._join_seconds = INFLIGHT_JOIN_SECONDS.labels(*labels)
+        self._first_token_seconds = INFLIGHT_FIRST_TOKEN_SECONDS.labels(*labels)
+
+    def count(self, report: TurnReport) -> None:
+        self._steps.inc(report.steps)
+        self._step_rows.inc(report.rows)
+        self._wasted_rows.inc(report.wasted_rows)
+        self._tokens.inc(report.tokens)
+        for waited in report.join_waits:
+            self._join_seconds.observe(waited)
+        for seconds in report.first_tokens:
+            self._first_token_seconds.observe(seconds)
