@@ -61,10 +61,10 @@ async def evaluate(model: str, data: Path, repository: Path) -> tuple[Path, str]
             folder = files.folder
             size = sum(path.stat().st_size for path in files.graphs.values()) / 1e6
             measures = await SUBJECTS[model].measure(served, data)
-            deviation = served.loaded.deviation
+            parity = served.loaded.parity
         results[precision] = [
             *measures,
-            Measure("largest deviation from the goldens", deviation or 0.0, 6),
+            Measure("largest deviation from the goldens", parity.deviation if parity else 0.0, 6),
             Measure("size of the graphs in MB", size, 2),
         ]
         tqdm.write(f"{model} {precision}: {time.perf_counter() - started:.0f} s")

@@ -78,6 +78,8 @@ def parity_table(checks: Sequence[Check]) -> Table:
         "goldens",
         "deviation",
         "allowed",
+        "flips",
+        "in company",
         "check",
     )
     for check in checks:
@@ -102,17 +104,20 @@ def curve_tables(status: VersionStatus) -> Iterator[Table]:
 def _parity(check: Check) -> list[str]:
     files, status = check.files, check.status
     if files is None:
-        return ["-"] * 7
+        return ["-"] * 9
     shown = [str(files.version), files.precision]
     if status is None:
-        return [*shown, "-", "-", str(len(files.goldens)), "-", f"{files.tolerance:g}"]
+        return [*shown, "-", "-", str(len(files.goldens)), "-", f"{files.tolerance:g}", "-", "-"]
+    parity = status.parity
     return [
         *shown,
         status.device or "-",
         f"{status.load_seconds or 0:.2f} s",
         str(len(files.goldens)),
-        "-" if status.deviation is None else f"{status.deviation:.2g}",
+        "-" if parity is None else f"{parity.deviation:.2g}",
         f"{files.tolerance:g}",
+        "-" if parity is None else str(parity.flips),
+        "-" if parity is None else f"{parity.batch_deviation:.2g}",
     ]
 
 

@@ -10,28 +10,26 @@ from typing import Any
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
-from service.batching.dispatch import dispatch_seconds, run_on
+from service.batching.dispatch import RunHere, dispatch_seconds, run_on
+from service.batching.inflight.engine import InFlightEngine, Instancing, turns_on
+from service.batching.inflight.rows import InFlight
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.cache.keys import ModelIdentity
-from service.cache.responses import CacheMode, ResponseCache
+from service.cache.responses import ResponseCache
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
 from service.metrics import ModelMeter, SilentMeter
-from service.pipeline import CallOptions, Pipeline
-from service.repository.deviation import deviation, total_deviation
-from service.repository.goldens import Golden
+from service.parity import Parity, compare
+from service.pipeline import Pipeline
 from service.repository.manifest import Manifest, read_parameters
+from service.repository.operators import BATCH_WIDE, operators
 from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
 from service.runtime.warmup import WarmUpPlan, measure, wide_pays
-from service.types import Family, Lane
-
-_CALM = CallOptions(priority=-100, cache=CacheMode.BYPASS)
-"""How goldens are asked: behind everybody else, and never from the cache."""
-
+from service.types import Family, Lane, Tensors, Work
 
 _READY = 1
 """Batches formed ahead, so that a thread that ends one begins the next without the event loop:
@@ -47,11 +45,11 @@ class BatchingOverrides:
     max_queue_delay: float = 0.0
     """Seconds."""
 
-    def limits(self, manifest: Manifest) -> BatchLimits:
-        """Return the limits of a model's lanes."""
+    def limits(self, manifest: Manifest, isolated: bool = False) -> BatchLimits:
+        """Return the limits of a model's lanes; an isolated one never batches."""
         own = manifest.batching
         return BatchLimits(
-            self.max_batch_size or own.max_batch_size,
+            1 if isolated else self.max_batch_size or own.max_batch_size,
             self.max_queue_size or own.max_queue_size,
             self.max_queue_delay,
             own.max_batch_cost,
@@ -105,8 +103,8 @@ class Loaded:
     pipeline: Pipeline[Any, Any]
     instances: Instances
     device: Device
-    deviation: float | None
-    """Largest deviation from the goldens; None where the version has none."""
+    parity: Parity | None
+    """How it compares with its goldens; None where the version has none."""
     seconds: float
     """What the load took."""
 
@@ -134,21 +132,28 @@ class Loader:
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         preprocess = self.runtime.preprocess
+        batch_wide = await loop.run_in_executor(preprocess, _batch_wide, files)
+        limits = self.overrides.limits(files.manifest, isolated=_is_isolated(files, batch_wide))
         family = await loop.run_in_executor(preprocess, _open_family, files)
         instances = await loop.run_in_executor(
             preprocess, Instances, files.graphs, self.runtime.device, self.runtime.threads
         )
         try:
-            curves = await self._warm_up(files.manifest, family, instances)
+            curves = await self._warm_up(limits, family, instances)
             await loop.run_in_executor(preprocess, return_free_memory)
         except ServiceError as error:
             raise ModelLoadError(f"{files.model}/{files.version} warm-up: {error}") from error
-        pipeline = self._pipeline(files, family, instances, curves)
+        pipeline = self._pipeline(files, family, instances, curves, limits)
         loaded = Loaded(files, pipeline, instances, self.runtime.device, None, 0.0)
         for batcher in pipeline.batchers.values():
             batcher.start()
         try:
-            loaded.deviation = await _check_goldens(pipeline, files)
+            together = None
+            if limits.max_batch_size > 1:
+                together = partial(self._together, partial(instances.infer, family.infer))
+            loaded.parity = await compare(
+                pipeline, files, str(self.runtime.device), batch_wide, together
+            )
             pipeline.count_with(ModelMeter(files.model, files.version))
         except BaseException:
             await loaded.close(grace=0)
@@ -157,13 +162,13 @@ class Loader:
         return loaded
 
     async def _warm_up(
-        self, manifest: Manifest, family: Family[Any, Any], instances: Instances
+        self, limits: BatchLimits, family: Family[Any, Any], instances: Instances
     ) -> Mapping[str, BatchCurve]:
         curves = {}
         pays = False
         dispatch = await self.runtime.dispatch()
         for lane in family.lanes:
-            plan = _plan(lane, self.overrides.limits(manifest), self.warm_up_seconds)
+            plan = _plan(lane, limits, self.warm_up_seconds)
             await self.runtime.slots.acquire()  # so that models already serving keep their share
             try:
                 curve, lane_pays = await _on(
@@ -175,20 +180,31 @@ class Loader:
         instances.keep_wide(pays)
         return curves
 
+    async def _together(self, run: RunHere, batch: Sequence[Work]) -> Sequence[Tensors]:
+        """Run works as one batch, in turn with what the models already serving run."""
+        await self.runtime.slots.acquire()
+        try:
+            return (await run_on(self.runtime.compute, run, batch, alone=False)).results
+        finally:
+            self.runtime.slots.release()
+
     def _pipeline(
         self,
         files: VersionFiles,
         family: Family[Any, Any],
         instances: Instances,
         curves: Mapping[str, BatchCurve],
+        limits: BatchLimits,
     ) -> Pipeline[Any, Any]:
         meter = SilentMeter()
-        limits = self.overrides.limits(files.manifest)
         run_batch = partial(run_on, self.runtime.compute, partial(instances.infer, family.infer))
-        batchers = {
-            lane: Batcher(run_batch, limits, self.runtime.slots, meter, curve)
-            for lane, curve in curves.items()
-        }
+        batchers: dict[str, Batcher | InFlightEngine] = {}
+        for lane, curve in curves.items():
+            if isinstance(family, InFlight):
+                device = self._instancing(instances, family.rows_for(family.probe(lane, 1)), limits)
+                batchers[lane] = InFlightEngine(family, device, limits, meter, curve)
+            else:
+                batchers[lane] = Batcher(run_batch, limits, self.runtime.slots, meter, curve)
         return Pipeline(
             files.manifest.task,
             ModelIdentity(files.model, files.version, files.digest),
@@ -197,6 +213,17 @@ class Loader:
             self.cache,
             self.runtime.preprocess,
             meter,
+        )
+
+    def _instancing(self, instances: Instances, rows: int, limits: BatchLimits) -> Instancing:
+        """Return as many instances as a CPU has threads for, for works of so many rows each."""
+        runtime = self.runtime
+        return Instancing(
+            runtime.slots.threads if runtime.device.kind == "cpu" else 1,
+            limits.max_batch_size * rows,
+            runtime.slots,
+            instances.use,
+            turns_on(runtime.compute),
         )
 
 
@@ -240,37 +267,17 @@ def _time_lane(
     return curve, wide is not None and wide_pays(family.infer, instances.narrow, wide, middle)
 
 
-async def _check_goldens(pipeline: Pipeline[Any, Any], files: VersionFiles) -> float | None:
-    """Ask every golden alone and all of them together; return the largest deviation.
-
-    Raises:
-        ModelLoadError: an answer failed, or is further from its golden than the tolerance.
-    """
-    goldens: Sequence[Golden] = files.goldens
-    if not goldens:
-        return None
-    worst = 0.0
-    for label, ask in (("alone", _one_by_one), ("in a batch", _together)):
-        try:
-            answers = await ask(pipeline, goldens)
-        except ServiceError as error:
-            raise ModelLoadError(f"a golden item failed: {error}") from error
-        found = [deviation(a, g.answer) for a, g in zip(answers, goldens, strict=True)]
-        total = total_deviation(pipeline.task, found)
-        if not total <= files.tolerance:
-            raise ModelLoadError(
-                f"goldens asked {label} deviate by {total:.3g} from their recorded answers (worst "
-                f"is number {found.index(max(found))}); {files.precision} allows "
-                f"{files.tolerance:g}"
-            )
-        worst = max(worst, total)
-    return worst
+def _batch_wide(files: VersionFiles) -> Sequence[str]:
+    """Return the graphs that quantise over whole batches, by session name."""
+    return [name for name, path in files.graphs.items() if operators(path) & BATCH_WIDE]
 
 
-async def _one_by_one(pipeline: Pipeline[Any, Any], goldens: Sequence[Golden]) -> Sequence[Any]:
-    return [(await pipeline.answer(golden.item, _CALM)).answer for golden in goldens]
-
-
-async def _together(pipeline: Pipeline[Any, Any], goldens: Sequence[Golden]) -> Sequence[Any]:
-    outcomes = await asyncio.gather(*(pipeline.answer(g.item, _CALM) for g in goldens))
-    return [outcome.answer for outcome in outcomes]
+def _is_isolated(files: VersionFiles, batch_wide: Sequence[str]) -> bool:
+    """Tell whether items of a version run alone. Raises ModelLoadError if it is unwanted."""
+    wanted = files.manifest.batch_variance
+    if batch_wide and wanted == "refuse":
+        raise ModelLoadError(
+            f"{files.model}/{files.version}: {', '.join(batch_wide)} in {files.precision} "
+            "quantises over whole batches, which batch_variance refuses"
+        )
+    return bool(batch_wide) and wanted == "isolate"

@@ -7,6 +7,7 @@ from typing import Any
 
 from service import metrics
 from service.loader import Loaded
+from service.parity import Parity
 from service.tasks import Task
 
 _TOLD = (
@@ -14,6 +15,8 @@ _TOLD = (
     metrics.MODEL_INFO,
     metrics.MODEL_LOAD_SECONDS,
     metrics.MODEL_GOLDEN_DEVIATION,
+    metrics.MODEL_GOLDEN_FLIPS,
+    metrics.MODEL_BATCH_DEVIATION,
     metrics.MODEL_GOLDEN_TOLERANCE,
     metrics.MODEL_QUEUE_LIMIT,
     metrics.MODEL_BATCH_LIMIT,
@@ -53,6 +56,8 @@ class VersionStatus:
     labels: tuple[str, ...] = ()
     deviation: float | None = None
     """Largest deviation from the golden answers at load."""
+    parity: Parity | None = None
+    """All of that comparison."""
     load_seconds: float | None = None
     statistics: Mapping[str, Any] | None = None
     """By lane: pending, running, inference_count, execution_count, ceiling, curve."""
@@ -76,7 +81,8 @@ def describe(loaded: Loaded) -> VersionStatus:
         description=manifest.description,
         languages=(str(languages[0]), str(languages[1])) if all(languages) else None,
         labels=tuple(manifest.parameters.get("labels", ())),
-        deviation=loaded.deviation,
+        deviation=loaded.parity.deviation if loaded.parity else None,
+        parity=loaded.parity,
         load_seconds=round(loaded.seconds, 3),
     )
 
@@ -112,8 +118,10 @@ def publish(status: VersionStatus) -> None:
     if status.state is not ModelState.READY:
         return
     metrics.MODEL_LOAD_SECONDS.labels(*labels).set(status.load_seconds or 0.0)
-    if status.deviation is not None:
-        metrics.MODEL_GOLDEN_DEVIATION.labels(*labels).set(status.deviation)
+    if status.parity is not None:
+        metrics.MODEL_GOLDEN_DEVIATION.labels(*labels).set(status.parity.deviation)
+        metrics.MODEL_GOLDEN_FLIPS.labels(*labels).set(status.parity.flips)
+        metrics.MODEL_BATCH_DEVIATION.labels(*labels).set(status.parity.batch_deviation)
     metrics.MODEL_INFO.labels(*labels, *_identity(status)).set(1)
 
 

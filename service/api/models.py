@@ -12,9 +12,12 @@ from service.api.content import Version
 from service.api.json_body import parse_json
 from service.api.reply import Reply
 from service.errors import AdministrationDisabledError, UnauthorizedError
+from service.parity import Parity
 from service.status import VersionStatus
 
 _BEARER = b"bearer "
+_OWN = "parity"
+"""Has a path of its own."""
 
 
 class LoadRequest(BaseModel):
@@ -41,6 +44,20 @@ class ModelResponse(BaseModel):
     versions: list[VersionStatus]
 
 
+class VersionParity(BaseModel):
+    """How one version compares with its recorded goldens; null if it has none, or is not ready."""
+
+    version: int
+    parity: Parity | None
+
+
+class ParityResponse(BaseModel):
+    """The comparisons of one model's known versions."""
+
+    model: str
+    versions: list[VersionParity]
+
+
 async def list_models(call: Call) -> Reply:
     """List every known version with its state, digest, precision, device and statistics."""
     return _reply({"models": _shown(call.context.registry.statuses())})
@@ -50,6 +67,16 @@ async def show_model(call: Call) -> Reply:
     """Show the known versions of one model."""
     model = call.path_params["model"]
     return _reply({"model": model, "versions": _shown(call.context.registry.status(model))})
+
+
+async def show_parity(call: Call) -> Reply:
+    """Show how the answers of a model compare with its original's, alone and in company."""
+    model = call.path_params["model"]
+    versions = [
+        {"version": status.version, "parity": status.parity}
+        for status in call.context.registry.status(model)
+    ]
+    return _reply({"model": model, "versions": versions})
 
 
 async def load_model(call: Call) -> Reply:
@@ -91,7 +118,7 @@ def _require_administrator(call: Call) -> None:
 
 def _shown(statuses: Sequence[VersionStatus]) -> Sequence[Mapping[str, Any]]:
     return [
-        {name: getattr(status, name) for name in VersionStatus.__dataclass_fields__}
+        {name: getattr(status, name) for name in VersionStatus.__dataclass_fields__ if name != _OWN}
         for status in statuses
     ]
 

@@ -16,9 +16,11 @@ from service.api.models import (
     LoadRequest,
     ModelResponse,
     ModelsResponse,
+    ParityResponse,
     list_models,
     load_model,
     show_model,
+    show_parity,
     unload_model,
 )
 from service.api.routing import DirectRoute, Endpoint
@@ -102,6 +104,11 @@ def model_routes() -> Sequence[DirectRoute]:
             "/v1/models/{model}",
             show_model,
             **documentation.model_documentation(ModelResponse, True),
+        ),
+        _get(
+            "/v1/models/{model}/parity",
+            show_parity,
+            **documentation.model_documentation(ParityResponse, True),
         ),
         _post(
             "/v1/models/{model}/load",

@@ -21,6 +21,9 @@ CERTAIN_SCORE = 0.3
 
 MATCHING_IOU = 0.9
 
+_TIE = 1e-6
+"""Labels whose scores differ by less are equally good."""
+
 
 def deviation(answer: Answer, golden: Answer) -> float:
     """Return the distance of an answer from the golden answer to the same item; 0 is equal.
@@ -42,6 +45,23 @@ def deviation(answer: Answer, golden: Answer) -> float:
             return _of_vectors(answer, golden)
         case _:
             return math.inf
+
+
+def decides_otherwise(answer: Answer, golden: Answer) -> bool:
+    """Tell whether who acts on these two answers would act differently.
+
+    Classify: the best label differs. Translate: the text. Detect: a golden object of at least
+    `CERTAIN_SCORE` has no partner. A vector decides nothing by itself.
+    """
+    match answer, golden:
+        case Classification(), Classification():
+            scores = {label.name: label.score for label in answer.labels}
+            best = golden.labels[0].name if golden.labels else None
+            return max(scores.values(), default=0.0) - scores.get(best or "", 0.0) > _TIE
+        case Embedding(), Embedding():
+            return False
+        case _:
+            return deviation(answer, golden) >= 1.0
 
 
 def total_deviation(task: Task, deviations: Sequence[float]) -> float:

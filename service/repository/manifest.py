@@ -54,6 +54,9 @@ class Manifest:
     batching: Batching = field(default_factory=Batching)
     tolerance: Mapping[Precision, _Tolerance] = field(default_factory=dict)
     """Largest deviation from the goldens that still counts as the same model."""
+    batch_variance: Literal["accept", "isolate", "refuse"] = "isolate"
+    """What to do with a graph that quantises over whole batches, whose answers to an item depend
+    on its neighbours: batch it all the same, run every item alone, or do not load it."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """The family's own; `read_parameters` checks them."""
 

@@ -21,6 +21,9 @@ batch that gains nothing."""
 
 _FURTHER_PASSES = 4
 
+_SMALL = 4
+"""Below it a batch is doubled in any case: some kernels gain only from the next size on."""
+
 _NO_GAIN = 0.99
 """A batch that took this share of twice the time of its half is not doubled again."""
 
@@ -63,7 +66,7 @@ def measure(
             break
         seconds = _best(infer, sessions, [probe(length)] * rows)
         measured[rows, length] = seconds
-        gains = rows == 1 or seconds < _NO_GAIN * 2 * measured[rows // 2, length]
+        gains = rows < _SMALL or seconds < _NO_GAIN * 2 * measured[rows // 2, length]
         if gains and plan.allows(2 * rows, length):
             heapq.heappush(next_points, (2 * seconds, 2 * rows, length))
     for _ in range(_FURTHER_PASSES):

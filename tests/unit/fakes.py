@@ -118,7 +118,7 @@ class ShelfLoader:
             meter,
         )
         batcher.start()
-        return ShelfLoaded(files, pipeline, None, Device("cpu"), 0.001, 1.0, self.closed)  # type: ignore[arg-type]
+        return ShelfLoaded(files, pipeline, None, Device("cpu"), None, 1.0, self.closed)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False, slots=True)

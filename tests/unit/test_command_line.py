@@ -77,7 +77,7 @@ def test_models_check_loads_measures_and_compares(capsys: pytest.CaptureFixture[
     assert row[:4] == ["lamps", "1", "fp32", "cpu"]
     assert row[5] == "3"
     assert float(row[6]) < 1e-5
-    assert row[7:] == ["0.0001", "passed"]
+    assert row[7:] == ["0.0001", "0", "0", "passed"]
 
 
 @pytest.mark.usefixtures("repository")

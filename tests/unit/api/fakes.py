@@ -17,6 +17,7 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
+from service.parity import Comparison, Parity
 from service.pipeline import CallOptions, Outcome, Pipeline, Timings
 from service.registry import Registry
 from service.status import ModelState, VersionStatus
@@ -162,6 +163,9 @@ def _status(model: str, version: int, precision: str | None = None) -> VersionSt
         precision=precision or "int8",
         labels=("a", "b"),
         statistics={"default": {"pending": 0, "mean": np.float32(0.5)}},
+        parity=Parity(
+            3, "int8", "cpu", 0.1, 0.05, {"alone": Comparison(0.05, 2, 1)}, 0.0, 0, ["model"]
+        ),
     )
 
 

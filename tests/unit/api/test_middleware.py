@@ -26,7 +26,7 @@ def series() -> int:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nothing", 404, "not_found"),
         ("GET", "/v1/classify/", 404, "not_found"),
         ("POST", "/v1/../etc/passwd", 404, "not_found"),
         ("GET", "/v1/classify", 405, "method_not_allowed"),

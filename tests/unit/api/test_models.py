@@ -34,6 +34,12 @@ async def test_a_model_that_is_not_there_is_not_found(client: httpx.AsyncClient)
     assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
 
 
+async def test_the_parity_of_a_model_has_a_path_of_its_own(client: httpx.AsyncClient) -> None:
+    (version,) = (await client.get("/v1/models/digits/parity")).json()["versions"]
+    assert (version["version"], version["parity"]["ways"]["alone"]["flips"]) == (1, 2)
+    assert "parity" not in (await client.get("/v1/models/digits")).json()["versions"][0]
+
+
 @pytest.mark.parametrize("body", [b"", b"{}"])
 async def test_an_administrator_loads_the_newest_version(
     client: httpx.AsyncClient, body: bytes

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from service.repository.deviation import deviation, total_deviation
+from service.repository.deviation import decides_otherwise, deviation, total_deviation
 from service.tasks import (
+    Answer,
     Classification,
     DetectedObject,
     Detections,
@@ -84,3 +85,20 @@ def test_of_translations_the_share_that_differs_counts() -> None:
 @pytest.mark.parametrize("task", [Task.CLASSIFY, Task.DETECT, Task.EMBED])
 def test_of_other_answers_the_largest_deviation_counts(task: Task) -> None:
     assert total_deviation(task, [0.0, 0.2, 0.1]) == 0.2
+
+
+@pytest.mark.parametrize(
+    ("answer", "golden", "otherwise"),
+    [
+        pytest.param(labels(a=0.6, b=0.4), labels(a=0.9, b=0.1), False, id="the same label"),
+        pytest.param(labels(b=0.6, a=0.4), labels(a=0.9, b=0.1), True, id="another label"),
+        pytest.param(labels(b=0.5, a=0.5), labels(a=0.5, b=0.5), False, id="a tie is no decision"),
+        pytest.param(text("tea"), text("tea"), False, id="the same text"),
+        pytest.param(text("tea"), text("coffee"), True, id="another text"),
+        pytest.param(found(thing()), found(thing(score=0.7)), False, id="the same objects"),
+        pytest.param(found(), found(thing()), True, id="an object that is missing"),
+        pytest.param(vector(1.0, 0.0), vector(0.0, 1.0), False, id="a vector decides nothing"),
+    ],
+)
+def test_what_decides_otherwise(answer: Answer, golden: Answer, otherwise: bool) -> None:
+    assert decides_otherwise(answer, golden) is otherwise
