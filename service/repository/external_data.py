@@ -10,7 +10,7 @@ from pathlib import Path
 
 from service.errors import ModelLoadError
 from service.repository.paths import file_inside
-from service.repository.protobuf import parts
+from service.transforms.protobuf import parts
 
 _KEY, _VALUE = 1, 2
 _LONGEST_NAME = 4096

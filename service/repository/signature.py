@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ModelLoadError
-from service.repository.protobuf import numbers, parts
+from service.transforms.protobuf import numbers, parts
 from service.types import TensorSpec
 
 # Field numbers of onnx.proto.

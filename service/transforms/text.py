@@ -1,4 +1,4 @@
-"""From a text to token ids and back, by a Hugging Face `tokenizers` file."""
+"""From a text to token ids and back, by a Hugging Face tokenizer."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from service.errors import InvalidInputError, ModelLoadError
+from service.transforms.tokenizer_files import tokenizer_of
 
 # The library would start a thread per core of its own; ours are counted and already busy.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -20,22 +21,29 @@ TokenIds: TypeAlias = NDArray[np.int64]
 class TextTokenizer:
     """Turns texts into int64 token ids. Never changes after construction; any thread may use it."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, cuts_the_end: bool = True) -> None:
         tokenizer.no_truncation()  # what its file says of these two was for somebody's training
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._special_tokens: int = tokenizer.num_special_tokens_to_add(False)
+        self._pair_tokens: int = tokenizer.num_special_tokens_to_add(True)
+        self._direction = "right" if cuts_the_end else "left"
 
     @classmethod
-    def open(cls, path: Path) -> "TextTokenizer":
-        """Read a tokenizer.json.
+    def open(cls, path: Path, kind: str = "", cuts_the_end: bool = True) -> "TextTokenizer":
+        """Read a tokenizer.
+
+        Args:
+            path: tokenizer.json, or one of the older files that `tokenizer_of` reads.
+            kind: transformers' class of it, which the older files do not tell.
+            cuts_the_end: whether a text that is too long loses its end, or else its beginning.
 
         Raises:
             ModelLoadError: the file is missing, or is not a tokenizer.
         """
         try:
-            return cls(Tokenizer.from_buffer(path.read_bytes()))
-        except (OSError, ValueError) as error:
+            return cls(tokenizer_of(path, kind), cuts_the_end)
+        except Exception as error:  # `tokenizers` raises no other where files do not fit
             raise ModelLoadError(
                 f"{path.name} is no tokenizer that can be read: {error}"
             ) from error
@@ -45,10 +53,15 @@ class TextTokenizer:
         """Return how many tokens are added around every text."""
         return self._special_tokens
 
+    @property
+    def pair_tokens(self) -> int:
+        """Return how many tokens are added around a pair of texts."""
+        return self._pair_tokens
+
     def encode(self, text: str, max_length: int) -> tuple[TokenIds, bool]:
         """Tokenize a text, special tokens included.
 
-        A text that is too long loses its end, never its special tokens. Lone surrogates, which
+        A text that is too long is cut, but never its special tokens. Lone surrogates, which
         are no Unicode text, count as U+FFFD.
 
         Returns:
@@ -68,14 +81,48 @@ class TextTokenizer:
         cut = len(encoding) > max_length
         if cut:  # once more, for the special tokens of a text that is too long are at its end
             bare = self._tokenizer.encode_batch_fast([valid], add_special_tokens=False)[0]
-            bare.truncate(max_length - self._special_tokens)
+            bare.truncate(max_length - self._special_tokens, direction=self._direction)
             encoding = self._tokenizer.post_process(bare)
         return np.array(encoding.ids, np.int64), cut
+
+    def encode_pair(self, text: str, pair: str, max_length: int) -> tuple[TokenIds, TokenIds]:
+        """Tokenize two texts into one row, special tokens included.
+
+        If they are too long together, the longer is cut until they are of one length, then both.
+
+        Returns:
+            ids and types (which of the two texts a token is of), both int64 [T] with T at most
+            `max_length`.
+
+        Raises:
+            InvalidInputError: one of them is empty, blank, or has nothing the model could read.
+        """
+        if any(not part or part.isspace() for part in (text, pair)):
+            raise InvalidInputError("the text is empty")
+        first, second = self._tokenizer.encode_batch_fast(
+            [_valid(text), _valid(pair)], add_special_tokens=False
+        )
+        if not (len(first) and len(second)):
+            raise InvalidInputError("the text has nothing that this model reads")
+        shares = _shares(len(first), len(second), max_length - self._pair_tokens)
+        for encoding, share in zip((first, second), shares, strict=True):
+            encoding.truncate(share, direction=self._direction)
+        both = self._tokenizer.post_process(first, second)
+        return np.array(both.ids, np.int64), np.array(both.type_ids, np.int64)
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of these ids, without special tokens."""
         text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True)
         return text
+
+
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of each text are kept, as `tokenizers` does ("longest first")."""
+    short, long = min(first, second), max(first, second)
+    kept = min(long, max(short, room - short))
+    if short + kept > room:
+        short, kept = room // 2, room // 2 + room % 2
+    return (short, kept) if first <= second else (kept, short)
 
 
 def _valid(text: str) -> str:
