@@ -130,6 +130,9 @@ def _layout(signature: GraphSignature) -> str | None:
     _, middle, last = first.shape
     if _selects(signature.metadata) and last in (_FOUND_NUMBERS, None):
         return "end_to_end"
+    if middle is None and last is None:
+        # Only the newer exporter says its task, and all its heads are as v8's.
+        return "yolov8" if "task" in signature.metadata else "yolov5"
     numbers: Mapping[str, int] = {n: h.numbers(len(names)) for n, h in HEADS.items()}
     if middle == numbers["yolov8"] and last != numbers["yolov5"]:
         return "yolov8"
