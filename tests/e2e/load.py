@@ -4,8 +4,8 @@
 
 They stop when nobody listens any more, or after SECONDS. What they saw is printed as JSON:
 `statuses` by count; `lost`, how every request failed that was sent and not answered; `refused`,
-how many clients found nobody listening; `answers`, how many different ones each repeated question
-had. With `--cached` every second request is such a repetition, and may be answered by a store.
+how many clients found nobody listening; `answers`, the different ones that each question had.
+With `--cached` every second request may be answered by a store; else none may.
 """
 
 import http.client
@@ -105,7 +105,7 @@ def main() -> None:
         "statuses": statuses,
         "lost": [error for client in clients for error in client.lost],
         "refused": sum(client.refused for client in clients),
-        "answers": {path: len(some) for path, some in answers.items()},
+        "answers": {path: [one.decode() for one in some] for path, some in answers.items()},
     }
     sys.stdout.write(json.dumps(seen))
 
