@@ -3,7 +3,7 @@
 A recipe covers what the image processors of `transformers` and the loaders of the YOLO family
 do: fit, crop, scale, normalise. Resizing is Pillow's, as in their reference ("slow") processors,
 so pixels are equal to theirs bit for bit; the "fast" ones resize with torchvision, which is at
-most one of 256 levels away for bilinear and three for bicubic.
+most two of 256 levels away for bilinear and four for bicubic.
 """
 
 from collections.abc import Mapping
