@@ -63,7 +63,7 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.revision="${REVISION}"
 
 
-# --- gpu: CUDA and cuDNN are packages too, so they are locked like the others (decision 11) -------
+# --- gpu: CUDA and cuDNN are packages too, so they are locked like the others (decision 8) --------
 FROM installer AS gpu-packages
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
