@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Generic
 
 from service.batching.batcher import Batcher
+from service.batching.inflight.engine import InFlightEngine
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import DeadlineExceededError, ServiceError
@@ -56,7 +57,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
     task: Task
     model: ModelIdentity
     family: Family[ItemT, AnswerT]
-    batchers: Mapping[str, Batcher]
+    batchers: Mapping[str, Batcher | InFlightEngine]
     """By lane."""
     cache: ResponseCache
     threads: Executor
@@ -75,6 +76,8 @@ class Pipeline(Generic[ItemT, AnswerT]):
         self.meter = meter
         for batcher in self.batchers.values():
             batcher.meter = meter
+            if isinstance(batcher, InFlightEngine):
+                meter.watch_rows(partial(_rows_of, weakref.ref(batcher)))
         meter.watch(partial(_load_of, weakref.ref(self)))  # which must not keep a model alive
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
@@ -149,3 +152,8 @@ def _load_of(pipeline: "weakref.ref[Pipeline[Any, Any]]") -> tuple[int, int]:
         return 0, 0
     states = [batcher.statistics() for batcher in known.batchers.values()]
     return sum(state.pending for state in states), sum(state.running for state in states)
+
+
+def _rows_of(engine: "weakref.ref[InFlightEngine]") -> int:
+    """Return how many rows are in use in an engine; none if it is gone."""
+    return 0 if (known := engine()) is None else known.rows_in_use

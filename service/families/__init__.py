@@ -10,6 +10,7 @@ from service.families.dual_encoder import DualEncoder, DualEncoderParameters
 from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
 from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
 from service.families.seq2seq import Seq2Seq, Seq2SeqParameters
+from service.families.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
 from service.families.text_classifier import TextClassifier, TextClassifierParameters
 from service.tasks import Task
 
@@ -17,6 +18,7 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "text_classifier": FamilyEntry(Task.CLASSIFY, TextClassifierParameters, TextClassifier.open),
     "image_classifier": FamilyEntry(Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open),
     "seq2seq": FamilyEntry(Task.TRANSLATE, Seq2SeqParameters, Seq2Seq.open),
+    "seq2seq_steps": FamilyEntry(Task.TRANSLATE, Seq2SeqStepsParameters, Seq2SeqSteps.open),
     "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open),
     "detr_detector": FamilyEntry(Task.DETECT, DetrDetectorParameters, DetrDetector.open),
     "dual_encoder": FamilyEntry(Task.EMBED, DualEncoderParameters, DualEncoder.open),

@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from service.runtime.devices import Device
 from service.runtime.session import OrtSession, PoisonedSessionError
 from service.types import Session, Sessions, Tensors, Work
+
+T = TypeVar("T")
 
 Infer: TypeAlias = Callable[[Sessions, Sequence[Work]], Sequence[Tensors]]
 OpenSession: TypeAlias = Callable[[Path, Device, int], Session]
@@ -53,9 +55,18 @@ class Instances:
             InferenceError: the model failed; also when it broke, after which the next run works.
             DeviceMemoryError: the device has no memory for this batch.
         """
+        return self.use(lambda sessions: infer(sessions, batch), alone)
+
+    def use(self, act: Callable[[Sessions], T], alone: bool) -> T:
+        """Act with the sessions on this thread; reopen them if an earlier run broke them.
+
+        Raises:
+            InferenceError: the model failed; also when it broke, after which the next run works.
+            DeviceMemoryError: the device has no memory for what it was asked.
+        """
         sessions = self.wide if alone and self.wide else self.narrow
         try:
-            return infer(sessions, batch)
+            return act(sessions)
         except PoisonedSessionError:
             self._rebuild(sessions)
             raise

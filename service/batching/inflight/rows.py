@@ -1,7 +1,7 @@
 """What in-flight batching asks of a model: rows that works join and leave between two steps."""
 
 from collections.abc import Hashable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from service.types import Sessions, Tensors, Work
 
@@ -47,6 +47,7 @@ class Rows(Protocol):
         ...
 
 
+@runtime_checkable
 class InFlight(Protocol):
     """What a family has that can be batched in flight."""
 

@@ -24,6 +24,7 @@ from tests.unit.families.sessions import (
     set_session,
     text_session,
 )
+from tests.unit.families.step_models import step_sessions
 from tests.unit.transforms.images import encoded
 from tests.unit.transforms.texts import WORDS, word_tokenizer
 
@@ -125,6 +126,23 @@ CASES: dict[str, Case] = {
             "num_beams": 3,
         },
         lambda: TranslatorGraphs(TARGET_VOCABULARY, EOS, 1.0).sessions,
+        [TranslateItem(text) for text in TEXTS],
+        [TranslateItem(text) for text in _EMPTY_TEXTS],
+        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
+        tasks.Translation,
+    ),
+    "seq2seq_steps": Case(
+        {
+            "source_language": "zh",
+            "target_language": "en",
+            "decoder_start_id": 1,
+            "eos_id": EOS,
+            "pad_id": 5,
+            "max_source_length": 24,
+            "max_target_length": 20,
+            "num_beams": 3,
+        },
+        lambda: step_sessions(64, TARGET_VOCABULARY),
         [TranslateItem(text) for text in TEXTS],
         [TranslateItem(text) for text in _EMPTY_TEXTS],
         [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
