@@ -78,8 +78,12 @@ def _d_fine() -> tuple[Any, Any]:
     config = tf.DFineConfig(
         backbone_config=backbone, **_SMALL, **_SIZED, **LABELS, decoder_n_points=[4, 4, 4]
     )
-    processor = tf.RTDetrImageProcessor(size={"height": 64, "width": 64})
-    return seeded(tf.DFineForObjectDetection, config), processor
+    processor = tf.RTDetrImageProcessor(size={"height": 96, "width": 96})
+    model = seeded(tf.DFineForObjectDetection, config)
+    for module in model.model.backbone.modules():  # its own first weights let nothing through
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return model, processor
 
 
 MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
