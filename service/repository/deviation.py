@@ -1,7 +1,8 @@
 """How far an answer is from the golden one. Pure functions; what is tolerable, others know."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -75,11 +76,20 @@ def total_deviation(task: Task, deviations: Sequence[float]) -> float:
 
 
 def _of_labels(answer: Classification, golden: Classification) -> float:
-    got = {label.name: label.score for label in answer.labels}
-    wanted = {label.name: label.score for label in golden.labels}
+    got, wanted = _numbered(answer), _numbered(golden)
     if got.keys() != wanted.keys():
         return math.inf
     return max((_difference(got[name], score) for name, score in wanted.items()), default=0.0)
+
+
+def _numbered(answer: Classification) -> Mapping[tuple[str, int], float]:
+    """Return scores by name and, as names may repeat, by how often it came before."""
+    seen: Counter[str] = Counter()
+    scores = {}
+    for label in answer.labels:
+        scores[label.name, seen[label.name]] = label.score
+        seen[label.name] += 1
+    return scores
 
 
 def _of_vectors(answer: Embedding, golden: Embedding) -> float:

@@ -102,3 +102,10 @@ def test_of_other_answers_the_largest_deviation_counts(task: Task) -> None:
 )
 def test_what_decides_otherwise(answer: Answer, golden: Answer, otherwise: bool) -> None:
     assert decides_otherwise(answer, golden) is otherwise
+
+
+def test_labels_of_one_name_are_compared_in_their_order() -> None:
+    golden = Classification((Label("crane", 0.6), Label("cat", 0.3), Label("crane", 0.1)))
+    other = Classification((Label("crane", 0.5), Label("cat", 0.3), Label("crane", 0.1)))
+    assert deviation(other, golden) == pytest.approx(0.1)
+    assert deviation(Classification(golden.labels[:2]), golden) == math.inf
