@@ -56,15 +56,17 @@ class ClassifyItem:
     content: Content
     top_k: int | None = None
     """How many labels to return, best first; None returns all."""
+    text_pair: str | None = None
+    """A second text: the labels are of how the two are related."""
 
     def fingerprint(self) -> bytes:
-        """Return the content and the number of labels."""
-        return self.content.fingerprint() + fingerprint(self.top_k)
+        """Return the content, the number of labels and the second text."""
+        return self.content.fingerprint() + fingerprint(self.top_k, self.text_pair)
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A class and its probability."""
+    """A class and its score: a probability, or of a regression model the number itself."""
 
     name: str
     score: float
@@ -150,15 +152,17 @@ class EmbedItem:
     """A text or an image to turn into a vector."""
 
     content: Content
+    prompt_name: str | None = None
+    """Which of the model's prompts to put before the text; None is the model's default."""
 
     def fingerprint(self) -> bytes:
-        """Return the content."""
-        return self.content.fingerprint()
+        """Return the content and the name of the prompt."""
+        return self.content.fingerprint() + fingerprint(self.prompt_name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """A vector of unit length, float32."""
+    """A vector, float32; of unit length unless the model's own are not."""
 
     vector: NDArray[np.float32]
 

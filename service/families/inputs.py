@@ -22,20 +22,29 @@ def is_heavy_text(text: str) -> bool:
     return len(text) > _HEAVY_CHARACTERS
 
 
-def open_tokenizer(folder: Path, name: str) -> TextTokenizer:
+def open_tokenizer(
+    folder: Path, name: str, kind: str = "", cuts_the_end: bool = True
+) -> TextTokenizer:
     """Read a tokenizer of a version. Raises ModelLoadError."""
-    return TextTokenizer.open(file_inside(name, folder, folder, "[parameters]"))
+    path = file_inside(name, folder, folder, "[parameters]")
+    return TextTokenizer.open(path, kind, cuts_the_end)
 
 
 @dataclass(frozen=True, slots=True)
 class TextInput:
-    """Texts for a graph that takes `input_ids` and `attention_mask`, both int64 [B, T]."""
+    """Texts for a graph that takes `input_ids`, int64 [B, T], and what else it has of the like.
+
+    That may be `attention_mask`, `token_type_ids` and `position_ids`.
+    """
 
     tokenizer: TextTokenizer
     max_length: int
     pad_id: int
     pads_to_max_length: bool = False
     """Whether every batch is as wide as can be, for a graph that has no mask and needs it so."""
+
+    first_position: int = 0
+    """Of `position_ids`; RoBERTa counts from behind its padding id."""
 
     def __post_init__(self) -> None:
         if self.max_length <= self.tokenizer.special_tokens:
@@ -54,14 +63,22 @@ class TextInput:
             powers.append(powers[-1] * 2)
         return [length for length in powers if length < self.max_length] + [self.max_length]
 
-    def work(self, text: str, lane: str) -> Work:
-        """Tokenize; a text that is too long loses its end. Raises InvalidInputError."""
+    def work(self, text: str, lane: str, pair: str | None = None) -> Work:
+        """Tokenize a text, or two as one; what is too long is cut. Raises InvalidInputError."""
+        if pair is not None:
+            ids, types = self.tokenizer.encode_pair(text, pair, self.max_length)
+            return Work({"input_ids": ids, "token_type_ids": types}, lane, self._length(ids))
         ids, _ = self.tokenizer.encode(text, self.max_length)
         return Work({"input_ids": ids}, lane, self._length(ids))
 
     def probe(self, lane: str, length: int, group: Hashable = None) -> Work:
-        """Return a work of exactly so many tokens."""
-        return Work({"input_ids": np.full(length, self.pad_id, np.int64)}, lane, length, group)
+        """Return a work of exactly so many tokens, the last of the vocabulary among them.
+
+        So a tokenizer that knows more tokens than the graph is found out while it is loaded.
+        """
+        ids = np.full(length, self.pad_id, np.int64)
+        ids[0] = self.tokenizer.largest_id
+        return Work({"input_ids": ids}, lane, length, group)
 
     def feeds(self, batch: Sequence[Work]) -> Feeds:
         """Pad to the longest row of the batch, or to the longest there can be."""
@@ -71,7 +88,16 @@ class TextInput:
 
     def feeds_for(self, session: Session, batch: Sequence[Work]) -> Feeds:
         """Return what this graph asks for. Raises InferenceError if that is something else."""
-        return fitted(self.feeds(batch), session)
+        feeds = dict(self.feeds(batch))
+        if "token_type_ids" in session.inputs:
+            feeds["token_type_ids"] = types = np.zeros_like(feeds["input_ids"])
+            for row, work in zip(types, batch, strict=True):
+                if (own := work.tensors.get("token_type_ids")) is not None:
+                    row[: len(own)] = own
+        if "position_ids" in session.inputs:
+            places = np.arange(feeds["input_ids"].shape[1]) + self.first_position
+            feeds["position_ids"] = np.tile(places, (len(batch), 1))
+        return fitted(feeds, session)
 
     def _length(self, ids: TokenIds) -> int:
         return self.max_length if self.pads_to_max_length else len(ids)

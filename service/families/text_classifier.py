@@ -1,13 +1,20 @@
-"""Encoder-only transformers with a classification head: one text, one score a label."""
+"""Encoder-only transformers with a classification head: a text, or two, and a score a label."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from service.errors import InvalidInputError
 from service.families.feeding import one_output
 from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
-from service.families.labelling import best_labels, check_labels, check_top_k, ranked
+from service.families.labelling import (
+    Activation,
+    best_labels,
+    check_labels,
+    check_top_k,
+    ranked,
+)
 from service.tasks import Classification, ClassifyItem, Text
 from service.types import Lane, Sessions, Tensors, Work
 
@@ -21,9 +28,17 @@ class TextClassifierParameters:
 
     labels: tuple[str, ...]
     max_length: int
-    """Tokens, special ones included; a longer text loses its end."""
+    """Tokens, special ones included; a longer text is cut."""
     pad_id: int
     tokenizer: str = "tokenizer.json"
+    tokenizer_class: str = ""
+    """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
+    truncation_side: Literal["right", "left"] = "right"
+    pads_to_max_length: bool = False
+    """Whether every batch is as wide as can be, for a graph of that one width."""
+    activation: Activation = "softmax"
+    first_position: int = 0
+    """Of `position_ids`, for a graph that takes them."""
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -35,13 +50,25 @@ class TextClassifier:
 
     labels: tuple[str, ...]
     texts: TextInput
+    activation: Activation
 
     @classmethod
     def open(cls, folder: Path, parameters: TextClassifierParameters) -> "TextClassifier":
         """Read the tokenizer. Raises ModelLoadError, ValueError."""
-        tokenizer = open_tokenizer(folder, parameters.tokenizer)
-        texts = TextInput(tokenizer, parameters.max_length, parameters.pad_id)
-        return cls(parameters.labels, texts)
+        tokenizer = open_tokenizer(
+            folder,
+            parameters.tokenizer,
+            parameters.tokenizer_class,
+            parameters.truncation_side == "right",
+        )
+        texts = TextInput(
+            tokenizer,
+            parameters.max_length,
+            parameters.pad_id,
+            parameters.pads_to_max_length,
+            first_position=parameters.first_position,
+        )
+        return cls(parameters.labels, texts, parameters.activation)
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -54,21 +81,22 @@ class TextClassifier:
         return [Lane(_LANE, self.texts.lengths, [_SESSION])]
 
     def is_heavy(self, item: ClassifyItem) -> bool:
-        """Tell whether the text is long."""
-        return isinstance(item.content, Text) and is_heavy_text(item.content.text)
+        """Tell whether the text, or the two together, is long."""
+        texts = item.content.text if isinstance(item.content, Text) else ""
+        return is_heavy_text(texts + (item.text_pair or ""))
 
     def preprocess(self, item: ClassifyItem) -> Work:
         """Tokenize. Raises InvalidInputError."""
         check_top_k(item.top_k)
         if not isinstance(item.content, Text):
             raise InvalidInputError("this model reads texts, not images")
-        return self.texts.work(item.content.text, _LANE)
+        return self.texts.work(item.content.text, _LANE, item.text_pair)
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
-        """Run once, then softmax and order."""
+        """Run once, then make scores of the logits, and order them."""
         session = sessions[_SESSION]
         outputs = session.run(self.texts.feeds_for(session, batch))
-        return ranked(one_output(outputs, "logits"), self.labels)
+        return ranked(one_output(outputs, "logits"), self.labels, self.activation)
 
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
         """Name the scores."""

@@ -9,6 +9,11 @@ from service.errors import InferenceError
 
 ImagePooling: TypeAlias = Literal["none", "cls", "mean"]
 
+TokenPooling: TypeAlias = Literal[
+    "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"
+]
+"""As sentence-transformers calls them."""
+
 _TOKENS, _MAP = 3, 4
 
 
@@ -45,5 +50,44 @@ def pooled_images(
         vectors = output.mean(axis=(2, 3), dtype=np.float64)
     else:
         raise InferenceError(f"an output of shape {output.shape} cannot be pooled by {pooling}")
+    floats: NDArray[np.float32] = vectors.astype(np.float32, copy=False)
+    return floats
+
+
+def pooled_tokens(
+    states: NDArray[Any], mask: NDArray[np.int64], pooling: TokenPooling
+) -> NDArray[np.float32]:
+    """Return one vector a text, [B, D], as the pooling of sentence-transformers does.
+
+    Args:
+        states: [B, T, D].
+        mask: [B, T], 1 where a token counts; each row has at least one.
+        pooling: the first token that counts, the last one, their largest values, their mean, or
+            their mean weighted by place or scaled by the square root of their number.
+
+    Raises:
+        InferenceError: the states have another number of axes.
+    """
+    if states.ndim != _TOKENS:
+        raise InferenceError(f"an output of shape {states.shape} is no states of tokens")
+    rows = np.arange(len(states))
+    if pooling == "cls":
+        vectors = states[rows, mask.argmax(axis=1)]
+    elif pooling == "lasttoken":
+        vectors = states[rows, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)]
+    elif pooling == "max":
+        vectors = np.where(mask[:, :, None] == 1, states, -np.inf).max(axis=1)
+    else:
+        weights = mask.astype(np.float64)
+        if pooling == "weightedmean":
+            weights = weights * np.arange(1, mask.shape[1] + 1)
+        count = weights.sum(axis=1, keepdims=True)
+        divisor = np.sqrt(count) if pooling == "mean_sqrt_len_tokens" else count
+        # A row at a time and only what counts, so that a sum is the same beside other neighbours.
+        sums = [
+            kept[kept > 0] @ row[kept > 0].astype(np.float64)
+            for kept, row in zip(weights, states, strict=True)
+        ]
+        vectors = np.stack(sums) / divisor
     floats: NDArray[np.float32] = vectors.astype(np.float32, copy=False)
     return floats

@@ -19,6 +19,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 MODULES = "modules.json"
 SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
+SENTENCE_BERT = "sentence_bert_config.json"
 
 GRAPH_FOLDERS = ("", "onnx/")
 """Where graphs are looked for; of two of the same name the first counts."""
@@ -170,6 +171,7 @@ def read_export(folder: Path, root: Path | None = None) -> ExportFiles:
         TOKENIZER_CONFIG,
         SPECIAL_TOKENS,
         SENTENCE_TRANSFORMERS,
+        SENTENCE_BERT,
     ):
         if name in names:
             tables[name] = _object(name, folder, boundary)

@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 
-from service.repository.layouts.exports import CONFIG, ExportFiles
+from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Unknown
 
 _KEY = "parameters.labels"
+_RANK = 2
+_DEFAULT_LABELS = 2
 
 
 def label_facts(files: ExportFiles) -> Iterator[Finding]:
     """Tell the labels, in the order of the head's outputs, by `id2label`."""
     named = files.config.get("id2label")
+    if CONFIG in files.tables and "id2label" not in files.config:
+        # transformers does not write down what is its default.
+        source = f"{CONFIG} has no id2label: transformers' default"
+        yield Fact(_KEY, [f"LABEL_{number}" for number in range(_outputs(files))], source)
+        return
     if not isinstance(named, Mapping) or not named:
         yield Unknown(_KEY, f"{CONFIG} has no id2label")
         return
@@ -23,3 +30,12 @@ def label_facts(files: ExportFiles) -> Iterator[Finding]:
         yield Unknown(_KEY, f"id2label in {CONFIG} does not name the outputs from 0 on")
         return
     yield Fact(_KEY, [by_id[number] for number in range(len(by_id))], f"{CONFIG}: id2label")
+
+
+def _outputs(files: ExportFiles) -> int:
+    """Return how many scores the head gives, as far as the graph says; else the default, two."""
+    if files.graphs.get(MODEL_ROLE):
+        shape = next(iter(files.signature().outputs.values())).shape
+        if len(shape) == _RANK and shape[1] is not None:
+            return shape[1]
+    return _DEFAULT_LABELS

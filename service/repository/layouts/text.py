@@ -1,27 +1,141 @@
 """Text classifiers and sentence embedders."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from service.repository.layouts.exports import ExportFiles
+from service.errors import ModelLoadError
+from service.repository.layouts.exports import (
+    CONFIG,
+    MODEL_ROLE,
+    MODULES,
+    SENTENCE_TRANSFORMERS,
+    ExportFiles,
+)
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
+from service.repository.layouts.graphs import batch_facts, graph_name
 from service.repository.layouts.labels import label_facts
+from service.repository.layouts.tokens import text_facts
 from service.tasks import Task
 
 _HEAD = "ForSequenceClassification"
+_VECTOR = "sentence_embedding"
+_STATES = frozenset({"last_hidden_state", "token_embeddings", _VECTOR})
+
+_POOLING: Final[Mapping[str, str]] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Keys of `1_Pooling/config.json` by what sentence-transformers calls them since version 5."""
 
 
 def _is_classifier(files: ExportFiles) -> str | None:
-    return "config.json: architectures" if files.architecture.endswith(_HEAD) else None
+    return f"{CONFIG}: architectures" if files.architecture.endswith(_HEAD) else None
 
 
 def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
-    yield from graph_facts(files, {"model": "model"})
+    yield from graph_facts(files, {"model": MODEL_ROLE})
+    yield from batch_facts(files)
     yield from label_facts(files)
-    if isinstance(pad_id := files.config.get("pad_token_id"), int):
-        yield Fact("parameters.pad_id", pad_id, "config.json: pad_token_id")
+    yield from _activation(files)
+    yield from text_facts(files)
+
+
+def _activation(files: ExportFiles) -> Iterator[Finding]:
+    """Tell what makes scores of logits, by the rules of transformers' pipeline."""
+    problem = files.config.get("problem_type")
+    named = files.config.get("id2label")
+    if problem == "regression":
+        yield Fact("parameters.activation", "none", f"{CONFIG}: problem_type")
+    elif problem == "multi_label_classification":
+        yield Fact("parameters.activation", "sigmoid", f"{CONFIG}: problem_type")
+    elif isinstance(named, Mapping) and len(named) == 1:
+        yield Fact("parameters.activation", "sigmoid", f"{CONFIG}: id2label has one label")
     else:
-        yield Unknown("parameters.pad_id", "config.json has no pad_token_id")
+        source = "problem_type" if problem else "id2label has several labels"
+        yield Fact("parameters.activation", "softmax", f"{CONFIG}: {source}")
 
 
-LAYOUTS: Final = (Layout(Task.CLASSIFY, "text_classifier", _is_classifier, _read_classifier),)
+def _is_embedder(files: ExportFiles) -> str | None:
+    """Know a text model by its steps, or by an output that is a vector or states."""
+    steps = [str(step.get("type", "")) for step in files.modules]
+    if steps and steps[0].rpartition(".")[2] == "Transformer":
+        return MODULES
+    if files.modules or MODEL_ROLE not in files.graphs:
+        return None
+    signature = files.signature()
+    takes_only_text = "input_ids" in signature.inputs and "pixel_values" not in signature.inputs
+    if takes_only_text and _VECTOR in signature.outputs:
+        return f"{graph_name(files)}: its output {_VECTOR}"
+    if takes_only_text and files.architecture.endswith("Model") and _STATES & {*signature.outputs}:
+        return f"{CONFIG}: architectures"
+    return None
+
+
+def _read_embedder(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, {"model": MODEL_ROLE})
+    yield from batch_facts(files)
+    yield from text_facts(files)
+    yield from _prompts(files)
+    if files.graphs.get(MODEL_ROLE) and _VECTOR in files.signature().outputs:
+        source = f"{graph_name(files)}: its output {_VECTOR}"
+        yield Fact("parameters.pooling", "none", source)
+        yield Fact("parameters.normalize", False, source)
+    elif files.modules:
+        yield from _steps(files)
+    else:
+        yield Unknown("parameters.pooling", f"there is no {MODULES} that tells the pooling")
+
+
+def _steps(files: ExportFiles) -> Iterator[Finding]:
+    """Tell what follows the transformer.
+
+    Raises:
+        ModelLoadError: a step is neither pooling nor normalisation.
+    """
+    normalizes = False
+    for step in files.modules[1:]:
+        kind = str(step.get("type", "")).rpartition(".")[2]
+        if kind == "Pooling":
+            yield from _pooling(files, f"{step.get('path')}/{CONFIG}")
+        elif kind == "Normalize":
+            normalizes = True
+        elif kind != "Dropout":
+            raise ModelLoadError(
+                f"{MODULES} has a step {kind}, which is not in the graph and not known here: "
+                f"export the whole model, so that its graph gives {_VECTOR}"
+            )
+    yield Fact("parameters.normalize", normalizes, MODULES)
+
+
+def _pooling(files: ExportFiles, name: str) -> Iterator[Finding]:
+    table = files.table(name)
+    said = table.get("pooling_mode")
+    modes = [said] if isinstance(said, str) else list(said or ())
+    modes = modes or [mode for key, mode in _POOLING.items() if table.get(key)]
+    if len(modes) == 1 and modes[0] in _POOLING.values():
+        yield Fact("parameters.pooling", modes[0], f"{name}: pooling_mode")
+    else:
+        yield Unknown("parameters.pooling", f"{name} does not name one way of pooling")
+    if table.get("include_prompt") is False:
+        yield Fact("parameters.pools_prompt", False, f"{name}: include_prompt")
+
+
+def _prompts(files: ExportFiles) -> Iterator[Finding]:
+    table: Mapping[str, Any] = files.sentence_transformers
+    prompts = table.get("prompts")
+    if isinstance(prompts, Mapping) and prompts:
+        named = {str(name): str(prompt) for name, prompt in prompts.items()}
+        yield Fact("parameters.prompts", named, f"{SENTENCE_TRANSFORMERS}: prompts")
+        if isinstance(default := table.get("default_prompt_name"), str):
+            source = f"{SENTENCE_TRANSFORMERS}: default_prompt_name"
+            yield Fact("parameters.default_prompt_name", default, source)
+
+
+LAYOUTS: Final = (
+    Layout(Task.EMBED, "text_embedder", _is_embedder, _read_embedder),
+    Layout(Task.CLASSIFY, "text_classifier", _is_classifier, _read_classifier),
+)

@@ -22,6 +22,7 @@ from tests.unit.families.sessions import (
     detector_session,
     image_session,
     set_session,
+    states_session,
     text_session,
 )
 from tests.unit.families.step_models import step_sessions
@@ -105,6 +106,14 @@ CASES: dict[str, Case] = {
         [ClassifyItem(Text(text)) for text in _EMPTY_TEXTS],
         [ClassifyItem(tasks.Image(IMAGES[0]))],
         tasks.Classification,
+    ),
+    "text_embedder": Case(
+        {"max_length": 24, "pad_id": 5, "pooling": "mean"},
+        lambda: {"model": states_session(4)},
+        [EmbedItem(Text(text)) for text in TEXTS],
+        [EmbedItem(Text(text)) for text in _EMPTY_TEXTS],
+        [EmbedItem(tasks.Image(IMAGES[0]))],
+        tasks.Embedding,
     ),
     "image_classifier": Case(
         {"labels": ["a", "b"], **_COLOUR},

@@ -74,6 +74,21 @@ def text_session(output: str, width: int, vocabulary: int = 64) -> NumpySession:
     return NumpySession(compute)
 
 
+def states_session(width: int, vocabulary: int = 64) -> NumpySession:
+    """Gives every token a vector that also depends on all tokens that are not masked."""
+    table = np.random.default_rng(3).integers(-50, 50, (vocabulary, width)).astype(np.float64)
+
+    def compute(feeds: Arrays) -> Arrays:
+        ids, mask = feeds["input_ids"], feeds["attention_mask"]
+        rows = [
+            table[row] + (table[row] * seen[:, None]).sum(axis=0)
+            for row, seen in zip(ids, mask, strict=True)
+        ]
+        return {"last_hidden_state": np.array(rows, np.float32)}
+
+    return NumpySession(compute)
+
+
 def image_session(output: str, width: int) -> NumpySession:
     """Gives weighted sums of the pixels."""
 

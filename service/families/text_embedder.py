@@ -1,0 +1,159 @@
+"""Sentence embedders: an encoder's states, pooled to one vector a text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InferenceError, InvalidInputError
+from service.families.feeding import one_output
+from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
+from service.families.vectors import TokenPooling, pooled_tokens, unit
+from service.tasks import Embedding, EmbedItem, Text
+from service.types import Feeds, Lane, Sessions, Tensors, Work
+
+_LANE = "default"
+_SESSION = "model"
+_STATES = ("last_hidden_state", "token_embeddings")
+_VECTOR = "sentence_embedding"
+
+Pooling: TypeAlias = TokenPooling | Literal["none"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedderParameters:
+    """The manifest's `[parameters]`."""
+
+    max_length: int
+    """Tokens, special ones included; a longer text is cut."""
+    pad_id: int
+    pooling: Pooling
+    """How states become a vector; "none" for a graph that gives `sentence_embedding` itself."""
+    normalize: bool = True
+    """Whether vectors are scaled to unit length."""
+    pads_to_max_length: bool = False
+    """Whether every batch is as wide as can be, for a graph of that one width."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """What to put before a text, by the name that a caller may ask for."""
+    default_prompt_name: str | None = None
+    pools_prompt: bool = True
+    """Whether the prompt's tokens count in the pooling."""
+    tokenizer: str = "tokenizer.json"
+    tokenizer_class: str = ""
+    """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
+    truncation_side: Literal["right", "left"] = "right"
+    first_position: int = 0
+    """Of `position_ids`, for a graph that takes them."""
+
+    def __post_init__(self) -> None:
+        default = self.default_prompt_name
+        if default is not None and default not in self.prompts:
+            raise ValueError(f"default_prompt_name is {default!r}, which is not among the prompts")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextEmbedder:
+    """Task: embed. Graph `model`: input_ids, attention_mask -> states [B, T, D] or vectors."""
+
+    parameters: TextEmbedderParameters
+    texts: TextInput
+
+    @classmethod
+    def open(cls, folder: Path, parameters: TextEmbedderParameters) -> "TextEmbedder":
+        """Read the tokenizer. Raises ModelLoadError, ValueError."""
+        tokenizer = open_tokenizer(
+            folder,
+            parameters.tokenizer,
+            parameters.tokenizer_class,
+            parameters.truncation_side == "right",
+        )
+        texts = TextInput(
+            tokenizer,
+            parameters.max_length,
+            parameters.pad_id,
+            parameters.pads_to_max_length,
+            first_position=parameters.first_position,
+        )
+        return cls(parameters, texts)
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Return "text"."""
+        return frozenset({"text"})
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Return the one lane."""
+        return [Lane(_LANE, self.texts.lengths, [_SESSION])]
+
+    def is_heavy(self, item: EmbedItem) -> bool:
+        """Tell whether the text is long."""
+        return isinstance(item.content, Text) and is_heavy_text(item.content.text)
+
+    def preprocess(self, item: EmbedItem) -> Work:
+        """Tokenize, behind the prompt if there is one. Raises InvalidInputError."""
+        if not isinstance(item.content, Text):
+            raise InvalidInputError("this model reads texts, not images")
+        if not item.content.text or item.content.text.isspace():
+            raise InvalidInputError("the text is empty")
+        prompt = self._prompt(item.prompt_name)
+        work = self.texts.work(prompt + item.content.text, _LANE)
+        if not prompt or self.parameters.pools_prompt:
+            return work
+        skipped = np.array(self._prompt_tokens(prompt, work), np.int64)
+        return Work({**work.tensors, "skipped": skipped}, _LANE, work.length)
+
+    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        """Run once, then pool, and scale if the model wants it."""
+        session = sessions[_SESSION]
+        outputs = session.run(self.texts.feeds_for(session, batch))
+        vectors = self._vectors(outputs, batch)
+        if not np.isfinite(vectors).all():
+            raise InferenceError("the graph gives a vector that is not finite")
+        if self.parameters.normalize:
+            vectors = unit(vectors)
+        return [{"embedding": vector} for vector in vectors]
+
+    def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
+        """Take the vector out of its batch, which a cache would otherwise keep whole."""
+        return Embedding(result["embedding"].copy())
+
+    def probe(self, lane: str, length: int) -> Work:
+        """Return a text of so many tokens."""
+        return self.texts.probe(lane, length)
+
+    def _prompt(self, name: str | None) -> str:
+        prompts = self.parameters.prompts
+        chosen = self.parameters.default_prompt_name if name is None else name
+        if chosen is None:
+            return ""
+        if chosen not in prompts:
+            known = ", ".join(prompts) or "none"
+            raise InvalidInputError(f"this model has no prompt of that name; it has {known}")
+        return prompts[chosen]
+
+    def _prompt_tokens(self, prompt: str, work: Work) -> int:
+        """Return how many tokens of the row are the prompt's, leading special ones included."""
+        ids, _ = self.texts.tokenizer.encode(prompt, self.texts.max_length)
+        # Behind the prompt stand the special tokens of a text's end; the text must keep one token.
+        ends = ids[-1] == work.tensors["input_ids"][-1]
+        return min(len(ids) - bool(ends), len(work.tensors["input_ids"]) - 1)
+
+    def _vectors(self, outputs: Feeds, batch: Sequence[Work]) -> NDArray[np.float32]:
+        pooling = self.parameters.pooling
+        if pooling == "none":
+            vectors: NDArray[np.float32] = one_output(outputs, _VECTOR).astype(np.float32)
+            return vectors
+        name = next((name for name in _STATES if name in outputs), _STATES[0])
+        return pooled_tokens(one_output(outputs, name), self._counted(batch), pooling)
+
+    def _counted(self, batch: Sequence[Work]) -> NDArray[Any]:
+        """Return the mask without the tokens that the pooling leaves out."""
+        mask = self.texts.feeds(batch)["attention_mask"]
+        for row, work in zip(mask, batch, strict=True):
+            if (skipped := work.tensors.get("skipped")) is not None:
+                row[: int(skipped)] = 0
+        return mask

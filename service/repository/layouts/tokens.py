@@ -1,0 +1,125 @@
+"""The tokenizer of an export directory, and how long a text may be for it and for the network."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from service.repository.layouts.exports import (
+    CONFIG,
+    MODEL_ROLE,
+    SENTENCE_BERT,
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+    ExportFiles,
+)
+from service.repository.layouts.facts import Fact, Finding, Unknown
+from service.repository.layouts.graphs import graph_name
+
+_VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
+
+_CLASSES: Final[Mapping[str, str]] = {
+    "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "albert": "AlbertTokenizer",
+    "deberta": "DebertaTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
+}
+"""transformers' own choice where tokenizer_config.json does not name a class."""
+
+_COUNTS_FROM_PADDING = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "mdeberta"}
+)
+"""Models whose first position is the one behind the id of the padding."""
+
+_UNSET_LENGTH = 1_000_000
+"""transformers writes 1e30 for a tokenizer that nobody gave a length."""
+
+
+def text_facts(files: ExportFiles) -> Iterator[Finding]:
+    """Tell tokenizer, longest text, padding, and where positions begin."""
+    yield from _tokenizer(files)
+    offset = _first_position(files)
+    yield from _max_length(files, offset)
+    yield from _padding(files)
+    if offset:
+        yield Fact("parameters.first_position", offset, f"{CONFIG}: model_type, pad_token_id")
+    if files.tokenizer.get("truncation_side") == "left":
+        source = f"{TOKENIZER_CONFIG}: truncation_side"
+        yield Fact("parameters.truncation_side", "left", source)
+
+
+def _tokenizer(files: ExportFiles) -> Iterator[Finding]:
+    if "tokenizer.json" in files.names:
+        yield Fact("parameters.tokenizer", "tokenizer.json", "tokenizer.json")
+        return
+    name = next((name for name in _VOCABULARIES if name in files.names), None)
+    if name is None or (name == "vocab.json" and "merges.txt" not in files.names):
+        yield Unknown("parameters.tokenizer", "there is no tokenizer.json and no vocabulary")
+        return
+    yield Fact("parameters.tokenizer", name, name)
+    kind = files.tokenizer.get("tokenizer_class")
+    if isinstance(kind, str):
+        yield Fact("parameters.tokenizer_class", kind, f"{TOKENIZER_CONFIG}: tokenizer_class")
+    elif files.model_type in _CLASSES:
+        kind = _CLASSES[files.model_type]
+        yield Fact("parameters.tokenizer_class", kind, f"{CONFIG}: model_type")
+    else:
+        reason = f"neither {TOKENIZER_CONFIG} nor {CONFIG} tells what kind of tokenizer {name} is"
+        yield Unknown("parameters.tokenizer_class", reason)
+
+
+def _first_position(files: ExportFiles) -> int:
+    padding = files.config.get("pad_token_id")
+    if files.model_type in _COUNTS_FROM_PADDING and isinstance(padding, int):
+        return padding + 1
+    return 0
+
+
+def _max_length(files: ExportFiles, offset: int) -> Iterator[Finding]:
+    """Tell the smallest of the limits of network, tokenizer, sentence-transformers and graph."""
+    limits = [
+        (positions - offset, f"{CONFIG}: {key}")
+        for key in ("max_position_embeddings", "n_positions")
+        if isinstance(positions := files.config.get(key), int) and positions > offset
+    ]
+    said = files.tokenizer.get("model_max_length")
+    if isinstance(said, int) and 0 < said < _UNSET_LENGTH:
+        limits.append((said, f"{TOKENIZER_CONFIG}: model_max_length"))
+    longest = files.table(SENTENCE_BERT).get("max_seq_length")
+    if isinstance(longest, int) and longest > 0:
+        limits.append((longest, f"{SENTENCE_BERT}: max_seq_length"))
+    if files.graphs.get(MODEL_ROLE):
+        ids = files.signature().inputs.get("input_ids")
+        if ids is not None and len(ids.shape) > 1 and (width := ids.shape[1]) is not None:
+            limits.append((width, f"{graph_name(files)}: input_ids"))
+            yield Fact("parameters.pads_to_max_length", True, f"{graph_name(files)}: input_ids")
+    if limits:
+        value, source = min(limits)
+        yield Fact("parameters.max_length", value, source)
+    else:
+        reason = f"neither {TOKENIZER_CONFIG} nor {CONFIG} tells how long a text may be"
+        yield Unknown("parameters.max_length", reason)
+
+
+def _padding(files: ExportFiles) -> Iterator[Finding]:
+    if isinstance(number := files.config.get("pad_token_id"), int):
+        yield Fact("parameters.pad_id", number, f"{CONFIG}: pad_token_id")
+        return
+    for name, table in (
+        (TOKENIZER_CONFIG, files.tokenizer),
+        (SPECIAL_TOKENS, files.special_tokens),
+    ):
+        token = _content(table.get("pad_token"))
+        added = files.tokenizer.get("added_tokens_decoder")
+        for key, entry in added.items() if isinstance(added, Mapping) else ():
+            if token is not None and _content(entry) == token and str(key).isdecimal():
+                yield Fact("parameters.pad_id", int(key), f"{name}: pad_token")
+                return
+    yield Unknown("parameters.pad_id", f"neither {CONFIG} nor {TOKENIZER_CONFIG} tells it")
+
+
+def _content(token: object) -> str | None:
+    named = token.get("content") if isinstance(token, Mapping) else token
+    return named if isinstance(named, str) else None
