@@ -1,0 +1,115 @@
+"""How a model wants to write: generation_config.json, or config.json of before there was one."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from service.errors import ModelLoadError
+from service.repository.layouts.exports import CONFIG, GENERATION, ExportFiles
+from service.repository.layouts.facts import Fact, Finding, Unknown
+
+_USUAL_LENGTH = 20
+"""What transformers takes where nothing says how long an answer may get."""
+
+_LONGEST = 512
+"""The most that a request may ask for of a model whose positions have no end."""
+
+_RULES: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
+    "early_stopping": ("early_stopping", lambda value: value),
+    "no_repeat_ngram_size": ("no_repeat_ngram_size", int),
+    "repetition_penalty": ("repetition_penalty", float),
+    "bad_words_ids": ("bad_words", lambda value: [list(map(int, word)) for word in value]),
+    "forced_eos_token_id": ("forced_eos_id", int),
+    "suppress_tokens": ("suppressed", lambda value: list(map(int, value))),
+    "begin_suppress_tokens": ("suppressed_first", lambda value: list(map(int, value))),
+}
+
+_NOT_SERVED: Final[Mapping[str, Any]] = {
+    # Each with the value at which it does nothing.
+    "diversity_penalty": 0.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "exponential_decay_length_penalty": None,
+    "num_beam_groups": 1,
+    "penalty_alpha": None,
+    "renormalize_logits": False,
+    "sequence_bias": None,
+}
+
+
+def generation_facts(files: ExportFiles, task: Mapping[str, Any]) -> Iterator[Finding]:
+    """Tell the rules of writing, the lengths and the beams.
+
+    Args:
+        files: the directory.
+        task: what config.json says of the task, over its generation_config.json.
+
+    Raises:
+        ModelLoadError: the model is to be searched in a way that is not served.
+    """
+    place = GENERATION if GENERATION in files.tables else CONFIG
+    own = files.generation if GENERATION in files.tables else files.config
+    said = {**own, **task}
+    for key, idle in _NOT_SERVED.items():
+        if said.get(key) not in (None, idle):
+            raise ModelLoadError(f"{place} asks for {key}, which is not served: take it out of it")
+    yield from _ids(files, said, place)
+    for key, (rule, typed) in _RULES.items():
+        if said.get(key) is not None:
+            yield Fact(f"parameters.rules.{rule}", typed(said[key]), _source(key, task, place))
+    if least := _least(said):
+        key = "min_new_tokens" if said.get("min_new_tokens") else "min_length"
+        yield Fact("parameters.rules.min_length", least, _source(key, task, place))
+    for key, typed in (("num_beams", int), ("length_penalty", float)):
+        if said.get(key) is not None:
+            yield Fact(f"parameters.{key}", typed(said[key]), _source(key, task, place))
+    yield from _lengths(files, said, task, place)
+
+
+def _source(key: str, task: Mapping[str, Any], place: str) -> str:
+    return f"{CONFIG}: task_specific_params" if key in task else f"{place}: {key}"
+
+
+def _ids(files: ExportFiles, said: Mapping[str, Any], place: str) -> Iterator[Finding]:
+    ends = said.get("eos_token_id", files.config.get("eos_token_id"))
+    start = said.get("decoder_start_token_id", files.config.get("decoder_start_token_id"))
+    if start is None:
+        start = said.get("bos_token_id", files.config.get("bos_token_id"))
+    pad = said.get("pad_token_id", files.config.get("pad_token_id"))
+    eos_ids = ends if isinstance(ends, list) else [ends]
+    for key, value, named in (
+        ("parameters.rules.eos_ids", None if ends is None else eos_ids, "eos_token_id"),
+        ("parameters.rules.start_id", start, "decoder_start_token_id"),
+        ("parameters.pad_id", pad, "pad_token_id"),
+    ):
+        if value is None:
+            yield Unknown(key, f"neither {GENERATION} nor {CONFIG} has a {named}")
+        else:
+            yield Fact(key, value, f"{place if named in said else CONFIG}: {named}")
+
+
+def _least(said: Mapping[str, Any]) -> int:
+    """Return the least length, the start token included."""
+    if said.get("min_new_tokens"):
+        return int(said["min_new_tokens"]) + 1
+    return int(said.get("min_length") or 0)
+
+
+def _lengths(
+    files: ExportFiles, said: Mapping[str, Any], task: Mapping[str, Any], place: str
+) -> Iterator[Finding]:
+    positions = files.config.get("max_position_embeddings")
+    if said.get("max_new_tokens") is not None:
+        usual, source = int(said["max_new_tokens"]), _source("max_new_tokens", task, place)
+    elif said.get("max_length") not in (None, _USUAL_LENGTH):
+        # The start token counts.
+        usual, source = int(said["max_length"]) - 1, _source("max_length", task, place)
+    else:
+        usual, source = _USUAL_LENGTH, f"{place} has no max_length: as transformers takes it"
+        if isinstance(positions, int):
+            usual = min(usual, positions - 1)
+    if isinstance(positions, int):
+        longest, of_longest = max(positions, usual), f"{CONFIG}: max_position_embeddings"
+    else:
+        longest, of_longest = max(_LONGEST, usual), "as many as a text may have"
+    yield Fact("parameters.max_new_tokens", usual, source)
+    yield Fact("parameters.max_target_length", longest, of_longest)

@@ -1,0 +1,263 @@
+"""Translators: Marian, T5, mBART-50, M2M-100 and NLLB."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from service.errors import ModelLoadError
+from service.repository.layouts.exports import (
+    CONFIG,
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+    ExportFiles,
+)
+from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
+from service.repository.layouts.generation import generation_facts
+from service.repository.paths import file_inside
+from service.tasks import Task
+from service.transforms.languages import M2M100, MBART50, WMT21
+
+_ENCODER, _DECODER = "encoder_model", "decoder_model"
+_MERGED, _WITH_PAST = "decoder_model_merged", "decoder_with_past_model"
+
+_GRAPHS: Final[Mapping[str, Mapping[str, str]]] = {
+    "merged": {"encoder": _ENCODER, "decoder": _MERGED},
+    "pair": {"encoder": _ENCODER, "decoder": _DECODER, "decoder_with_past": _WITH_PAST},
+    "none": {"encoder": _ENCODER, "decoder": _DECODER},
+}
+"""Which graphs are used, by the cache they have; the first that are all there."""
+
+_T5 = ("t5", "mt5", "umt5", "longt5")
+_MODELS = ("marian", "m2m_100", "mbart", *_T5)
+
+_MARIAN_FILES = ("source.spm", "target.spm", "vocab.json")
+_TOKENIZER, _PIECES = "tokenizer.json", "sentencepiece.bpe.model"
+
+_TOKENIZERS: Final[Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]] = {
+    # transformers reads no tokenizer.json of Marian and M2M-100, so their own files come first.
+    "marian": (("marian", _MARIAN_FILES), ("tokenizers", (_TOKENIZER,))),
+    "m2m100": (("m2m100", (_PIECES, "vocab.json")), ("tokenizers", (_TOKENIZER,))),
+    "mbart50": (("tokenizers", (_TOKENIZER,)), ("mbart50", (_PIECES,))),
+    "nllb": (("tokenizers", (_TOKENIZER,)), ("nllb", (_PIECES,))),
+    "t5": (("tokenizers", (_TOKENIZER,)), ("t5", ("spiece.model",))),
+}
+
+_CLASSES: Final[Mapping[str, str]] = {
+    "MarianTokenizer": "marian",
+    "M2M100Tokenizer": "m2m100",
+    "MBart50Tokenizer": "mbart50",
+    "NllbTokenizer": "nllb",
+    "T5Tokenizer": "t5",
+}
+
+_LANGUAGE_TOKENS: Final[Mapping[str, str]] = {
+    "marian": r">>(.+)<<",
+    "m2m100": r"__(.+)__",
+    "mbart50": r"([a-z]{2,3}_[A-Z]{2})",
+    "nllb": r"([a-z]{3}_[A-Z][a-z]{3})",
+}
+
+_OPUS = re.compile(r"opus-mt(?:-tc)?(?:-(?:big|base|tiny))?-([A-Za-z_]+)-([A-Za-z_]+)/?$")
+_TASK = re.compile(r"translation_([A-Za-z]{2,3})_to_([A-Za-z]{2,3})")
+_UNSET_LENGTH = 1_000_000
+"""transformers writes 1e30 for a tokenizer that nobody gave a length."""
+_USUAL_LENGTH = 512
+
+
+def _is_translator(files: ExportFiles) -> str | None:
+    decodes = files.graphs.keys() & {_DECODER, _MERGED}
+    known = files.model_type in _MODELS and _ENCODER in files.graphs and decodes
+    return f"{CONFIG}: model_type" if known else None
+
+
+def _read_translator(files: ExportFiles) -> Iterator[Finding]:
+    cache = _cache(files)
+    yield from graph_facts(files, _GRAPHS[cache])
+    yield Fact("parameters.cache", cache, f"which of {', '.join(_GRAPHS['pair'])} there are")
+    yield from generation_facts(files, _task_settings(files))
+    yield from _source_length(files)
+    convention, source = _convention(files)
+    if convention is None:
+        yield Unknown("parameters.tokenizer", f"{TOKENIZER_CONFIG} names no tokenizer known here")
+        return
+    yield from _tokenizer_files(files, convention)
+    if (tidies := files.tokenizer.get("clean_up_tokenization_spaces")) is not None:
+        key = f"{TOKENIZER_CONFIG}: clean_up_tokenization_spaces"
+        yield Fact("parameters.tidies_spaces", bool(tidies), key)
+    match convention:
+        case "t5":
+            yield from _task_prefixes(files)
+        case "marian":
+            yield from _marian_languages(files)
+        case _:
+            yield from _many_languages(files, convention, source)
+
+
+def _cache(files: ExportFiles) -> str:
+    for name, roles in _GRAPHS.items():
+        first, *others = (set(files.graphs.get(role, ())) for role in roles.values())
+        if first.intersection(*others):
+            return name
+    return "none"
+
+
+def _convention(files: ExportFiles) -> tuple[str | None, str]:
+    """Tell whose way of numbering pieces and naming languages it is, and by what."""
+    named = files.tokenizer.get("tokenizer_class") or files.config.get("tokenizer_class") or ""
+    if found := _CLASSES.get(str(named).removesuffix("Fast")):
+        return found, f"{TOKENIZER_CONFIG}: tokenizer_class"
+    source = f"{CONFIG}: model_type"
+    if files.model_type in _T5:
+        return "t5", source
+    if files.model_type == "m2m_100":
+        return ("m2m100" if {_PIECES, "vocab.json"} <= files.names else "nllb"), source
+    return ("marian" if files.model_type == "marian" else None), source
+
+
+def _tokenizer_files(files: ExportFiles, convention: str) -> Iterator[Finding]:
+    if files.tokenizer.get("separate_vocabs"):
+        raise ModelLoadError(
+            f"{TOKENIZER_CONFIG} asks for separate_vocabs: two vocabularies are not served"
+        )
+    choices = _TOKENIZERS[convention]
+    for kind, names in choices:
+        if files.names >= set(names):
+            yield Fact("parameters.tokenizer", kind, ", ".join(names))
+            yield Fact("parameters.tokenizer_files", list(names), ", ".join(names))
+            return
+    wanted = ", nor ".join(" with ".join(names) for _, names in choices)
+    yield Unknown("parameters.tokenizer_files", f"there is neither {wanted}")
+
+
+def _source_length(files: ExportFiles) -> Iterator[Finding]:
+    said = files.tokenizer.get("model_max_length")
+    for key in ("max_position_embeddings", "n_positions"):
+        if isinstance(longest := files.config.get(key), int):
+            break
+    else:
+        key, longest = "max_position_embeddings, whose usual value it is", _USUAL_LENGTH
+    if isinstance(said, int | float) and said < min(_UNSET_LENGTH, longest):
+        source = f"{TOKENIZER_CONFIG}: model_max_length"
+        yield Fact("parameters.max_source_length", int(said), source)
+    else:
+        yield Fact("parameters.max_source_length", longest, f"{CONFIG}: {key}")
+
+
+def _task_settings(files: ExportFiles) -> Mapping[str, Any]:
+    """Return what all translation tasks of a T5 say alike of how they are generated."""
+    settings = [dict(said) for said in _tasks(files).values()]
+    return {
+        key: value
+        for key, value in (settings[0] if settings else {}).items()
+        if key != "prefix" and all(said.get(key) == value for said in settings)
+    }
+
+
+def _tasks(files: ExportFiles) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    tasks = files.config.get("task_specific_params") or {}
+    return {
+        (found[1], found[2]): said
+        for name, said in tasks.items()
+        if (found := _TASK.fullmatch(name)) and isinstance(said, Mapping)
+    }
+
+
+def _task_prefixes(files: ExportFiles) -> Iterator[Finding]:
+    prefixes = {
+        "-".join(pair): str(said["prefix"])
+        for pair, said in _tasks(files).items()
+        if "prefix" in said
+    }
+    if prefixes:
+        yield Fact("parameters.prefixes", prefixes, f"{CONFIG}: task_specific_params")
+    else:
+        said = (
+            f"{CONFIG}: task_specific_params has no translation, so neither the languages nor "
+            'what is written before a text can be told (such as {"en-de" = "translate English to '
+            'German: "}, or "" for nothing)'
+        )
+        yield Unknown("parameters.prefixes", said)
+
+
+def _marian_languages(files: ExportFiles) -> Iterator[Finding]:
+    named = str(files.config.get("_name_or_path", ""))
+    found = _OPUS.search(named)
+    source_language = files.tokenizer.get("source_lang") or (found and found[1])
+    target_language = files.tokenizer.get("target_lang") or (found and found[2])
+    targets = _marian_targets(files)
+    languages = ["source_language"] if targets else ["source_language", "target_language"]
+    if targets:
+        yield Fact("parameters.template", "target_eos", "vocab.json: its >>language<< tokens")
+        yield Fact("parameters.languages", targets, "vocab.json: its >>language<< tokens")
+    for key in languages:
+        value = source_language if key == "source_language" else target_language
+        if value:
+            from_name = found and value in found.groups()
+            place = f"{CONFIG}: _name_or_path" if from_name else f"{TOKENIZER_CONFIG}: {key[:11]}"
+            yield Fact(f"parameters.{key}", value, place)
+        else:
+            said = f"neither {CONFIG} (_name_or_path) nor {TOKENIZER_CONFIG} tells the languages"
+            yield Unknown(f"parameters.{key}", said)
+
+
+def _marian_targets(files: ExportFiles) -> Mapping[str, str]:
+    """Return the languages that a text can ask for, of a model for several."""
+    if "vocab.json" not in files.names:
+        return {}
+    path = file_inside("vocab.json", files.folder, files.root, files.folder.name)
+    try:
+        vocabulary = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelLoadError(f"vocab.json cannot be read: {error}") from None
+    if not isinstance(vocabulary, dict):
+        raise ModelLoadError("vocab.json must hold a JSON object")
+    return _language_codes(vocabulary, "marian")
+
+
+def _many_languages(files: ExportFiles, convention: str, source: str) -> Iterator[Finding]:
+    legacy = convention == "nllb" and files.tokenizer.get("legacy_behaviour")
+    place = f"{TOKENIZER_CONFIG}: legacy_behaviour" if legacy else source
+    yield Fact("parameters.template", "eos_source" if legacy else "source_eos", place)
+    tokens, place = _language_tokens(files, convention)
+    if not tokens:
+        yield Unknown("parameters.languages", f"neither {place} lists tokens of languages")
+        return
+    yield Fact("parameters.languages", tokens, place)
+    for key, of_tokenizer in (("source_language", "src_lang"), ("target_language", "tgt_lang")):
+        if (code := files.tokenizer.get(of_tokenizer)) in tokens:
+            yield Fact(f"parameters.{key}", code, f"{TOKENIZER_CONFIG}: {of_tokenizer}")
+
+
+def _language_tokens(files: ExportFiles, convention: str) -> tuple[Mapping[str, str], str]:
+    """Return the token of each language by its code, in the order of ids, and where it is from."""
+    for name, table in (
+        (SPECIAL_TOKENS, files.special_tokens),
+        (TOKENIZER_CONFIG, files.tokenizer),
+    ):
+        listed = [_content(token) for token in table.get("additional_special_tokens") or ()]
+        if found := _language_codes(listed, convention):
+            return found, f"{name}: additional_special_tokens"
+    added = files.tokenizer.get("added_tokens_decoder") or {}
+    ordered = [_content(added[number]) for number in sorted(added, key=int)]
+    if found := _language_codes(ordered, convention):
+        return found, f"{TOKENIZER_CONFIG}: added_tokens_decoder"
+    place = f"{SPECIAL_TOKENS} nor {TOKENIZER_CONFIG}"
+    if convention == "m2m100":
+        codes = WMT21 if files.tokenizer.get("language_codes") == "wmt21" else M2M100
+        return {code: f"__{code}__" for code in codes}, f"{TOKENIZER_CONFIG}: tokenizer_class"
+    if convention == "mbart50":
+        return {code: code for code in MBART50}, f"{TOKENIZER_CONFIG}: tokenizer_class"
+    return {}, place
+
+
+def _language_codes(tokens: Any, convention: str) -> Mapping[str, str]:
+    pattern = re.compile(_LANGUAGE_TOKENS[convention])
+    return {found[1]: token for token in tokens if (found := pattern.fullmatch(str(token)))}
+
+
+def _content(token: Any) -> str:
+    return str(token.get("content", "")) if isinstance(token, Mapping) else str(token)
+
+
+LAYOUTS: Final = (Layout(Task.TRANSLATE, "encoder_decoder", _is_translator, _read_translator),)
