@@ -1,6 +1,6 @@
 """Whether the exported translator answers as the PyTorch network does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,11 @@ from models.training.translation_data import EvaluationSet
 from models.training.translation_model import TranslatorSizes
 from models.training.translation_search import Ids, Steps, pad, search
 from service.families.decoding import Decoding
+from service.families.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
+from service.repository.manifest import MANIFEST_NAME, read_manifest, read_parameters
+from service.runtime.devices import Device
+from service.runtime.session import OrtSession
+from service.tasks import TranslateItem
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -55,6 +60,28 @@ class OnnxSteps:
         self._past = dict(zip(self._past_names, present, strict=True))
         answer: NDArray[np.float32] = logprobs
         return answer
+
+
+def open_translator(folder: Path, precision: str) -> Callable[[Sequence[str], Decoding], list[str]]:
+    """Return what translates as serving does, with the files of a version's folder."""
+    manifest = read_manifest(folder / MANIFEST_NAME)
+    parameters = read_parameters(manifest.parameters, Seq2SeqStepsParameters)
+    family = Seq2SeqSteps.open(folder, parameters)
+    files = {str(known): graphs for known, graphs in manifest.graphs.items()}[precision]
+    sessions = {name: OrtSession(folder / file, Device("cpu"), 1) for name, file in files.items()}
+
+    def translate(texts: Sequence[str], decoding: Decoding) -> list[str]:
+        items = [TranslateItem(text, num_beams=decoding.num_beams) for text in texts]
+        order = sorted(range(len(items)), key=lambda index: len(texts[index]))
+        answers = [""] * len(items)
+        for start in range(0, len(order), 32):
+            chosen = order[start : start + 32]
+            works = [family.preprocess(items[index]) for index in chosen]
+            for index, result in zip(chosen, family.infer(sessions, works), strict=True):
+                answers[index] = family.postprocess(result, items[index]).text
+        return answers
+
+    return translate
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@ A search knows no session. Its owner runs the decoder on `tokens`, `beam_idx` an
 `sentence_idx`, hands the log-probabilities to `advance`, and repeats until `is_finished`.
 A sentence that is done leaves the running rows at once, so nobody computes for it any more.
 
-The semantics are those of `generate` in transformers with `early_stopping=False` (its
-`BeamSearchScorer`), so that a model trained and judged there answers the same here.
+The semantics are those of `generate` in transformers 4.50 and later with `early_stopping=False`,
+so that a model trained and judged there answers the same here.
 """
 
 from collections.abc import Sequence
@@ -180,7 +180,8 @@ class BeamSearch:
         parents, tokens = np.divmod(chosen, vocabulary)
         self._steps += 1
         self._keep_ended(scores, parents, tokens)
-        goes_on = ~self._is_decided(scores[:, 0])
+        first_running = np.argmin(tokens == self._eos_id, axis=1)  # the best that does not end
+        goes_on = ~self._is_decided(scores[np.arange(sentences), first_running])
         self._continue(goes_on, scores, parents, tokens)
         if self._steps == self._decoding.max_new_tokens:
             self._stop()

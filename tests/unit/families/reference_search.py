@@ -1,6 +1,6 @@
 """Beam search by its definition: one sentence, plain lists, no caches, nothing vectorised.
 
-Written from the description of `BeamSearchScorer` in transformers (early_stopping=False).
+Written from the description of beam search in transformers 4.50 (early_stopping=False).
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def reference_beams(
                 pool.add(logprob, written, length, True)
         going_on = [one for one in candidates if one[2] != eos_id][:count]
         beams = [(logprob, [*written, token]) for logprob, written, token in going_on]
-        attainable = float(candidates[0][0]) / length**decoding.length_penalty
+        attainable = float(beams[0][0]) / length**decoding.length_penalty
         if pool.is_full and pool.worst >= attainable:
             return pool.best
     for logprob, written in beams:
