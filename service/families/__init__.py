@@ -7,6 +7,7 @@ from service.families.base import FamilyEntry
 from service.families.detector import Detector, DetectorParameters
 from service.families.detr_detector import DetrDetector, DetrDetectorParameters
 from service.families.dual_encoder import DualEncoder, DualEncoderParameters
+from service.families.encoder_decoder import EncoderDecoder, EncoderDecoderParameters
 from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
 from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
 from service.families.seq2seq import Seq2Seq, Seq2SeqParameters
@@ -21,6 +22,7 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "image_classifier": FamilyEntry(Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open),
     "seq2seq": FamilyEntry(Task.TRANSLATE, Seq2SeqParameters, Seq2Seq.open),
     "seq2seq_steps": FamilyEntry(Task.TRANSLATE, Seq2SeqStepsParameters, Seq2SeqSteps.open),
+    "encoder_decoder": FamilyEntry(Task.TRANSLATE, EncoderDecoderParameters, EncoderDecoder.open),
     "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open),
     "detr_detector": FamilyEntry(Task.DETECT, DetrDetectorParameters, DetrDetector.open),
     "dual_encoder": FamilyEntry(Task.EMBED, DualEncoderParameters, DualEncoder.open),

@@ -27,6 +27,7 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._special_tokens: int = tokenizer.num_special_tokens_to_add(False)
         self._pair_tokens: int = tokenizer.num_special_tokens_to_add(True)
+        self._largest_id: int = max(tokenizer.get_vocab().values(), default=0)
         self._direction = "right" if cuts_the_end else "left"
 
     @classmethod
@@ -54,6 +55,11 @@ class TextTokenizer:
         return self._special_tokens
 
     @property
+    def largest_id(self) -> int:
+        """Return the largest id that a text can be given, of special and added tokens too."""
+        return self._largest_id
+
+    @property
     def pair_tokens(self) -> int:
         """Return how many tokens are added around a pair of texts."""
         return self._pair_tokens
@@ -74,7 +80,7 @@ class TextTokenizer:
             raise InvalidInputError("the text is empty")
         # `encode` would hold the interpreter's lock (0.2 s for a long text); the batch method
         # releases it and, by not computing offsets, is faster even for one short text.
-        valid = _valid(text)
+        valid = valid_text(text)
         encoding = self._tokenizer.encode_batch_fast([valid])[0]
         if len(encoding) <= self._special_tokens:
             raise InvalidInputError("the text has nothing that this model reads")
@@ -100,7 +106,7 @@ class TextTokenizer:
         if any(not part or part.isspace() for part in (text, pair)):
             raise InvalidInputError("the text is empty")
         first, second = self._tokenizer.encode_batch_fast(
-            [_valid(text), _valid(pair)], add_special_tokens=False
+            [valid_text(text), valid_text(pair)], add_special_tokens=False
         )
         if not (len(first) and len(second)):
             raise InvalidInputError("the text has nothing that this model reads")
@@ -125,7 +131,7 @@ def _shares(first: int, second: int, room: int) -> tuple[int, int]:
     return (short, kept) if first <= second else (kept, short)
 
 
-def _valid(text: str) -> str:
+def valid_text(text: str) -> str:
     """Return the text with lone surrogates replaced and halves of a pair joined."""
     try:
         text.encode()

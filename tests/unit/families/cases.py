@@ -16,6 +16,7 @@ from service.families import FAMILIES
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
 from service.types import Family
+from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.families.sessions import (
     NumpySession,
     TranslatorGraphs,
@@ -152,6 +153,22 @@ CASES: dict[str, Case] = {
             "num_beams": 3,
         },
         lambda: step_sessions(64, TARGET_VOCABULARY),
+        [TranslateItem(text) for text in TEXTS],
+        [TranslateItem(text) for text in _EMPTY_TEXTS],
+        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
+        tasks.Translation,
+    ),
+    "encoder_decoder": Case(
+        {
+            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3},
+            "source_language": "zh",
+            "target_language": "en",
+            "pad_id": 5,
+            "max_source_length": 24,
+            "max_target_length": 20,
+            "num_beams": 3,
+        },
+        lambda: ExportedTranslator(TARGET_VOCABULARY, EOS, 1.0).sessions_of("merged"),
         [TranslateItem(text) for text in TEXTS],
         [TranslateItem(text) for text in _EMPTY_TEXTS],
         [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
