@@ -12,13 +12,23 @@ def fitted(feeds: Feeds, session: Session) -> Feeds:
     """Return what the graph asks for of these feeds, each in the type it asks for.
 
     Raises:
-        InferenceError: the graph asks for something that is not among them.
+        InferenceError: the graph asks for something that is not among them, or in a type that
+            they cannot be made into.
     """
     fed = {}
     for name, spec in session.inputs.items():
         if name not in feeds:
-            raise InferenceError(f"the graph wants {name!r}, which this family does not feed")
-        fed[name] = feeds[name].astype(spec.dtype, copy=False)
+            raise InferenceError(
+                f"the graph wants {name!r}, which this family does not feed: "
+                "another family, or another export of the model, may fit"
+            )
+        try:
+            fed[name] = feeds[name].astype(spec.dtype, copy=False)
+        except TypeError:  # of a type that numpy does not have, such as bfloat16
+            raise InferenceError(
+                f"the graph wants {name!r} as {spec.dtype}, which is not fed: export it in "
+                "another precision"
+            ) from None
     return fed
 
 

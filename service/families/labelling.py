@@ -10,6 +10,8 @@ from service.errors import InferenceError, InvalidInputError
 from service.tasks import Classification, Label
 from service.types import Tensors
 
+_RANK = 2
+
 Activation: TypeAlias = Literal["softmax", "sigmoid", "none"]
 """What makes scores of logits: one label of all, each label by itself, or the graph already."""
 
@@ -42,6 +44,8 @@ def ranked(
         InferenceError: the graph gives another number of scores than there are labels, or one
             that is not finite (the batcher then finds out which row's).
     """
+    if logits.ndim != _RANK:
+        raise InferenceError(f"the graph gives scores of {logits.ndim} axes instead of {_RANK}")
     if logits.shape[1] != len(labels):
         raise InferenceError(f"the graph gives {logits.shape[1]} scores for {len(labels)} labels")
     logits = logits.astype(np.float32, copy=False)

@@ -4,7 +4,7 @@ import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from service.errors import ModelLoadError
+from service.repository.graph_file import mapped
 from service.transforms.protobuf import parts
 
 BATCH_WIDE = frozenset({"DynamicQuantizeLinear"})
@@ -28,16 +28,8 @@ def operators(graph: Path) -> frozenset[str]:
     Raises:
         ModelLoadError: the file cannot be read, or is no ONNX graph.
     """
-    try:
-        with (
-            graph.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            return frozenset(_types(content))
-    except OSError as error:
-        raise ModelLoadError(f"{graph.name} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # also of mmap, for an empty file
-        raise ModelLoadError(f"{graph.name} is not an ONNX graph: {error}") from None
+    with mapped(graph) as content:
+        return frozenset(_types(content))
 
 
 def _types(data: mmap.mmap) -> Iterator[str]:

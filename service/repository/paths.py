@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from service.errors import ModelLoadError
+from service.repository.stand_ins import stand_in
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,99}", re.ASCII)
 """A model's name goes into paths, URLs, metrics and logs: letters, digits, ".", "_" and "-"."""
@@ -34,13 +35,25 @@ def file_inside(name: str, folder: Path, root: Path, where: str) -> Path:
         where: who names the file, for the error.
 
     Raises:
-        ModelLoadError: the name is not a plain path, leads outside, or is no file.
+        ModelLoadError: the name is not a plain path, leads outside, or is no file; or the file
+            is empty, or stands in for another that was not fetched.
     """
     if not is_plain_path(name):
         raise ModelLoadError(f"{where}: {name!r} is not the name of a file in the version's folder")
     path = folder / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise ModelLoadError(f"{where}: {name} leads out of the folder it must be in")
-    if not path.is_file():
-        raise ModelLoadError(f"{where}: the file {name} does not exist")
+    try:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise ModelLoadError(
+                f"{where}: {name} leads out of the folder it must be in: copy the file there"
+            )
+        if path.is_dir():
+            raise ModelLoadError(f"{where}: {name} is a folder, where a file must be")
+        if not path.is_file():
+            raise ModelLoadError(f"{where}: the file {name} does not exist")
+        said = stand_in(path)
+    except (OSError, RuntimeError) as error:  # of links in a circle the one or the other
+        reason = getattr(error, "strerror", None) or "its links lead in a circle"
+        raise ModelLoadError(f"{where}: {name} cannot be read: {reason}") from None
+    if said is not None:
+        raise ModelLoadError(f"{where}: {name} {said}")
     return path

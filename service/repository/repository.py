@@ -25,6 +25,7 @@ from service.repository.manifest import (
     Precision,
 )
 from service.repository.paths import MODEL_NAME, VERSION_NAME, file_inside
+from service.repository.soundness import refuse_unsound
 from service.repository.spelling import did_you_mean
 
 _ITSELF = 1
@@ -188,6 +189,7 @@ class ModelRepository:
             for name in named.values():
                 path = file_inside(name, folder, self._root, f"{where}/{MANIFEST_NAME}")
                 graphs[precision] += [path, *external_files(path, folder, where)]
+                refuse_unsound(path, where)
         others = [path for paths in graphs.values() for path in paths]
         files = answering_files(folder, graphs[chosen], others)
         for path in files:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import ModelLoadError
+from service.repository.graph_file import mapped
 from service.transforms.protobuf import numbers, parts
 from service.types import TensorSpec
 
@@ -65,16 +65,8 @@ def read_signature(graph: Path) -> GraphSignature:
     Raises:
         ModelLoadError: the file cannot be read, or is no ONNX graph.
     """
-    try:
-        with (
-            graph.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            return _signature(content)
-    except OSError as error:
-        raise ModelLoadError(f"{graph.name} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # also of mmap, for an empty file, and of texts that are not UTF-8
-        raise ModelLoadError(f"{graph.name} is not an ONNX graph: {error}") from None
+    with mapped(graph) as content:
+        return _signature(content)
 
 
 def _signature(data: mmap.mmap) -> GraphSignature:

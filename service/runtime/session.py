@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
 from service.runtime.buffers import DeviceBuffer
 from service.runtime.devices import Device, provider_of
+from service.runtime.refusals import failure, refusal
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
 
 _OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "Available memory of", "bad_alloc")
@@ -66,7 +67,7 @@ class OrtSession:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:
-            raise ModelLoadError(f"{path.name} cannot be loaded: {error}") from error
+            raise ModelLoadError(refusal(error, path)) from error
         if self._session.get_providers()[0] != provider[0]:
             raise DeviceUnavailableError(f"{path.name} did not load on {device}")
         self._name, self._device = path.name, device
@@ -184,4 +185,4 @@ def _translated(error: Exception, name: str) -> InferenceError | DeviceMemoryErr
         return DeviceMemoryError(f"no memory left to run {name}")
     if any(mark in message for mark in _POISONED):
         return PoisonedSessionError(f"{name}: {message}")
-    return InferenceError(f"{name}: {message}")
+    return InferenceError(failure(error, name))

@@ -11,6 +11,7 @@ from service.repository.layouts.exports import CONFIG, ExportFiles, is_export, r
 from service.repository.layouts.facts import Fact, Layout, Unknown
 from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
 from service.repository.paths import file_inside
+from service.repository.stand_ins import checkpoints
 
 _WHOLE = frozenset({"graphs"})
 """Tables of model.toml that stand in place of what was inferred, rather than beside it."""
@@ -85,6 +86,7 @@ def describe(folder: Path, root: Path, where: str) -> Description:
         ModelLoadError: neither tells enough, or one of them tells what cannot be.
     """
     has_manifest = (folder / MANIFEST_NAME).exists()
+    _refuse_checkpoint(folder, where)
     said: Mapping[str, Any] = {}
     if has_manifest or not is_export(folder):
         said = read_manifest_table(file_inside(MANIFEST_NAME, folder, root, where))
@@ -97,6 +99,17 @@ def describe(folder: Path, root: Path, where: str) -> Description:
     sources = {**dict.fromkeys(_keys(said), MANIFEST_NAME), **told.sources}
     place = f"{where}/{MANIFEST_NAME}" if has_manifest else f"{where} (no {MANIFEST_NAME})"
     return Description(manifest_of(merged(told.table, said), place), sources)
+
+
+def _refuse_checkpoint(folder: Path, where: str) -> None:
+    """Refuse a folder that holds weights, but no graph at all."""
+    names = [path.relative_to(folder).as_posix() for path in folder.glob("**/*")]
+    weights = checkpoints(names)
+    if weights and not any(name.endswith(".onnx") for name in names):
+        raise ModelLoadError(
+            f"{where}: {weights[0]} is a checkpoint, which is never read here: export it to ONNX "
+            "with python -m models.export"
+        )
 
 
 def merged(told: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:

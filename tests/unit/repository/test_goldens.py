@@ -148,5 +148,5 @@ def test_what_is_no_json_is_refused(folder: Path) -> None:
 
 def test_what_is_no_file_is_refused(folder: Path) -> None:
     (folder / "goldens.json").mkdir()
-    with pytest.raises(ModelLoadError, match=r"m/1/goldens\.json cannot be read: Is a directory"):
+    with pytest.raises(ModelLoadError, match=r"m/1: goldens\.json is a folder"):
         read_goldens(folder, Task.EMBED)

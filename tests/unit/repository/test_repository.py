@@ -168,7 +168,8 @@ def test_a_broken_version_is_reported_and_hides_no_other(
         (
             "topics",
             5,
-        ): "topics/5: model_int8.onnx is not an ONNX graph: it has a field of unknown kind 6",
+        ): "topics/5: model_int8.onnx is not an ONNX graph: it has a field of unknown kind 6; "
+        "copy or export it again",
         ("topics", 6): "topics/6/goldens.json: created_with is missing; items is missing",
     }
 
