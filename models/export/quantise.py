@@ -34,9 +34,9 @@ INT8_ACTIVATIONS = 4  # the accuracy level at which the kernel multiplies int8 b
 
 
 def quantise_weights(
-    model: onnx.ModelProto, *, block_size: int = 32, excluded: Sequence[str] = ()
+    model: onnx.ModelProto, *, block_size: int = 32, excluded: Sequence[str] = (), bits: int = 8
 ) -> onnx.ModelProto:
-    """Return a copy whose constant MatMul weights are int8 `MatMulNBits`.
+    """Return a copy whose constant MatMul weights are integers of `MatMulNBits`.
 
     Quantise the graph as exported, before `store_weights_as_fp16`.
 
@@ -44,6 +44,7 @@ def quantise_weights(
         model: a graph with fp32 initialisers.
         block_size: inputs that share a scale; smaller is closer to fp32 and a little larger.
         excluded: names of MatMul nodes to leave as they are.
+        bits: of a weight, 8 or 4; activations are rounded to 8 in both.
 
     Raises:
         ValueError: if the graph holds no MatMul with constant weights.
@@ -52,7 +53,7 @@ def quantise_weights(
     copy.CopyFrom(model)
     logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
     algorithm = DefaultWeightOnlyQuantConfig(
-        block_size=block_size, is_symmetric=True, accuracy_level=INT8_ACTIVATIONS, bits=8
+        block_size=block_size, is_symmetric=True, accuracy_level=INT8_ACTIVATIONS, bits=bits
     )
     quantiser = MatMulNBitsQuantizer(copy, nodes_to_exclude=list(excluded), algo_config=algorithm)
     quantiser.process()

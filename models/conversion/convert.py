@@ -1,0 +1,132 @@
+"""The whole way: graphs, optimisation, precisions, evidence. Each step is a module of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from tqdm import tqdm
+
+from models.conversion.checkpoint import Checkpoint
+from models.conversion.errors import CheckpointError
+from models.conversion.graphs import export_graphs, write_graph
+from models.conversion.optimise import TOLERANCE, Subject, Trial, can_fuse, fused, slimmed, try_on
+from models.conversion.parity import (
+    decoder_feeds,
+    graph_outputs,
+    largest_deviation,
+    original_outputs,
+    sample_feeds,
+    scale_of,
+)
+from models.conversion.precisions import RECIPES, Calibration, check_wanted, make_precision
+from models.conversion.report import Evidence, weigh
+from models.conversion.samples import Contents, Feeds
+
+_CALIBRATION_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What was made, and what it is worth."""
+
+    trials: Sequence[Trial]
+    evidence: Sequence[Evidence]
+    """fp32 first."""
+
+
+def convert(
+    checkpoint: Checkpoint,
+    to: Path,
+    wanted: Sequence[str] = (),
+    calibration: Contents | None = None,
+) -> Conversion:
+    """Write a directory that is served with no code, in fp32 and the precisions wanted.
+
+    Args:
+        checkpoint: what to export.
+        to: the directory; files of the same names are replaced.
+        wanted: names of `RECIPES`, and "fp32", which is always made.
+        calibration: for those that need it.
+
+    Raises:
+        CheckpointError: something asked for cannot be made, or the fp32 graphs answer
+            differently from PyTorch.
+    """
+    check_wanted(wanted, calibration is not None)
+    names = [name for name in dict.fromkeys(wanted) if name in RECIPES]
+    with tqdm(total=3 + len(names), desc="export", unit="step") as bar:
+        subject = exported(checkpoint, to)
+        bar.update()
+        trials = [try_on(subject, role, "onnxslim", slimmed) for role in subject.graphs]
+        bar.update()
+        found = []
+        for name in names:  # of graphs not yet fused: within a fused node nothing is quantised
+            bar.set_description(name)
+            found.append(write_precision(subject, name, calibration))
+            bar.update()
+        bar.set_description("fusion")
+        if can_fuse(checkpoint.model.config.model_type):
+            trials += [try_on(subject, role, "fusion", fused) for role in subject.graphs]
+        bar.update()
+    return Conversion(trials, [weigh(subject, "fp32", subject.graphs), *found])
+
+
+def exported(checkpoint: Checkpoint, to: Path) -> Subject:
+    """Export in fp32 and compare with PyTorch.
+
+    Raises:
+        CheckpointError: it cannot be exported, or answers differently.
+    """
+    graphs = export_graphs(checkpoint, to)
+    feeds = sample_feeds(checkpoint, graphs)
+    outputs = original_outputs(checkpoint, feeds)
+    deviation = largest_deviation(outputs, graph_outputs(checkpoint, graphs, feeds))
+    if deviation > TOLERANCE * max(1.0, scale_of(outputs)):
+        raise CheckpointError(f"the exported graphs are off by {deviation:.2g} from PyTorch")
+    by_role = (
+        decoder_feeds(checkpoint, graphs, feeds) if checkpoint.is_translator else {"model": feeds}
+    )
+    return Subject(checkpoint, graphs, feeds, by_role, outputs)
+
+
+def write_precision(subject: Subject, name: str, calibration: Contents | None) -> Evidence:
+    """Write every graph in one precision, beside the fp32 ones, and measure it.
+
+    Raises:
+        CheckpointError: it cannot be made of one of the graphs.
+    """
+    recipe = RECIPES[name]
+    batches: Mapping[str, Calibration] = {}
+    if recipe.is_calibrated and calibration is not None:
+        batches = calibration_of(subject, calibration)
+    made: dict[str, Path] = {}
+    for role, path in subject.graphs.items():
+        model = make_precision(name, onnx.load(str(path)), batches.get(role, ()))
+        made[role] = path.with_name(f"{path.stem}{recipe.suffix}.onnx")
+        write_graph(model, made[role])
+    return weigh(subject, name, made)
+
+
+def calibration_of(subject: Subject, contents: Contents) -> Mapping[str, Calibration]:
+    """Return what each graph is fed for the contents, in batches.
+
+    Raises:
+        CheckpointError: the contents are not what the model reads.
+    """
+    by_role: dict[str, list[Feeds]] = {role: [] for role in subject.graphs}
+    for part in _parts(contents):
+        feeds = sample_feeds(subject.checkpoint, subject.graphs, part)
+        given: Mapping[str, Feeds] = {"model": feeds}
+        if subject.checkpoint.is_translator:
+            given = decoder_feeds(subject.checkpoint, subject.graphs, feeds)
+        for role in subject.graphs:
+            by_role[role].append(given[role])
+    return by_role
+
+
+def _parts(contents: Contents) -> Iterator[Contents]:
+    longest = max(len(contents.texts), len(contents.images))
+    for start in range(0, longest, _CALIBRATION_BATCH):
+        chosen = slice(start, start + _CALIBRATION_BATCH)
+        yield Contents(contents.texts[chosen], contents.images[chosen])

@@ -1,0 +1,67 @@
+"""From a PyTorch checkpoint to a directory that the service serves with no code.
+
+    python -m models.export SOURCE --to DIR [--precisions fp16 int8 int4]
+
+SOURCE is a folder as `save_pretrained` writes it, or a model's name on a Hugging Face hub.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.conversion.checkpoint import open_checkpoint
+from models.conversion.convert import convert
+from models.conversion.errors import CheckpointError
+from models.conversion.precisions import RECIPES
+from models.conversion.report import draw, table_of
+from models.conversion.samples import read_contents
+from models.conversion.sources import fetch
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.export",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("source", help="folder of a checkpoint, or its name on a hub")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write")
+    parser.add_argument("--revision", help="branch, tag or commit on the hub")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("fp32", *RECIPES),
+        default=["fp32"],
+        help="fp32 is always written",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, help="for int8-static: a text a line, or a folder of images"
+    )
+    parser.add_argument("--picture", type=Path, help="draw parity against time and size here")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Convert from the command line; return the exit status."""
+    asked = read_arguments()
+    try:
+        calibration = read_contents(asked.calibration) if asked.calibration else None
+        checkpoint = open_checkpoint(fetch(asked.source, asked.revision))
+        made = convert(checkpoint, asked.to, asked.precisions, calibration)
+    except CheckpointError as error:
+        tqdm.write(str(error), file=sys.stderr)
+        return 1
+    for trial in made.trials:
+        outcome = f"kept, {trial.speed:.2f} times as fast" if trial.kept else "not kept"
+        tqdm.write(f"{trial.name} of {trial.role}: {outcome}")
+    tqdm.write(table_of(made.evidence))
+    if asked.picture:
+        draw(made.evidence, asked.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

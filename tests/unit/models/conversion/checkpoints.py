@@ -1,0 +1,74 @@
+"""Small checkpoints with random weights, as `save_pretrained` leaves them.
+
+Import it after `pytest.importorskip("optimum.exporters.onnx")`: it needs the extra "train".
+"""
+
+from pathlib import Path
+from typing import Any
+
+import transformers as tf
+
+from tests.exports.exporting import seeded
+from tests.unit.transforms.texts import WORDS, word_tokenizer
+
+SMALL = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+}  # fmt: skip
+_VOCABULARY = {"vocab_size": 40, "max_position_embeddings": 32}
+
+
+def _words() -> Any:
+    return tf.PreTrainedTokenizerFast(
+        tokenizer_object=word_tokenizer(),
+        model_max_length=32,
+        pad_token="[PAD]",
+        eos_token="[SEP]",
+    )
+
+
+def classifier(folder: Path, safe: bool = True) -> Path:
+    """A BERT with three labels."""
+    labels = {"id2label": {0: "low", 1: "middle", 2: "high"}}
+    config = tf.BertConfig(**SMALL, **_VOCABULARY, **labels)
+    seeded(tf.BertForSequenceClassification, config).save_pretrained(
+        folder, safe_serialization=safe
+    )
+    _words().save_pretrained(folder)
+    return folder
+
+
+def image_classifier(folder: Path) -> Path:
+    """A ViT for 32 by 32 pixels."""
+    config = tf.ViTConfig(**SMALL, image_size=32, patch_size=8, num_labels=3)
+    seeded(tf.ViTForImageClassification, config).save_pretrained(folder)
+    tf.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def translator(folder: Path) -> Path:
+    """A Marian with one layer a side."""
+    config = tf.MarianConfig(
+        vocab_size=40, decoder_vocab_size=40, d_model=32, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48,
+        decoder_ffn_dim=48, max_position_embeddings=64, pad_token_id=len(WORDS),
+        eos_token_id=3, decoder_start_token_id=len(WORDS),
+    )  # fmt: skip
+    model = seeded(tf.MarianMTModel, config)
+    model.generation_config.forced_eos_token_id = 3
+    model.save_pretrained(folder)
+    _words().save_pretrained(folder)
+    return folder
+
+
+def embedder(folder: Path) -> Path:
+    """A CLIP with two small towers."""
+    config = tf.CLIPConfig(
+        text_config={**SMALL, **_VOCABULARY, "eos_token_id": 3},
+        vision_config={**SMALL, "image_size": 32, "patch_size": 8},
+        projection_dim=24,
+    )
+    seeded(tf.CLIPModel, config).save_pretrained(folder)
+    _words().save_pretrained(folder)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    tf.CLIPImageProcessor(**size).save_pretrained(folder)
+    return folder
