@@ -66,6 +66,7 @@ class DeviceRuntime:
     slots: Slots = field(init=False)
     compute: ThreadPoolExecutor = field(init=False)
     preprocess: ThreadPoolExecutor = field(init=False)
+    texts: ThreadPoolExecutor = field(init=False)
     _dispatch: float | None = field(default=None, init=False)
 
     _MOST_BATCHES = 8
@@ -76,6 +77,7 @@ class DeviceRuntime:
         self.slots = Slots(count, _READY)
         self.compute = ThreadPoolExecutor(count, "compute")
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
+        self.texts = ThreadPoolExecutor(1, "texts")  # which must not wait behind images
 
     @property
     def threads(self) -> tuple[int, int]:
@@ -94,6 +96,7 @@ class DeviceRuntime:
         """Finish what runs, then end the threads."""
         self.compute.shutdown(wait=True, cancel_futures=True)
         self.preprocess.shutdown(wait=True, cancel_futures=True)
+        self.texts.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(eq=False, slots=True)
@@ -220,6 +223,7 @@ class Loader:
             self.cache,
             self.runtime.preprocess,
             meter,
+            self.runtime.texts,
         )
 
     def _instancing(self, instances: Instances, rows: int, limits: BatchLimits) -> Instancing:

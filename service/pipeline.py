@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any, Generic
 
 from service.batching.batcher import Batcher
+from service.batching.gather import Gatherer
 from service.batching.inflight.engine import InFlightEngine
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import DeadlineExceededError, ServiceError
+from service.families.base import PreprocessesTogether
 from service.metrics import SilentMeter
 from service.tasks import Task
 from service.types import AnswerT, Family, ItemT, Work
@@ -63,13 +65,19 @@ class Pipeline(Generic[ItemT, AnswerT]):
     threads: Executor
     """Where heavy preprocessing runs."""
     meter: SilentMeter
+    text_threads: Executor | None = None
+    """Where light items that arrive together are preprocessed together; None does them here."""
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while no call of `answer` runs; a version that is drained waits for it."""
     active: int = field(default=0, init=False)
     """Calls of `answer` that have not returned."""
 
+    _gatherer: Gatherer[ItemT, Work] | None = field(default=None, init=False)
+
     def __post_init__(self) -> None:
         self.idle.set()
+        if self.text_threads is not None and isinstance(self.family, PreprocessesTogether):
+            self._gatherer = Gatherer(self.family.preprocess_all, self.text_threads)
 
     def count_with(self, meter: SilentMeter) -> None:
         """Report to this meter from now on; call it while nothing is asked."""
@@ -137,7 +145,9 @@ class Pipeline(Generic[ItemT, AnswerT]):
 
     async def _preprocess(self, item: ItemT, deadline: float | None) -> Work:
         if not self.family.is_heavy(item):
-            return self.family.preprocess(item)
+            if self._gatherer is None or self.active == 1:
+                return self.family.preprocess(item)
+            return await self._gatherer.run(item)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(deadline):

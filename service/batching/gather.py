@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 ValueT = TypeVar("ValueT")
@@ -48,15 +48,13 @@ class Gatherer(Generic[ValueT, ResultT]):
             return
         loop = asyncio.get_running_loop()
 
-        def came_back(job: "Future[Sequence[ResultT | Exception]]") -> None:
-            loop.call_soon_threadsafe(_deliver, results, job.result())
+        def work() -> None:
+            loop.call_soon_threadsafe(_deliver, results, _outcomes(self._function, values))
 
         try:
-            job = self._threads.submit(_outcomes, self._function, values)
+            self._threads.submit(work)
         except RuntimeError as error:  # the threads have been stopped
             _deliver(results, [error] * len(values))
-        else:
-            job.add_done_callback(came_back)
 
 
 def _outcomes(

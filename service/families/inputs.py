@@ -1,25 +1,53 @@
 """How texts get into a graph; what the families that take them have in common."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from service.errors import InvalidInputError
 from service.families.feeding import fitted
 from service.repository.paths import file_inside
 from service.transforms.text import TextTokenizer, TokenIds, pad_rows
-from service.types import Feeds, Session, Work
+from service.types import Feeds, ItemT, Session, Work
 
 _HEAVY_CHARACTERS = 2_000
 """Tokenizing that many takes about half a millisecond; a headline takes 0.02."""
 
 _SHORTEST = 8
+_LONGEST = 1 << 17
+"""Warm-up makes a text of `max_length` tokens, so a slip of the pen would take all memory."""
 
 
 def is_heavy_text(text: str) -> bool:
     """Tell whether preprocessing this text would hold up the event loop."""
     return len(text) > _HEAVY_CHARACTERS
+
+
+def preprocessed(
+    items: Sequence[ItemT],
+    text_of: Callable[[ItemT], str | None],
+    one: Callable[[ItemT], Work],
+    all_of: Callable[[Sequence[str]], Sequence[Work | InvalidInputError]],
+) -> Sequence[Work | Exception]:
+    """Preprocess items together; in place of a work, why there is none.
+
+    Args:
+        items: what was asked.
+        text_of: the text of an item that is a plain text, else None.
+        one: preprocesses any item.
+        all_of: preprocesses plain texts in one go.
+    """
+    texts = [text_of(item) for item in items]
+    plain = iter(all_of([text for text in texts if text is not None]))
+    works: list[Work | Exception] = []
+    for item, text in zip(items, texts, strict=True):
+        try:
+            works.append(next(plain) if text is not None else one(item))
+        except InvalidInputError as error:
+            works.append(error)
+    return works
 
 
 def open_tokenizer(
@@ -47,6 +75,11 @@ class TextInput:
     """Of `position_ids`; RoBERTa counts from behind its padding id."""
 
     def __post_init__(self) -> None:
+        if self.max_length > _LONGEST:
+            raise ValueError(
+                f"max_length is {self.max_length}, and no text of more than {_LONGEST} tokens is "
+                "read: set what the model was trained for"
+            )
         if self.max_length <= self.tokenizer.special_tokens:
             raise ValueError(
                 f"max_length is {self.max_length}, which leaves no room beside the tokenizer's "
@@ -70,6 +103,15 @@ class TextInput:
             return Work({"input_ids": ids, "token_type_ids": types}, lane, self._length(ids))
         ids, _ = self.tokenizer.encode(text, self.max_length)
         return Work({"input_ids": ids}, lane, self._length(ids))
+
+    def works(self, texts: Sequence[str], lane: str) -> list[Work | InvalidInputError]:
+        """Tokenize several texts in one go; in place of a work, why there is none."""
+        return [
+            one
+            if isinstance(one, InvalidInputError)
+            else Work({"input_ids": one[0]}, lane, self._length(one[0]))
+            for one in self.tokenizer.encode_all(texts, self.max_length)
+        ]
 
     def probe(self, lane: str, length: int, group: Hashable = None) -> Work:
         """Return a work of exactly so many tokens, the last of the vocabulary among them.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from service.errors import InvalidInputError
 from service.families.feeding import one_output
-from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
+from service.families.inputs import TextInput, is_heavy_text, open_tokenizer, preprocessed
 from service.families.labelling import (
     Activation,
     best_labels,
@@ -92,6 +92,13 @@ class TextClassifier:
             raise InvalidInputError("this model reads texts, not images")
         return self.texts.work(item.content.text, _LANE, item.text_pair)
 
+    def preprocess_all(self, items: Sequence[ClassifyItem]) -> Sequence[Work | Exception]:
+        """Tokenize single texts in one go, the rest one by one."""
+        return preprocessed(items, _single_text, self.preprocess, self._works)
+
+    def _works(self, texts: Sequence[str]) -> Sequence[Work | InvalidInputError]:
+        return self.texts.works(texts, _LANE)
+
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Run once, then make scores of the logits, and order them."""
         session = sessions[_SESSION]
@@ -105,3 +112,10 @@ class TextClassifier:
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens."""
         return self.texts.probe(lane, length)
+
+
+def _single_text(item: ClassifyItem) -> str | None:
+    """Return the text of an item that is nothing else and cannot be refused for anything else."""
+    if isinstance(item.content, Text) and item.text_pair is None and item.top_k is None:
+        return item.content.text
+    return None

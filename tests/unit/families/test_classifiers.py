@@ -169,3 +169,27 @@ def test_an_image_manifest_that_makes_no_sense_does_not_load(
 ) -> None:
     with pytest.raises((ModelLoadError, ValueError), match=said):
         image_classifier(**changes)
+
+
+def test_texts_preprocessed_together_are_as_one_by_one(tmp_path: Path) -> None:
+    family = text_classifier(tmp_path)
+    items = [
+        ClassifyItem(Text("one two three")),
+        ClassifyItem(Text(" ")),
+        ClassifyItem(Text("two"), top_k=1),
+        ClassifyItem(tasks.Image(b"")),
+        ClassifyItem(Text("three " * 500)),
+    ]
+    together = family.preprocess_all(items)
+    assert [type(one).__name__ for one in together] == [
+        "Work",
+        "InvalidInputError",
+        "Work",
+        "InvalidInputError",
+        "Work",
+    ]
+    for index in (0, 2, 4):
+        alone = family.preprocess(items[index])
+        assert together[index].length == alone.length
+        ids = (one.tensors["input_ids"] for one in (together[index], alone))
+        np.testing.assert_array_equal(*ids)
