@@ -112,7 +112,7 @@ def test_what_kubernetes_sets_for_a_service_of_this_name_is_ignored(name: str, v
         ({"QUARTET_CACHE__TTL_SECONDS": "0"}, {}, "QUARTET_CACHE__TTL_SECONDS must be greater"),
         ({"QUARTET_CACHE__TTL_SECONDS": "inf"}, {}, "must be a finite number"),
         ({"QUARTET_CACHE__REDIS_TIMEOUT_MS": "60"}, {}, "must be less than or equal to 50"),
-        ({"QUARTET_MODELS__PRECISION": "fp8"}, {}, "must be 'fp32', 'fp16' or 'int8'"),
+        ({"QUARTET_MODELS__PRECISION": "fp8"}, {}, "must be 'fp32', 'fp16', 'int8'"),
         ({}, {"models.versions": "a=x"}, "--models.versions a must be a whole number"),
         ({}, {"models.versions": "a"}, "--models.versions must look like name=value,name=value"),
         ({}, {"models.versions": "=1"}, "--models.versions must look like name=value,name=value"),
