@@ -1,11 +1,16 @@
 """What a family feeds, made to fit the graph at hand: exports of one model differ in it."""
 
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InferenceError
 from service.types import Feeds, Session
+
+_FED = "biuf"
+"""Kinds of types, by numpy's letters: truth values, whole numbers and floating ones."""
 
 
 def fitted(feeds: Feeds, session: Session) -> Feeds:
@@ -22,13 +27,7 @@ def fitted(feeds: Feeds, session: Session) -> Feeds:
                 f"the graph wants {name!r}, which this family does not feed: "
                 "another family, or another export of the model, may fit"
             )
-        try:
-            fed[name] = feeds[name].astype(spec.dtype, copy=False)
-        except TypeError:  # of a type that numpy does not have, such as bfloat16
-            raise InferenceError(
-                f"the graph wants {name!r} as {spec.dtype}, which is not fed: export it in "
-                "another precision"
-            ) from None
+        fed[name] = feeds[name].astype(_dtype(name, spec.dtype), copy=False)
     return fed
 
 
@@ -43,3 +42,13 @@ def one_output(outputs: Feeds, name: str) -> NDArray[Any]:
     if len(outputs) > 1:
         raise InferenceError(f"the graph gives {', '.join(outputs)}, but no {name!r}")
     return next(iter(outputs.values()))
+
+
+def _dtype(name: str, wanted: str) -> np.dtype[Any]:
+    with suppress(TypeError):  # of a type that numpy does not have, such as bfloat16
+        dtype = np.dtype(wanted)
+        if dtype.kind in _FED:  # other packages lend numpy such types, but sessions take none
+            return dtype
+    raise InferenceError(
+        f"the graph wants {name!r} as {wanted}, which is not fed: export it in another precision"
+    )

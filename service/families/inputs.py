@@ -54,7 +54,8 @@ def open_tokenizer(
     folder: Path, name: str, kind: str = "", cuts_the_end: bool = True
 ) -> TextTokenizer:
     """Read a tokenizer of a version. Raises ModelLoadError."""
-    path = file_inside(name, folder, folder, "[parameters]")
+    # The repository has refused links out of it; others may lead anywhere, as to a cache's blobs.
+    path = file_inside(name, folder, Path(folder.anchor), "[parameters]")
     return TextTokenizer.open(path, kind, cuts_the_end)
 
 

@@ -46,8 +46,13 @@ class Golden:
     answer: Answer
 
 
-def read_goldens(folder: Path, task: Task) -> tuple[Golden, ...]:
+def read_goldens(folder: Path, task: Task, root: Path | None = None) -> tuple[Golden, ...]:
     """Return the goldens of a version; none if it has no `goldens.json`.
+
+    Args:
+        folder: the version's folder.
+        task: what the version does.
+        root: what no link may lead out of; None means the folder.
 
     Raises:
         ModelLoadError: the file, or an image that it names, cannot be read or is not of the
@@ -57,10 +62,11 @@ def read_goldens(folder: Path, task: Task) -> tuple[Golden, ...]:
     where = "/".join(path.parts[-3:])
     if not (path.exists() or path.is_symlink()):
         return ()
-    file_inside(GOLDENS_NAME, folder, folder, where.rpartition("/")[0])
+    boundary = folder if root is None else root
+    file_inside(GOLDENS_NAME, folder, boundary, where.rpartition("/")[0])
 
     def read_image(name: str) -> Image:
-        return Image(file_inside(name, folder, folder, where).read_bytes())
+        return Image(file_inside(name, folder, boundary, where).read_bytes())
 
     try:
         file = _FILES[task].model_validate_json(path.read_bytes())

@@ -7,6 +7,7 @@ Nothing is kept between calls, so a version copied in while the service runs is 
 here loads a graph.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +159,7 @@ class ModelRepository:
         folder = self._folder(model, version)
         where = f"{model}/{version}"
         try:
+            self._refuse_links_out(folder, where)
             described = describe(folder, self._root, where)
             manifest = described.manifest
             chosen = _choose_precision(manifest, precision, device_kind, where)
@@ -176,7 +178,7 @@ class ModelRepository:
             {session: folder / name for session, name in manifest.graphs[chosen].items()},
             digest,
             size,
-            read_goldens(folder, manifest.task),
+            read_goldens(folder, manifest.task, self._root),
             described.sources,
         )
 
@@ -191,11 +193,16 @@ class ModelRepository:
                 graphs[precision] += [path, *external_files(path, folder, where)]
                 refuse_unsound(path, where)
         others = [path for paths in graphs.values() for path in paths]
-        files = answering_files(folder, graphs[chosen], others)
-        for path in files:
-            if not self._is_inside(path):
-                raise ModelLoadError(f"{where}: {path.name} is a link out of the repository")
-        return files
+        return answering_files(folder, graphs[chosen], others)
+
+    def _refuse_links_out(self, folder: Path, where: str) -> None:
+        """So that whoever reads a file of the version later need not look where links lead."""
+        for path in folder.rglob("*"):
+            if path.is_symlink() and not self._is_inside(path):
+                name = path.relative_to(folder).as_posix()
+                raise ModelLoadError(
+                    f"{where}: {name} is a link out of the repository: copy the file there"
+                )
 
     def _names(self) -> list[str]:
         return [
@@ -226,7 +233,9 @@ class ModelRepository:
         return [path for path in found if path.is_dir() and not path.name.startswith(".")]
 
     def _is_inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self._root.resolve())
+        # Unlike Path.resolve, realpath has no objection to links in a circle.
+        real = Path(os.path.realpath(path))
+        return real.is_relative_to(os.path.realpath(self._root))
 
 
 def _choose_precision(
