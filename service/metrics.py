@@ -48,7 +48,7 @@ INFERENCE_QUEUE_SECONDS = Histogram(
 )
 INFERENCE_COMPUTE_SECONDS = Histogram(
     "inference_compute_seconds",
-    "Time of one batch from its dispatch, its wait for a thread (one is formed ahead) included.",
+    "Time of one batch on its thread; of translations in flight, from joining to the result.",
     _VERSION,
     buckets=_STEP_SECONDS,
 )

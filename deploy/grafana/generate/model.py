@@ -103,7 +103,7 @@ def _time() -> list[AnyPanel]:
         ),
         lines(
             "Compute time",
-            "Time of one batch from its dispatch, its wait for a thread included.",
+            "Time of one batch on its thread.",
             "s",
             quantiles(_rate("inference_compute_seconds_bucket")),
             width=6,
