@@ -221,7 +221,7 @@ def _marian(
     added = _with(added, {name: ids[name] for name in ("</s>", "<unk>", "<pad>")})
     return Pieces(
         _processor(source), _processor(target), ids, ids["<unk>"], added,
-        _hidden(added) | {ids[name] for name in languages if name in ids}, leads_with_code=True,
+        _hidden(added), leads_with_code=True,
     )  # fmt: skip
 
 

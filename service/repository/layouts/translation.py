@@ -74,7 +74,7 @@ def _is_translator(files: ExportFiles) -> str | None:
 def _read_translator(files: ExportFiles) -> Iterator[Finding]:
     cache = _cache(files)
     yield from graph_facts(files, _GRAPHS[cache])
-    yield Fact("parameters.cache", cache, f"which of {', '.join(_GRAPHS['pair'])} there are")
+    yield Fact("parameters.cache", cache, f"there is {' and '.join(_GRAPHS[cache].values())}")
     yield from generation_facts(files, _task_settings(files))
     yield from _source_length(files)
     convention, source = _convention(files)
