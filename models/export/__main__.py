@@ -1,6 +1,7 @@
 """From a PyTorch checkpoint to a directory that the service serves with no code.
 
     python -m models.export SOURCE --to DIR [--precisions fp16 int8 int4]
+                            [--publish NAME --repository DIR]
 
 SOURCE is a folder as `save_pretrained` writes it, or a model's name on a Hugging Face hub.
 """
@@ -12,11 +13,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.conversion.checkpoint import open_checkpoint
-from models.conversion.convert import convert
+from models.conversion.convert import Conversion, convert
 from models.conversion.errors import CheckpointError
 from models.conversion.precisions import RECIPES
+from models.conversion.publish import publish
 from models.conversion.report import draw, table_of
-from models.conversion.samples import read_contents
+from models.conversion.samples import SAMPLES, read_contents
 from models.conversion.sources import fetch
 
 
@@ -41,6 +43,11 @@ def read_arguments() -> argparse.Namespace:
         "--calibration", type=Path, help="for int8-static: a text a line, or a folder of images"
     )
     parser.add_argument("--picture", type=Path, help="draw parity against time and size here")
+    parser.add_argument("--publish", metavar="NAME", help="make it a model's next version too")
+    parser.add_argument("--repository", type=Path, default=Path("models/repository"))
+    parser.add_argument(
+        "--goldens", type=Path, help="items of the goldens: a text a line, or a folder of images"
+    )
     return parser.parse_args()
 
 
@@ -50,17 +57,26 @@ def main() -> int:
     try:
         calibration = read_contents(asked.calibration) if asked.calibration else None
         checkpoint = open_checkpoint(fetch(asked.source, asked.revision))
+        items = read_contents(asked.goldens) if asked.goldens else SAMPLES
         made = convert(checkpoint, asked.to, asked.precisions, calibration)
+        tell(made)
+        if asked.picture:
+            draw(made.evidence, asked.picture)
+        if asked.publish:
+            place = asked.repository, asked.publish
+            tqdm.write(str(publish(checkpoint, asked.to, *place, made.evidence, items)))
     except CheckpointError as error:
         tqdm.write(str(error), file=sys.stderr)
         return 1
+    return 0
+
+
+def tell(made: Conversion) -> None:
+    """Print what was tried and what each precision costs."""
     for trial in made.trials:
         outcome = f"kept, {trial.speed:.2f} times as fast" if trial.kept else "not kept"
         tqdm.write(f"{trial.name} of {trial.role}: {outcome}")
     tqdm.write(table_of(made.evidence))
-    if asked.picture:
-        draw(made.evidence, asked.picture)
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ SMALL = {
 _VOCABULARY = {"vocab_size": 40, "max_position_embeddings": 32}
 
 
-def _words() -> Any:
+def _words(**known: str) -> Any:
     return tf.PreTrainedTokenizerFast(
         tokenizer_object=word_tokenizer(),
         model_max_length=32,
         pad_token="[PAD]",
         eos_token="[SEP]",
+        **known,
     )
 
 
@@ -56,7 +57,7 @@ def translator(folder: Path) -> Path:
     model = seeded(tf.MarianMTModel, config)
     model.generation_config.forced_eos_token_id = 3
     model.save_pretrained(folder)
-    _words().save_pretrained(folder)
+    _words(source_lang="zh", target_lang="en").save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,118 @@
+"""A published version is whole, proven against PyTorch, next in line; or nothing has changed."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch", reason='needs the extra "train"')
+pytest.importorskip("optimum.exporters.onnx", reason='needs the extra "train"')
+pytest.importorskip("onnxslim", reason='needs the extra "train"')
+
+from models.conversion.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
+from models.conversion.convert import Conversion, convert  # noqa: E402
+from models.conversion.errors import CheckpointError  # noqa: E402
+from models.conversion.publish import SUMS, publish  # noqa: E402
+from models.conversion.report import Evidence, best_of, table_of  # noqa: E402
+from models.conversion.samples import Contents  # noqa: E402
+from models.evaluation.served import serve  # noqa: E402
+from service.repository.repository import ModelRepository  # noqa: E402
+from tests.unit.models.conversion import checkpoints  # noqa: E402
+
+pytestmark = [pytest.mark.looptime(False), pytest.mark.filterwarnings("ignore::UserWarning")]
+
+TEXTS = Contents(["one two", "three four one two", "two"])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path, Conversion]:
+    base = tmp_path_factory.mktemp("exported")
+    checkpoint = open_checkpoint(checkpoints.classifier(base / "checkpoint"))
+    return checkpoint, base / "export", convert(checkpoint, base / "export", ["int8"])
+
+
+def published(exported: tuple[Checkpoint, Path, Conversion], repository: Path) -> Path:
+    checkpoint, folder, made = exported
+    return publish(checkpoint, folder, repository, "m", made.evidence, TEXTS)
+
+
+def everything(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+async def loaded_deviation(repository: Path, precision: str) -> float:
+    async with serve(repository, "m", precision) as served:
+        return served.loaded.parity.deviation
+
+
+def test_versions_follow_each_other_and_nothing_hidden_is_left(exported, tmp_path: Path):
+    assert published(exported, tmp_path) == tmp_path / "m" / "1"
+    assert published(exported, tmp_path) == tmp_path / "m" / "2"
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "2"]
+
+
+def test_a_version_has_goldens_of_pytorch_tolerances_and_true_digests(exported, tmp_path: Path):
+    folder = published(exported, tmp_path)
+    opened = ModelRepository(tmp_path).open("m", precision="int8")
+    assert len(opened.goldens) == len(TEXTS.texts)
+    assert 1e-3 <= opened.tolerance < 0.1
+    with torch.inference_mode():
+        # [CLS] one two [SEP]
+        logits = exported[0].model(input_ids=torch.tensor([[2, 4, 5, 3]])).logits[0]
+    wanted = dict(zip(("low", "middle", "high"), logits.softmax(-1).tolist(), strict=True))
+    given = {label.name: label.score for label in opened.goldens[0].answer.labels}
+    assert given == pytest.approx(wanted, abs=1e-6)
+    listed = [line.split("  ") for line in (folder / SUMS).read_text().splitlines()]
+    assert {"model.onnx", "model_int8.onnx", "config.json"} <= {name for _, name in listed}
+    for digest, name in listed:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert "| int8 |" in (folder / "README.md").read_text()
+    assert (folder / "goldens" / "precisions.png").read_bytes().startswith(b"\x89PNG")
+
+
+async def test_every_precision_of_a_version_passes_its_own_gate(exported, tmp_path: Path):
+    import asyncio  # noqa: PLC0415
+
+    await asyncio.to_thread(published, exported, tmp_path)
+    exact = await loaded_deviation(tmp_path, "fp32")
+    assert exact < 1e-4 < await loaded_deviation(tmp_path, "int8")
+
+
+def test_graphs_that_are_not_the_checkpoints_are_not_published(exported, tmp_path: Path):
+    checkpoint, _, _ = exported
+    convert(checkpoint, tmp_path / "export")
+    path = tmp_path / "export" / "model.onnx"
+    graph = onnx.load(path)
+    bias = next(w for w in graph.graph.initializer if w.name == "classifier.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([3, 0, 0], np.float32), bias.name))
+    onnx.save(graph, path)
+    with pytest.raises(CheckpointError, match="off by"):
+        publish(checkpoint, tmp_path / "export", tmp_path / "repository", "m", (), TEXTS)
+    assert everything(tmp_path / "repository") == set()
+
+
+def test_a_directory_that_cannot_be_served_leaves_the_old_version_alone(exported, tmp_path: Path):
+    published(exported, tmp_path / "repository")
+    before = everything(tmp_path / "repository")
+    (tmp_path / "broken").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be served"):
+        publish(exported[0], tmp_path / "broken", tmp_path / "repository", "m", (), TEXTS)
+    assert everything(tmp_path / "repository") == before
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden"])
+def test_a_name_that_leads_elsewhere_is_refused(exported, name: str, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="cannot be a model's name"):
+        publish(exported[0], exported[1], tmp_path, name)
+    assert everything(tmp_path) == set()
+
+
+def test_the_front_leaves_out_what_another_beats_in_everything():
+    def one(name: str, deviation: float, milliseconds: float, megabytes: float) -> Evidence:
+        return Evidence(name, deviation, deviation, 1.0, milliseconds, megabytes)
+
+    found = [one("fp32", 0, 9, 9), one("fp16", 1, 5, 5), one("slow", 2, 6, 5), one("int8", 3, 5, 3)]
+    assert [each.precision for each in best_of(found)] == ["fp32", "fp16", "int8"]
+    assert table_of(found).count("\n") == 1 + len(found)
