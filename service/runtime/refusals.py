@@ -70,6 +70,10 @@ _LOADING: Final[tuple[tuple[re.Pattern[str], _Sentence], ...]] = (
         lambda m: f"has types that do not fit together ({_short(m[1])}): export it again",
     ),
     (
+        re.compile(r"codec can't decode"),
+        lambda _: "names something in bytes that are no text: copy or export it again",
+    ),
+    (
         re.compile(r"bad_alloc|Failed to allocate memory|out of memory"),
         lambda _: "needs more memory than there is",
     ),
@@ -81,9 +85,7 @@ _LOOKED_UP = re.compile(r"idx=(-?\d+) must be within the inclusive range \[-?\d+
 _RESIZED = re.compile(
     r"Got invalid dimensions for input: (\S+) .*?index: (\d+) Got: (\d+) Expected: (\d+)", re.DOTALL
 )
-_TYPED = re.compile(
-    r"Unexpected input data type\. Actual: \((.+?)\) , expected: \((.+?)\)", re.DOTALL
-)
+_TYPED = re.compile(r"Unexpected input data type\. Actual: \((.+?)\) , expected: \((.+?\))\)")
 
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _LOAD = re.compile(r"^Load model from .*? failed: ?", re.DOTALL)

@@ -66,13 +66,13 @@ class OrtSession:
         provider = provider_of(device)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[provider])
+            self.inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
+            self.outputs = _specs(self._session.get_outputs())
         except Exception as error:
             raise ModelLoadError(refusal(error, path)) from error
         if self._session.get_providers()[0] != provider[0]:
             raise DeviceUnavailableError(f"{path.name} did not load on {device}")
         self._name, self._device = path.name, device
-        self.inputs = _specs(self._session.get_inputs())
-        self.outputs = _specs(self._session.get_outputs())
         self._output_names = list(self.outputs)
 
     def __repr__(self) -> str:

@@ -557,6 +557,14 @@ CASES = [
         "lamps/2",
     ),
     Case("an image size below zero", "lamps", edit("model.toml", "[2, 2]", "[-2, 2]"), "lamps/2"),
+    Case(
+        "an axis with a name that is no text",
+        "lamps",
+        lambda folder: (folder / "model.onnx").write_bytes(
+            (folder / "model.onnx").read_bytes().replace(b"batch", b"bat\xffh")
+        ),
+        "model.onnx names something in bytes that are no text",
+    ),
     Case("a tensor of endless axes", "lamps", graph(dims(*[1] * 5000)), "says it has 5000 axes"),
     Case(
         "goldens of another task",
