@@ -47,6 +47,8 @@ class Languages:
         many = list(self.ids)
         sources = [str(self.source)] if self.template in ("eos", "target_eos") else many
         targets = [str(self.target)] if self.template == "eos" else many
+        if self.template == "target_eos" and self.target is not None:
+            targets = [*many, self.target]  # the whole group, of which the model then chooses
         return Pair(
             _chosen("source", source or self.source, sources),
             _chosen("target", target or self.target, targets),
@@ -62,7 +64,8 @@ class Languages:
             case "eos_source":
                 return (), (eos_id, self.ids[pair.source])
             case "target_eos":
-                return (self.ids[pair.target],), (eos_id,)
+                chosen = self.ids.get(pair.target)
+                return () if chosen is None else (chosen,), (eos_id,)
 
     def prefix(self, pair: Pair) -> str:
         """Return the words before a text."""

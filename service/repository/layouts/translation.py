@@ -186,17 +186,15 @@ def _marian_languages(files: ExportFiles) -> Iterator[Finding]:
     source_language = files.tokenizer.get("source_lang") or (found and found[1])
     target_language = files.tokenizer.get("target_lang") or (found and found[2])
     targets = _marian_targets(files)
-    languages = ["source_language"] if targets else ["source_language", "target_language"]
     if targets:
         yield Fact("parameters.template", "target_eos", "vocab.json: its >>language<< tokens")
         yield Fact("parameters.languages", targets, "vocab.json: its >>language<< tokens")
-    for key in languages:
-        value = source_language if key == "source_language" else target_language
+    for key, value in (("source_language", source_language), ("target_language", target_language)):
         if value:
             from_name = found and value in found.groups()
             place = f"{CONFIG}: _name_or_path" if from_name else f"{TOKENIZER_CONFIG}: {key[:11]}"
             yield Fact(f"parameters.{key}", value, place)
-        else:
+        elif key == "source_language" or not targets:
             said = f"neither {CONFIG} (_name_or_path) nor {TOKENIZER_CONFIG} tells the languages"
             yield Unknown(f"parameters.{key}", said)
 

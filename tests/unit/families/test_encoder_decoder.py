@@ -72,6 +72,15 @@ def test_a_language_stands_where_its_model_wants_it(tmp_path: Path) -> None:
     assert int(work.tensors["first_id"]) == UNFORCED
 
 
+def test_a_group_of_languages_needs_no_token(tmp_path: Path) -> None:
+    languages = {"fra": ">>fra<<", "deu": ">>deu<<"}
+    said = {"languages": languages, "source_language": "en", "target_language": "ROMANCE"}
+    family = opened(tmp_path, template="target_eos", **said)
+    for target, first in ((None, 4), ("romance", 4), ("fr", family.subwords.id_of(">>fra<<"))):
+        work = family.preprocess(TranslateItem("one", target=target))
+        assert work.tensors["input_ids"][0] == first
+
+
 def test_a_plain_code_is_understood_where_it_means_one_language(tmp_path: Path) -> None:
     assert by_any_name(["en_XX", "pt_XX"])["pt"] == "pt_XX"
     family = many(tmp_path)

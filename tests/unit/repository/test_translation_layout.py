@@ -77,6 +77,14 @@ def test_a_model_of_no_such_name_is_asked_for_its_languages(tmp_path: Path) -> N
     assert "source_language" not in told(folder, said)
 
 
+def test_a_model_for_several_languages_is_told_by_its_vocabulary(tmp_path: Path) -> None:
+    config = {**MARIAN, "_name_or_path": "Helsinki-NLP/opus-mt-en-ROMANCE"}
+    folder = directory(tmp_path, config, *SPM, vocab={"</s>": 0, ">>fr<<": 1, ">>pt_br<<": 2})
+    found = told(folder)
+    assert found["languages"] == {"fr": ">>fr<<", "pt_br": ">>pt_br<<"}
+    assert (found["template"], found["target_language"]) == ("target_eos", "ROMANCE")
+
+
 def test_graphs_are_found_by_precision_and_by_their_cache(tmp_path: Path) -> None:
     graphs = tuple(f"onnx/{name}{end}" for name in MERGED for end in ("", "_quantized"))
     folder = directory(tmp_path, MARIAN, *SPM, graphs=graphs, vocab={})
