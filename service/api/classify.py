@@ -10,7 +10,7 @@ from service.api.call import Call
 from service.api.content import (
     Images,
     TaskRequest,
-    Texts,
+    TextsOrPairs,
     as_image,
     as_text,
     check_count,
@@ -22,11 +22,13 @@ from service.api.reply import Reply
 from service.errors import InvalidInputError, ServiceError
 from service.tasks import Classification, ClassifyItem, Task
 
+_PAIR = {"text", "text_pair"}
+
 
 class ClassifyRequest(TaskRequest):
-    """Texts or images to label: one of the two."""
+    """Texts, pairs of texts, or images to label; texts and pairs may be mixed."""
 
-    text: Texts | None = None
+    text: TextsOrPairs | None = None
     image: Images | None = None
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many labels to return, best first; else all."
@@ -38,10 +40,18 @@ class ClassifyRequest(TaskRequest):
             raise InvalidInputError("give either text or image")
         if self.text is not None:
             check_count(len(self.text), limits)
-            return each(self.text, lambda text: ClassifyItem(as_text(text, limits), self.top_k))
+            return each(self.text, lambda text: self._of_text(text, limits))
         images = self.image or []
         check_count(len(images), limits)
         return each(images, lambda image: ClassifyItem(as_image(image, limits), self.top_k))
+
+    def _of_text(self, value: object, limits: ApiLimits) -> ClassifyItem:
+        if not isinstance(value, dict):
+            return ClassifyItem(as_text(value, limits), self.top_k)
+        if value.keys() != _PAIR:
+            raise InvalidInputError("a pair must have text and text_pair, and nothing else")
+        pair = as_text(value["text_pair"], limits, "text_pair").text
+        return ClassifyItem(as_text(value["text"], limits), self.top_k, pair)
 
 
 class ScoredLabel(BaseModel):

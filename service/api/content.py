@@ -26,7 +26,7 @@ _REPEATABLE = {"text", "image"}
 
 
 def _listed(value: object) -> object:
-    return [value] if isinstance(value, str | bytes) else value
+    return [value] if isinstance(value, str | bytes | dict) else value
 
 
 def _one_or_more(kind: str, format_: Mapping[str, str]) -> Mapping[str, Any]:
@@ -34,11 +34,29 @@ def _one_or_more(kind: str, format_: Mapping[str, str]) -> Mapping[str, Any]:
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
+_TEXT_OR_PAIR: Mapping[str, Any] = {
+    "anyOf": [
+        {"type": "string", "description": "A text."},
+        {
+            "type": "object",
+            "description": "Two texts, of a model that tells how they are related.",
+            "properties": {"text": {"type": "string"}, "text_pair": {"type": "string"}},
+            "required": ["text", "text_pair"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
 # The elements are looked at one by one later: a wrong one is no reason to refuse the others.
 Texts = Annotated[
     list[Any],
     BeforeValidator(_listed),
     WithJsonSchema(_one_or_more("A text.", {})),
+]
+TextsOrPairs = Annotated[
+    list[Any],
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [_TEXT_OR_PAIR, {"type": "array", "items": _TEXT_OR_PAIR}]}),
 ]
 Images = Annotated[
     list[Any],
@@ -122,18 +140,18 @@ def check_count(count: int, limits: ApiLimits) -> None:
         raise LimitExceededError(f"{count} items are over the limit of {limits.max_items}")
 
 
-def as_text(value: object, limits: ApiLimits) -> Text:
+def as_text(value: object, limits: ApiLimits, name: str = "text") -> Text:
     """Return one text. Raises InvalidInputError, LimitExceededError."""
     if not isinstance(value, str):
-        raise InvalidInputError("a text must be a string")
+        raise InvalidInputError(f"a {name} must be a string")
     if not value:
-        raise InvalidInputError("the text is empty")
+        raise InvalidInputError(f"the {name} is empty")
     if len(value) > limits.max_characters:
         raise LimitExceededError(
-            f"the text has {len(value)} characters; at most {limits.max_characters} are read"
+            f"the {name} has {len(value)} characters; at most {limits.max_characters} are read"
         )
     if "\0" in value:
-        raise InvalidInputError("the text has a null character")
+        raise InvalidInputError(f"the {name} has a null character")
     return Text(value)
 
 

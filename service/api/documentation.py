@@ -120,6 +120,8 @@ def task_documentation(
         others = request.model_json_schema()["properties"]
         form = {name: _without_null(schema) for name, schema in others.items()}
         form["image"] = {"type": "array", "items": binary}
+        if "text" in form:  # fields of a form are strings: it holds no pairs
+            form["text"] = {"type": "array", "items": {"type": "string"}}
         content["multipart/form-data"] = {"schema": {"type": "object", "properties": form}}
         content["image/*"] = {"schema": binary}
     return {

@@ -1,7 +1,7 @@
 """POST /v1/embed: texts and images to vectors of one space."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -29,21 +29,27 @@ class EmbedRequest(TaskRequest):
 
     text: Texts | None = None
     image: Images | None = None
+    prompt_name: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        None,
+        description="Which of the model's prompts to put before the texts; else its default.",
+    )
 
     def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
         """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
         if self.text is None and self.image is None:
             raise InvalidInputError("give text, image, or both")
+        if self.text is None and self.prompt_name is not None:
+            raise InvalidInputError("prompt_name is for texts, and there are none")
         texts, images = self.text or [], self.image or []
         check_count(len(texts) + len(images), limits)
         return [
-            *each(texts, lambda text: EmbedItem(as_text(text, limits))),
+            *each(texts, lambda text: EmbedItem(as_text(text, limits), self.prompt_name)),
             *each(images, lambda image: EmbedItem(as_image(image, limits))),
         ]
 
 
 class EmbedResult(BaseModel):
-    """The vector of one item, of unit length."""
+    """The vector of one item; of unit length, unless the model's own are not."""
 
     embedding: list[float]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.errors import InvalidInputError
 from service.families.feeding import fitted, one_output
 from service.families.images import ImageInput, ImageMode
 from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
@@ -89,6 +90,8 @@ class DualEncoder:
     def preprocess(self, item: EmbedItem) -> Work:
         """Tokenize or decode. Raises InvalidInputError and what `ImageInput.read` raises."""
         if isinstance(item.content, Text):
+            if item.prompt_name is not None:
+                raise InvalidInputError("this model has no prompts")
             return self.texts.work(item.content.text, _TEXT)
         return self.images.work(item.content, _IMAGE)
 

@@ -104,6 +104,13 @@ class _Content(_Shape):
 
 class _ClassifyItem(_Content):
     top_k: int | None = None
+    text_pair: str | None = None
+
+    @model_validator(mode="after")
+    def _pairs_texts(self) -> Self:
+        if self.text is None and self.text_pair is not None:
+            raise ValueError("must not hold text_pair without text")
+        return self
 
 
 class _Label(_Shape):
@@ -121,7 +128,8 @@ class _ClassifyRecord(_Record):
 
     def to_golden(self, read_image: _ReadImage) -> Golden:
         labels = tuple(Label(one.label, one.score) for one in self.answer.labels)
-        item = ClassifyItem(self.item.content(read_image), self.item.top_k)
+        asked = self.item
+        item = ClassifyItem(asked.content(read_image), asked.top_k, asked.text_pair)
         return Golden(item, Classification(labels))
 
 
@@ -188,17 +196,22 @@ class _DetectRecord(_Record):
         return Golden(item, Detections(objects, found.width, found.height))
 
 
+class _EmbedItem(_Content):
+    prompt_name: str | None = None
+
+
 class _Embedding(_Shape):
     embedding: Annotated[list[_Number], Field(min_length=1)]
 
 
 class _EmbedRecord(_Record):
-    item: _Content
+    item: _EmbedItem
     answer: _Embedding
 
     def to_golden(self, read_image: _ReadImage) -> Golden:
         vector = np.asarray(self.answer.embedding, np.float32)
-        return Golden(EmbedItem(self.item.content(read_image)), Embedding(vector))
+        item = EmbedItem(self.item.content(read_image), self.item.prompt_name)
+        return Golden(item, Embedding(vector))
 
 
 _Record_co = TypeVar("_Record_co", bound=_Record, covariant=True)

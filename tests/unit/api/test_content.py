@@ -7,7 +7,7 @@ import pytest
 from service.api.content import as_image, as_text
 from service.api.limits import ApiLimits
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
-from service.tasks import ClassifyItem, Image, Task
+from service.tasks import ClassifyItem, EmbedItem, Image, Task, Text
 from tests.unit.api.fakes import FakeRegistry
 from tests.unit.api.images import PNG
 
@@ -91,6 +91,88 @@ async def test_an_image_comes_the_same_in_every_way(
         assert len(response.json()["results"][0]["labels"]) == 1
     asked = registry.pipelines[Task.CLASSIFY, "image"].asked
     assert [item for item, _ in asked] == [ClassifyItem(Image(PNG), 1)] * len(ways)
+
+
+async def test_texts_and_pairs_of_texts_may_be_mixed(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    pair = {"text": "it rains", "text_pair": "it is wet"}
+    asked = registry.pipelines[Task.CLASSIFY, "text"].asked
+    for text, items in (
+        (pair, [ClassifyItem(Text("it rains"), 1, "it is wet")]),
+        (
+            ["it rains", pair],
+            [ClassifyItem(Text("it rains"), 1), ClassifyItem(Text("it rains"), 1, "it is wet")],
+        ),
+    ):
+        asked.clear()
+        response = await post(client, json={"text": text, "top_k": 1})
+        assert response.status_code == 200, response.text
+        assert [item for item, _ in asked] == items
+
+
+@pytest.mark.parametrize(
+    ("pair", "detail"),
+    [
+        ({"text": "a"}, "a pair must have text and text_pair, and nothing else"),
+        ({"text": "a", "text_pair": "b", "top_k": 1}, "and nothing else"),
+        ({"text": "a", "text_pair": ""}, "the text_pair is empty"),
+        ({"text": "a", "text_pair": 3}, "a text_pair must be a string"),
+        ({"text": "a", "text_pair": "b\0"}, "the text_pair has a null character"),
+        ({"text": "a", "text_pair": "b" * 1001}, "the text_pair has 1001 characters"),
+        ({"text": ["a"], "text_pair": "b"}, "a text must be a string"),
+    ],
+)
+async def test_a_wrong_pair_is_refused_alone(
+    client: httpx.AsyncClient, pair: dict[str, Any], detail: str
+) -> None:
+    response = await post(client, json={"text": ["a", pair]})
+    (fault,) = response.json()["errors"]
+    assert fault["index"] == 1
+    assert detail in fault["detail"]
+    assert response.json()["results"][0]["labels"]
+
+
+async def test_a_key_given_twice_in_a_pair_is_refused(client: httpx.AsyncClient) -> None:
+    body = b'{"text": {"text": "a", "text_pair": "b", "text_pair": "c"}}'
+    headers = {"content-type": "application/json"}
+    response = await post(client, content=body, headers=headers)
+    assert response.status_code == 400
+    assert "'text_pair' is given twice" in response.json()["detail"]
+
+
+async def test_as_many_pairs_as_items_are_allowed(
+    client: httpx.AsyncClient, limits: ApiLimits
+) -> None:
+    pair = {"text": "[a, {", "text_pair": "], }"}
+    response = await post(client, json={"text": [pair] * limits.max_items})
+    assert len(response.json()["results"]) == limits.max_items
+
+
+async def test_only_classify_reads_pairs(client: httpx.AsyncClient) -> None:
+    pair = {"text": "a", "text_pair": "b"}
+    for task in ("translate", "embed"):
+        response = await client.post(f"/v1/{task}", json={"text": pair})
+        assert response.status_code == 422
+        assert "a text must be a string" in response.text
+
+
+async def test_a_prompt_is_named_for_texts_only(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    body = {"text": ["a", "b"], "image": BASE64, "prompt_name": "query"}
+    response = await client.post("/v1/embed", json=body)
+    assert response.status_code == 200, response.text
+    asked = [item for item, _ in registry.pipelines[Task.EMBED, "text"].asked]
+    assert asked == [
+        EmbedItem(Text("a"), "query"),
+        EmbedItem(Text("b"), "query"),
+        EmbedItem(Image(PNG)),
+    ]
+    del body["text"]
+    response = await client.post("/v1/embed", json=body)
+    assert response.status_code == 422
+    assert "prompt_name is for texts" in response.json()["detail"]
 
 
 async def test_several_files_are_several_items_in_order(client: httpx.AsyncClient) -> None:

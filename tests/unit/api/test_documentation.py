@@ -55,6 +55,13 @@ def test_every_task_has_examples(path: str) -> None:
     assert content["application/json"]["examples"]
 
 
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/embed"])
+def test_the_texts_of_a_form_are_strings(path: str) -> None:
+    content = OPENAPI["paths"][path]["post"]["requestBody"]["content"]
+    form = content["multipart/form-data"]["schema"]["properties"]
+    assert form["text"] == {"type": "array", "items": {"type": "string"}}
+
+
 def references(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         if isinstance(node.get("$ref"), str):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from service import tasks
+from service.errors import InvalidInputError
 from service.families.dual_encoder import DualEncoder
 from service.runtime.devices import Device
 from service.runtime.session import OrtSession
@@ -48,6 +49,11 @@ def test_a_vector_of_any_length_gives_no_nonsense(family: DualEncoder, scale: fl
     (vector,) = embedded(family, sessions, [EmbedItem(Text("one"))])
     expected = [0, 0] if scale == 0 else [0.6, 0.8]
     np.testing.assert_allclose(vector, expected, rtol=1e-6)
+
+
+def test_a_prompt_that_a_model_does_not_have_is_refused(family: DualEncoder) -> None:
+    with pytest.raises(InvalidInputError, match="this model has no prompts"):
+        family.preprocess(EmbedItem(Text("one"), "query"))
 
 
 def test_each_lane_runs_its_own_tower(family: DualEncoder) -> None:

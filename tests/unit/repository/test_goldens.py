@@ -55,6 +55,15 @@ def test_classifications_of_texts_and_images_are_read(folder: Path) -> None:
     )
 
 
+def test_a_pair_of_texts_and_the_name_of_a_prompt_are_read(folder: Path) -> None:
+    write(folder, ({"text": "it rains", "text_pair": "it is wet"}, LABELS))
+    (pair,) = read_goldens(folder, Task.CLASSIFY)
+    assert pair.item == ClassifyItem(Text("it rains"), None, "it is wet")
+    write(folder, ({"text": "rain", "prompt_name": "query"}, {"embedding": [1]}))
+    (prompted,) = read_goldens(folder, Task.EMBED)
+    assert prompted.item == EmbedItem(Text("rain"), "query")
+
+
 def test_an_empty_text_is_a_text(folder: Path) -> None:
     write(folder, ({"text": ""}, LABELS))
     assert read_goldens(folder, Task.CLASSIFY)[0].item == ClassifyItem(Text(""))
@@ -103,6 +112,12 @@ def test_embeddings_are_read_as_float32(folder: Path) -> None:
             {"text": "x", "image": "goldens/0.png"},
             LABELS,
             "items[0].item must hold either text or image",
+        ),
+        (
+            Task.CLASSIFY,
+            {"image": "goldens/0.png", "text_pair": "x"},
+            LABELS,
+            "items[0].item must not hold text_pair without text",
         ),
         (Task.CLASSIFY, {"txt": "x"}, LABELS, "items[0].item.txt is not a known key"),
         (Task.CLASSIFY, {"text": "x"}, {"labels": "a"}, "items[0].answer.labels must be a list"),
