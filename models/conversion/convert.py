@@ -22,6 +22,7 @@ from models.conversion.parity import (
 from models.conversion.precisions import RECIPES, Calibration, check_wanted, make_precision
 from models.conversion.report import Evidence, weigh
 from models.conversion.samples import Contents, Feeds
+from models.conversion.sensitivity import Kept, quantised_but, sensitive_nodes
 
 _CALIBRATION_BATCH = 8
 
@@ -40,6 +41,7 @@ def convert(
     to: Path,
     wanted: Sequence[str] = (),
     calibration: Contents | None = None,
+    max_loss: float | None = None,
 ) -> Conversion:
     """Write a directory that is served with no code, in fp32 and the precisions wanted.
 
@@ -48,6 +50,7 @@ def convert(
         to: the directory; files of the same names are replaced.
         wanted: names of `RECIPES`, and "fp32", which is always made.
         calibration: for those that need it.
+        max_loss: per cent that weight-only precisions may lose; None sets no bound.
 
     Raises:
         CheckpointError: something asked for cannot be made, or the fp32 graphs answer
@@ -63,7 +66,7 @@ def convert(
         found = []
         for name in names:  # of graphs not yet fused: within a fused node nothing is quantised
             bar.set_description(name)
-            found.append(write_precision(subject, name, calibration))
+            found.append(write_precision(subject, name, calibration, max_loss))
             bar.update()
         bar.set_description("fusion")
         if can_fuse(checkpoint.model.config.model_type):
@@ -90,19 +93,28 @@ def exported(checkpoint: Checkpoint, to: Path) -> Subject:
     return Subject(checkpoint, graphs, feeds, by_role, outputs)
 
 
-def write_precision(subject: Subject, name: str, calibration: Contents | None) -> Evidence:
+def write_precision(
+    subject: Subject, name: str, calibration: Contents | None, max_loss: float | None = None
+) -> Evidence:
     """Write every graph in one precision, beside the fp32 ones, and measure it.
 
     Raises:
-        CheckpointError: it cannot be made of one of the graphs.
+        CheckpointError: it cannot be made of one of the graphs, or not within the loss.
     """
     recipe = RECIPES[name]
     batches: Mapping[str, Calibration] = {}
     if recipe.is_calibrated and calibration is not None:
         batches = calibration_of(subject, calibration)
+    kept: Kept | None = None
+    if recipe.bits is not None and max_loss is not None:
+        kept = sensitive_nodes(subject, recipe.bits, max_loss)
     made: dict[str, Path] = {}
     for role, path in subject.graphs.items():
-        model = make_precision(name, onnx.load(str(path)), batches.get(role, ()))
+        model = onnx.load(str(path))
+        if recipe.bits is not None and kept is not None:
+            model = quantised_but(model, recipe.bits, kept[role])
+        else:
+            model = make_precision(name, model, batches.get(role, ()))
         made[role] = path.with_name(f"{path.stem}{recipe.suffix}.onnx")
         write_graph(model, made[role])
     return weigh(subject, name, made)

@@ -33,6 +33,8 @@ class Recipe:
     """Between the graph's name and ".onnx", as Optimum and transformers.js have it."""
     make: Callable[[onnx.ModelProto, Calibration], onnx.ModelProto]
     is_calibrated: bool = False
+    bits: int | None = None
+    """Of weights, where layers can be kept out one by one."""
 
 
 def _half(model: onnx.ModelProto, _: Calibration) -> onnx.ModelProto:
@@ -70,11 +72,11 @@ def _static(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     "fp16": Recipe("fp16", "_fp16", _half),
-    "int8": Recipe("int8", "_int8", partial(_weights, 8)),
+    "int8": Recipe("int8", "_int8", partial(_weights, 8), bits=8),
     "int8-dynamic": Recipe("int8", "_quantized", partial(_dynamic, QuantType.QInt8)),
     "int8-static": Recipe("int8", "_int8", _static, is_calibrated=True),
     "uint8-dynamic": Recipe("uint8", "_uint8", partial(_dynamic, QuantType.QUInt8)),
-    "int4": Recipe("q4", "_q4", partial(_weights, 4)),
+    "int4": Recipe("q4", "_q4", partial(_weights, 4), bits=4),
 }
 """By the name on the command line. Weight-only `int8` and `int4` round activations row by row, so
 an answer does not depend on its neighbours in a batch; with the dynamic ones it does, and the

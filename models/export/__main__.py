@@ -42,6 +42,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--calibration", type=Path, help="for int8-static: a text a line, or a folder of images"
     )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="PERCENT",
+        help="keep layers in fp32 until int8 and int4 deviate by no more of the largest output",
+    )
     parser.add_argument("--picture", type=Path, help="draw parity against time and size here")
     parser.add_argument("--publish", metavar="NAME", help="make it a model's next version too")
     parser.add_argument("--repository", type=Path, default=Path("models/repository"))
@@ -58,7 +64,7 @@ def main() -> int:
         calibration = read_contents(asked.calibration) if asked.calibration else None
         checkpoint = open_checkpoint(fetch(asked.source, asked.revision))
         items = read_contents(asked.goldens) if asked.goldens else SAMPLES
-        made = convert(checkpoint, asked.to, asked.precisions, calibration)
+        made = convert(checkpoint, asked.to, asked.precisions, calibration, asked.max_loss)
         tell(made)
         if asked.picture:
             draw(made.evidence, asked.picture)
