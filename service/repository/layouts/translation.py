@@ -123,6 +123,11 @@ def _tokenizer_files(files: ExportFiles, convention: str) -> Iterator[Finding]:
     choices = _TOKENIZERS[convention]
     for kind, names in choices:
         if files.names >= set(names):
+            if kind == "t5" and files.tokenizer.get("legacy") is False:
+                raise ModelLoadError(
+                    f"{TOKENIZER_CONFIG} says legacy = false, which is read from tokenizer.json "
+                    "only: save the fast tokenizer beside it"
+                )
             yield Fact("parameters.tokenizer", kind, ", ".join(names))
             yield Fact("parameters.tokenizer_files", list(names), ", ".join(names))
             return

@@ -154,6 +154,13 @@ def test_what_is_not_served_is_refused(tables: dict[str, Any], said: str, tmp_pa
         infer(folder)
 
 
+def test_a_t5_whose_pieces_are_cut_otherwise_is_refused(tmp_path: Path) -> None:
+    folder = directory(tmp_path, T5, "spiece.model", tokenizer_config={"legacy": False})
+    with pytest.raises(ModelLoadError, match="legacy = false"):
+        infer(folder)
+    assert told(directory(tmp_path, T5, "tokenizer.json"), {"parameters": {"prefixes": {}}})
+
+
 def test_a_tokenizer_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"neither source.spm with target.spm with vocab.json"):
         infer(directory(tmp_path, MARIAN))
