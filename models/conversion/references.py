@@ -13,9 +13,7 @@ from models.conversion.errors import CheckpointError
 from models.conversion.graphs import quiet
 from models.conversion.samples import Contents
 from models.export.goldens import Goldens, unit_embedding
-
-_DETECTED = 0.5
-"""Least score of an object, the service's own where an item does not say."""
+from service.repository.deviation import CERTAIN_SCORE
 
 
 def record_goldens(checkpoint: Checkpoint, family: str, contents: Contents, folder: Path) -> None:
@@ -68,7 +66,7 @@ def _objects(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> No
     for image in contents.images:
         outputs = checkpoint.model(**pictures(image, return_tensors="pt"))
         (found,) = pictures.post_process_object_detection(
-            outputs, _DETECTED, target_sizes=[(image.height, image.width)]
+            outputs, CERTAIN_SCORE, target_sizes=[(image.height, image.width)]
         )
         columns = (found[key].tolist() for key in ("labels", "scores", "boxes"))
         objects = [
@@ -77,6 +75,9 @@ def _objects(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> No
         ]
         answer = {"objects": objects, "width": image.width, "height": image.height}
         goldens.add_image(image, answer)
+        goldens.records[-1]["item"]["threshold"] = CERTAIN_SCORE
+    if not any(record["answer"]["objects"] for record in goldens.records):
+        raise CheckpointError("no image shows an object that the model sees: give it --goldens")
 
 
 def _joint_vectors(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> None:

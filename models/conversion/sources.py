@@ -5,7 +5,6 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from requests import RequestException
 
 from models.conversion.errors import CheckpointError
 
@@ -50,7 +49,7 @@ def _downloaded(name: str, revision: str | None, patterns: list[str]) -> Path:
         raise CheckpointError(
             f"{name} is no folder, was not downloaded before, and the hub cannot be reached"
         ) from None
-    except (HfHubHTTPError, OfflineModeIsEnabled, RequestException, OSError) as error:
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{name} cannot be downloaded: {reason}") from None
     return Path(folder)

@@ -6,6 +6,7 @@ Import it after `pytest.importorskip("optimum.exporters.onnx")`: it needs the ex
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers as tf
 
 from tests.exports.exporting import seeded
@@ -72,4 +73,22 @@ def embedder(folder: Path) -> Path:
     _words().save_pretrained(folder)
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     tf.CLIPImageProcessor(**size).save_pretrained(folder)
+    return folder
+
+
+def detector(folder: Path, confidence: float = 30.0) -> Path:
+    """A YOLOS; the logits of a confident one are so many times larger."""
+    config = tf.YolosConfig(
+        **SMALL, image_size=[64, 96], patch_size=16, num_detection_tokens=12,
+        use_mid_position_embeddings=False, num_labels=3,
+    )  # fmt: skip
+    model = seeded(tf.YolosForObjectDetection, config)
+    with torch.no_grad():
+        model.vit.embeddings.detection_tokens.normal_(0, 1)
+        head = model.class_labels_classifier.layers[-1]
+        head.weight.mul_(confidence)
+        head.bias[-1] = -3.0 if confidence > 1 else 30.0  # of "no object"
+    model.save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 110}
+    tf.YolosImageProcessor(size=size).save_pretrained(folder)
     return folder

@@ -102,6 +102,30 @@ def test_a_directory_that_cannot_be_served_leaves_the_old_version_alone(exported
     assert everything(tmp_path / "repository") == before
 
 
+def test_goldens_of_a_detector_hold_objects_that_the_service_finds_again(tmp_path: Path):
+    source = open_checkpoint(checkpoints.detector(tmp_path / "checkpoint"))
+    convert(source, tmp_path / "export")
+    publish(source, tmp_path / "export", tmp_path / "repository", "m")
+    goldens = ModelRepository(tmp_path / "repository").open("m").goldens
+    assert all(golden.item.threshold == 0.3 for golden in goldens)
+    assert sum(len(golden.answer.objects) for golden in goldens) > 0
+
+
+def test_goldens_of_a_detector_that_sees_nothing_are_refused(tmp_path: Path):
+    source = open_checkpoint(checkpoints.detector(tmp_path / "checkpoint", confidence=1.0))
+    convert(source, tmp_path / "export")
+    with pytest.raises(CheckpointError, match="no image shows an object"):
+        publish(source, tmp_path / "export", tmp_path / "repository", "m")
+
+
+def test_a_translator_and_an_embedder_are_published_too(tmp_path: Path):
+    for name in ("translator", "embedder"):
+        source = open_checkpoint(getattr(checkpoints, name)(tmp_path / name))
+        convert(source, tmp_path / "export" / name)
+        folder = publish(source, tmp_path / "export" / name, tmp_path / "repository", name)
+        assert ModelRepository(tmp_path / "repository").open(name).folder == folder
+
+
 @pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden"])
 def test_a_name_that_leads_elsewhere_is_refused(exported, name: str, tmp_path: Path):
     with pytest.raises(CheckpointError, match="cannot be a model's name"):
