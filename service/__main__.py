@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from rich.console import Console
@@ -13,10 +14,19 @@ from rich.text import Text
 
 from service.api import Lifecycle
 from service.app import build_app, build_engine
-from service.console import Check, curve_tables, parity_table, reasons, version_table
-from service.errors import ServiceError
+from service.console import (
+    Check,
+    curve_tables,
+    is_inferred,
+    parity_table,
+    reasons,
+    source_table,
+    version_table,
+)
+from service.errors import ModelLoadError, ServiceError
 from service.logs import configure_logs, written_in_background
 from service.registry import Registry
+from service.repository.paths import MODEL_NAME
 from service.repository.repository import ModelRepository
 from service.runtime.devices import resolve
 from service.server import ServerOptions, run_server
@@ -34,6 +44,10 @@ _MISUSED = 2
 """Exit status for a command line or settings that cannot be obeyed, as argparse has it."""
 
 _PIPED_WIDTH = 160
+
+_OF_REPOSITORY = {"repository", "only", "versions", "defaults"}
+"""Settings that name what is in the repository, and so say nothing of another."""
+
 _EPILOG = "Every setting is an option too: --section.field VALUE. `settings` lists them."
 
 
@@ -65,7 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     check = actions.add_parser(
         "check", help="load, warm up and compare with the goldens", epilog=_EPILOG
     )
-    check.add_argument("names", nargs="*", metavar="NAME", help="all wanted models if none")
+    check.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a model, or the path of a folder (./exports/mine); all wanted models if none",
+    )
     check.set_defaults(run=_check)
     page = commands.add_parser("settings", help="list every setting, as Markdown")
     page.set_defaults(run=_settings)
@@ -116,6 +135,8 @@ def _check(settings: Settings, chosen: argparse.Namespace) -> int:
     checks = asyncio.run(_check_models(settings, chosen.names))
     console = _console()
     for check in checks:
+        if check.files is not None and is_inferred(check.files):
+            console.print(source_table(check.files))
         if check.status is not None:
             for table in curve_tables(check.status):
                 console.print(table)
@@ -135,6 +156,45 @@ def _print_all(console: Console, lines: Iterable[Text]) -> int:
 
 
 async def _check_models(settings: Settings, names: Sequence[str]) -> list[Check]:
+    paths = [name for name in names if _is_path(name)]
+    named = [name for name in names if name not in paths]
+    checks = []
+    if named or not paths:
+        checks += await _check_named(settings, named)
+    for path in paths:
+        checks += await _check_folder(settings, path)
+    return checks
+
+
+def _is_path(name: str) -> bool:
+    return os.sep in name or name in (os.curdir, os.pardir)
+
+
+async def _check_folder(settings: Settings, path: str) -> list[Check]:
+    try:
+        alone, name = _alone(settings, Path(path))
+    except ModelLoadError as error:
+        return [Check(path, None, None, str(error))]
+    return await _check_named(alone, [name])
+
+
+def _alone(settings: Settings, path: Path) -> tuple[Settings, str]:
+    """Return a folder's name, and settings as if it were alone in a repository.
+
+    Raises:
+        ModelLoadError: there is no such folder, or no model can have its name.
+    """
+    folder = path.resolve()
+    if not folder.is_dir():
+        raise ModelLoadError("there is no such folder")
+    if not MODEL_NAME.fullmatch(folder.name):
+        raise ModelLoadError(f"{folder.name!r} cannot be a model's name: rename the folder")
+    others = settings.models.model_dump(exclude=_OF_REPOSITORY)
+    models = ModelSettings(repository=folder.parent, **others)
+    return settings.model_copy(update={"models": models}), folder.name
+
+
+async def _check_named(settings: Settings, names: Sequence[str]) -> list[Check]:
     repository = ModelRepository(settings.models.repository)
     engine = build_engine(settings)
     async with engine.running() as registry:

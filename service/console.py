@@ -1,17 +1,22 @@
 """What the command line shows of models, as tables. Loads and asks nothing."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from service.repository.manifest import MANIFEST_NAME, Manifest
 from service.repository.repository import Unusable, VersionFiles
 from service.status import VersionStatus
 
 _SHORT_DIGEST = 12
 _KIB = 1024
+_LONGEST_VALUE = 60
+"""Characters; the labels of ImageNet would fill the screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,20 @@ def version_table(found: Sequence[VersionFiles | Unusable]) -> Table:
             one.digest[:_SHORT_DIGEST],
             str(len(one.goldens)),
         )
+    return table
+
+
+def is_inferred(files: VersionFiles) -> bool:
+    """Tell whether any of the manifest was told by other files than model.toml."""
+    return any(source != MANIFEST_NAME for source in files.sources.values())
+
+
+def source_table(files: VersionFiles) -> Table:
+    """Return every key of the manifest that has a source: its value, and the file it is from."""
+    title = f"{files.model}/{files.version}: what was inferred, and from which file"
+    table = Table("key", "value", "from", title=title, title_justify="left")
+    for key, source in sorted(files.sources.items()):
+        table.add_row(Text(key), Text(_shown(_value(files.manifest, key))), Text(source))
     return table
 
 
@@ -119,6 +138,20 @@ def _parity(check: Check) -> list[str]:
         "-" if parity is None else str(parity.flips),
         "-" if parity is None else f"{parity.batch_deviation:.2g}",
     ]
+
+
+def _value(manifest: Manifest, key: str) -> object:
+    """Return what a dotted key of the manifest holds."""
+    first, *others = key.split(".")
+    value: Any = getattr(manifest, first)
+    for name in others:
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name)
+    return value
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def _table(*columns: str) -> Table:

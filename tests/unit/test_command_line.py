@@ -1,9 +1,13 @@
+import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from service.__main__ import main
 from service.console import Check, curve_tables
@@ -108,6 +112,99 @@ def test_a_name_with_brackets_is_shown_as_it_is(
     assert main(["models", "list"]) == 1
     assert main(["models", "check", "[red]lamp"]) == 1
     assert capsys.readouterr().out.count("[red]lamp") >= 4
+
+
+def make_export(folder: Path) -> Path:
+    """Write an export directory: an image classifier for which bright images are light."""
+    folder.mkdir(parents=True)
+    weights = np.array([[-1.0, 1.0]] * 12, np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["pixel_values"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    pixels = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["B", 3, 2, 2])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 2])
+    tensors = [numpy_helper.from_array(weights, "weights")]
+    graph = helper.make_graph(nodes, "lights", [pixels], [logits], tensors)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, folder / "model.onnx")
+    config = {
+        "architectures": ["ViTForImageClassification"],
+        "model_type": "vit",
+        "id2label": {"0": "dark", "1": "light [bold]"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text('{"size": {"height": 2, "width": 2}}')
+    return folder
+
+
+def sources(output: str) -> dict[str, list[str]]:
+    """Return value and source by key."""
+    found = rows(output, "")
+    return {row[0]: row[1:] for row in found if len(row) == 3}
+
+
+def test_models_check_of_a_path_explains_what_was_inferred_and_from_which_file(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_export(repository.parent / "exports" / "lights")
+    assert main(["models", "check", str(folder)]) == 0
+    output = capsys.readouterr().out
+    assert "lights/1: what was inferred, and from which file" in output
+    told = sources(output)
+    assert told["task"] == ['"classify"', "config.json: architectures"]
+    assert told["graphs.fp32"] == ['{"model": "model.onnx"}', "model.onnx"]
+    assert told["parameters.labels"] == ['["dark", "light [bold]"]', "config.json: id2label"]
+    assert told["parameters.processing.size"][0] == "[2, 2]"
+    assert [row[-1] for row in rows(output, "lights") if len(row) > 5] == ["passed"]
+    assert not rows(output, "lamps")
+
+
+def test_models_check_shows_what_model_toml_says_over_the_files(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_export(repository / "lights")
+    (folder / "model.toml").write_text('[parameters]\nlabels = ["off", "on"]\n')
+    assert main(["models", "check", "lights", "lamps"]) == 0
+    output = capsys.readouterr().out
+    told = sources(output)
+    assert told["parameters.labels"] == ['["off", "on"]', "model.toml"]
+    assert told["family"] == ['"image_classifier"', "config.json: architectures"]
+    assert "lamps/1: what was inferred" not in output  # its model.toml says everything
+
+
+def test_models_check_takes_paths_beside_names_and_paths_from_here(
+    repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_export(repository.parent / "exports" / "lights"))
+    assert main(["models", "check", "lamps", ".", "--models.only", "lamps"]) == 0
+    output = capsys.readouterr().out
+    assert [row[-1] for row in rows(output, "l") if len(row) > 5] == ["passed", "passed"]
+
+
+@pytest.mark.parametrize(
+    ("path", "breaking", "reason"),
+    [
+        ("exports/nothing", "", "exports/nothing: there is no such folder"),
+        ("exports/two words", "", "'two words' cannot be a model's name: rename the folder"),
+        ("exports/lights", "config.json", "add task, family, graphs to model.toml"),
+        ("exports/lights", "model.onnx", "there is no model.onnx, at the top or under onnx/"),
+    ],
+)
+def test_models_check_of_a_path_that_cannot_be_served_says_why(
+    repository: Path,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+    breaking: str,
+    reason: str,
+) -> None:
+    folder = repository.parent / path
+    if folder.name != "nothing":
+        make_export(folder)
+    if breaking:
+        (folder / breaking).unlink()
+    assert main(["models", "check", str(folder)]) == 1
+    assert reason in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_models_check_of_an_empty_repository_fails(
