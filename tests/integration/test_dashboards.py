@@ -41,6 +41,7 @@ EMPTY = {
     ("resources", "GPU memory"): "there is no GPU here",
     ("resources", "GPU busy"): "there is no GPU here",
 }
+NOT_A_NUMBER = {("Padding", "zh-en"): "what is decoded in flight is not padded"}
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def requests_of(turn: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "/v1/translate", {"json": {"text": f"我有{turn}本书。"}}
     if turn % 4 == 0:
         yield "/v1/detect", {"content": golden_image("cards"), "headers": image}
-        long = {"text": f"汤姆昨天没有去学校,{turn}" * 8}
-        yield "/v1/translate", {"json": long, "headers": {"X-Request-Timeout-Ms": "8"}}
+        long = {"text": f"汤姆昨天没有去学校,{turn}" * 16}
+        yield "/v1/translate", {"json": long, "headers": {"X-Request-Timeout-Ms": "25"}}
 
 
 async def put_load(url: str, seconds: float) -> list[Asked]:
@@ -172,6 +173,9 @@ def test_every_query_returns_plausible_data(
         for legend, samples in found.items():
             values = [value for _, value in samples]
             assert bool(values) == (reason is None), (model, legend, reason)
+            if (panel["title"], model) in NOT_A_NUMBER:
+                assert all(math.isnan(value) for value in values)
+                continue
             assert all(math.isfinite(value) and value >= 0 for value in values), (model, samples)
             if unit == "percentunit":
                 assert all(value <= 1 for value in values), (model, samples)

@@ -44,6 +44,14 @@ def _mean(metric: str) -> str:
     return f"sum({_rate(f'{metric}_sum')}) / sum({_rate(f'{metric}_count')})"
 
 
+_MEAN_BATCH = (
+    f"sum({_rate('inference_batch_size_sum')}) / (sum({_rate('inference_batch_size_count')}) > 0)"
+)
+_MEAN_STEP = (
+    f"sum({_rate('inflight_step_rows_total')}) / (sum({_rate('inflight_steps_total')}) > 0)"
+)
+
+
 def _now() -> list[AnyPanel]:
     columns = {
         "instance": "Replica",
@@ -133,17 +141,19 @@ def _batches() -> list[AnyPanel]:
         ),
         lines(
             "Mean batch",
-            "Items in a batch, and how many the measured curve favours for the longest items of "
-            "each lane. Far below that, the device is not busy or the items differ in length.",
+            "Items in a batch (of translations in flight, rows in a step), and how many the "
+            "measured curve favours for the longest items of each lane. Far below that, the "
+            "device is not busy or the items differ in length.",
             "none",
             {
-                "mean": _mean("inference_batch_size"),
+                "mean": f"{_MEAN_BATCH} or {_MEAN_STEP}",
                 "favoured, {{lane}}": f"max by (lane) (model_batch_limit{{{_OF}}})",
             },
         ),
         lines(
             "Padding",
-            "Share of a batch's tokens or pixels that was computed for nothing.",
+            "Share of a batch's tokens or pixels that was computed for nothing. Translations in "
+            "flight are not padded.",
             "percentunit",
             {"mean": _mean("inference_padding_ratio"), **padding},
             limits=((0.5, WARN),),

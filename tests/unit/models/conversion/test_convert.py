@@ -85,7 +85,7 @@ def test_half_precision_keeps_the_types_of_inputs_and_outputs(texts: tuple[Path,
     kinds = {value.type.tensor_type.elem_type for value in [*graph.input, *graph.output]}
     assert kinds == {onnx.TensorProto.INT64, onnx.TensorProto.FLOAT}
     weights = {w.data_type for w in graph.initializer if len(w.dims) == 2}
-    assert weights == {onnx.TensorProto.FLOAT16}
+    assert weights - {onnx.TensorProto.INT64} == {onnx.TensorProto.FLOAT16}  # positions stay
 
 
 def test_a_translator_has_each_graph_in_each_precision(tmp_path: Path):
