@@ -9,13 +9,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-import sentencepiece
 from tokenizers import Tokenizer
 
 from service.errors import ModelLoadError
 from service.transforms.text import valid_text
+
+if TYPE_CHECKING:  # read when a model needs it: it takes memory, and few models do
+    from sentencepiece import SentencePieceProcessor
 
 SubwordKind: TypeAlias = Literal["tokenizers", "marian", "m2m100", "mbart50", "nllb", "t5"]
 """A tokenizer.json, or whose convention of numbering the pieces of a SentencePiece model it is."""
@@ -101,8 +103,8 @@ class TokenizerFile:
 class Pieces:
     """A SentencePiece model, or one for each side, and the ids of its pieces."""
 
-    source: sentencepiece.SentencePieceProcessor
-    target: sentencepiece.SentencePieceProcessor
+    source: "SentencePieceProcessor"
+    target: "SentencePieceProcessor"
     ids: Mapping[str, int]
     unknown_id: int
     added: Mapping[str, "AddedToken"]
@@ -191,8 +193,10 @@ def _added_tokens(folder: Path) -> Mapping[str, AddedToken]:
     }
 
 
-def _processor(path: Path) -> sentencepiece.SentencePieceProcessor:
-    processor = sentencepiece.SentencePieceProcessor()
+def _processor(path: Path) -> "SentencePieceProcessor":
+    from sentencepiece import SentencePieceProcessor  # noqa: PLC0415 - said above
+
+    processor = SentencePieceProcessor()
     processor.LoadFromSerializedProto(path.read_bytes())
     return processor
 
