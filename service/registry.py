@@ -224,10 +224,13 @@ class Registry:
             self._set(VersionStatus(*key, ModelState.LOADING, files.manifest.task))
         try:
             return await self._loader.load(files)
-        except ServiceError as error:
+        except Exception as error:
             state = ModelState.READY if serves else ModelState.FAILED
             self._set(replace(self._statuses[key], state=state, reason=str(error)))
-            raise
+            if isinstance(error, ServiceError):
+                raise
+            _log.exception("model load crashed", extra={"model": files.model})
+            raise ModelLoadError(f"{files.model}/{files.version}: a bug: {error}") from error
         except asyncio.CancelledError:
             if not serves:
                 self._forget(key)

@@ -91,6 +91,7 @@ class ShelfLoader:
     """Loads in one second of the clock; a version in `failing` fails its goldens."""
 
     failing: set[tuple[str, int]] = field(default_factory=set)
+    crashing: set[tuple[str, int]] = field(default_factory=set)
     families: dict[str, Any] = field(default_factory=dict)
     compute_seconds: float = 0.1
     closed: list[tuple[str, int]] = field(default_factory=list)
@@ -99,6 +100,8 @@ class ShelfLoader:
         await asyncio.sleep(1.0)
         if (files.model, files.version) in self.failing:
             raise ModelLoadError("goldens deviate by 0.5")
+        if (files.model, files.version) in self.crashing:
+            raise TypeError("no such argument")
         family = self.families.get(files.model, CountingFamily())
 
         async def run_batch(batch: Sequence[Work], alone: bool) -> Ran:

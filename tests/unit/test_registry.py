@@ -156,6 +156,13 @@ async def test_a_failed_swap_leaves_the_old_version_serving() -> None:
         assert await ask(registry) == "4"
 
 
+async def test_a_load_that_a_bug_ends_is_a_failed_load_and_the_next_model_is_loaded() -> None:
+    loader = ShelfLoader(crashing={("a", 1)})
+    async with serving({"a": [1], "b": [1]}, loader=loader) as registry:
+        assert states(registry) == {("a", 1): "failed", ("b", 1): "ready"}
+        assert registry.not_ready() == {"a": "a/1: a bug: no such argument"}
+
+
 async def test_a_failed_reload_of_the_same_version_says_so_and_serves_on() -> None:
     loader = ShelfLoader()
     async with serving({"a": [1]}, loader=loader) as registry:
