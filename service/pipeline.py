@@ -147,6 +147,8 @@ class Pipeline(Generic[ItemT, AnswerT]):
         if not self.family.is_heavy(item):
             if self._gatherer is None or self.active == 1:
                 return self.family.preprocess(item)
+            # Microseconds on a thread that does nothing longer; a deadline that passes meanwhile
+            # is seen by the batcher.
             return await self._gatherer.run(item)
         loop = asyncio.get_running_loop()
         try:

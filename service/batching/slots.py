@@ -37,11 +37,6 @@ class Slots:
         """Return how many slots nobody holds."""
         return self._free
 
-    @property
-    def contended(self) -> bool:
-        """Return whether somebody else waits for a slot."""
-        return bool(self._askers)
-
     async def acquire(self) -> None:
         """Take a slot, waiting in line for it. Give it back with `release`."""
         if self._free and not self._askers:

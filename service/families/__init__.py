@@ -10,17 +10,18 @@ from service.families.dual_encoder import DualEncoder, DualEncoderParameters
 from service.families.encoder_decoder import EncoderDecoder, EncoderDecoderParameters
 from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
 from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
-from service.families.seq2seq import Seq2Seq, Seq2SeqParameters
+from service.families.seq2seq import Seq2Seq
 from service.families.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
 from service.families.text_classifier import TextClassifier, TextClassifierParameters
 from service.families.text_embedder import TextEmbedder, TextEmbedderParameters
+from service.families.translating import TranslationParameters
 from service.tasks import Task
 
 FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "text_classifier": FamilyEntry(Task.CLASSIFY, TextClassifierParameters, TextClassifier.open),
     "text_embedder": FamilyEntry(Task.EMBED, TextEmbedderParameters, TextEmbedder.open),
     "image_classifier": FamilyEntry(Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open),
-    "seq2seq": FamilyEntry(Task.TRANSLATE, Seq2SeqParameters, Seq2Seq.open),
+    "seq2seq": FamilyEntry(Task.TRANSLATE, TranslationParameters, Seq2Seq.open),
     "seq2seq_steps": FamilyEntry(Task.TRANSLATE, Seq2SeqStepsParameters, Seq2SeqSteps.open),
     "encoder_decoder": FamilyEntry(Task.TRANSLATE, EncoderDecoderParameters, EncoderDecoder.open),
     "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open),

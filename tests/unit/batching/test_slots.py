@@ -46,7 +46,7 @@ async def test_an_asker_who_left_is_passed_over() -> None:
     await asyncio.sleep(0)
     slots.release()
     await staying
-    assert not slots.contended
+    assert repr(slots) == "<Slots 0 of 1 free, 0 asking>"
 
 
 def test_no_slots_at_all_are_refused() -> None:

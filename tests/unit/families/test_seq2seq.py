@@ -9,7 +9,8 @@ import pytest
 
 from service.errors import InvalidInputError, ModelLoadError
 from service.families.decoding import Decoding
-from service.families.seq2seq import Seq2Seq, Seq2SeqParameters
+from service.families.seq2seq import Seq2Seq
+from service.families.translating import TranslationParameters
 from service.repository.manifest import read_parameters
 from service.runtime.devices import Device
 from service.runtime.session import OrtSession
@@ -32,7 +33,7 @@ def family(tmp_path: Path) -> Seq2Seq:
 def opened(folder: Path, **changes: Any) -> Seq2Seq:
     word_tokenizer().save(str(folder / "source_tokenizer.json"))
     target_tokenizer().save(str(folder / "target_tokenizer.json"))
-    parameters = read_parameters({**CASES["seq2seq"].parameters, **changes}, Seq2SeqParameters)
+    parameters = read_parameters({**CASES["seq2seq"].parameters, **changes}, TranslationParameters)
     return Seq2Seq.open(folder, parameters)
 
 
