@@ -19,7 +19,7 @@ from service.cache.keys import ModelIdentity
 from service.cache.responses import ResponseCache
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
-from service.metrics import ModelMeter, SilentMeter
+from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
 from service.repository.embedding_rows import embedding_rows

@@ -16,7 +16,7 @@ from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import DeadlineExceededError, ServiceError
 from service.families.base import PreprocessesTogether
-from service.metrics import SilentMeter
+from service.meters import SilentMeter
 from service.tasks import Task
 from service.types import AnswerT, Family, ItemT, Work
 

@@ -11,7 +11,7 @@ from service.batching.batcher import Batcher
 from service.batching.measures import Ran
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
-from service.metrics import SilentMeter
+from service.meters import SilentMeter
 from service.types import Tensors, Work
 
 RunHere: TypeAlias = Callable[[Sequence[Work], bool], Sequence[Tensors]]

@@ -7,7 +7,7 @@ from service.types import Tensors
 
 
 class Meter(Protocol):
-    """Where a batcher reports what it did; satisfied by `service.metrics.ModelMeter`."""
+    """Where a batcher reports what it did; satisfied by `service.meters.ModelMeter`."""
 
     def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
         """A batch was computed; `queued` are its rows' seconds of waiting."""

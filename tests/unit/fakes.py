@@ -19,7 +19,7 @@ from service.cache.keys import ModelIdentity
 from service.cache.responses import ResponseCache
 from service.errors import InvalidInputError, ModelLoadError, ModelNotFoundError
 from service.loader import Loaded
-from service.metrics import ModelMeter
+from service.meters import ModelMeter
 from service.pipeline import Pipeline
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles

@@ -2,7 +2,7 @@
 
 from prometheus_client import REGISTRY
 
-from service.metrics import ModelMeter
+from service.meters import ModelMeter
 
 
 def counted(outcome: str) -> float | None:

@@ -23,7 +23,7 @@ from service.batching.measures import BatcherStatistics, Done
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.errors import DeadlineExceededError, OverloadedError, ServiceError, ShuttingDownError
-from service.metrics import SilentMeter, TurnReport
+from service.meters import SilentMeter, TurnReport
 from service.types import Work
 
 RunTurn = Callable[[Turn], Awaitable[None]]

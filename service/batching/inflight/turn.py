@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from service.batching.inflight.desk import Desk, Entry, Seat
 from service.batching.measures import Done
 from service.errors import DeviceMemoryError, InferenceError, ServiceError
-from service.metrics import TurnReport
+from service.meters import TurnReport
 from service.types import Sessions, Tensors
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from service.errors import (
     OverloadedError,
     ShuttingDownError,
 )
-from service.metrics import SilentMeter
+from service.meters import SilentMeter
 from service.types import Sessions, Tensors, Work
 
 STEP = 0.1
