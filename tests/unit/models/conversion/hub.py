@@ -43,7 +43,9 @@ class _Handler(BaseHTTPRequestHandler):
         allowed = self.server.token is None or (
             self.headers.get("Authorization") == f"Bearer {self.server.token}"
         )
-        if allowed and path.startswith(f"/api/models/{self.server.name}"):
+        if allowed and path.startswith(f"/api/models/{self.server.name}/tree/"):
+            found = json.dumps([_entry(f) for f in sorted(self.server.folder.iterdir())]).encode()
+        elif allowed and path.startswith(f"/api/models/{self.server.name}"):
             files = [{"rfilename": f.name} for f in sorted(self.server.folder.iterdir())]
             info = {"id": self.server.name, "sha": COMMIT, "siblings": files}
             found = json.dumps(info).encode()
@@ -66,6 +68,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
+
+
+def _entry(file: Path) -> dict[str, object]:
+    """Describe a file as the hub's list of a revision's files does."""
+    content = file.read_bytes()
+    oid = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return {"type": "file", "path": file.name, "size": len(content), "oid": oid}
 
 
 @contextmanager
