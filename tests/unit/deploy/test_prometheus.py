@@ -1,6 +1,7 @@
 """Rules and alerts: read by promtool, tested by promtool, and each with a runbook."""
 
 import re
+import shutil
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -55,6 +56,20 @@ def test_promtool_accepts_the_configuration_and_its_rules() -> None:
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(path: Path) -> None:
     promtool("test", "rules", path)
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("alert", [name for name, rule in ALERTS.items() if "for" in rule])
+def test_an_alert_that_does_not_wait_is_found_out(alert: str, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "prometheus")
+    rules = tmp_path / "prometheus" / "rules" / "alerts.yml"
+    changed = yaml.safe_load(rules.read_text(encoding="utf-8"))
+    (rule,) = [r for group in changed["groups"] for r in group["rules"] if r["alert"] == alert]
+    del rule["for"]
+    rules.write_text(yaml.safe_dump(changed), encoding="utf-8")
+    with pytest.raises(AssertionError, match=alert):
+        for path in sorted((tmp_path / "prometheus" / "tests").glob("*.yml")):
+            promtool("test", "rules", path)
 
 
 def test_every_alert_is_tested_both_ways() -> None:
