@@ -59,17 +59,15 @@ def test_alerts_fire_when_they_should_and_only_then(path: Path) -> None:
 
 
 @pytest.mark.prometheus
-@pytest.mark.parametrize("alert", [name for name, rule in ALERTS.items() if "for" in rule])
-def test_an_alert_that_does_not_wait_is_found_out(alert: str, tmp_path: Path) -> None:
+def test_an_alert_that_does_not_wait_is_found_out(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "prometheus")
     rules = tmp_path / "prometheus" / "rules" / "alerts.yml"
-    changed = yaml.safe_load(rules.read_text(encoding="utf-8"))
-    (rule,) = [r for group in changed["groups"] for r in group["rules"] if r["alert"] == alert]
-    del rule["for"]
-    rules.write_text(yaml.safe_dump(changed), encoding="utf-8")
-    with pytest.raises(AssertionError, match=alert):
-        for path in sorted((tmp_path / "prometheus" / "tests").glob("*.yml")):
-            promtool("test", "rules", path)
+    hasty = re.sub(r"^ +for: .*\n", "", rules.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    rules.write_text(hasty, encoding="utf-8")
+    with pytest.raises(AssertionError) as failure:
+        promtool("test", "rules", *sorted((tmp_path / "prometheus" / "tests").glob("*.yml")))
+    found = set(re.findall(r"alertname: (\w+)", str(failure.value)))
+    assert found == {name for name, rule in ALERTS.items() if "for" in rule}
 
 
 def test_every_alert_is_tested_both_ways() -> None:
