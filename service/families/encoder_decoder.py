@@ -1,77 +1,30 @@
 """Translators as transformers and Optimum write them: Marian, T5, mBART-50, M2M-100, NLLB."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from service.errors import InvalidInputError
 from service.families.cached_decoder import ENCODER, SESSIONS, CachedDecoder, CacheKind
 from service.families.decoding import Decoding
 from service.families.feeding import fitted
 from service.families.inputs import is_heavy_text
-from service.families.languages import Languages, Template
-from service.families.token_rules import UNFORCED, TokenRules
+from service.families.subword_texts import SubwordParameters, SubwordTexts
 from service.families.token_search import start_token_search
-from service.repository.paths import file_inside
 from service.tasks import TranslateItem, Translation
-from service.transforms.subwords import SubwordKind, Subwords, open_subwords
-from service.transforms.text import pad_rows
 from service.types import Lane, Sessions, Tensors, Work
 
 _LANE = "default"
-_SHORTEST = 8
-_MOST_BEAMS = 8
-_LARGEST_PENALTY = 10.0
 _STATES = "last_hidden_state"
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderDecoderParameters:
-    """The manifest's `[parameters]`. Lengths are in tokens, special ones included."""
+class EncoderDecoderParameters(SubwordParameters):
+    """The manifest's `[parameters]`: a translator's, and how its decoder keeps what it read."""
 
-    rules: TokenRules
-    pad_id: int
-    """Of the source."""
-    max_source_length: int
-    """A longer text loses its end."""
-    max_target_length: int
-    """The most that an item may ask for."""
-    tokenizer: SubwordKind = "tokenizers"
-    tokenizer_files: tuple[str, ...] = ("tokenizer.json",)
-    template: Template = "eos"
-    languages: Mapping[str, str] = field(default_factory=dict)
-    """Token of each language, by its code, in the order of their ids."""
-    prefixes: Mapping[str, str] = field(default_factory=dict)
-    """What is written before a text, by "source-target"."""
-    source_language: str | None = None
-    """Where the item does not say."""
-    target_language: str | None = None
-    """Where the item does not say."""
     cache: CacheKind = "merged"
-    max_new_tokens: int | None = None
-    """Where the item does not say; None means as many as there may be."""
-    num_beams: int = 1
-    """Where the item does not say."""
-    length_penalty: float = 1.0
-    """Where the item does not say."""
-    tidies_spaces: bool = False
-    """Whether spaces before English punctuation are taken out of translations."""
-
-    def __post_init__(self) -> None:
-        try:
-            _check(self.num_beams, self.length_penalty, self.max_target_length)
-        except InvalidInputError as error:
-            raise ValueError(str(error)) from None
-        is_single = self.template == "eos" and not self.prefixes
-        if is_single and None in (self.source_language, self.target_language):
-            raise ValueError("source_language and target_language must be said")
-        if self.template != "eos" and not self.languages:
-            raise ValueError("languages must be one or more, with their tokens")
-        if any("-" not in pair for pair in self.prefixes):
-            raise ValueError('prefixes must be of pairs such as "en-de"')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,29 +36,12 @@ class EncoderDecoder:
     """
 
     parameters: EncoderDecoderParameters
-    subwords: Subwords
-    languages: Languages
+    texts: SubwordTexts
 
     @classmethod
     def open(cls, folder: Path, parameters: EncoderDecoderParameters) -> "EncoderDecoder":
         """Read the tokenizer. Raises ModelLoadError, ValueError."""
-        files = parameters.tokenizer_files
-        for name in files:
-            file_inside(name, folder, Path(folder.anchor), "[parameters]")  # links were checked
-        tokens = parameters.languages
-        subwords = open_subwords(folder, parameters.tokenizer, files, list(tokens.values()))
-        ids = {code: subwords.id_of(token) for code, token in tokens.items()}
-        known = {code: number for code, number in ids.items() if number is not None}
-        if strange := [tokens[code] for code in ids if code not in known]:
-            raise ValueError(f"the tokenizer does not know {', '.join(strange)} of languages")
-        languages = Languages(
-            parameters.template,
-            known,
-            parameters.prefixes,
-            parameters.source_language,
-            parameters.target_language,
-        )
-        return cls(parameters, subwords, languages)
+        return cls(parameters, SubwordTexts.open(folder, parameters))
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -115,43 +51,28 @@ class EncoderDecoder:
     @property
     def lanes(self) -> Sequence[Lane]:
         """Return the one lane."""
-        longest = self.parameters.max_source_length
-        powers = [_SHORTEST << n for n in range(longest.bit_length()) if _SHORTEST << n < longest]
-        return [Lane(_LANE, [*powers, longest], SESSIONS[self.parameters.cache])]
+        return [Lane(_LANE, self.texts.lengths, SESSIONS[self.parameters.cache])]
 
     def is_heavy(self, item: TranslateItem) -> bool:
         """Tell whether the text is long."""
         return is_heavy_text(item.text)
 
     def preprocess(self, item: TranslateItem) -> Work:
-        """Tokenize; the decoding parameters become the work's group.
-
-        Raises:
-            InvalidInputError: the text is empty, the languages are not this model's, or a
-                decoding parameter is out of its range.
-        """
-        pair = self.languages.pair(item.source, item.target)
-        if not item.text or item.text.isspace():
-            raise InvalidInputError("the text is empty")
-        found = self.subwords.encode(self.languages.prefix(pair) + item.text)
-        if not found:
-            raise InvalidInputError("the text has nothing that this model reads")
-        before, after = self.languages.around(pair, self.parameters.rules.eos_ids[0])
-        room = max(self.parameters.max_source_length - len(before) - len(after), 0)
-        ids = np.array([*before, *found[:room], *after], np.int64)
-        first = self.languages.first_id(pair)
-        return self._work(ids, len(found) > room, first, self._decoding(item))
+        """Tokenize. Raises InvalidInputError."""
+        return self.texts.work(item, _LANE)
 
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Encode once, then decode step by step until every sentence is finished."""
-        ids, mask = pad_rows([work.tensors["input_ids"] for work in batch], self.parameters.pad_id)
         encoder = sessions[ENCODER]
-        feeds = fitted({"input_ids": ids, "attention_mask": mask}, encoder)
-        _, states = encoder.run_kept(feeds, host=())
+        feeds = self.texts.feeds(batch)
+        _, states = encoder.run_kept(fitted(feeds, encoder), host=())
         decoder = CachedDecoder(
             sessions,
             self.parameters.cache,
-            {"encoder_hidden_states": states[_STATES], "encoder_attention_mask": mask},
+            {
+                "encoder_hidden_states": states[_STATES],
+                "encoder_attention_mask": feeds["attention_mask"],
+            },
         )
         forced = np.array([work.tensors["first_id"] for work in batch])
         decoding = cast(Decoding, batch[0].group)
@@ -165,53 +86,8 @@ class EncoderDecoder:
 
     def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
         """Turn tokens into text."""
-        pair = self.languages.pair(item.source, item.target)
-        text = self.subwords.decode(result["ids"].tolist())
-        if self.parameters.tidies_spaces:
-            text = _tidied(text)
-        return Translation(text, pair.source, pair.target, bool(result["is_truncated"]))
+        return self.texts.translation(result, item)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens, whose translation has as many."""
-        own = self.parameters
-        steps = min(length, own.max_target_length)
-        decoding = Decoding(own.num_beams, own.length_penalty, steps, min_new_tokens=steps)
-        ids = np.full(length, own.rules.eos_ids[0], np.int64)
-        return self._work(ids, False, None, decoding)
-
-    def _work(self, ids: np.ndarray, is_cut: bool, first: int | None, decoding: Decoding) -> Work:
-        tensors = {
-            "input_ids": ids,
-            "is_cut": np.array(is_cut),
-            "first_id": np.array(UNFORCED if first is None else first, np.int64),
-        }
-        return Work(tensors, _LANE, len(ids), decoding)
-
-    def _decoding(self, item: TranslateItem) -> Decoding:
-        own = self.parameters
-        num_beams = own.num_beams if item.num_beams is None else item.num_beams
-        penalty = own.length_penalty if item.length_penalty is None else item.length_penalty
-        usual = own.max_target_length if own.max_new_tokens is None else own.max_new_tokens
-        limit = usual if item.max_new_tokens is None else item.max_new_tokens
-        _check(num_beams, penalty, limit)
-        if num_beams == 1:
-            penalty = own.length_penalty  # greedy search has no use for it: share the batch
-        return Decoding(num_beams, penalty, min(limit, own.max_target_length))
-
-
-def _check(num_beams: int, length_penalty: float, max_new_tokens: int) -> None:
-    if not 1 <= num_beams <= _MOST_BEAMS:
-        raise InvalidInputError(f"num_beams must be from 1 to {_MOST_BEAMS}")
-    if not abs(length_penalty) <= _LARGEST_PENALTY:
-        raise InvalidInputError(f"length_penalty must be within {_LARGEST_PENALTY:g} of zero")
-    if max_new_tokens < 1:
-        raise InvalidInputError("max_new_tokens must be at least 1")
-
-
-def _tidied(text: str) -> str:
-    for mark in (" .", " ?", " !", " ,"):
-        text = text.replace(mark, mark[1:])
-    text = text.replace(" ' ", "'")
-    for ending in (" n't", " 'm", " 's", " 've", " 're"):
-        text = text.replace(ending, ending[1:])
-    return text
+        return self.texts.probe(lane, length)

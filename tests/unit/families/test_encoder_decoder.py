@@ -61,14 +61,14 @@ def test_a_cache_is_fed_one_token_a_step_and_none_is_fed_them_all(tmp_path: Path
 
 def test_a_language_stands_where_its_model_wants_it(tmp_path: Path) -> None:
     family = many(tmp_path)
-    ids = family.subwords.id_of
+    ids = family.texts.subwords.id_of
     work = family.preprocess(TranslateItem("one", source="zho_Hans", target="fr"))
     assert work.tensors["input_ids"].tolist() == [ids("zho_Hans"), ids("one"), EOS]
     assert int(work.tensors["first_id"]) == ids("fra_Latn")
     languages = {"fra": ">>fra<<", "deu": ">>deu<<"}
     family = opened(tmp_path, template="target_eos", languages=languages, source_language="en")
     work = family.preprocess(TranslateItem("one", target="de"))
-    assert work.tensors["input_ids"].tolist() == [family.subwords.id_of(">>deu<<"), 4, EOS]
+    assert work.tensors["input_ids"].tolist() == [family.texts.subwords.id_of(">>deu<<"), 4, EOS]
     assert int(work.tensors["first_id"]) == UNFORCED
 
 
@@ -76,7 +76,11 @@ def test_a_group_of_languages_needs_no_token(tmp_path: Path) -> None:
     languages = {"fra": ">>fra<<", "deu": ">>deu<<"}
     said = {"languages": languages, "source_language": "en", "target_language": "ROMANCE"}
     family = opened(tmp_path, template="target_eos", **said)
-    for target, first in ((None, 4), ("romance", 4), ("fr", family.subwords.id_of(">>fra<<"))):
+    for target, first in (
+        (None, 4),
+        ("romance", 4),
+        ("fr", family.texts.subwords.id_of(">>fra<<")),
+    ):
         work = family.preprocess(TranslateItem("one", target=target))
         assert work.tensors["input_ids"][0] == first
 
@@ -113,7 +117,13 @@ def test_a_prefix_is_chosen_by_the_pair(tmp_path: Path) -> None:
 def test_a_text_that_is_too_long_keeps_its_end_token_and_its_language(tmp_path: Path) -> None:
     family = many(tmp_path, max_source_length=5)
     work = family.preprocess(TranslateItem("one " * 9, source="en", target="fr"))
-    assert work.tensors["input_ids"].tolist() == [family.subwords.id_of("eng_Latn"), 4, 4, 4, EOS]
+    assert work.tensors["input_ids"].tolist() == [
+        family.texts.subwords.id_of("eng_Latn"),
+        4,
+        4,
+        4,
+        EOS,
+    ]
     assert work.tensors["is_cut"]
 
 
