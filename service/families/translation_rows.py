@@ -1,0 +1,108 @@
+"""Translations in progress: works read together, rows of the decoder's caches, results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, cast
+
+import numpy as np
+
+from service.batching.inflight.policy import alike
+from service.batching.inflight.rows import Key
+from service.families.decoding import Decoding
+from service.families.step_rows import Newcomers, StepRows
+from service.families.step_search import Finished
+from service.types import Feeds, Session, Sessions, Tensors, Work
+
+ENCODER = "encoder"
+SESSIONS = (ENCODER, "join", "step", "move")
+"""The graphs of a translator that is batched in flight, as `models.export` makes them."""
+
+FeedsFor: TypeAlias = Callable[[Session, Sequence[Work]], Feeds]
+
+_MOST_PADDING = 0.2
+"""Share of the encoder's cost that reading sentences together may waste."""
+
+
+class TranslationRows:
+    """Translations in progress. Satisfies `service.batching.inflight.rows.Rows`."""
+
+    def __init__(self, feeds: FeedsFor, rows: StepRows) -> None:
+        """Make rows with nobody in them; `feeds` are those of the encoder for some works."""
+        self._feeds, self._rows = feeds, rows
+        self._works: dict[Key, Work] = {}
+        self._newcomers: list[Newcomers] = []
+
+    def __repr__(self) -> str:
+        return f"<TranslationRows {self._rows}, {len(self._newcomers)} groups of newcomers>"
+
+    @property
+    def count(self) -> int:
+        """Return how many works are in progress."""
+        return len(self._works)
+
+    @property
+    def in_use(self) -> int:
+        """Return how many rows the next step computes."""
+        return self._rows.in_use + sum(len(group.keys) for group in self._newcomers)
+
+    def begin(self, sessions: Sessions, works: Mapping[Key, Work]) -> None:
+        """Read sentences of about the same length together. Raises ServiceError."""
+        keys = list(works)
+        groups = alike([works[key].length for key in keys], _MOST_PADDING)
+        read = [
+            self._read(sessions, {keys[index]: works[keys[index]] for index in group})
+            for group in groups
+        ]
+        self._newcomers += read
+        self._works.update(works)
+
+    def step(self, sessions: Sessions) -> Mapping[Key, Tensors]:
+        """Write one more token of every translation. Raises ServiceError."""
+        finished = self._rows.step(sessions, self._newcomers)
+        self._newcomers = []
+        return {done.key: self._result(done) for done in finished}
+
+    def drop(self, keys: frozenset[Key]) -> None:
+        """Forget works."""
+        for key in keys:
+            self._works.pop(key, None)
+        self._rows.drop(keys)
+
+    def reset(self) -> None:
+        """Forget all works, and give memory back."""
+        self._works.clear()
+        self._newcomers = []
+        self._rows.reset()
+
+    def progress(self, keys: frozenset[Key]) -> Mapping[Key, Tensors]:
+        """Return the beginnings of translations."""
+        return {
+            key: {"ids": ids, "is_truncated": np.array(True)}
+            for key, ids in self._rows.progress()
+            if key in keys
+        }
+
+    def _read(self, sessions: Sessions, works: Mapping[Key, Work]) -> Newcomers:
+        batch = list(works.values())
+        session = sessions[ENCODER]
+        feeds = self._feeds(session, batch)
+        _, cross = session.run_kept(feeds, host=())
+        lengths = [work.length for work in batch]
+        decodings = [cast(Decoding, work.group) for work in batch]
+        return Newcomers(list(works), decodings, lengths, cross, max(lengths))
+
+    def _result(self, done: Finished) -> Tensors:
+        best = done.found[0]
+        work = self._works.pop(done.key)
+        return {
+            "ids": best.ids,
+            "is_truncated": work.tensors["is_cut"] | (not best.is_complete),
+        }
+
+
+def translated(rows: TranslationRows, sessions: Sessions, batch: Sequence[Work]) -> list[Tensors]:
+    """Translate a batch from beginning to end, in rows with nobody else in them."""
+    rows.begin(sessions, dict(enumerate(batch)))
+    found: dict[Key, Tensors] = {}
+    while rows.count:
+        found.update(rows.step(sessions))
+    return [found[index] for index in range(len(batch))]
