@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.families.beam_board import BeamBoard
 from service.families.decoding import Decoding
+from service.families.greedy_board import GreedyBoard
 from service.families.step_caches import Ints, StepCaches
-from service.families.step_search import Board, Finished, SearchRules, open_board
+from service.families.step_search import Board, Finished, SearchRules
 from service.types import DeviceValue, Sessions
 
 _NOBODY = -1
@@ -177,7 +179,7 @@ class StepRows:
             self._width[key] = decoding.num_beams
             board = self._boards.get(decoding.num_beams)
             if board is None:
-                board = self._boards[decoding.num_beams] = open_board(
+                board = self._boards[decoding.num_beams] = _open_board(
                     decoding.num_beams, self._rules
                 )
             board.add(key, decoding, row)
@@ -189,6 +191,11 @@ class StepRows:
         self._nodes[lines, positions] = self._clock + 1 + lines
         self._clock += rows
         positions += 1
+
+
+def _open_board(num_beams: int, rules: SearchRules) -> Board:
+    """Return an empty board for sentences of so many beams; one is greedy search."""
+    return GreedyBoard(rules) if num_beams == 1 else BeamBoard(num_beams, rules)
 
 
 def assigned(parents: Ints, total: int) -> tuple[Ints, Ints]:

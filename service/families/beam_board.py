@@ -1,0 +1,191 @@
+"""Beam search for sentences that are each at a step of their own."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.families.decoding import Decoding
+from service.families.step_search import (
+    NEVER,
+    Finished,
+    Floats,
+    Found,
+    Ints,
+    Lines,
+    SearchRules,
+    others_than,
+    wide_enough,
+)
+
+_ABSENT = -1
+
+
+class BeamBoard:
+    """Keeps the `num_beams` most probable beginnings of each sentence."""
+
+    def __init__(self, num_beams: int, rules: SearchRules) -> None:
+        self._beams, self._rules = num_beams, rules
+        self._lines = Lines()
+        self._rows = np.zeros((0, num_beams), np.int64)
+        self._scores = np.zeros((0, num_beams), np.float32)
+        self._written = np.zeros((0, num_beams, 16), np.int64)
+        self._pools: list[_Pool] = []
+        self.tokens = self.parents = np.zeros(0, np.int64)
+
+    def __repr__(self) -> str:
+        return f"<BeamBoard {len(self)} running with {self._beams} beams>"
+
+    def __len__(self) -> int:
+        return len(self._lines.keys)
+
+    @property
+    def candidates(self) -> int:
+        """Return how many candidates a row `advance` wants to see."""
+        # Twice as many as beams: even if every beam ends, enough of them go on.
+        return 2 * self._beams + bool((self._lines.steps < self._lines.least).any())
+
+    def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
+        """Begin a sentence. All its beams begin alike, so one row stands for them."""
+        self._lines.add(key, decoding)
+        rows = np.full((1, self._beams), _ABSENT)
+        rows[0, 0] = row
+        self._rows = np.concatenate([self._rows, rows])
+        scores = np.where(rows == _ABSENT, NEVER, np.float32(0))
+        self._scores = np.concatenate([self._scores, scores])
+        self._written = wide_enough(self._written, 0, 1)
+        self._pools.append(_Pool(self._beams))
+
+    def advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
+        """Choose the best continuations of every sentence; return who is done."""
+        lines, beams = self._lines, self._beams
+        tokens, parents, scores = self._best(ids, logprobs)
+        self._written = wide_enough(self._written, int(lines.steps.max()) + 1, 0)
+        natural = tokens == self._rules.eos_id
+        lines.steps += 1
+        hits = natural | (lines.steps >= lines.limits)[:, None]
+        self._keep_ended(tokens, parents, scores, hits & (np.arange(2 * beams) < beams))
+        running = scores + hits * NEVER
+        order = np.argsort(-running, axis=1, kind="stable")[:, :beams]
+        self._scores = np.take_along_axis(running, order, axis=1)
+        parents, tokens = (np.take_along_axis(a, order, axis=1) for a in (parents, tokens))
+        line = np.arange(len(tokens))[:, None]
+        self._written = self._written[line, parents]
+        self._written[line, np.arange(beams), (lines.steps - 1)[:, None]] = tokens
+        stay = ~(self._is_decided() | hits.all(axis=1))
+        finished = [
+            Finished(lines.keys[index], self._pools[index].found) for index in np.flatnonzero(~stay)
+        ]
+        rows = np.take_along_axis(self._rows, parents, axis=1)
+        self.tokens, self.parents = tokens[stay].ravel(), rows[stay].ravel()
+        if finished:
+            self._keep(stay)
+        return finished
+
+    def place(self, rows: Ints) -> None:
+        """Take note of where the hypotheses are now."""
+        self._rows = rows.reshape(-1, self._beams)
+
+    def drop(self, keys: frozenset[Hashable]) -> None:
+        """Forget some sentences."""
+        stay = others_than(self._lines.keys, keys)
+        self._keep(stay)
+        of_hypotheses = np.repeat(stay, self._beams)
+        self.tokens, self.parents = self.tokens[of_hypotheses], self.parents[of_hypotheses]
+
+    def progress(self) -> Sequence[tuple[Hashable, Ints]]:
+        """Return what every sentence would say if it ended here: its best beam."""
+        lines = zip(self._lines.keys, self._written, self._lines.steps, strict=True)
+        return [(key, written[0, :steps].copy()) for key, written, steps in lines]
+
+    def _best(self, ids: Ints, logprobs: Floats) -> tuple[Ints, Ints, Floats]:
+        """Return token, beam and score of twice as many continuations as beams, best first."""
+        count = len(self)
+        width = ids.shape[1]
+        known = logprobs[self._rows]
+        tokens = ids[self._rows]
+        if self._rules.forced_first_id is not None or self._rules.forced_last_id is not None:
+            tokens, known = self._forced(tokens, known)
+        early = (self._lines.steps < self._lines.least)[:, None, None]
+        known = np.where(early & (tokens == self._rules.eos_id), NEVER, known)
+        absent = (self._rows == _ABSENT)[:, :, None]
+        total = np.where(absent, 2 * NEVER, known + self._scores[:, :, None])
+        total = total.reshape(count, -1)
+        order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * self._beams]
+        scores = np.take_along_axis(total, order, axis=1)
+        return np.take_along_axis(tokens.reshape(count, -1), order, axis=1), order // width, scores
+
+    def _forced(self, tokens: Ints, known: Floats) -> tuple[Ints, Floats]:
+        """Let the forced token be certain where it is due, and no other possible."""
+        lines, rules = self._lines, self._rules
+        tokens, known = tokens.copy(), known.copy()
+        for forced, due in (
+            (rules.forced_first_id, lines.steps == 0),
+            (rules.forced_last_id, lines.steps == lines.limits - 1),
+        ):
+            if forced is None or not due.any():
+                continue
+            tokens[due, :, 0] = forced
+            known[due] = -np.inf
+            known[due, :, 0] = 0.0
+        return tokens, known
+
+    def _keep_ended(
+        self, tokens: Ints, parents: Ints, scores: Floats, ended: NDArray[np.bool_]
+    ) -> None:
+        lines = self._lines
+        for line, place in zip(*np.nonzero(ended), strict=True):
+            steps = int(lines.steps[line])
+            worth = scores[line, place] / np.float32(steps ** lines.penalties[line])
+            token = tokens[line, place]
+            ids = self._written[line, parents[line, place], : steps - 1]
+            if token != self._rules.eos_id:
+                ids = np.append(ids, token)
+            is_complete = token == self._rules.eos_id and not self._is_forced(line)
+            self._pools[line].add(Found(ids.copy(), float(worth), bool(is_complete)))
+
+    def _is_forced(self, line: int) -> bool:
+        is_last = self._lines.steps[line] == self._lines.limits[line]
+        return bool(is_last) and self._rules.forced_last_id is not None
+
+    def _is_decided(self) -> NDArray[np.bool_]:
+        """Tell which sentences need not be searched any further."""
+        full = np.array([pool.is_full for pool in self._pools])
+        if self._rules.early_stopping is True:
+            return full
+        lines = self._lines
+        lengths = lines.steps
+        if self._rules.early_stopping == "never":
+            lengths = np.where(lines.penalties > 0, lines.limits, lengths)
+        possible = self._scores[:, 0] / (lengths**lines.penalties).astype(np.float32)
+        worst = np.array([pool.worst for pool in self._pools], np.float32)
+        decided: NDArray[np.bool_] = full & ~(possible > worst)
+        return decided
+
+    def _keep(self, stay: NDArray[np.bool_]) -> None:
+        self._lines = self._lines.kept(stay)
+        self._scores, self._written = self._scores[stay], self._written[stay]
+        self._pools = [pool for pool, stays in zip(self._pools, stay, strict=True) if stays]
+
+
+@dataclass(eq=False, slots=True)
+class _Pool:
+    """The best finished hypotheses of one sentence, at most `size`, best first."""
+
+    size: int
+    found: list[Found] = field(default_factory=list)
+
+    def add(self, found: Found) -> None:
+        """Take it in; the worst leaves if it is one too many."""
+        at = next((i for i, known in enumerate(self.found) if found.score > known.score), None)
+        self.found.insert(len(self.found) if at is None else at, found)
+        del self.found[self.size :]
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.found) == self.size
+
+    @property
+    def worst(self) -> float:
+        return self.found[-1].score if self.found else float(NEVER)

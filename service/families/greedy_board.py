@@ -1,0 +1,95 @@
+"""Greedy search for sentences that are each at a step of their own."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.families.decoding import Decoding
+from service.families.step_search import (
+    Finished,
+    Floats,
+    Found,
+    Ints,
+    Lines,
+    SearchRules,
+    others_than,
+    wide_enough,
+)
+
+
+class GreedyBoard:
+    """The most probable token at every step."""
+
+    def __init__(self, rules: SearchRules) -> None:
+        self._rules = rules
+        self._lines = Lines()
+        self._rows = np.zeros(0, np.int64)
+        self._written = np.zeros((0, 16), np.int64)
+        self.tokens = self.parents = self._rows
+
+    def __repr__(self) -> str:
+        return f"<GreedyBoard {len(self)} running>"
+
+    def __len__(self) -> int:
+        return len(self._lines.keys)
+
+    @property
+    def candidates(self) -> int:
+        """Return how many candidates a row `advance` wants to see."""
+        return 2 if (self._lines.steps < self._lines.least).any() else 1
+
+    def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
+        """Begin a sentence."""
+        self._lines.add(key, decoding)
+        self._rows = np.append(self._rows, row)
+        self._written = wide_enough(self._written, 0, 1)
+
+    def advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
+        """Take the most probable tokens; return who is done."""
+        lines, rules = self._lines, self._rules
+        tokens = ids[self._rows, 0]
+        early = (lines.steps < lines.least) & (tokens == rules.eos_id)
+        if early.any():
+            tokens = np.where(early, ids[self._rows, -1], tokens)
+        natural = tokens == rules.eos_id
+        if rules.forced_first_id is not None:
+            tokens = np.where(lines.steps == 0, rules.forced_first_id, tokens)
+        if rules.forced_last_id is not None:
+            tokens = np.where(lines.steps == lines.limits - 1, rules.forced_last_id, tokens)
+        self._written = wide_enough(self._written, int(lines.steps.max()) + 1, 0)
+        self._written[np.arange(len(tokens)), lines.steps] = tokens
+        lines.steps += 1
+        ended = tokens == rules.eos_id
+        stay = ~(ended | (lines.steps >= lines.limits))
+        finished = [
+            self._result(line, bool(ended[line]), bool(natural[line]))
+            for line in np.flatnonzero(~stay).tolist()
+        ]
+        self.tokens, self.parents = tokens[stay], self._rows[stay]
+        if finished:
+            self._keep(stay)
+        return finished
+
+    def place(self, rows: Ints) -> None:
+        """Take note of where the hypotheses are now."""
+        self._rows = rows
+
+    def drop(self, keys: frozenset[Hashable]) -> None:
+        """Forget some sentences."""
+        stay = others_than(self._lines.keys, keys)
+        self._keep(stay)
+        self.tokens, self.parents = self.tokens[stay], self.parents[stay]
+
+    def progress(self) -> Sequence[tuple[Hashable, Ints]]:
+        """Return what every sentence would say if it ended here."""
+        lines = zip(self._lines.keys, self._written, self._lines.steps, strict=True)
+        return [(key, written[:steps].copy()) for key, written, steps in lines]
+
+    def _result(self, line: int, ended: bool, natural: bool) -> Finished:
+        ids = self._written[line, : self._lines.steps[line] - ended].copy()
+        return Finished(self._lines.keys[line], [Found(ids, 0.0, natural)])
+
+    def _keep(self, stay: NDArray[np.bool_]) -> None:
+        self._lines = self._lines.kept(stay)
+        self._written = self._written[stay]
