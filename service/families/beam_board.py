@@ -48,7 +48,7 @@ class BeamBoard:
 
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
         """Begin a sentence. All its beams begin alike, so one row stands for them."""
-        self._lines.add(key, decoding)
+        self._lines.add(key, decoding, self._rules)
         rows = np.full((1, self._beams), _ABSENT)
         rows[0, 0] = row
         self._rows = np.concatenate([self._rows, rows])
@@ -105,8 +105,7 @@ class BeamBoard:
         width = ids.shape[1]
         known = logprobs[self._rows]
         tokens = ids[self._rows]
-        if self._rules.forced_first_id is not None or self._rules.forced_last_id is not None:
-            tokens, known = self._forced(tokens, known)
+        tokens, known = self._forced(tokens, known)
         early = (self._lines.steps < self._lines.least)[:, None, None]
         known = np.where(early & (tokens == self._rules.eos_id), NEVER, known)
         absent = (self._rows == _ABSENT)[:, :, None]
@@ -118,17 +117,17 @@ class BeamBoard:
 
     def _forced(self, tokens: Ints, known: Floats) -> tuple[Ints, Floats]:
         """Let the forced token be certain where it is due, and no other possible."""
-        lines, rules = self._lines, self._rules
+        lines, last_id = self._lines, self._rules.forced_last_id
+        forced, due = lines.first_ids, lines.must_begin()
+        if last_id is not None:
+            is_last = lines.steps == lines.limits - 1
+            forced, due = np.where(is_last, last_id, forced), due | is_last
+        if not due.any():
+            return tokens, known
         tokens, known = tokens.copy(), known.copy()
-        for forced, due in (
-            (rules.forced_first_id, lines.steps == 0),
-            (rules.forced_last_id, lines.steps == lines.limits - 1),
-        ):
-            if forced is None or not due.any():
-                continue
-            tokens[due, :, 0] = forced
-            known[due] = -np.inf
-            known[due, :, 0] = 0.0
+        tokens[due, :, 0] = forced[due, None]
+        known[due] = -np.inf
+        known[due, :, 0] = 0.0
         return tokens, known
 
     def _keep_ended(

@@ -29,7 +29,9 @@ class Decoding:
     max_new_tokens: int
     """The end token counts as one."""
     min_new_tokens: int = 0
-    """No end before so many tokens; only warm-up asks for it, to time a known length."""
+    """No end before so many tokens."""
+    first_id: int | None = None
+    """What a translation begins with whatever is probable, e.g. its language; in flight only."""
 
 
 @dataclass(frozen=True, slots=True)

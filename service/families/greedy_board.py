@@ -41,7 +41,7 @@ class GreedyBoard:
 
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
         """Begin a sentence."""
-        self._lines.add(key, decoding)
+        self._lines.add(key, decoding, self._rules)
         self._rows = np.append(self._rows, row)
         self._written = wide_enough(self._written, 0, 1)
 
@@ -53,8 +53,7 @@ class GreedyBoard:
         if early.any():
             tokens = np.where(early, ids[self._rows, -1], tokens)
         natural = tokens == rules.eos_id
-        if rules.forced_first_id is not None:
-            tokens = np.where(lines.steps == 0, rules.forced_first_id, tokens)
+        tokens = np.where(lines.must_begin(), lines.first_ids, tokens)
         if rules.forced_last_id is not None:
             tokens = np.where(lines.steps == lines.limits - 1, rules.forced_last_id, tokens)
         self._written = wide_enough(self._written, int(lines.steps.max()) + 1, 0)

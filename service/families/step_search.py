@@ -25,6 +25,9 @@ EarlyStopping: TypeAlias = bool | Literal["never"]
 NEVER = np.float32(-1e9)
 """The score of what cannot be; transformers' own number, as its sums and ties depend on it."""
 
+FREE = -1
+"""In place of a first token, where any will do."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchRules:
@@ -33,7 +36,7 @@ class SearchRules:
     start_id: int
     eos_id: int
     forced_first_id: int | None = None
-    """Written first whatever is probable, e.g. the target language."""
+    """Written first whatever is probable, where a sentence's decoding says no other."""
     forced_last_id: int | None = None
     """Written when the limit of tokens is reached."""
     early_stopping: EarlyStopping = False
@@ -108,14 +111,18 @@ class Lines:
     least: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """No end before so many tokens."""
     penalties: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    first_ids: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """What each must begin with; FREE where it need not."""
 
-    def add(self, key: Hashable, decoding: Decoding) -> None:
+    def add(self, key: Hashable, decoding: Decoding, rules: SearchRules) -> None:
         """Begin a sentence."""
         self.keys.append(key)
         self.steps = np.append(self.steps, 0)
         self.limits = np.append(self.limits, decoding.max_new_tokens)
         self.least = np.append(self.least, decoding.min_new_tokens)
         self.penalties = np.append(self.penalties, decoding.length_penalty)
+        first_id = rules.forced_first_id if decoding.first_id is None else decoding.first_id
+        self.first_ids = np.append(self.first_ids, FREE if first_id is None else first_id)
 
     def kept(self, stay: NDArray[np.bool_]) -> "Lines":
         """Return those who stay."""
@@ -127,7 +134,13 @@ class Lines:
             limits=self.limits[stay],
             least=self.least[stay],
             penalties=self.penalties[stay],
+            first_ids=self.first_ids[stay],
         )
+
+    def must_begin(self) -> NDArray[np.bool_]:
+        """Tell whose next token is the first, and not free."""
+        due: NDArray[np.bool_] = (self.steps == 0) & (self.first_ids != FREE)
+        return due
 
 
 def wide_enough(written: Any, steps: int, more_lines: int) -> Any:
