@@ -6,25 +6,27 @@ All outputs must be bound to memory that an input is bound to.
 import numpy as np
 import onnx
 
-from models.export.graph_writer import GraphWriter, Shape
+from models.export.graph_writer import Arithmetic, GraphWriter, Shape
 from models.export.step_graph import cache_names
 
 
-def join_graph(layers: int, heads: int, head_width: int) -> onnx.ModelProto:
+def join_graph(
+    layers: int, heads: int, head_width: int, arithmetic: Arithmetic = "fp32"
+) -> onnx.ModelProto:
     """Put what the encoder made of B sentences into rows of the caches.
 
     Inputs: ``rows`` [B]; ``new.cross.*`` [B, H, S, D]; the caches ``cross.*`` [R, H, C, D], where
     C is at least S. Outputs: the caches, ``present.cross.*``.
     """
-    writer = GraphWriter()
+    writer = GraphWriter(arithmetic)
     rows = writer.input("rows", np.int64, ["batch"])
     names = cache_names("cross", layers)
     new: Shape = ["batch", heads, "source", head_width]
     cached: Shape = ["rows", heads, "longest", head_width]
     for name in names:
-        writer.input(f"new.{name}", np.float32, new)
-        writer.input(name, np.float32, cached)
-        writer.output(f"present.{name}", np.float32, cached)
+        writer.input(f"new.{name}", writer.float_type, new)
+        writer.input(name, writer.float_type, cached)
+        writer.output(f"present.{name}", writer.float_type, cached)
     shape = writer.node("Shape", [f"new.{names[0]}"], end=3)
     length = writer.node("Gather", [shape, writer.integers(2)])
     places = writer.node("Range", [writer.integers(0), length, writer.integers(1)])
@@ -39,23 +41,25 @@ def join_graph(layers: int, heads: int, head_width: int) -> onnx.ModelProto:
     return writer.model("join")
 
 
-def move_graph(layers: int, heads: int, head_width: int) -> onnx.ModelProto:
+def move_graph(
+    layers: int, heads: int, head_width: int, arithmetic: Arithmetic = "fp32"
+) -> onnx.ModelProto:
     """Copy single places of rows, all read before any is written.
 
     Inputs, for each kind of cache, self and cross: ``self_from`` and ``self_to`` [M, 2], pairs of
     row and place; ``old.self.*``, which is read, and ``self.*``, which is written and may be the
     same memory. Outputs: ``present.self.*``, ``present.cross.*``.
     """
-    writer = GraphWriter()
+    writer = GraphWriter(arithmetic)
     for prefix in ("self", "cross"):
         index = [_with_heads(writer, f"{prefix}_{side}", heads) for side in ("from", "to")]
         for name in cache_names(prefix, layers):
             old: Shape = ["old_rows", heads, f"old_{prefix}", head_width]
             shape: Shape = ["rows", heads, prefix, head_width]
-            writer.input(f"old.{name}", np.float32, old)
-            writer.input(name, np.float32, shape)
+            writer.input(f"old.{name}", writer.float_type, old)
+            writer.input(name, writer.float_type, shape)
             pieces = writer.node("GatherND", [f"old.{name}", index[0]])
-            present = writer.output(f"present.{name}", np.float32, shape)
+            present = writer.output(f"present.{name}", writer.float_type, shape)
             writer.node("ScatterND", [name, index[1], pieces], present)
     return writer.model("move")
 

@@ -12,8 +12,6 @@ from models.export.graph_parts import (
 from models.export.graph_writer import Arithmetic, GraphWriter, Shape
 from models.export.translator_weights import Attention, Embedding, EncoderLayer, TranslatorWeights
 
-_LOWEST = float(np.finfo(np.float32).min)
-
 
 def encoder_graph(weights: TranslatorWeights, arithmetic: Arithmetic = "fp32") -> onnx.ModelProto:
     """``input_ids``, ``attention_mask`` [B, S] -> ``cross.{i}.key``, ``.value`` [B, H, S, D]."""
@@ -73,12 +71,13 @@ class _EncoderGraph:
             writer.node("Reshape", [writer.linear(states, projection), self._sentences])
             for projection in (attention.query, attention.key, attention.value)
         ]
+        heads, scale = self._weights.encoder_attention
         mixed = writer.node(
             "fused:MultiHeadAttention",
             [*parts, "", self._mask, *([bias] if bias else [])],
-            num_heads=self._weights.heads,
-            scale=self._weights.attention_scale,
-            mask_filter_value=_LOWEST,
+            num_heads=heads,
+            scale=scale,
+            mask_filter_value=float(np.finfo(writer.float_type).min),
         )
         return writer.linear(writer.node("Reshape", [mixed, self._rows]), attention.output)
 
@@ -88,7 +87,7 @@ class _EncoderGraph:
         axes: Shape = ["batch", heads, "source", self._weights.head_width]
         for index, layer in enumerate(self._weights.decoder_layers):
             for part, projection in (("key", layer.cross.key), ("value", layer.cross.value)):
-                name = writer.output(f"cross.{index}.{part}", np.float32, axes)
+                name = writer.output(f"cross.{index}.{part}", writer.float_type, axes)
                 split = writer.node("Reshape", [writer.linear(states, projection), parted])
                 writer.node("Transpose", [split], name, perm=[0, 2, 1, 3])
 

@@ -77,6 +77,8 @@ def encoder_distance_bias(writer: GraphWriter, stack: Stack, places: str) -> str
     keys = writer.node("Unsqueeze", [places, writer.integers([0])])
     queries = writer.node("Unsqueeze", [places, writer.integers([1])])
     index = writer.node("Add", [writer.node("Sub", [keys, queries]), middle])
+    last = writer.integers(len(stack.distances) - 1)
+    index = writer.node("Clip", [index, writer.integers(0), last])
     values = writer.node("Gather", [writer.constant(stack.distances), index])
     ordered = writer.node("Transpose", [values], perm=[2, 0, 1])
     return writer.node("Unsqueeze", [ordered, writer.integers([0])])

@@ -1,9 +1,10 @@
-"""Writes ONNX graphs node by node, with ONNX Runtime's fused operators, in fp32 or int8.
+"""Writes ONNX graphs node by node, with ONNX Runtime's fused operators, in a choice of arithmetic.
 
 An exporter traces what a network does in PyTorch; step graphs need operators that PyTorch does
 not have (attention over a preallocated cache with a length for every row), so they are written.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -24,11 +25,14 @@ ZERO_POINT = 128
 ACTIVATION_STEPS = 127
 WEIGHT_STEPS = 63
 
-Arithmetic: TypeAlias = Literal["fp32", "int8"]
+Arithmetic: TypeAlias = Literal["fp32", "int8", "fp16", "weights"]
+"""int8 multiplies whole numbers, row by row; fp16 holds all floats, caches too, in half precision;
+"weights" is fp32 with every product a MatMul of its own and tables in int8, for `MatMulNBits`."""
 Shape: TypeAlias = Sequence[int | str]
 
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
     np.dtype(np.int64): TensorProto.INT64,
     np.dtype(np.int32): TensorProto.INT32,
 }
@@ -42,9 +46,15 @@ class GraphWriter:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     _constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     _known: dict[tuple[bytes, str, tuple[int, ...]], str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     _inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _count: int = 0
+
+    @property
+    def float_type(self) -> Any:
+        """Return the type of floats between nodes."""
+        return np.float16 if self.arithmetic == "fp16" else np.float32
 
     def input(self, name: str, dtype: Any, shape: Shape) -> str:
         """Declare an input."""
@@ -72,14 +82,10 @@ class GraphWriter:
         return outputs
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """Store an array once, however often it is asked for."""
-        array: NDArray[Any] = np.ascontiguousarray(values, dtype)
-        key = (array.tobytes(), array.dtype.str, np.shape(values))
-        if key not in self._known:
-            name = self._known[key] = f"constant.{len(self._constants)}"
-            stored = numpy_helper.from_array(array.reshape(np.shape(values)), name)
-            self._constants[name] = stored
-        return self._known[key]
+        """Store an array once, however often it is asked for; floats as the arithmetic has them."""
+        if dtype is np.float32 and self.arithmetic == "fp16":
+            return self._stored(values, np.float16)
+        return self._stored(values, dtype)
 
     def linear(self, states: str, layer: Linear) -> str:
         """Return ``states @ weight + bias`` for states [rows, inputs]."""
@@ -91,16 +97,16 @@ class GraphWriter:
         In int8 each row of the states has a scale of its own: a row's result does not depend
         on its neighbours.
         """
-        if self.arithmetic == "fp32":
-            result = self.node("MatMul", [states, self.constant(weight)])
-        else:
+        if self.arithmetic == "int8":
             result = self._int8_product(states, weight)
+        else:
+            result = self.node("MatMul", [states, self.constant(weight)])
         return result if bias is None else self.node("Add", [result, self.constant(bias)])
 
     def tied_lookup(self, table: Floats, ids: str) -> str:
         """Return rows ``ids`` [n] of a table [vocabulary, width] that `tied_product` uses too."""
-        if self.arithmetic == "fp32":
-            return self.node("Gather", [self.constant(table), ids])
+        if self.arithmetic != "int8":
+            return self.lookup(table, ids)
         weight, scales = self._int8_weight(np.ascontiguousarray(table.T))
         columns = self.node("Gather", [weight, ids], axis=1)
         rows = self.node("Transpose", [columns], perm=[1, 0])
@@ -110,14 +116,14 @@ class GraphWriter:
 
     def tied_product(self, states: str, table: Floats, bias: Floats | None) -> str:
         """Multiply states [n, width] by a table [vocabulary, width], stored once for both uses."""
-        if self.arithmetic == "int8":
+        if self.arithmetic in ("int8", "weights"):
             return self.product(states, np.ascontiguousarray(table.T), bias)
         inputs = [states, self.constant(table)] + ([] if bias is None else [self.constant(bias)])
         return self.node("Gemm", inputs, transB=1)
 
     def lookup(self, table: Floats, ids: str) -> str:
-        """Return rows of a table that nothing else uses."""
-        if self.arithmetic == "fp32":
+        """Return rows of a table."""
+        if self.arithmetic in ("fp32", "fp16"):
             return self.node("Gather", [self.constant(table), ids])
         scales = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12) / 127
         rows = self.constant(np.round(table / scales), np.int8)
@@ -128,11 +134,7 @@ class GraphWriter:
     def norm(self, states: str, norm: Norm) -> str:
         """Normalise each row."""
         if norm.bias is None:
-            squares = self.node("Mul", [states, states])
-            mean = self.node("ReduceMean", [squares, self.integers([-1])])
-            safe = self.node("Add", [mean, self.constant(np.float32(norm.epsilon))])
-            scaled = self.node("Div", [states, self.node("Sqrt", [safe])])
-            return self.node("Mul", [scaled, self.constant(norm.weight)])
+            return self._scaled_to_one(states, norm)
         inputs = [states, self.constant(norm.weight), self.constant(norm.bias)]
         return self.node("LayerNormalization", inputs, axis=-1, epsilon=norm.epsilon)
 
@@ -172,6 +174,7 @@ class GraphWriter:
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        helper.set_model_props(model, self.metadata)
         onnx.checker.check_model(model)
         return model
 
@@ -179,6 +182,35 @@ class GraphWriter:
         """Return the nodes as one side of an `If`; they may read what stands before it."""
         infos = [onnx.ValueInfoProto(name=output) for output in outputs]
         return helper.make_graph(self.nodes, name, [], infos, list(self._constants.values()))
+
+    def as_float32(self, states: str) -> str:
+        """Return states in single precision, whatever the arithmetic."""
+        if self.arithmetic != "fp16":
+            return states
+        return self.node("Cast", [states], to=TensorProto.FLOAT)
+
+    def _stored(self, values: Any, dtype: Any) -> str:
+        if dtype is np.float16:  # what is too large for half precision becomes its largest
+            most = np.finfo(np.float16).max
+            values = np.where(np.isinf(values), values, np.clip(values, -most, most))
+        array: NDArray[Any] = np.ascontiguousarray(values, dtype)
+        key = (hashlib.sha256(array).digest(), array.dtype.str, np.shape(values))
+        if key not in self._known:
+            name = self._known[key] = f"constant.{len(self._constants)}"
+            stored = numpy_helper.from_array(array.reshape(np.shape(values)), name)
+            self._constants[name] = stored
+        return self._known[key]
+
+    def _scaled_to_one(self, states: str, norm: Norm) -> str:
+        """Divide each row by its root mean square, whose squares half precision could not hold."""
+        wide = self.as_float32(states)
+        squares = self.node("Mul", [wide, wide])
+        mean = self.node("ReduceMean", [squares, self.integers([-1])])
+        safe = self.node("Add", [mean, self._stored(norm.epsilon, np.float32)])
+        scaled = self.node("Div", [wide, self.node("Sqrt", [safe])])
+        if self.arithmetic == "fp16":
+            scaled = self.node("Cast", [scaled], to=TensorProto.FLOAT16)
+        return self.node("Mul", [scaled, self.constant(norm.weight)])
 
     def _int8_product(self, states: str, weight: Floats) -> str:
         stored, scales = self._int8_weight(weight)

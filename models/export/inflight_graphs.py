@@ -14,7 +14,7 @@ def step_graphs(weights: TranslatorWeights, arithmetic: Arithmetic) -> dict[str,
     sizes = len(weights.decoder_layers), weights.heads, weights.head_width
     return {
         "encoder": encoder_graph(weights, arithmetic),
-        "join": join_graph(*sizes),
+        "join": join_graph(*sizes, arithmetic),
         "step": step_graph(weights, arithmetic),
-        "move": move_graph(*sizes),
+        "move": move_graph(*sizes, arithmetic),
     }

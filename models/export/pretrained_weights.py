@@ -1,6 +1,7 @@
 """Weights of translators as transformers loads them: Marian, mBART, M2M-100 (NLLB) and T5."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,19 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
 }
-_T5_LONGEST = 512  # tokens; it has no longest place of its own, but was made for so many
 
 
-def weights_of(model: PreTrainedModel) -> TranslatorWeights:
-    """Return the weights of an encoder-decoder model.
+def weights_of(model: PreTrainedModel, forbidden: Sequence[int] = ()) -> TranslatorWeights:
+    """Return the weights of an encoder-decoder model that is never to write some tokens.
 
     Raises:
-        ValueError: its architecture is not one of those of this module.
+        ValueError: its architecture, or its activation, is not one of those of this module.
     """
     kind = model.config.model_type
     if kind not in _READERS:
         raise ValueError(f"{kind} cannot be exported; known are {', '.join(_READERS)}")
-    return _READERS[kind](model)
+    weights = _READERS[kind](model)
+    return replace(weights, output=replace(weights.output, forbidden=tuple(forbidden)))
 
 
 def _bart_like(model: Any) -> TranslatorWeights:
@@ -80,6 +81,7 @@ def _bart_like(model: Any) -> TranslatorWeights:
             for layer in inner.decoder.layers
         ],
         output=output,
+        encoder_heads=config.encoder_attention_heads,
     )
 
 
@@ -110,7 +112,7 @@ def _bart_attention(attention: Any) -> Attention:
 
 
 def _bart_feed_forward(layer: Any, config: Any) -> FeedForward:
-    activation = _ACTIVATIONS[config.activation_function]
+    activation = _activation(config.activation_function)
     return FeedForward(_linear(layer.fc1), _linear(layer.fc2), activation)
 
 
@@ -151,7 +153,7 @@ def _t5(model: Any) -> TranslatorWeights:
 
 def _t5_stack(stack: Any, config: Any, table: Floats) -> Stack:
     attention = stack.block[0].layer[0].SelfAttention
-    longest = _T5_LONGEST
+    longest = attention.relative_attention_max_distance + 1  # from there on all is alike
     first = 0 if stack.is_decoder else -(longest - 1)
     apart = torch.arange(first, longest)
     buckets = attention._relative_position_bucket(
@@ -171,7 +173,7 @@ def _t5_attention(attention: Any) -> Attention:
 
 
 def _t5_feed_forward(layer: Any, config: Any) -> FeedForward:
-    activation = _ACTIVATIONS[config.dense_act_fn]
+    activation = _activation(config.dense_act_fn)
     if config.is_gated_act:
         return FeedForward(_linear(layer.wi_0), _linear(layer.wo), activation, _linear(layer.wi_1))
     return FeedForward(_linear(layer.wi), _linear(layer.wo), activation)
@@ -192,13 +194,10 @@ def _same(table: Floats, tokens: Any) -> Floats:
     return table if np.array_equal(own, table) else own
 
 
-def without(bias: Floats | None, vocabulary: int, tokens: Sequence[int]) -> Floats | None:
-    """Return an output bias with which some tokens are never written."""
-    if not tokens:
-        return bias
-    changed = np.zeros(vocabulary, np.float32) if bias is None else bias.copy()
-    changed[list(tokens)] = -np.inf
-    return changed
+def _activation(name: str) -> Activation:
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]
 
 
 def _linear(layer: nn.Linear) -> Linear:

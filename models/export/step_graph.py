@@ -17,7 +17,7 @@ from models.export.graph_parts import (
     side_by_side,
 )
 from models.export.graph_writer import Arithmetic, GraphWriter, Shape
-from models.export.translator_weights import Attention, TranslatorWeights
+from models.export.translator_weights import Attention, Floats, Output, TranslatorWeights
 
 
 def cache_names(prefix: str, layers: int) -> list[str]:
@@ -52,8 +52,8 @@ class _StepGraph:
         for prefix, axis in (("self", "target"), ("cross", "source")):
             axes: Shape = ["rows", weights.heads, axis, weights.head_width]
             for name in cache_names(prefix, len(weights.decoder_layers)):
-                writer.input(name, np.float32, axes)
-                writer.output(f"present.{name}", np.float32, axes)
+                writer.input(name, writer.float_type, axes)
+                writer.output(f"present.{name}", writer.float_type, axes)
         self._flat = writer.integers([-1, weights.heads * weights.head_width])
         self._last = writer.node("Sub", [source_lengths, writer.integers(1, np.int32)])
         last = writer.node("Cast", [self._last], to=TensorProto.INT64)
@@ -72,7 +72,7 @@ class _StepGraph:
             stream.leave(self._cross(index, states, layer.cross), layer.cross_norm)
             states = stream.enter(layer.feed_forward_norm)
             stream.leave(feed_forward(writer, states, layer.feed_forward), layer.feed_forward_norm)
-        self._choose(self._logits(stream.end(weights.decoder.final_norm)))
+        self._choose(self._scored(stream.end(weights.decoder.final_norm)))
         return writer.model("step")
 
     def _embedded(self) -> str:
@@ -94,7 +94,9 @@ class _StepGraph:
         places = writer.node("Range", [writer.integers(0), end, writer.integers(1)])
         own = writer.node("Cast", [self._positions], to=TensorProto.INT64)
         own = writer.node("Unsqueeze", [own, writer.integers([1])])
-        back = writer.node("Max", [writer.node("Sub", [own, places]), writer.integers(0)])
+        back = writer.node("Sub", [own, places])
+        furthest = writer.integers(len(distances) - 1)
+        back = writer.node("Clip", [back, writer.integers(0), furthest])
         values = writer.node("Gather", [writer.constant(distances), back])
         ordered = writer.node("Transpose", [values], perm=[0, 2, 1])
         return writer.node("Unsqueeze", [ordered, writer.integers([2])])
@@ -142,23 +144,28 @@ class _StepGraph:
         )
         return self._writer.node("Reshape", [mixed, self._flat])
 
-    def _logits(self, states: str) -> str:
+    def _scored(self, states: str) -> str:
+        """Return the states that the output's table turns into scores."""
         writer, output = self._writer, self._weights.output
         if output.projection is not None:
             states = writer.linear(states, output.projection)
         if output.scale != 1.0:
             states = writer.node("Mul", [states, writer.constant(np.float32(output.scale))])
-        return writer.tied_product(states, output.table, output.bias)
+        return states
 
-    def _choose(self, logits: str) -> None:
+    def _choose(self, states: str) -> None:
         """Choose tokens here, so that no scores of a whole vocabulary leave the session."""
-        writer = self._writer
+        writer, output = self._writer, self._weights.output
+        product = writer.tied_product(states, output.table, _without_forbidden(output))
+        logits = writer.as_float32(product)
+        forbidden, last_axis = self._logits_of_forbidden(states), writer.integers([-1])
         one, several = GraphWriter(), GraphWriter()
         one.node("ArgMax", [logits], "one.ids", axis=1, keepdims=1)
         one.node("GatherElements", [logits, "one.ids"], "one.scores", axis=1)
         several.nodes_with("TopK", [logits, self._candidates], ["top.scores", "top.ids"], axis=1)
         several.node("LogSoftmax", [logits], "top.all", axis=1)
-        several.node("GatherElements", ["top.all", "top.ids"], "top.logprobs", axis=1)
+        several.node("GatherElements", ["top.all", "top.ids"], "top.allowed", axis=1)
+        _count_forbidden(several, forbidden, last_axis, "top.logprobs")
         count = writer.node("Squeeze", [self._candidates, writer.integers([0])])
         axes = ["rows", "candidates"]
         writer.nodes_with(
@@ -168,3 +175,40 @@ class _StepGraph:
             then_branch=several.branch("several", ["top.ids", "top.logprobs"]),
             else_branch=one.branch("one", ["one.ids", "one.scores"]),
         )
+
+    def _logits_of_forbidden(self, states: str) -> str:
+        """Return [n, forbidden], or no name where nothing is forbidden."""
+        writer, output = self._writer, self._weights.output
+        if not output.forbidden:
+            return ""
+        tokens = sorted(output.forbidden)
+        writer.metadata["forbidden"] = ",".join(map(str, tokens))
+        rows = np.ascontiguousarray(output.table[tokens].T)
+        inputs = [states, writer.constant(rows)]
+        if output.bias is not None:
+            inputs.append(writer.constant(output.bias[tokens]))
+        return writer.as_float32(writer.node("Gemm", inputs))
+
+
+def _without_forbidden(output: Output) -> Floats | None:
+    """Return the bias with which forbidden tokens are never the best."""
+    if not output.forbidden:
+        return output.bias
+    bias = np.zeros(len(output.table), np.float32) if output.bias is None else output.bias.copy()
+    bias[list(output.forbidden)] = -np.inf
+    return bias
+
+
+def _count_forbidden(writer: GraphWriter, logits: str, last_axis: str, result: str) -> None:
+    """Turn the best tokens' log-probabilities among those allowed into those among all.
+
+    The sum over those allowed is their logit minus their log-probability.
+    """
+    if not logits:
+        writer.node("Identity", ["top.allowed"], result)
+        return
+    writer.node("Sub", ["top.scores", "top.allowed"], "top.sum")
+    writer.node("ReduceLogSumExp", [logits, last_axis], "top.forbidden")
+    writer.node("Sub", ["top.forbidden", "top.sum"], "top.ratio")
+    writer.node("Softplus", ["top.ratio"], "top.more")
+    writer.node("Sub", ["top.allowed", "top.more"], result)

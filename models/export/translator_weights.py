@@ -95,7 +95,8 @@ class Stack:
     final_norm: Norm | None
     distances: Floats | None = None
     """Added to attention's scores: [2 * longest - 1, heads] for key place minus query place
-    from -(longest - 1) on in an encoder; [longest, heads] for how far back in a decoder."""
+    from -(longest - 1) on in an encoder; [longest, heads] for how far back in a decoder.
+    What is further away counts as the furthest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +109,8 @@ class Output:
     """[vocabulary]; minus infinity for a token that is never written."""
     projection: Linear | None = None
     scale: float = 1.0
+    forbidden: Sequence[int] = ()
+    """Tokens that are never chosen, though their probability counts among the others'."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,12 +118,24 @@ class TranslatorWeights:
     """All that fixes the answers of a translator."""
 
     heads: int
+    """Of the decoder."""
     head_width: int
     norm_first: bool
     """Norms stand before the parts (and one at the end), or after each."""
     attention_scale: float
+    """What the products of queries and keys are multiplied by in the decoder."""
     encoder: Stack
     encoder_layers: Sequence[EncoderLayer]
     decoder: Stack
     decoder_layers: Sequence[DecoderLayer]
     output: Output
+    encoder_heads: int | None = None
+    """None means as many as in the decoder, and scaled alike."""
+
+    @property
+    def encoder_attention(self) -> tuple[int, float]:
+        """Return the number of the encoder's heads, and the scale of their products."""
+        if self.encoder_heads in (None, self.heads):
+            return self.heads, self.attention_scale
+        width = self.heads * self.head_width // self.encoder_heads
+        return self.encoder_heads, width**-0.5

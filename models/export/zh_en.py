@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import get_args
 
 import torch
 from tokenizers import Tokenizer
@@ -52,6 +51,7 @@ GRAPHS = {
         "move": "move.onnx",
     },
 }
+ARITHMETICS: tuple[Arithmetic, ...] = ("fp32", "int8")
 MANIFEST: dict[str, TomlValue] = {
     "task": "translate",
     "family": "seq2seq_steps",
@@ -113,7 +113,7 @@ def write_graphs(model: Translator, folder: Path) -> None:
     weights = weights_of(model, MAX_SOURCE_LENGTH, SEARCH.max_new_tokens)
     save_graph(store_weights_as_fp16(encoder), folder / GRAPHS["fp32"]["encoder"])
     save_graph(quantised_encoder(encoder), folder / GRAPHS["int8"]["encoder"])
-    for arithmetic in get_args(Arithmetic):
+    for arithmetic in ARITHMETICS:
         for name, graph in step_graphs(weights, arithmetic).items():
             if name != "encoder":  # PyTorch's own export is smaller: it computes its places
                 stored = store_weights_as_fp16(graph, exact=False)
