@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.families.decoding import Decoding
+from service.families.next_tokens import NextTokens
 from service.families.step_search import (
     NEVER,
     Finished,
@@ -26,7 +27,7 @@ class BeamBoard:
     """Keeps the `num_beams` most probable beginnings of each sentence."""
 
     def __init__(self, num_beams: int, rules: SearchRules) -> None:
-        self._beams, self._rules = num_beams, rules
+        self._beams, self._rules, self._next = num_beams, rules, NextTokens(rules)
         self._lines = Lines()
         self._rows = np.zeros((0, num_beams), np.int64)
         self._scores = np.zeros((0, num_beams), np.float32)
@@ -44,7 +45,9 @@ class BeamBoard:
     def candidates(self) -> int:
         """Return how many candidates a row `advance` wants to see."""
         # Twice as many as beams: even if every beam ends, enough of them go on.
-        return 2 * self._beams + bool((self._lines.steps < self._lines.least).any())
+        written, steps = self._of_hypotheses()
+        more = bool((self._lines.steps < self._lines.least).any()) + self._next.more(written, steps)
+        return 2 * self._beams + more
 
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
         """Begin a sentence. All its beams begin alike, so one row stands for them."""
@@ -105,6 +108,9 @@ class BeamBoard:
         width = ids.shape[1]
         known = logprobs[self._rows]
         tokens = ids[self._rows]
+        written, steps = self._of_hypotheses()
+        flat = (tokens.reshape(-1, width), known.reshape(-1, width))
+        known = self._next.judged(*flat, written, steps).reshape(known.shape)
         tokens, known = self._forced(tokens, known)
         early = (self._lines.steps < self._lines.least)[:, None, None]
         known = np.where(early & (tokens == self._rules.eos_id), NEVER, known)
@@ -114,6 +120,11 @@ class BeamBoard:
         order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * self._beams]
         scores = np.take_along_axis(total, order, axis=1)
         return np.take_along_axis(tokens.reshape(count, -1), order, axis=1), order // width, scores
+
+    def _of_hypotheses(self) -> tuple[Ints, Ints]:
+        """Return what every hypothesis has written, and how many tokens that are."""
+        written = self._written.reshape(-1, self._written.shape[2])
+        return written, np.repeat(self._lines.steps, self._beams)
 
     def _forced(self, tokens: Ints, known: Floats) -> tuple[Ints, Floats]:
         """Let the forced token be certain where it is due, and no other possible."""

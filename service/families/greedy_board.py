@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.families.decoding import Decoding
+from service.families.next_tokens import NextTokens
 from service.families.step_search import (
     Finished,
     Floats,
@@ -22,7 +23,7 @@ class GreedyBoard:
     """The most probable token at every step."""
 
     def __init__(self, rules: SearchRules) -> None:
-        self._rules = rules
+        self._rules, self._next = rules, NextTokens(rules)
         self._lines = Lines()
         self._rows = np.zeros(0, np.int64)
         self._written = np.zeros((0, 16), np.int64)
@@ -37,7 +38,8 @@ class GreedyBoard:
     @property
     def candidates(self) -> int:
         """Return how many candidates a row `advance` wants to see."""
-        return 2 if (self._lines.steps < self._lines.least).any() else 1
+        more = self._next.more(self._written, self._lines.steps)
+        return 1 + bool((self._lines.steps < self._lines.least).any()) + more
 
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
         """Begin a sentence."""
@@ -48,10 +50,11 @@ class GreedyBoard:
     def advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
         """Take the most probable tokens; return who is done."""
         lines, rules = self._lines, self._rules
-        tokens = ids[self._rows, 0]
-        early = (lines.steps < lines.least) & (tokens == rules.eos_id)
-        if early.any():
-            tokens = np.where(early, ids[self._rows, -1], tokens)
+        tokens, scores = ids[self._rows], logprobs[self._rows]
+        scores = self._next.judged(tokens, scores, self._written, lines.steps)
+        early = (lines.steps < lines.least)[:, None] & (tokens == rules.eos_id)
+        best = np.where(early, -np.inf, scores).argmax(axis=1)
+        tokens = tokens[np.arange(len(tokens)), best]
         natural = tokens == rules.eos_id
         tokens = np.where(lines.must_begin(), lines.first_ids, tokens)
         if rules.forced_last_id is not None:

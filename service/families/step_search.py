@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.families.decoding import Decoding
+from service.families.token_bans import TokenBans
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]
@@ -42,6 +43,17 @@ class SearchRules:
     early_stopping: EarlyStopping = False
     """When beam search ends: True as soon as there are as many hypotheses as beams, False when
     nothing now running looks better than they are, "never" when nothing can become better."""
+    bans: TokenBans = field(default_factory=TokenBans)
+    repetition_penalty: float = 1.0
+    """Of tokens that were written before: a log-probability is multiplied by it."""
+
+    def __post_init__(self) -> None:
+        if self.repetition_penalty < 1:
+            raise ValueError(
+                f"repetition_penalty is {self.repetition_penalty:g}: tokens that were written "
+                "before would become more probable, which a step graph's few candidates cannot "
+                "tell; such a model is served from its plain export"
+            )
 
 
 class Found(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.families.decoding import Ints, LogProbs
+from service.families.token_bans import TokenBans
 
 EarlyStopping: TypeAlias = bool | Literal["never"]
 
@@ -42,8 +43,14 @@ class TokenRules:
             raise ValueError("eos_ids must be one or more ids")
         if self.repetition_penalty <= 0:
             raise ValueError("repetition_penalty must be over 0")
-        if any(not word for word in self.bad_words):
-            raise ValueError("bad_words must be lists of one id or more")
+        _ = self.bans  # which checks what it is made of
+
+    @property
+    def bans(self) -> TokenBans:
+        """Return what is forbidden for what was written before, or always; never to end."""
+        ends = {(end,) for end in self.eos_ids}
+        words = tuple(word for word in self.bad_words if word not in ends)
+        return TokenBans(self.no_repeat_ngram_size, words)
 
     def ends(self, tokens: Ints) -> NDArray[np.bool_]:
         """Tell which tokens end a text."""
@@ -85,19 +92,10 @@ class TokenRules:
         np.put_along_axis(scores, history, found, axis=1)
 
     def _forbid(self, scores: LogProbs, history: Ints) -> None:
-        size, length = self.no_repeat_ngram_size, history.shape[1]
-        if 0 < size <= length:
-            # Every place where the last `size - 1` tokens have stood before.
-            windows = np.lib.stride_tricks.sliding_window_view(history, size, axis=1)
-            last = history[:, None, length - size + 1 :]
-            rows, places = np.nonzero((windows[:, :, :-1] == last).all(axis=2))
-            scores[rows, windows[rows, places, -1]] = -np.inf
-        for *before, word in self.bad_words:
-            if not before:
-                if word not in self.eos_ids:
-                    scores[:, word] = -np.inf
-            elif len(before) < length:
-                scores[(history[:, -len(before) :] == before).all(axis=1), word] = -np.inf
+        bans = self.bans
+        rows, tokens = bans.after(history)
+        scores[rows, tokens] = -np.inf
+        scores[:, list(bans.always)] = -np.inf
 
 
 def _force(scores: LogProbs, rows: Ints, tokens: Ints) -> None:
