@@ -194,7 +194,7 @@ class GraphWriter:
             most = np.finfo(np.float16).max
             values = np.where(np.isinf(values), values, np.clip(values, -most, most))
         array: NDArray[Any] = np.ascontiguousarray(values, dtype)
-        key = (hashlib.sha256(array).digest(), array.dtype.str, np.shape(values))
+        key = (hashlib.sha256(array.data).digest(), array.dtype.str, np.shape(values))
         if key not in self._known:
             name = self._known[key] = f"constant.{len(self._constants)}"
             stored = numpy_helper.from_array(array.reshape(np.shape(values)), name)
