@@ -8,6 +8,10 @@ from service.families.detector import Detector, DetectorParameters
 from service.families.detr_detector import DetrDetector, DetrDetectorParameters
 from service.families.dual_encoder import DualEncoder, DualEncoderParameters
 from service.families.encoder_decoder import EncoderDecoder, EncoderDecoderParameters
+from service.families.encoder_decoder_steps import (
+    EncoderDecoderSteps,
+    EncoderDecoderStepsParameters,
+)
 from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
 from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
 from service.families.seq2seq import Seq2Seq
@@ -24,6 +28,9 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "seq2seq": FamilyEntry(Task.TRANSLATE, TranslationParameters, Seq2Seq.open),
     "seq2seq_steps": FamilyEntry(Task.TRANSLATE, Seq2SeqStepsParameters, Seq2SeqSteps.open),
     "encoder_decoder": FamilyEntry(Task.TRANSLATE, EncoderDecoderParameters, EncoderDecoder.open),
+    "encoder_decoder_steps": FamilyEntry(
+        Task.TRANSLATE, EncoderDecoderStepsParameters, EncoderDecoderSteps.open
+    ),
     "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open),
     "detr_detector": FamilyEntry(Task.DETECT, DetrDetectorParameters, DetrDetector.open),
     "dual_encoder": FamilyEntry(Task.EMBED, DualEncoderParameters, DualEncoder.open),

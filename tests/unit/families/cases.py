@@ -174,6 +174,22 @@ CASES: dict[str, Case] = {
         [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
         tasks.Translation,
     ),
+    "encoder_decoder_steps": Case(
+        {
+            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3},
+            "source_language": "zh",
+            "target_language": "en",
+            "pad_id": 5,
+            "max_source_length": 24,
+            "max_target_length": 20,
+            "num_beams": 3,
+        },
+        lambda: step_sessions(64, TARGET_VOCABULARY),
+        [TranslateItem(text) for text in TEXTS],
+        [TranslateItem(text) for text in _EMPTY_TEXTS],
+        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
+        tasks.Translation,
+    ),
     "detector": Case(
         {"labels": ["red", "green"], "image_size": 64},
         lambda: {"model": detector_session()},

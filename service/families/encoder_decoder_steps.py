@@ -1,0 +1,137 @@
+"""Translators of transformers whose sentences join and leave a running batch at any step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from service.families.decoding import Decoding
+from service.families.feeding import fitted
+from service.families.inputs import is_heavy_text
+from service.families.step_rows import StepRows
+from service.families.step_search import SearchRules
+from service.families.subword_texts import SubwordParameters, SubwordTexts
+from service.families.token_bans import TokenBans
+from service.families.token_rules import UNFORCED, TokenRules
+from service.families.translation_rows import SESSIONS, TranslationRows, translated
+from service.tasks import TranslateItem, Translation
+from service.types import Feeds, Lane, Session, Sessions, Tensors, Work
+
+_LANE = "default"
+_PROBED_STEPS = 16
+"""Most tokens that warm-up has written: in flight nothing waits for the end of a translation, so
+what the first steps take is all that is to be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderDecoderStepsParameters(SubwordParameters):
+    """The manifest's `[parameters]`: a translator's, and what its graphs hold to by themselves."""
+
+    forbidden: tuple[int, ...] = ()
+    """Tokens that the step graph never chooses; those that the rules forbid always."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncoderDecoderSteps:
+    """Task: translate. Graphs `encoder`, `join`, `step` and `move`, as `models.export` makes them.
+
+    Tokens are those of `generate` in transformers under the same generation_config.json; nothing
+    is drawn at random.
+    """
+
+    parameters: EncoderDecoderStepsParameters
+    texts: SubwordTexts
+    rules: SearchRules
+
+    @classmethod
+    def open(cls, folder: Path, parameters: EncoderDecoderStepsParameters) -> "EncoderDecoderSteps":
+        """Read the tokenizer. Raises ModelLoadError, ValueError."""
+        rules = search_rules(parameters.rules, parameters.forbidden)
+        return cls(parameters, SubwordTexts.open(folder, parameters), rules)
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Return "text"."""
+        return frozenset({"text"})
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Return the one lane."""
+        return [Lane(_LANE, self.texts.lengths, SESSIONS)]
+
+    def is_heavy(self, item: TranslateItem) -> bool:
+        """Tell whether the text is long."""
+        return is_heavy_text(item.text)
+
+    def preprocess(self, item: TranslateItem) -> Work:
+        """Tokenize. Raises InvalidInputError."""
+        work = self.texts.work(item, _LANE)
+        first = int(work.tensors["first_id"])
+        least = max(self.parameters.rules.min_length - 1, 0)  # the start token is not written
+        return _searched(work, None if first == UNFORCED else first, least)
+
+    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        """Translate a batch from beginning to end, in rows of its own."""
+        return translated(self.open_rows(), sessions, batch)
+
+    def open_rows(self) -> TranslationRows:
+        """Return rows with nobody in them."""
+        return TranslationRows(self._feeds, StepRows(self.rules))
+
+    def rows_for(self, work: Work) -> int:
+        """Return the number of beams."""
+        return cast(Decoding, work.group).num_beams
+
+    def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
+        """Turn tokens into text."""
+        return self.texts.translation(result, item)
+
+    def probe(self, lane: str, length: int) -> Work:
+        """Return a text of so many tokens, whose translation has as many, up to a few."""
+        work = self.texts.probe(lane, length)
+        decoding = cast(Decoding, work.group)
+        steps = min(decoding.max_new_tokens, _PROBED_STEPS)
+        few = replace(decoding, max_new_tokens=steps, min_new_tokens=steps)
+        return Work(work.tensors, work.lane, work.length, few)
+
+    def _feeds(self, session: Session, batch: Sequence[Work]) -> Feeds:
+        return fitted(self.texts.feeds(batch), session)
+
+
+def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRules:
+    """Return what searches in flight hold to, beside what their graphs do by themselves.
+
+    Args:
+        rules: of the model.
+        forbidden: tokens that the step graph never chooses.
+
+    Raises:
+        ValueError: a rule cannot be held to in flight, or the graph was made for other ones.
+    """
+    if len(rules.eos_ids) > 1:
+        raise ValueError("eos_ids must be one id: a step graph ends by one token")
+    if rules.suppressed_first:
+        raise ValueError("suppressed_first is not served in flight: export without step graphs")
+    bans = replace(rules.bans, suppressed=rules.suppressed)
+    if strange := sorted(set(forbidden) - set(bans.always)):
+        raise ValueError(
+            f"the step graph never writes {', '.join(map(str, strange))}, which the rules allow: "
+            "export it again"
+        )
+    return SearchRules(
+        rules.start_id,
+        rules.eos_ids[0],
+        forced_last_id=rules.forced_eos_id,
+        early_stopping=rules.early_stopping,
+        bans=TokenBans(
+            bans.no_repeat_ngram_size,
+            tuple(word for word in bans.bad_words if word[0] not in forbidden or len(word) > 1),
+            tuple(token for token in bans.suppressed if token not in forbidden),
+        ),
+        repetition_penalty=rules.repetition_penalty,
+    )
+
+
+def _searched(work: Work, first_id: int | None, least: int) -> Work:
+    decoding = replace(cast(Decoding, work.group), first_id=first_id, min_new_tokens=least)
+    return Work(work.tensors, work.lane, work.length, decoding)
