@@ -1,8 +1,14 @@
-"""Measures the starter models on their test splits, through the code that serves them.
+"""Measures models on test data, through the code that serves them.
 
 Every model is loaded in every precision by the service's own loader (which also checks the
-goldens), asked item by item through its batcher, and scored. With `--write-cards` the tables
-in the model cards are written anew:
+goldens), asked item by item through its batcher, and scored. A version's folder, a model's or an
+export directory, on a data file (`models/evaluation/rows.py` says what is in one; for a detector
+it is a COCO file):
+
+    python -m models.evaluate PATH --items FILE [--images DIR] [--precisions fp32 int8]
+                              [--to DIR] [--write-cards]
+
+Without a path it is the starter models, on the test splits of the public data sets:
 
     python -m models.evaluate --data DIR [--models news-topics digits] [--write-cards]
 """
@@ -17,11 +23,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.evaluation.answering import DataFile
+from models.evaluation.artefact import (
+    Artefact,
+    evaluate_artefact,
+    table_of,
+    write_into_card,
+    write_results,
+)
 from models.evaluation.classification import measure_digits, measure_news_topics
 from models.evaluation.detection import measure_cards
 from models.evaluation.embedding import measure_emoji
+from models.evaluation.errors import EvaluationError
 from models.evaluation.measures import Measure, markdown_table
-from models.evaluation.served import Served, precisions_of, serve
+from models.evaluation.served import Served, graph_bytes, precisions_of, serve
 from models.evaluation.translation import TEST_SETS, measure_zh_en
 from models.export.goldens import replace_table
 from service.errors import ServiceError
@@ -50,7 +65,8 @@ async def evaluate(model: str, data: Path, repository: Path) -> tuple[Path, str]
     """Measure one model in every precision; return its folder and the table.
 
     Raises:
-        ServiceError: it cannot be loaded, fails its golden check, or fails on an item.
+        ServiceError: it cannot be loaded, or fails its golden check.
+        EvaluationError: it fails on an item.
     """
     results: dict[str, list[Measure]] = {}
     folder = repository
@@ -59,7 +75,7 @@ async def evaluate(model: str, data: Path, repository: Path) -> tuple[Path, str]
         async with serve(repository, model, precision) as served:
             files = served.loaded.files
             folder = files.folder
-            size = sum(path.stat().st_size for path in files.graphs.values()) / 1e6
+            size = graph_bytes(files) / 1e6
             measures = await SUBJECTS[model].measure(served, data)
             parity = served.loaded.parity
         results[precision] = [
@@ -77,31 +93,69 @@ def missing_data(models: list[str], data: Path) -> list[str]:
     return [name for name in wanted if not (data / name).is_dir()]
 
 
-def main() -> int:
-    """Evaluate from the command line; returns the exit status."""
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m models.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("path", nargs="?", type=Path, help="a version or an export directory")
+    parser.add_argument("--items", type=Path, help="data file to measure the path on")
+    parser.add_argument("--images", type=Path, help="folder of a COCO file's images")
+    parser.add_argument("--precisions", nargs="+", default=[], help="all that there are if none")
+    parser.add_argument("--to", type=Path, help="folder for JSON and pictures")
+    parser.add_argument("--data", type=Path, help="folder of the starters' data sets")
     parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--repository", type=Path, default=REPOSITORY)
     parser.add_argument("--write-cards", action="store_true", help="rewrite the cards' tables")
-    arguments = parser.parse_args()
-    if missing := missing_data(arguments.models, arguments.data):
-        tqdm.write(f"{arguments.data} lacks the folders: {', '.join(missing)}", file=sys.stderr)
+    asked = parser.parse_args()
+    if asked.path is not None and asked.items is None:
+        parser.error("a path needs --items FILE")
+    if asked.path is None and asked.data is None:
+        parser.error("give a path and --items FILE, or --data DIR for the starters")
+    return asked
+
+
+def main() -> int:
+    """Evaluate from the command line; returns the exit status."""
+    asked = read_arguments()
+    return evaluate_path(asked) if asked.path is not None else evaluate_starters(asked)
+
+
+def evaluate_path(asked: argparse.Namespace) -> int:
+    """Measure one artefact on a data file; return the exit status."""
+    try:
+        artefact = Artefact.at(asked.path)
+        data = DataFile(asked.items, asked.images)
+        results = evaluate_artefact(artefact, data, asked.precisions)
+        files = artefact.files()
+    except (EvaluationError, ServiceError) as error:
+        tqdm.write(str(error), file=sys.stderr)
+        return 1
+    tqdm.write(table_of(results))
+    if asked.to is not None:
+        write_results(files, asked.items, results, asked.to)
+    if asked.write_cards:
+        write_into_card(files.folder, asked.items, results)
+    return 0
+
+
+def evaluate_starters(asked: argparse.Namespace) -> int:
+    """Measure the starters on their test splits; return the exit status."""
+    if missing := missing_data(asked.models, asked.data):
+        tqdm.write(f"{asked.data} lacks the folders: {', '.join(missing)}", file=sys.stderr)
         return 2
     tables: dict[str, str] = {}
     failed = False
-    for model in tqdm(arguments.models, desc="models"):
+    for model in tqdm(asked.models, desc="models"):
         try:
-            folder, tables[model] = asyncio.run(
-                evaluate(model, arguments.data, arguments.repository)
-            )
-        except ServiceError as error:
+            folder, tables[model] = asyncio.run(evaluate(model, asked.data, asked.repository))
+        except (EvaluationError, ServiceError) as error:
             tqdm.write(f"{model}: {error}", file=sys.stderr)
             failed = True
             continue
-        if arguments.write_cards:
+        if asked.write_cards:
             card = folder / "README.md"
             text = replace_table(card.read_text(encoding="utf-8"), tables[model])
             card.write_text(text, encoding="utf-8")

@@ -141,7 +141,9 @@ def _write_card(folder: Path, checkpoint: Checkpoint, evidence: Sequence[Evidenc
         f"# {folder.parent.name}\n\n"
         f"{kind}, exported from a PyTorch checkpoint. Measured on sample inputs, on one thread of "
         "the CPU that exported it; deviations are from PyTorch in fp32.\n\n"
-        f"{TABLE_START}\n{table_of(evidence)}\n{TABLE_END}\n{picture}",
+        f"{table_of(evidence)}\n{picture}\n## Evaluation\n\n{TABLE_START}\n"
+        "Not measured on data yet: `python -m models.evaluate FOLDER --items FILE --write-cards`\n"
+        f"{TABLE_END}\n",
     )
 
 

@@ -16,6 +16,7 @@ from models.conversion.parity import (
     scale_of,
 )
 from models.conversion.samples import Feeds
+from models.evaluation.pictures import Point, draw_front, front
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,36 +92,11 @@ def table_of(found: Sequence[Evidence]) -> str:
 
 def best_of(found: Sequence[Evidence]) -> list[Evidence]:
     """Return the Pareto front: those that no other beats in parity, time and size at once."""
-
-    def beats(one: Evidence, other: Evidence) -> bool:
-        pairs = [
-            (one.deviation, other.deviation),
-            (one.milliseconds, other.milliseconds),
-            (one.megabytes, other.megabytes),
-        ]
-        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
-
-    return [one for one in found if not any(beats(other, one) for other in found)]
+    kept = front([(one.deviation, one.milliseconds, one.megabytes) for one in found])
+    return [one for one, is_best in zip(found, kept, strict=True) if is_best]
 
 
 def draw(found: Sequence[Evidence], path: Path) -> None:
     """Draw deviation against time and against size; the Pareto front is filled."""
-    import matplotlib as mpl  # noqa: PLC0415 - loaded only where a picture is asked for
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    front = best_of(found)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
-    for axis, name in zip(axes, ("milliseconds", "megabytes"), strict=True):
-        for one in found:
-            at = getattr(one, name), max(one.deviation, 1e-9)
-            axis.plot(*at, "o", color="C0", fillstyle="full" if one in front else "none")
-            axis.annotate(one.precision, at, xytext=(5, 4), textcoords="offset points")
-        axis.set_yscale("log")
-        axis.set_xlim(left=0)
-    axes[0].set_ylabel("largest |Δ| against PyTorch")
-    axes[0].set_xlabel("ms a batch of samples, CPU, one thread")
-    axes[1].set_xlabel("MB of graphs")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    points = [Point(one.precision, one.deviation, one.milliseconds, one.megabytes) for one in found]
+    draw_front(points, path, "largest |Δ| against PyTorch", less=True)

@@ -1,6 +1,8 @@
-"""Starter models as the service runs them: repository, loader, golden check, batcher, family."""
+"""Models as the service runs them: repository, loader, golden check, batcher, family."""
 
 import asyncio
+import statistics
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,12 +10,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.evaluation.errors import EvaluationError
 from service.cache.base import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
+from service.errors import ServiceError
 from service.loader import DeviceRuntime, Loaded, Loader
 from service.pipeline import CallOptions
+from service.repository.external_data import external_files
 from service.repository.manifest import Precision
-from service.repository.repository import ModelRepository
+from service.repository.repository import ModelRepository, VersionFiles
 from service.runtime.devices import Device, available_cores
 from service.tasks import Answer, AnyItem
 
@@ -29,40 +34,76 @@ class Served:
 
     loaded: Loaded
 
+    async def seconds_alone(self, items: Sequence[AnyItem]) -> float:
+        """Return the median time of one item, each asked when the one before is answered."""
+        times = []
+        for item in items:
+            started = time.perf_counter()
+            await self.loaded.pipeline.answer(item, _UNCACHED)
+            times.append(time.perf_counter() - started)
+        return statistics.median(times)
+
     async def answers(self, items: Sequence[AnyItem], title: str) -> list[Answer]:
         """Return the answers in the order of the items, with a progress bar.
 
         Raises:
-            ServiceError: as the service would, if an item cannot be answered.
+            EvaluationError: an item cannot be answered; the message says which and why.
         """
         room = asyncio.Semaphore(IN_FLIGHT)
+        failed: list[tuple[int, ServiceError]] = []
         with tqdm(total=len(items), desc=title, leave=False) as bar:
 
-            async def answer(item: AnyItem) -> Answer:
+            async def answer(number: int, item: AnyItem) -> Answer:
                 async with room:
-                    outcome = await self.loaded.pipeline.answer(item, _UNCACHED)
+                    try:
+                        outcome = await self.loaded.pipeline.answer(item, _UNCACHED)
+                    except ServiceError as error:
+                        failed.append((number, error))
+                        raise
                 bar.update()
                 answered: Answer = outcome.answer
                 return answered
 
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(answer(item)) for item in items]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(answer(*one)) for one in enumerate(items, 1)]
+            except* ServiceError:
+                bar.close()
+        if failed:
+            number, error = failed[0]
+            raise EvaluationError(f"item {number} of the {title}: {error}") from error
         return [task.result() for task in tasks]
 
 
-def precisions_of(repository: Path, model: str) -> list[Precision]:
-    """Return the precisions that the newest version of a model comes in."""
-    return list(ModelRepository(repository).open(model).manifest.graphs)
+def graph_bytes(files: VersionFiles) -> int:
+    """Return the bytes of a version's graphs in its precision, weights beside them included."""
+    paths = set(files.graphs.values())
+    for path in files.graphs.values():
+        paths.update(external_files(path, files.folder, files.model))
+    return sum(path.stat().st_size for path in paths)
+
+
+def precisions_of(repository: Path, model: str, version: int | None = None) -> list[Precision]:
+    """Return the precisions that a version of a model comes in; None is the newest."""
+    return list(ModelRepository(repository).open(model, version).manifest.graphs)
 
 
 @asynccontextmanager
-async def serve(repository: Path, model: str, precision: Precision) -> AsyncIterator[Served]:
-    """Load the newest version of a model on the CPU, goldens checked; unload it afterwards.
+async def serve(
+    repository: Path, model: str, precision: Precision, version: int | None = None
+) -> AsyncIterator[Served]:
+    """Load a version of a model on the CPU, goldens checked; unload it afterwards.
+
+    Args:
+        repository: the folder of its folder.
+        model: its name.
+        precision: one of those it has.
+        version: None is the newest.
 
     Raises:
         ModelLoadError: it is broken, or its answers are too far from its goldens.
     """
-    files = ModelRepository(repository).open(model, precision=precision)
+    files = ModelRepository(repository).open(model, version, precision)
     runtime = DeviceRuntime(Device.parse("cpu"), available_cores())
     try:
         loaded = await Loader(
