@@ -84,20 +84,20 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.revision="${REVISION}"
 
 
-# --- tools: training, export, evaluation; torch is here and nowhere else --------------------------
+# --- tools: training, export, evaluation; torch is here and nowhere else (decision 12) ------------
 FROM installer AS tools-packages
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
+# Where torch without CUDA is; PyPI does not have it.
+ARG TORCH_LINKS=https://download.pytorch.org/whl/cpu/torch/
 COPY deploy/locks/tools.txt .
 RUN python -m pip --python /opt/quartet/bin/python install \
-    --require-hashes --no-deps --requirement tools.txt
+    --require-hashes --no-deps --find-links ${TORCH_LINKS} --requirement tools.txt
 
 FROM ${PYTHON_IMAGE} AS tools
 ENV PATH=/opt/quartet/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    HOME=/tmp \
-    NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    HOME=/tmp
 WORKDIR /srv/quartet
 COPY --from=tools-packages /opt/quartet /opt/quartet
 COPY models models

@@ -86,10 +86,13 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	$(if $(UPGRADE),--upgrade)
 
+# Where the builds of torch without CUDA are, which PyPI does not have: a page or a folder.
+TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
+
 lock: $(VENV)/.test
 	$(LOCK) --extra cpu --extra otel --output-file deploy/locks/cpu.txt
 	$(LOCK) --extra gpu --extra cuda --extra otel --output-file deploy/locks/gpu.txt
-	$(LOCK) --extra cpu --extra train --output-file deploy/locks/tools.txt
+	$(LOCK) --extra cpu --extra train --find-links $(TORCH_LINKS) --output-file deploy/locks/tools.txt
 
 models: $(VENV)/.train
 	$(BIN)/python -m models --data $(DATA)
