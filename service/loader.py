@@ -295,7 +295,8 @@ def _time_lane(
 ) -> tuple[BatchCurve, bool]:
     """Measure one lane on this thread; also whether a lone item gains from all threads."""
     probe = partial(family.probe, lane)
-    curve = BatchCurve.of(measure(family.infer, instances.narrow, probe, plan), dispatch)
+    measured = measure(family.infer, instances.narrow, probe, plan, instances.clock)
+    curve = BatchCurve.of(measured, dispatch)
     middle = probe(plan.lengths[len(plan.lengths) // 2])
     wide = instances.wide
     return curve, wide is not None and wide_pays(family.infer, instances.narrow, wide, middle)

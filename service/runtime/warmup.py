@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.runtime.instances import Infer
+from service.runtime.instances import Clock, Infer
 from service.types import Sessions, Work
 
 _WIDE_MUST_SAVE = 0.1
 """Share of a lone request's time that a second set of sessions must save to be worth it."""
+
+_PAIRS, _MOST_PAIRS, _PAIRS_SECONDS = 4, 16, 0.2
+"""Of runs on narrow and wide sessions in turn: at least, at most, and until when there are more.
+Wide ones need all cores at once, so a busy machine spoils theirs more often."""
 
 _RUNS = 2
 """Of a point at first, at least; the first of them also warms up."""
@@ -44,9 +48,15 @@ class WarmUpPlan:
 
 
 def measure(
-    infer: Infer, sessions: Sessions, probe: Callable[[int], Work], plan: WarmUpPlan
+    infer: Infer,
+    sessions: Sessions,
+    probe: Callable[[int], Work],
+    plan: WarmUpPlan,
+    clock: Clock,
 ) -> dict[tuple[int, int], float]:
     """Return seconds by (rows, length): the best of several passes, after a run that warms up.
+
+    `clock` times a run; the budget is of real time.
 
     Every length is timed at one row whatever it costs; then, as far as the budget goes, batches
     are doubled, always the cheapest next, as long as doubling still gains. What time is left goes
@@ -64,7 +74,7 @@ def measure(
         expected, rows, length = heapq.heappop(next_points)
         if rows > 1 and not can_afford(_RUNS * expected):
             break
-        seconds = _best(infer, sessions, [probe(length)] * rows)
+        seconds = _best(infer, sessions, [probe(length)] * rows, clock)
         measured[rows, length] = seconds
         gains = rows < _SMALL or seconds < _NO_GAIN * 2 * measured[rows // 2, length]
         if gains and plan.allows(2 * rows, length):
@@ -72,30 +82,33 @@ def measure(
     for _ in range(_FURTHER_PASSES):
         for (rows, length), known in measured.items():
             if can_afford(known):
-                again = _seconds(infer, sessions, [probe(length)] * rows)
+                again = _seconds(infer, sessions, [probe(length)] * rows, clock)
                 measured[rows, length] = min(known, again)
     return measured
 
 
 def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: Work) -> bool:
     """Tell whether a lone work is clearly faster on the wide sessions."""
+    clock = time.perf_counter
+    started = clock()
     for sessions in (narrow, wide):
-        _seconds(infer, sessions, [work])
-    pairs = [(_seconds(infer, narrow, [work]), _seconds(infer, wide, [work])) for _ in range(5)]
-    alone = min(seconds for seconds, _ in pairs)
-    together = min(seconds for _, seconds in pairs)
-    return together < (1 - _WIDE_MUST_SAVE) * alone
+        _seconds(infer, sessions, [work], clock)
+    alone, together = [], []
+    while len(alone) < _PAIRS or (len(alone) < _MOST_PAIRS and clock() - started < _PAIRS_SECONDS):
+        alone.append(_seconds(infer, narrow, [work], clock))
+        together.append(_seconds(infer, wide, [work], clock))
+    return min(together) < (1 - _WIDE_MUST_SAVE) * min(alone)
 
 
-def _best(infer: Infer, sessions: Sessions, batch: Sequence[Work]) -> float:
+def _best(infer: Infer, sessions: Sessions, batch: Sequence[Work], clock: Clock) -> float:
     started = time.perf_counter()
-    runs = [_seconds(infer, sessions, batch) for _ in range(_RUNS)]
+    runs = [_seconds(infer, sessions, batch, clock) for _ in range(_RUNS)]
     while len(runs) < _MOST_RUNS and time.perf_counter() - started < _POINT_SECONDS:
-        runs.append(_seconds(infer, sessions, batch))
+        runs.append(_seconds(infer, sessions, batch, clock))
     return min(runs)
 
 
-def _seconds(infer: Infer, sessions: Sessions, batch: Sequence[Work]) -> float:
-    started = time.perf_counter()
+def _seconds(infer: Infer, sessions: Sessions, batch: Sequence[Work], clock: Clock) -> float:
+    started = clock()
     infer(sessions, batch)
-    return time.perf_counter() - started
+    return clock() - started

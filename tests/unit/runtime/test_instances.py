@@ -1,5 +1,6 @@
 """Which sessions run a batch, and what happens when they break."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,9 @@ class Clocked:
         self.now = 0.0
         self.shapes: list[tuple[int, int]] = []
 
+    def clock(self) -> float:
+        return self.now
+
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         self.shapes.append((len(batch), batch[0].length))
         self.now += sessions["model"].seconds * (4 + len(batch) * batch[0].length)
@@ -103,13 +107,13 @@ def probe(length: int) -> Work:
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
     fake = Clocked()
-    monkeypatch.setattr("service.runtime.warmup.time.perf_counter", lambda: fake.now)
+    monkeypatch.setattr("service.runtime.warmup.time.perf_counter", fake.clock)
     return fake
 
 
 def test_every_bucket_is_run_and_timed(clocked: Clocked) -> None:
     plan = WarmUpPlan([8, 16], max_batch_size=4, max_batch_cost=None, budget_seconds=1e9)
-    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan, clocked.clock)
     assert measured == {
         (rows, length): pytest.approx(0.5 * (4 + rows * length))
         for rows in (1, 2, 4)
@@ -119,7 +123,7 @@ def test_every_bucket_is_run_and_timed(clocked: Clocked) -> None:
 
 def test_the_budget_stops_large_batches_but_every_length_runs_once(clocked: Clocked) -> None:
     plan = WarmUpPlan([8, 16], max_batch_size=64, max_batch_cost=None, budget_seconds=100.0)
-    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan, clocked.clock)
     assert {(1, 8), (1, 16)} <= set(measured)
     assert (64, 16) not in measured
     assert clocked.now < 250
@@ -127,14 +131,19 @@ def test_the_budget_stops_large_batches_but_every_length_runs_once(clocked: Cloc
 
 def test_batches_that_no_longer_gain_are_not_grown(clocked: Clocked) -> None:
     plan = WarmUpPlan([1000], max_batch_size=64, max_batch_cost=None, budget_seconds=1e9)
-    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan, clocked.clock)
     assert set(measured) == {(1, 1000), (2, 1000), (4, 1000)}
 
 
 def test_batches_over_the_cost_limit_are_not_tried(clocked: Clocked) -> None:
     plan = WarmUpPlan([8, 16], max_batch_size=4, max_batch_cost=32, budget_seconds=1e9)
-    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan)
+    measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan, clocked.clock)
     assert set(measured) == {(1, 8), (1, 16), (2, 8), (2, 16), (4, 8)}
+
+
+def test_a_session_of_one_thread_is_timed_by_that_thread_alone() -> None:
+    assert instances(1, 1).clock is time.thread_time
+    assert instances(2, 4).clock is time.perf_counter
 
 
 @pytest.mark.parametrize(("wide", "pays"), [(0.5, True), (0.95, False), (1.2, False)])
