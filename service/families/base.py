@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from service.tasks import Task
+from service.transforms.segmentation import Document
 from service.types import Family, Item_contra, Work
 
 ParametersT = TypeVar("ParametersT")
@@ -17,6 +18,22 @@ class PreprocessesTogether(Protocol[Item_contra]):
 
     def preprocess_all(self, items: Sequence[Item_contra]) -> Sequence[Work | Exception]:
         """Return, for each item, what `preprocess` returns or raises."""
+        ...
+
+
+@runtime_checkable
+class SplitsTexts(Protocol[Item_contra]):
+    """A family whose answers to the pieces of a text make an answer to it: a translator."""
+
+    def split(self, item: Item_contra, in_sentences: bool) -> Document | None:
+        """Return the item's text in pieces that the model reads whole; None if it is one piece.
+
+        It is one if it is a single line that fits, unless sentences are wanted.
+
+        Raises:
+            InvalidInputError: nothing in the text can be translated, or not between the item's
+                languages.
+        """
         ...
 
 

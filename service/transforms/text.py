@@ -64,6 +64,10 @@ class TextTokenizer:
         """Return how many tokens are added around a pair of texts."""
         return self._pair_tokens
 
+    def length(self, text: str) -> int:
+        """Return how many tokens a text has, special tokens included, however many are allowed."""
+        return len(self._tokenizer.encode_batch_fast([valid_text(text)])[0])
+
     def encode(self, text: str, max_length: int) -> tuple[TokenIds, bool]:
         """Tokenize a text, special tokens included.
 
