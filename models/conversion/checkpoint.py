@@ -49,16 +49,22 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not safe and not any(folder.glob(PICKLED)):
         raise CheckpointError(f"{folder.name} holds no weights: neither {SAFE} nor {PICKLED}")
     try:
-        model = kind.from_pretrained(
+        model, loading = kind.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=safe,
             weights_only=True,
             dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:  # of many libraries' kinds; all mean the same to who asked
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{folder.name} cannot be loaded: {reason}") from error
+    if missing := sorted(loading["missing_keys"]):
+        raise CheckpointError(
+            f"{folder.name} holds no {', '.join(missing[:3])}"
+            f"{' and others' if len(missing) > 3 else ''}, which would be random"
+        )
     return Checkpoint(folder, model.eval())
 
 

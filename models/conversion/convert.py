@@ -57,6 +57,8 @@ def convert(
             differently from PyTorch.
     """
     check_wanted(wanted, calibration is not None)
+    if strange := [name for name in wanted if name not in RECIPES and name != "fp32"]:
+        raise CheckpointError(f"{', '.join(strange)} is made with --in-flight only")
     names = [name for name in dict.fromkeys(wanted) if name in RECIPES]
     with tqdm(total=3 + len(names), desc="export", unit="step") as bar:
         subject = exported(checkpoint, to)

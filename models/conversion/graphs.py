@@ -55,7 +55,7 @@ def export_graphs(checkpoint: Checkpoint, to: Path) -> Mapping[str, Path]:
         except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise CheckpointError(f"{model_type} cannot be exported: {reason}") from error
-    _copy_missing(checkpoint.folder, to)
+    copy_beside(checkpoint, to)
     return graphs_of(to)
 
 
@@ -102,11 +102,17 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _copy_missing(source: Path, to: Path) -> None:
-    """Copy what the exporter did not write: vocabularies, pooling, prompts, generation."""
+def copy_beside(checkpoint: Checkpoint, to: Path, *, replacing: bool = False) -> None:
+    """Copy what no exporter writes: vocabularies, pooling, prompts, generation.
+
+    Files that are there already are those of the exporter, unless `replacing` says otherwise.
+    """
+    source = checkpoint.folder
     for pattern in _COPIED:
         for path in source.glob(pattern):
             target = to / path.relative_to(source)
-            if path.is_file() and not target.exists() and ".index." not in path.name:
+            if not replacing and target.exists():
+                continue
+            if path.is_file() and ".index." not in path.name:
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, target)

@@ -45,7 +45,7 @@ def original_outputs(checkpoint: Checkpoint, feeds: Feeds) -> Outputs:
     with torch.inference_mode():
         if checkpoint.is_translator:
             batch = len(feeds["input_ids"])
-            ids = torch.from_numpy(_decoder_ids(checkpoint, batch))
+            ids = torch.from_numpy(decoder_ids(checkpoint, batch))
             return {"logits": checkpoint.model(**inputs, decoder_input_ids=ids).logits.numpy()}
         outputs = checkpoint.model(**inputs)
     return {name: value.numpy() for name, value in outputs.items() if torch.is_tensor(value)}
@@ -91,9 +91,11 @@ def scale_of(wanted: Outputs) -> float:
     return max(float(np.max(np.abs(value), initial=0)) for value in wanted.values())
 
 
-def _decoder_ids(checkpoint: Checkpoint, batch: int) -> NDArray[np.int64]:
+def decoder_ids(checkpoint: Checkpoint, batch: int) -> NDArray[np.int64]:
+    """Return what a translator's decoder is given: the start token, then any, the same always."""
     config = checkpoint.model.config
-    ids = np.random.default_rng(3).integers(4, config.vocab_size, (batch, _STEPS))
+    vocabulary = getattr(config, "decoder_vocab_size", None) or config.vocab_size
+    ids = np.random.default_rng(3).integers(4, vocabulary, (batch, _STEPS))
     ids[:, 0] = config.decoder_start_token_id
     return ids.astype(np.int64)
 
@@ -104,7 +106,7 @@ def _steps(
     """Yield role, feeds and logits: all tokens but the last at once, the last from the caches."""
     encoder = session_of(graphs["encoder_model"])
     states = encoder.run(None, dict(feeds))[0]
-    ids = _decoder_ids(checkpoint, len(states))
+    ids = decoder_ids(checkpoint, len(states))
     known = {"encoder_hidden_states": states, "encoder_attention_mask": feeds["attention_mask"]}
     known["input_ids"] = ids[:, :-1]
     first = _run(graphs["decoder_model"], known)

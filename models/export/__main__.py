@@ -1,6 +1,6 @@
 """From a PyTorch checkpoint to a directory that the service serves with no code.
 
-    python -m models.export SOURCE --to DIR [--precisions fp16 int8 int4]
+    python -m models.export SOURCE --to DIR [--in-flight] [--precisions fp16 int8 int4]
                             [--publish NAME --repository DIR]
 
 SOURCE is a folder as `save_pretrained` writes it, or a model's name on a Hugging Face hub.
@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.conversion.checkpoint import open_checkpoint
+from models.conversion.checkpoint import Checkpoint, open_checkpoint
 from models.conversion.convert import Conversion, convert
 from models.conversion.errors import CheckpointError
+from models.conversion.inflight import STEP_RECIPES, convert_in_flight
 from models.conversion.precisions import RECIPES
 from models.conversion.publish import publish
 from models.conversion.report import draw, table_of
@@ -33,9 +34,14 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
     parser.add_argument(
+        "--in-flight",
+        action="store_true",
+        help="of a translator: graphs whose sentences are batched step by step",
+    )
+    parser.add_argument(
         "--precisions",
         nargs="+",
-        choices=("fp32", *RECIPES),
+        choices=dict.fromkeys(("fp32", *RECIPES, *STEP_RECIPES)),
         default=["fp32"],
         help="fp32 is always written",
     )
@@ -61,10 +67,9 @@ def main() -> int:
     """Convert from the command line; return the exit status."""
     asked = read_arguments()
     try:
-        calibration = read_contents(asked.calibration) if asked.calibration else None
         checkpoint = open_checkpoint(fetch(asked.source, asked.revision))
         items = read_contents(asked.goldens) if asked.goldens else SAMPLES
-        made = convert(checkpoint, asked.to, asked.precisions, calibration, asked.max_loss)
+        made = _made(asked, checkpoint)
         tell(made)
         if asked.picture:
             draw(made.evidence, asked.picture)
@@ -75,6 +80,15 @@ def main() -> int:
         tqdm.write(str(error), file=sys.stderr)
         return 1
     return 0
+
+
+def _made(asked: argparse.Namespace, checkpoint: Checkpoint) -> Conversion:
+    if not asked.in_flight:
+        calibration = read_contents(asked.calibration) if asked.calibration else None
+        return convert(checkpoint, asked.to, asked.precisions, calibration, asked.max_loss)
+    if asked.calibration or asked.max_loss is not None:
+        raise CheckpointError("--in-flight goes with neither --calibration nor --max-loss")
+    return convert_in_flight(checkpoint, asked.to, asked.precisions)
 
 
 def tell(made: Conversion) -> None:

@@ -14,6 +14,7 @@ from service.repository.layouts.exports import (
 )
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
 from service.repository.layouts.generation import generation_facts
+from service.repository.layouts.graphs import graph_name
 from service.repository.paths import file_inside
 from service.tasks import Task
 from service.transforms.languages import M2M100, MBART50, WMT21
@@ -27,6 +28,13 @@ _GRAPHS: Final[Mapping[str, Mapping[str, str]]] = {
     "none": {"encoder": _ENCODER, "decoder": _DECODER},
 }
 """Which graphs are used, by the cache they have; the first that are all there."""
+
+_NUMBERS = re.compile(r"\d{1,9}(,\d{1,9})*")
+_FORBIDDEN = "forbidden"
+"""In the metadata of a step graph: the tokens that it never chooses, with commas."""
+
+_IN_FLIGHT: Final = {name: name for name in ("encoder", "join", "step", "move")}
+"""The graphs that `models.export --in-flight` writes."""
 
 _T5 = ("t5", "mt5", "umt5", "longt5")
 _MODELS = ("marian", "m2m_100", "mbart", *_T5)
@@ -71,10 +79,29 @@ def _is_translator(files: ExportFiles) -> str | None:
     return f"{CONFIG}: model_type" if known else None
 
 
+def _is_in_flight(files: ExportFiles) -> str | None:
+    known = files.model_type in _MODELS and files.graphs.keys() >= _IN_FLIGHT.keys()
+    return f"{CONFIG}: model_type, {' and '.join(_IN_FLIGHT)}.onnx" if known else None
+
+
 def _read_translator(files: ExportFiles) -> Iterator[Finding]:
     cache = _cache(files)
     yield from graph_facts(files, _GRAPHS[cache])
     yield Fact("parameters.cache", cache, f"there is {' and '.join(_GRAPHS[cache].values())}")
+    yield from _read_texts(files)
+
+
+def _read_in_flight(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, _IN_FLIGHT)
+    if said := files.signature("step").metadata.get(_FORBIDDEN):
+        name = graph_name(files, "step")
+        if not _NUMBERS.fullmatch(said):
+            raise ModelLoadError(f"{name}: {_FORBIDDEN} in its metadata is no list of ids")
+        yield Fact("parameters.forbidden", [*map(int, said.split(","))], f"{name}: its metadata")
+    yield from _read_texts(files)
+
+
+def _read_texts(files: ExportFiles) -> Iterator[Finding]:
     yield from generation_facts(files, _task_settings(files))
     yield from _source_length(files)
     convention, source = _convention(files)
@@ -263,4 +290,7 @@ def _content(token: Any) -> str:
     return str(token.get("content", "")) if isinstance(token, Mapping) else str(token)
 
 
-LAYOUTS: Final = (Layout(Task.TRANSLATE, "encoder_decoder", _is_translator, _read_translator),)
+LAYOUTS: Final = (
+    Layout(Task.TRANSLATE, "encoder_decoder_steps", _is_in_flight, _read_in_flight),
+    Layout(Task.TRANSLATE, "encoder_decoder", _is_translator, _read_translator),
+)
