@@ -79,6 +79,17 @@ class Classification:
     labels: tuple[Label, ...]
 
 
+class FinishReason(StrEnum):
+    """Why nothing more was written."""
+
+    STOP = "stop"
+    """The model ended the translation."""
+    LENGTH = "length"
+    """The limit of tokens was reached."""
+    REPETITION = "repetition"
+    """It began to say the same over and over."""
+
+
 @dataclass(frozen=True, slots=True)
 class TranslateItem:
     """A text to translate. What is None is the model's own default."""
@@ -89,6 +100,9 @@ class TranslateItem:
     num_beams: int | None = None
     length_penalty: float | None = None
     max_new_tokens: int | None = None
+    """Tokens of the translation at the most, its end token counted."""
+    alternatives: int = 0
+    """How many of the best translations to return beside the best one itself, it included."""
 
     def fingerprint(self) -> bytes:
         """Return the text and every decoding parameter."""
@@ -99,7 +113,18 @@ class TranslateItem:
             self.num_beams,
             self.length_penalty,
             self.max_new_tokens,
+            self.alternatives,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of several translations of a text."""
+
+    text: str
+    score: float | None
+    """Log-probability / length ** length_penalty; None from greedy search, which keeps none."""
+    finish_reason: FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +135,10 @@ class Translation:
     source: str
     target: str
     truncated: bool
-    """Whether the source was longer than the model reads, or the target than it may write."""
+    """Whether the source was longer than the model reads, or the translation is not whole."""
+    finish_reason: FinishReason = FinishReason.STOP
+    alternatives: tuple[Alternative, ...] = ()
+    """As many as were asked for, best first; the first is the translation itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def search(steps: Steps, rows: Sequence[Sequence[int]], decoding: Decoding) -> l
     running = start_search(len(rows), decoding, BOS_ID, EOS_ID)
     while not running.is_finished:
         running.advance(steps.step(running.tokens, running.beam_idx, running.sentence_idx))
-    return [found.ids.tolist() for found in running.results()]
+    return [found[0].ids.tolist() for found in running.results()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ import numpy as np
 import orjson
 
 from service.tasks import (
+    Alternative,
     Classification,
     DetectedObject,
     Detections,
     Embedding,
+    FinishReason,
     Label,
     Task,
     Translation,
@@ -44,11 +46,23 @@ def _decode_classification(data: bytes) -> Classification:
 
 
 def _encode_translation(answer: Translation) -> bytes:
-    return orjson.dumps((answer.text, answer.source, answer.target, answer.truncated))
+    alternatives = [
+        (one.text, None if one.score is None else _finite(one.score), one.finish_reason)
+        for one in answer.alternatives
+    ]
+    head = (answer.text, answer.source, answer.target, answer.truncated, answer.finish_reason)
+    return orjson.dumps((*head, alternatives))
 
 
 def _decode_translation(data: bytes) -> Translation:
-    return Translation(*_typed(orjson.loads(data), str, str, str, bool))
+    *head, reason, rows = _typed(orjson.loads(data), str, str, str, bool, str, list)
+    return Translation(*head, FinishReason(reason), tuple(map(_decode_alternative, rows)))
+
+
+def _decode_alternative(row: Any) -> Alternative:
+    scored = isinstance(row, list) and len(row) > 1 and row[1] is not None
+    text, score, reason = _typed(row, str, float if scored else type(None), str)
+    return Alternative(text, score, FinishReason(reason))
 
 
 def _encode_detections(answer: Detections) -> bytes:

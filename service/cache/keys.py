@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.tasks import Task
 from service.types import Item, fingerprint
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise when the stored encoding of answers, or their meaning, changes."""
 
 

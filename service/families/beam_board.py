@@ -1,18 +1,18 @@
 """Beam search for sentences that are each at a step of their own."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.decoding import Decoding
+from service.families.decoding import Decoding, Hypothesis
+from service.families.loops import looping_at, said_once
 from service.families.next_tokens import NextTokens
 from service.families.step_search import (
     NEVER,
     Finished,
     Floats,
-    Found,
     Ints,
     Lines,
     SearchRules,
@@ -80,6 +80,7 @@ class BeamBoard:
         finished = [
             Finished(lines.keys[index], self._pools[index].found) for index in np.flatnonzero(~stay)
         ]
+        finished += self._stop_loops(stay)
         rows = np.take_along_axis(self._rows, parents, axis=1)
         self.tokens, self.parents = tokens[stay].ravel(), rows[stay].ravel()
         if finished:
@@ -153,7 +154,23 @@ class BeamBoard:
             if token != self._rules.eos_id:
                 ids = np.append(ids, token)
             is_complete = token == self._rules.eos_id and not self._is_forced(line)
-            self._pools[line].add(Found(ids.copy(), float(worth), bool(is_complete)))
+            self._pools[line].add(Hypothesis(ids.copy(), bool(is_complete), float(worth)))
+
+    def _stop_loops(self, stay: NDArray[np.bool_]) -> list[Finished]:
+        """Let sentences end whose best beam says the same over and over."""
+        lines, finished = self._lines, []
+        best = self._written[:, 0]
+        for line, length in looping_at(best, lines.steps, lines.loop_windows * stay):
+            found = self._pools[line].found
+            if not found:
+                steps = int(lines.steps[line])
+                worth = self._scores[line, 0] / np.float32(steps ** lines.penalties[line])
+                ids = said_once(best[line, :steps], length).copy()
+                found = [Hypothesis(ids, False, float(worth))]
+            looped = [replace(one, ran_into_loop=True) for one in found]
+            finished.append(Finished(lines.keys[line], looped))
+            stay[line] = False
+        return finished
 
     def _is_forced(self, line: int) -> bool:
         is_last = self._lines.steps[line] == self._lines.limits[line]
@@ -184,9 +201,9 @@ class _Pool:
     """The best finished hypotheses of one sentence, at most `size`, best first."""
 
     size: int
-    found: list[Found] = field(default_factory=list)
+    found: list[Hypothesis] = field(default_factory=list)
 
-    def add(self, found: Found) -> None:
+    def add(self, found: Hypothesis) -> None:
         """Take it in; the worst leaves if it is one too many."""
         at = next((i for i, known in enumerate(self.found) if found.score > known.score), None)
         self.found.insert(len(self.found) if at is None else at, found)

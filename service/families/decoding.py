@@ -9,11 +9,15 @@ so that a model trained and judged there answers the same here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.families.loops import looping, said_once
+from service.tasks import FinishReason
 
 Ints = NDArray[np.int64]
 LogProbs = NDArray[np.float32]
@@ -32,16 +36,30 @@ class Decoding:
     """No end before so many tokens."""
     first_id: int | None = None
     """What a translation begins with whatever is probable, e.g. its language; in flight only."""
+    loop_window: int = 0
+    """A search stops where its best last tokens, so many, say one phrase over and over; 0 never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A finished search's answer."""
+    """One of a finished search's answers."""
 
     ids: Ints
     """Without the end token."""
     is_complete: bool
-    """Whether the model ended it, rather than the limit of tokens."""
+    """Whether the model ended it, rather than a limit."""
+    score: float = nan
+    """Its log-probability / length ** length_penalty; NaN from greedy search, which keeps none."""
+    ran_into_loop: bool = False
+    """Whether the search was stopped as it said the same over and over. Of what it said then there
+    is one round; other hypotheses had come to their end before."""
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Tell why nothing more was written."""
+        if self.ran_into_loop:
+            return FinishReason.REPETITION
+        return FinishReason.STOP if self.is_complete else FinishReason.LENGTH
 
 
 class Search(Protocol):
@@ -63,8 +81,8 @@ class Search(Protocol):
         """Take the log-probabilities of the running rows' next tokens, [N, V]."""
         ...
 
-    def results(self) -> Sequence[Hypothesis]:
-        """Return the best hypothesis of every sentence. Only when finished."""
+    def results(self) -> Sequence[Sequence[Hypothesis]]:
+        """Return the hypotheses of every sentence, best first. Only when finished."""
         ...
 
 
@@ -82,6 +100,7 @@ class GreedySearch:
         self._written = np.empty((sentences, decoding.max_new_tokens), np.int64)
         self._lengths = np.full(sentences, decoding.max_new_tokens)
         self._is_complete = np.zeros(sentences, np.bool_)
+        self._loops: set[int] = set()
         self._steps = 0
         self.tokens = np.full(sentences, start_id, np.int64)
         self.beam_idx = np.arange(sentences)
@@ -105,17 +124,29 @@ class GreedySearch:
         self._is_complete[self.sentence_idx[ends]] = True
         self._steps += 1
         goes_on = ~ends & (self._steps < self._decoding.max_new_tokens)
+        self._stop_loops(goes_on)
         self.tokens, self.beam_idx = tokens[goes_on], np.flatnonzero(goes_on)
         self.sentence_idx = self.sentence_idx[goes_on]
 
-    def results(self) -> Sequence[Hypothesis]:
+    def results(self) -> Sequence[Sequence[Hypothesis]]:
         """Return every sentence's tokens."""
+        rows = zip(self._written, self._lengths, self._is_complete, strict=True)
         return [
-            Hypothesis(row[:length], bool(is_complete))
-            for row, length, is_complete in zip(
-                self._written, self._lengths, self._is_complete, strict=True
-            )
+            [Hypothesis(row[:length], bool(is_complete), ran_into_loop=sentence in self._loops)]
+            for sentence, (row, length, is_complete) in enumerate(rows)
         ]
+
+    def _stop_loops(self, goes_on: NDArray[np.bool_]) -> None:
+        steps, window = self._steps, self._decoding.loop_window
+        if not 0 < window <= steps:
+            return
+        written = self._written[self.sentence_idx, :steps]
+        for row, length in looping(written, window):
+            if goes_on[row]:
+                sentence = int(self.sentence_idx[row])
+                self._lengths[sentence] = len(said_once(written[row], length))
+                self._loops.add(sentence)
+                goes_on[row] = False
 
 
 @dataclass(eq=False, slots=True)
@@ -124,6 +155,7 @@ class _Pool:
 
     size: int
     scored: list[tuple[float, Hypothesis]] = field(default_factory=list)
+    ran_into_loop: bool = False
 
     def add(self, score: float, hypothesis: Hypothesis) -> None:
         """Take it in if there is room or it is better than the worst, which then leaves."""
@@ -143,9 +175,12 @@ class _Pool:
         return min(score for score, _ in self.scored)
 
     @property
-    def best(self) -> Hypothesis:
-        """Return the best; of equals the one found last."""
-        return max(reversed(self.scored), key=lambda pair: pair[0])[1]
+    def best_first(self) -> list[Hypothesis]:
+        """Return all; of equals the one found last comes first."""
+        ordered = sorted(reversed(self.scored), key=lambda pair: -pair[0])
+        return [
+            replace(one, score=score, ran_into_loop=self.ran_into_loop) for score, one in ordered
+        ]
 
 
 class BeamSearch:
@@ -187,10 +222,12 @@ class BeamSearch:
         self._continue(goes_on, scores, parents, tokens)
         if self._steps == self._decoding.max_new_tokens:
             self._stop()
+        else:
+            self._stop_loops()
 
-    def results(self) -> Sequence[Hypothesis]:
-        """Return the best hypothesis of every sentence."""
-        return [pool.best for pool in self._pools]
+    def results(self) -> Sequence[Sequence[Hypothesis]]:
+        """Return the hypotheses of every sentence, best first."""
+        return [pool.best_first for pool in self._pools]
 
     def _worth(self, logprob: Any) -> Any:
         return logprob / self._steps**self._decoding.length_penalty
@@ -234,6 +271,25 @@ class BeamSearch:
             for score, ids in zip(scores, written, strict=True):
                 self._pools[sentence].add(self._worth(float(score)), Hypothesis(ids, False))
         self._running = self._running[:0]
+
+    def _stop_loops(self) -> None:
+        """Let sentences leave whose best beam says the same over and over."""
+        window, beams = self._decoding.loop_window, self._decoding.num_beams
+        if not 0 < window <= self._steps:
+            return
+        goes_on = np.ones(len(self._running), np.bool_)
+        for line, length in looping(self._written[:, 0], window):
+            pool = self._pools[self._running[line]]
+            pool.ran_into_loop = True
+            if not pool.scored:
+                ids = said_once(self._written[line, 0], length)
+                pool.add(self._worth(float(self._scores[line, 0])), Hypothesis(ids, False))
+            goes_on[line] = False
+        rows = np.repeat(goes_on, beams)
+        self._running, self._scores = self._running[goes_on], self._scores[goes_on]
+        self._written = self._written[goes_on]
+        self.tokens, self.beam_idx = self.tokens[rows], self.beam_idx[rows]
+        self.sentence_idx = self.sentence_idx[rows]
 
 
 def _largest(values: LogProbs, count: int) -> tuple[LogProbs, Ints]:

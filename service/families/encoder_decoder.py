@@ -13,7 +13,9 @@ from service.families.feeding import fitted
 from service.families.inputs import is_heavy_text
 from service.families.subword_texts import SubwordParameters, SubwordTexts
 from service.families.token_search import start_token_search
+from service.families.translation_results import result_of
 from service.tasks import TranslateItem, Translation
+from service.transforms.segmentation import Document
 from service.types import Lane, Sessions, Tensors, Work
 
 _LANE = "default"
@@ -57,6 +59,10 @@ class EncoderDecoder:
         """Tell whether the text is long."""
         return is_heavy_text(item.text)
 
+    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
+        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
+        return self.texts.split(item, in_sentences)
+
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""
         return self.texts.work(item, _LANE)
@@ -79,10 +85,7 @@ class EncoderDecoder:
         search = start_token_search(decoding, self.parameters.rules, forced)
         while not search.is_finished:
             search.advance(decoder.logits(search))
-        return [
-            {"ids": found.ids, "is_truncated": work.tensors["is_cut"] | (not found.is_complete)}
-            for found, work in zip(search.results(), batch, strict=True)
-        ]
+        return [result_of(found, work) for found, work in zip(search.results(), batch, strict=True)]
 
     def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
         """Turn tokens into text."""

@@ -5,12 +5,12 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.decoding import Decoding
+from service.families.decoding import Decoding, Hypothesis
+from service.families.loops import looping_at, said_once
 from service.families.next_tokens import NextTokens
 from service.families.step_search import (
     Finished,
     Floats,
-    Found,
     Ints,
     Lines,
     SearchRules,
@@ -68,6 +68,11 @@ class GreedyBoard:
             self._result(line, bool(ended[line]), bool(natural[line]))
             for line in np.flatnonzero(~stay).tolist()
         ]
+        for line, length in looping_at(self._written, lines.steps, lines.loop_windows * stay):
+            ids = said_once(self._written[line, : lines.steps[line]], length).copy()
+            hypothesis = Hypothesis(ids, False, ran_into_loop=True)
+            finished.append(Finished(lines.keys[line], [hypothesis]))
+            stay[line] = False
         self.tokens, self.parents = tokens[stay], self._rows[stay]
         if finished:
             self._keep(stay)
@@ -90,7 +95,7 @@ class GreedyBoard:
 
     def _result(self, line: int, ended: bool, natural: bool) -> Finished:
         ids = self._written[line, : self._lines.steps[line] - ended].copy()
-        return Finished(self._lines.keys[line], [Found(ids, 0.0, natural)])
+        return Finished(self._lines.keys[line], [Hypothesis(ids, natural)])
 
     def _keep(self, stay: NDArray[np.bool_]) -> None:
         self._lines = self._lines.kept(stay)

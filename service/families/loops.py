@@ -24,26 +24,26 @@ def period(ids: Ints, window: int) -> int:
     return next((length for length in phrases if (tail[length:] == tail[:-length]).all()), 0)
 
 
-def looping(written: Ints, lengths: Ints, windows: Ints) -> list[tuple[int, int]]:
-    """Return which lines end in a loop, and how long its phrase is.
-
-    Args:
-        written: tokens of each line, [N, T].
-        lengths: how many of them count, [N].
-        windows: [N]; 0 where nobody looks.
-    """
-    due = np.flatnonzero((windows > 0) & (lengths >= windows))
-    if not len(due):
+def looping(written: Ints, window: int) -> list[tuple[int, int]]:
+    """Return which rows of tokens [N, T] end in a loop, and how long its phrase is."""
+    if not 0 < window <= written.shape[1]:
         return []
     # The last token of a loop was said before: that rules out nearly everybody at once.
-    back = lengths[due, None] - 1 - np.arange(1, int(windows[due].max()) // _LEAST_ROUNDS + 1)
-    last = written[due, lengths[due] - 1]
-    said = (written[due[:, None], np.maximum(back, 0)] == last[:, None]).any(axis=1)
-    found = (
-        (line, period(written[line, : lengths[line]], int(windows[line])))
-        for line in due[said].tolist()
-    )
-    return [(line, length) for line, length in found if length]
+    before = written[:, -1 - window // _LEAST_ROUNDS : -1]
+    said = np.flatnonzero((before == written[:, -1:]).any(axis=1))
+    found = ((row, period(written[row], window)) for row in said.tolist())
+    return [(row, length) for row, length in found if length]
+
+
+def looping_at(written: Ints, lengths: Ints, windows: Ints) -> list[tuple[int, int]]:
+    """Return the same of rows [N, T] of which `lengths` tokens count; window 0 finds none."""
+    due = np.flatnonzero((windows > 0) & (lengths >= windows))
+    found: list[tuple[int, int]] = []
+    for window in np.unique(windows[due]).tolist():
+        rows = due[windows[due] == window]
+        tails = written[rows[:, None], lengths[rows, None] + np.arange(-window, 0)]
+        found += [(int(rows[row]), length) for row, length in looping(tails, window)]
+    return found
 
 
 def said_once(ids: Ints, length: int) -> Ints:

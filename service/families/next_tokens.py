@@ -60,8 +60,9 @@ class NextTokens:
         longest = int(steps.max(initial=0))
         counts = np.arange(longest) < steps[:, None]
         said = np.where(counts, written[:, :longest], self._start_id)
-        known: NDArray[np.bool_] = (ids[:, :, None] == said[:, None, :]).any(axis=2)
-        return known | (ids == self._start_id)
+        before: NDArray[np.bool_] = (ids[:, :, None] == said[:, None, :]).any(axis=2)
+        before |= ids == self._start_id
+        return before
 
 
 def _rounded_up(count: int) -> int:

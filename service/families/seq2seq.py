@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from service.families.decoding import Decoding, start_search
 from service.families.inputs import is_heavy_text
 from service.families.translating import TranslationParameters, TranslationTexts
+from service.families.translation_results import result_of
 from service.tasks import TranslateItem, Translation
+from service.transforms.segmentation import Document
 from service.types import DeviceValue, Feed, Lane, Sessions, Tensors, Work
 
 _LANE = "default"
@@ -55,6 +57,10 @@ class Seq2Seq:
         """Tell whether the text is long."""
         return is_heavy_text(item.text)
 
+    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
+        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
+        return self.texts.split(item, in_sentences)
+
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""
         return self.texts.work(item, _LANE)
@@ -76,17 +82,11 @@ class Seq2Seq:
             outputs, present = sessions[_DECODER].run_kept({**known, **past, **rows}, {"logprobs"})
             search.advance(outputs["logprobs"])
             past = {name.replace("present", "past", 1): value for name, value in present.items()}
-        return [
-            {
-                "ids": found.ids,
-                "is_truncated": work.tensors["is_cut"] | (not found.is_complete),
-            }
-            for found, work in zip(search.results(), batch, strict=True)
-        ]
+        return [result_of(found, work) for found, work in zip(search.results(), batch, strict=True)]
 
     def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
         """Turn tokens into text."""
-        return self.texts.translation(result)
+        return self.texts.translation(result, item)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens, whose translation has as many."""

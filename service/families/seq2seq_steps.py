@@ -12,6 +12,7 @@ from service.families.step_search import EarlyStopping, SearchRules
 from service.families.translating import TranslationParameters, TranslationTexts
 from service.families.translation_rows import SESSIONS, TranslationRows, translated
 from service.tasks import TranslateItem, Translation
+from service.transforms.segmentation import Document
 from service.types import Lane, Sessions, Tensors, Work
 
 _LANE = "default"
@@ -59,6 +60,10 @@ class Seq2SeqSteps:
         """Tell whether the text is long."""
         return is_heavy_text(item.text)
 
+    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
+        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
+        return self.texts.split(item, in_sentences)
+
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""
         return self.texts.work(item, _LANE)
@@ -85,7 +90,7 @@ class Seq2SeqSteps:
 
     def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
         """Turn tokens into text."""
-        return self.texts.translation(result)
+        return self.texts.translation(result, item)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens, whose translation has as many."""

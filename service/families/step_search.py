@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.decoding import Decoding
+from service.families.decoding import Decoding, Hypothesis
 from service.families.token_bans import TokenBans
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -56,22 +56,11 @@ class SearchRules:
             )
 
 
-class Found(NamedTuple):
-    """A hypothesis that a search ended with."""
-
-    ids: Ints
-    """Without the end token."""
-    score: float
-    """Its log-probability / length ** length_penalty; 0 from greedy search, which keeps none."""
-    is_complete: bool
-    """Whether the model ended it, rather than the limit of tokens."""
-
-
 class Finished(NamedTuple):
     """A sentence whose search is over."""
 
     key: Hashable
-    found: Sequence[Found]
+    found: Sequence[Hypothesis]
     """Best first; greedy search finds one."""
 
 
@@ -123,6 +112,7 @@ class Lines:
     least: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """No end before so many tokens."""
     penalties: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    loop_windows: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     first_ids: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """What each must begin with; FREE where it need not."""
 
@@ -133,6 +123,7 @@ class Lines:
         self.limits = np.append(self.limits, decoding.max_new_tokens)
         self.least = np.append(self.least, decoding.min_new_tokens)
         self.penalties = np.append(self.penalties, decoding.length_penalty)
+        self.loop_windows = np.append(self.loop_windows, decoding.loop_window)
         first_id = rules.forced_first_id if decoding.first_id is None else decoding.first_id
         self.first_ids = np.append(self.first_ids, FREE if first_id is None else first_id)
 
@@ -146,6 +137,7 @@ class Lines:
             limits=self.limits[stay],
             least=self.least[stay],
             penalties=self.penalties[stay],
+            loop_windows=self.loop_windows[stay],
             first_ids=self.first_ids[stay],
         )
 

@@ -5,20 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import InvalidInputError
 from service.families.decoding import Decoding
-from service.families.languages import Languages, Template
+from service.families.languages import Languages, Pair, Template
+from service.families.search_options import LOOP_WINDOW, UsualSearch
+from service.families.splitting import divided
 from service.families.token_rules import UNFORCED, TokenRules
+from service.families.translation_results import translation_of
 from service.repository.paths import file_inside
 from service.tasks import TranslateItem, Translation
+from service.transforms.languages import plain_code
+from service.transforms.segmentation import Document, Splitting
 from service.transforms.subwords import SubwordKind, Subwords, open_subwords
 from service.transforms.text import pad_rows
 from service.types import Feeds, Tensors, Work
 
 _SHORTEST = 8
-_MOST_BEAMS = 8
-_LARGEST_PENALTY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,13 @@ class SubwordParameters:
     """Where the item does not say."""
     length_penalty: float = 1.0
     """Where the item does not say."""
+    loop_window: int = LOOP_WINDOW
+    """A search stops where its best last tokens, so many, say one phrase over and over; 0 never."""
     tidies_spaces: bool = False
     """Whether spaces before English punctuation are taken out of translations."""
 
     def __post_init__(self) -> None:
-        try:
-            _check(self.num_beams, self.length_penalty, self.max_target_length)
-        except InvalidInputError as error:
-            raise ValueError(str(error)) from None
+        _ = self.usual  # which checks what it is made of
         is_single = self.template == "eos" and not self.prefixes
         if is_single and None in (self.source_language, self.target_language):
             raise ValueError("source_language and target_language must be said")
@@ -65,14 +68,22 @@ class SubwordParameters:
         if any("-" not in pair for pair in self.prefixes):
             raise ValueError('prefixes must be of pairs such as "en-de"')
 
+    @property
+    def usual(self) -> UsualSearch:
+        """Return what is done where an item does not say. Raises ValueError."""
+        limit = self.max_target_length if self.max_new_tokens is None else self.max_new_tokens
+        return UsualSearch(
+            self.num_beams, self.length_penalty, limit, self.max_target_length, self.loop_window
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubwordTexts:
     """A text to a work, and a work's result to a text.
 
     A work holds `input_ids`, `is_cut` and `first_id`, the token that the translation must begin
-    with (UNFORCED where it is free); its group is its `Decoding`. A result holds `ids` and
-    `is_truncated`.
+    with (UNFORCED where it is free); its group is its `Decoding`. A result is what `result_of`
+    makes of what the search found.
     """
 
     parameters: SubwordParameters
@@ -121,10 +132,21 @@ class SubwordTexts:
         if not found:
             raise InvalidInputError("the text has nothing that this model reads")
         before, after = self.languages.around(pair, self.parameters.rules.eos_ids[0])
-        room = max(self.parameters.max_source_length - len(before) - len(after), 0)
+        room = self._room(pair)
         ids = np.array([*before, *found[:room], *after], np.int64)
         first = self.languages.first_id(pair)
-        return _work(ids, len(found) > room, first, self._decoding(item), lane)
+        decoding = self.parameters.usual.decoding(item, ids)
+        return _work(ids, len(found) > room, first, decoding, lane)
+
+    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
+        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
+        pair = self.languages.pair(item.source, item.target)
+        prefix, room = self.languages.prefix(pair), self._room(pair)
+        return divided(
+            item.text,
+            Splitting(plain_code(pair.source), plain_code(pair.target), in_sentences),
+            lambda text: len(self.subwords.encode(prefix + text)) <= room,
+        )
 
     def feeds(self, batch: Sequence[Work]) -> Feeds:
         """Pad to the longest row of the batch."""
@@ -134,29 +156,23 @@ class SubwordTexts:
     def translation(self, result: Tensors, item: TranslateItem) -> Translation:
         """Turn tokens into text."""
         pair = self.languages.pair(item.source, item.target)
-        text = self.subwords.decode(result["ids"].tolist())
-        if self.parameters.tidies_spaces:
-            text = _tidied(text)
-        return Translation(text, pair.source, pair.target, bool(result["is_truncated"]))
+        languages = (pair.source, pair.target)
+        return translation_of(result, item.alternatives, self._decoded, languages)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens, whose translation has as many."""
         own = self.parameters
-        steps = min(length, own.max_target_length)
-        decoding = Decoding(own.num_beams, own.length_penalty, steps, min_new_tokens=steps)
         ids = np.full(length, own.rules.eos_ids[0], np.int64)
-        return _work(ids, False, None, decoding, lane)
+        return _work(ids, False, None, own.usual.timed(length), lane)
 
-    def _decoding(self, item: TranslateItem) -> Decoding:
-        own = self.parameters
-        num_beams = own.num_beams if item.num_beams is None else item.num_beams
-        penalty = own.length_penalty if item.length_penalty is None else item.length_penalty
-        usual = own.max_target_length if own.max_new_tokens is None else own.max_new_tokens
-        limit = usual if item.max_new_tokens is None else item.max_new_tokens
-        _check(num_beams, penalty, limit)
-        if num_beams == 1:
-            penalty = own.length_penalty  # greedy search has no use for it: share the batch
-        return Decoding(num_beams, penalty, min(limit, own.max_target_length))
+    def _decoded(self, ids: NDArray[np.int64]) -> str:
+        text = self.subwords.decode(ids.tolist())
+        return _tidied(text) if self.parameters.tidies_spaces else text
+
+    def _room(self, pair: Pair) -> int:
+        """Return how many tokens a text may have, its prefix included."""
+        before, after = self.languages.around(pair, self.parameters.rules.eos_ids[0])
+        return max(self.parameters.max_source_length - len(before) - len(after), 0)
 
 
 def _work(ids: np.ndarray, is_cut: bool, first: int | None, decoding: Decoding, lane: str) -> Work:
@@ -166,15 +182,6 @@ def _work(ids: np.ndarray, is_cut: bool, first: int | None, decoding: Decoding, 
         "first_id": np.array(UNFORCED if first is None else first, np.int64),
     }
     return Work(tensors, lane, len(ids), decoding)
-
-
-def _check(num_beams: int, length_penalty: float, max_new_tokens: int) -> None:
-    if not 1 <= num_beams <= _MOST_BEAMS:
-        raise InvalidInputError(f"num_beams must be from 1 to {_MOST_BEAMS}")
-    if not abs(length_penalty) <= _LARGEST_PENALTY:
-        raise InvalidInputError(f"length_penalty must be within {_LARGEST_PENALTY:g} of zero")
-    if max_new_tokens < 1:
-        raise InvalidInputError("max_new_tokens must be at least 1")
 
 
 def _tidied(text: str) -> str:

@@ -11,12 +11,14 @@ the tokens are the same.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.families.decoding import Decoding, Hypothesis, Ints, LogProbs
+from service.families.loops import looping, said_once
 from service.families.token_rules import TokenRules, log_softmax
 
 _DEAD = np.float32(-1e9)
@@ -42,8 +44,8 @@ class TokenSearch(Protocol):
         """Take the logits of the running rows' next tokens, float32 [N, V]."""
         ...
 
-    def results(self) -> Sequence[Hypothesis]:
-        """Return the best hypothesis of every sentence. Only when finished."""
+    def results(self) -> Sequence[Sequence[Hypothesis]]:
+        """Return the hypotheses of every sentence, best first. Only when finished."""
         ...
 
 
@@ -80,15 +82,20 @@ class GreedyTokens:
         history = np.concatenate([self.history, tokens[:, None]], axis=1)
         is_last = history.shape[1] >= self._limit
         goes_on = ~(self._rules.ends(tokens) | is_last)
-        for row in np.flatnonzero(~goes_on):
+        for row in np.flatnonzero(~goes_on).tolist():
             found = _hypothesis(history[row], self._rules, self._limit)
             self._found[int(self.sentence_idx[row])] = found
+        for row, length in looping(history[:, 1:], self._decoding.loop_window):
+            if goes_on[row]:
+                found = Hypothesis(said_once(history[row, 1:], length), False, ran_into_loop=True)
+                self._found[int(self.sentence_idx[row])] = found
+                goes_on[row] = False
         self.history, self.beam_idx = history[goes_on], np.flatnonzero(goes_on)
         self.sentence_idx = self.sentence_idx[goes_on]
 
-    def results(self) -> Sequence[Hypothesis]:
+    def results(self) -> Sequence[Sequence[Hypothesis]]:
         """Return every sentence's tokens."""
-        return [self._found[sentence] for sentence in range(len(self._forced))]
+        return [[self._found[sentence]] for sentence in range(len(self._forced))]
 
 
 class BeamTokens:
@@ -97,7 +104,7 @@ class BeamTokens:
     def __init__(self, decoding: Decoding, rules: TokenRules, forced: Ints) -> None:
         self._decoding, self._rules, self._forced = decoding, rules, forced
         self._limit = decoding.max_new_tokens + 1
-        self._found: dict[int, Hypothesis] = {}
+        self._found: dict[int, list[Hypothesis]] = {}
         beams, sentences = decoding.num_beams, len(forced)
         self._candidates = max(2, 1 + len(rules.eos_ids)) * beams
         self._running = np.arange(sentences)
@@ -131,8 +138,8 @@ class BeamTokens:
         self._continue(scores + ended.astype(np.float32) * _DEAD, parents, histories)
         self._drop_finished()
 
-    def results(self) -> Sequence[Hypothesis]:
-        """Return the best hypothesis of every sentence."""
+    def results(self) -> Sequence[Sequence[Hypothesis]]:
+        """Return the hypotheses of every sentence, best first."""
         return [self._found[sentence] for sentence in range(len(self._forced))]
 
     def _best(self, scores: LogProbs) -> tuple[LogProbs, Ints, Ints]:
@@ -181,14 +188,36 @@ class BeamTokens:
         worst = np.where(is_full, self._ended_scores[self._running].min(axis=1), _DEAD)
         goes_on = (hoped > worst) & ~(is_full & (early is True))
         goes_on &= self.history.shape[1] < self._limit
-        for place in np.flatnonzero(~goes_on):
-            sentence = self._running[place]  # where rules forbid every token, nothing ends
-            best = (self._ended[sentence] or [self.history[place * beams]])[0]
-            self._found[int(sentence)] = _hypothesis(best, self._rules, self._limit)
+        for place in np.flatnonzero(~goes_on).tolist():
+            self._found[int(self._running[place])] = self._hypotheses(place)
+        for line, length in looping(self.history[::beams, 1:], self._decoding.loop_window):
+            if goes_on[line]:
+                self._found[int(self._running[line])] = self._of_loop(line, length)
+                goes_on[line] = False
         rows = np.repeat(goes_on, beams)
         self._running, self._scores = self._running[goes_on], self._scores[goes_on]
         self.history, self.beam_idx = self.history[rows], self.beam_idx[rows]
         self.sentence_idx = self.sentence_idx[rows]
+
+    def _hypotheses(self, place: int) -> list[Hypothesis]:
+        """Return what a sentence ended with."""
+        sentence = self._running[place]
+        if not self._ended[sentence]:  # where rules forbid every token, nothing ends
+            row = self.history[place * self._decoding.num_beams]
+            return [_hypothesis(row, self._rules, self._limit)]
+        scored = zip(self._ended[sentence], self._ended_scores[sentence].tolist(), strict=False)
+        return [
+            replace(_hypothesis(row, self._rules, self._limit), score=score)
+            for row, score in scored
+        ]
+
+    def _of_loop(self, place: int, length: int) -> list[Hypothesis]:
+        """Return what had ended before the loop, or else one round of it."""
+        if self._ended[self._running[place]]:
+            return [replace(one, ran_into_loop=True) for one in self._hypotheses(place)]
+        row = self.history[place * self._decoding.num_beams, 1:]
+        score = float(self._worth(self._scores[place, :1], len(row))[0])
+        return [Hypothesis(said_once(row, length), False, score, ran_into_loop=True)]
 
 
 def _hypothesis(history: Ints, rules: TokenRules, limit: int) -> Hypothesis:

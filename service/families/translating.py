@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from service.errors import InvalidInputError
-from service.families.decoding import Decoding
 from service.families.inputs import TextInput, open_tokenizer
+from service.families.search_options import LOOP_WINDOW, UsualSearch
+from service.families.splitting import divided
+from service.families.translation_results import translation_of
 from service.tasks import TranslateItem, Translation
+from service.transforms.languages import by_any_name
+from service.transforms.segmentation import Document, Splitting
 from service.transforms.text import TextTokenizer
 from service.types import Tensors, Work
-
-_MOST_BEAMS = 8
-_LARGEST_PENALTY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +35,32 @@ class TranslationParameters:
     """Where the item does not say."""
     length_penalty: float = 1.0
     """Where the item does not say."""
+    loop_window: int = LOOP_WINDOW
+    """A search stops where its best last tokens, so many, say one phrase over and over; 0 never."""
     tokenizer: str = "source_tokenizer.json"
     target_tokenizer: str = "target_tokenizer.json"
 
     def __post_init__(self) -> None:
-        try:
-            _check(self.num_beams, self.length_penalty, self.max_target_length)
-        except InvalidInputError as error:
-            raise ValueError(str(error)) from None
+        _ = self.usual  # which checks what it is made of
+
+    @property
+    def usual(self) -> UsualSearch:
+        """Return what is done where an item does not say. Raises ValueError."""
+        return UsualSearch(
+            self.num_beams,
+            self.length_penalty,
+            self.max_target_length,
+            self.max_target_length,
+            self.loop_window,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TranslationTexts:
     """A text in the source language to a work, and a work's result to a text in the target's.
 
-    A work holds `input_ids` and `is_cut`; its group is its `Decoding`. A result holds `ids` and
-    `is_truncated`.
+    A work holds `input_ids` and `is_cut`; its group is its `Decoding`. A result is what
+    `result_of` makes of what the search found.
     """
 
     parameters: TranslationParameters
@@ -78,49 +89,38 @@ class TranslationTexts:
         self._check_languages(item)
         ids, is_cut = self.inputs.tokenizer.encode(item.text, self.inputs.max_length)
         tensors = {"input_ids": ids, "is_cut": np.array(is_cut)}
-        return Work(tensors, lane, len(ids), self._decoding(item))
+        return Work(tensors, lane, len(ids), self.parameters.usual.decoding(item, ids))
 
-    def translation(self, result: Tensors) -> Translation:
-        """Turn tokens into text."""
-        return Translation(
-            self.target.decode(result["ids"]),
-            self.parameters.source_language,
-            self.parameters.target_language,
-            bool(result["is_truncated"]),
+    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
+        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
+        self._check_languages(item)
+        own, tokenizer, room = self.parameters, self.inputs.tokenizer, self.inputs.max_length
+        return divided(
+            item.text,
+            Splitting(own.source_language, own.target_language, in_sentences),
+            lambda text: tokenizer.length(text) <= room,
         )
+
+    def translation(self, result: Tensors, item: TranslateItem) -> Translation:
+        """Turn tokens into text."""
+        own = self.parameters
+        languages = (own.source_language, own.target_language)
+        return translation_of(result, item.alternatives, self.target.decode, languages)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens, whose translation has as many."""
-        own = self.parameters
-        steps = min(length, own.max_target_length)
-        decoding = Decoding(own.num_beams, own.length_penalty, steps, min_new_tokens=steps)
+        decoding = self.parameters.usual.timed(length)
         work = self.inputs.probe(lane, length, decoding)
         return Work({**work.tensors, "is_cut": np.array(False)}, lane, length, decoding)
 
-    def _decoding(self, item: TranslateItem) -> Decoding:
-        own = self.parameters
-        num_beams = own.num_beams if item.num_beams is None else item.num_beams
-        penalty = own.length_penalty if item.length_penalty is None else item.length_penalty
-        limit = own.max_target_length if item.max_new_tokens is None else item.max_new_tokens
-        _check(num_beams, penalty, limit)
-        if num_beams == 1:
-            penalty = own.length_penalty  # greedy search has no use for it: share the batch
-        return Decoding(num_beams, penalty, min(limit, own.max_target_length))
-
     def _check_languages(self, item: TranslateItem) -> None:
         own = self.parameters
-        asked = (item.source or own.source_language, item.target or own.target_language)
-        if asked != (own.source_language, own.target_language):
+        known = (own.source_language, own.target_language)
+        asked = (item.source or known[0], item.target or known[1])
+        if any(
+            one.lower() not in by_any_name([code]) for one, code in zip(asked, known, strict=True)
+        ):
             raise InvalidInputError(
                 f"this model translates from {own.source_language!r} to {own.target_language!r}, "
                 f"not from {asked[0]!r} to {asked[1]!r}"
             )
-
-
-def _check(num_beams: int, length_penalty: float, max_new_tokens: int) -> None:
-    if not 1 <= num_beams <= _MOST_BEAMS:
-        raise InvalidInputError(f"num_beams must be from 1 to {_MOST_BEAMS}")
-    if not abs(length_penalty) <= _LARGEST_PENALTY:
-        raise InvalidInputError(f"length_penalty must be within {_LARGEST_PENALTY:g} of zero")
-    if max_new_tokens < 1:
-        raise InvalidInputError("max_new_tokens must be at least 1")

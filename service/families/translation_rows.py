@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
-import numpy as np
-
 from service.batching.inflight.policy import alike
 from service.batching.inflight.rows import Key
-from service.families.decoding import Decoding
+from service.families.decoding import Decoding, Hypothesis
 from service.families.step_rows import Newcomers, StepRows
 from service.families.step_search import Finished
+from service.families.translation_results import result_of
 from service.types import Feeds, Session, Sessions, Tensors, Work
 
 ENCODER = "encoder"
@@ -76,7 +75,7 @@ class TranslationRows:
     def progress(self, keys: frozenset[Key]) -> Mapping[Key, Tensors]:
         """Return the beginnings of translations."""
         return {
-            key: {"ids": ids, "is_truncated": np.array(True)}
+            key: result_of([Hypothesis(ids, False)], self._works[key])
             for key, ids in self._rows.progress()
             if key in keys
         }
@@ -91,12 +90,7 @@ class TranslationRows:
         return Newcomers(list(works), decodings, lengths, cross, max(lengths))
 
     def _result(self, done: Finished) -> Tensors:
-        best = done.found[0]
-        work = self._works.pop(done.key)
-        return {
-            "ids": best.ids,
-            "is_truncated": work.tensors["is_cut"] | (not best.is_complete),
-        }
+        return result_of(done.found, self._works.pop(done.key))
 
 
 def translated(rows: TranslationRows, sessions: Sessions, batch: Sequence[Work]) -> list[Tensors]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from service.tasks import (
+    Alternative,
     Answer,
     AnyItem,
     Classification,
@@ -16,6 +17,7 @@ from service.tasks import (
     DetectItem,
     Embedding,
     EmbedItem,
+    FinishReason,
     Image,
     Label,
     Task,
@@ -31,7 +33,17 @@ ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
     Task.CLASSIFY: st.builds(
         Classification, st.lists(st.builds(Label, st.text(), scores)).map(tuple)
     ),
-    Task.TRANSLATE: st.builds(Translation, st.text(), st.text(), st.text(), st.booleans()),
+    Task.TRANSLATE: st.builds(
+        Translation,
+        st.text(),
+        st.text(),
+        st.text(),
+        st.booleans(),
+        st.sampled_from(FinishReason),
+        st.lists(
+            st.builds(Alternative, st.text(), st.none() | scores, st.sampled_from(FinishReason))
+        ).map(tuple),
+    ),
     Task.DETECT: st.builds(
         Detections,
         st.lists(
@@ -62,6 +74,7 @@ ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
         counts,
         numbers,
         counts,
+        st.integers(0, 9),
     ),
     Task.DETECT: st.builds(DetectItem, images, numbers, numbers, counts),
     Task.EMBED: st.builds(EmbedItem, contents),

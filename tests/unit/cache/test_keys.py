@@ -80,6 +80,7 @@ def test_a_text_that_spells_an_image_is_another_key() -> None:
                 "num_beams": 4,
                 "length_penalty": 0.5,
                 "max_new_tokens": 7,
+                "alternatives": 2,
             },
         ),
         (

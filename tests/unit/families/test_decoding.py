@@ -32,7 +32,7 @@ def searched(
             for sentence, prefix in zip(search.sentence_idx, written, strict=True)
         ]
         search.advance(np.array(logprobs))
-    return list(search.results()), rows
+    return [found[0] for found in search.results()], rows
 
 
 @pytest.mark.parametrize("eos_bias", [-1.0, 1.0, 3.0])
@@ -104,7 +104,7 @@ def led(steps: list[dict[int, float]]) -> list[int]:
         logprobs[:, list(given)] = list(given.values())
         search.advance(logprobs)
     assert search.is_finished
-    return search.results()[0].ids.tolist()
+    return search.results()[0][0].ids.tolist()
 
 
 def test_of_equal_hypotheses_the_last_one_found_wins() -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from service.errors import InvalidInputError, ModelLoadError
 from service.families import FAMILIES
+from service.families.decoding import Hypothesis
 from service.families.encoder_decoder import EncoderDecoder
 from service.families.token_rules import UNFORCED, TokenRules
+from service.families.translation_results import result_of
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
 from service.transforms.languages import by_any_name
@@ -89,7 +91,8 @@ def test_a_plain_code_is_understood_where_it_means_one_language(tmp_path: Path) 
     assert by_any_name(["en_XX", "pt_XX"])["pt"] == "pt_XX"
     family = many(tmp_path)
     item = TranslateItem("one", source="en", target="FR")
-    answer = family.postprocess({"ids": np.array([4]), "is_truncated": np.array(False)}, item)
+    found = [Hypothesis(np.array([4]), True)]
+    answer = family.postprocess(result_of(found, family.preprocess(item)), item)
     assert (answer.source, answer.target) == ("eng_Latn", "fra_Latn")
     with pytest.raises(InvalidInputError, match="'zh' is no language"):
         family.preprocess(TranslateItem("one", source="zh", target="fr"))

@@ -28,9 +28,9 @@ from transformers import (  # noqa: E402
 
 from models.export.inflight_graphs import step_graphs  # noqa: E402
 from models.export.pretrained_weights import weights_of  # noqa: E402
-from service.families.decoding import Decoding  # noqa: E402
+from service.families.decoding import Decoding, Hypothesis  # noqa: E402
 from service.families.step_rows import Newcomers, StepRows  # noqa: E402
-from service.families.step_search import Found, SearchRules  # noqa: E402
+from service.families.step_search import SearchRules  # noqa: E402
 from service.runtime.devices import Device  # noqa: E402
 from service.runtime.session import OrtSession  # noqa: E402
 from service.types import Sessions  # noqa: E402
@@ -152,7 +152,7 @@ def newcomers(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> Newc
     return Newcomers(list(sentences), decodings, lengths, cross, max(lengths))
 
 
-def finished(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> dict[int, list[Found]]:
+def finished(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> dict[int, list[Hypothesis]]:
     """Translate sentences that all begin at once."""
     rows, found = StepRows(pair.rules), {}
     groups = [newcomers(pair, sentences)]

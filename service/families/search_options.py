@@ -1,0 +1,75 @@
+"""How an item wants its translation searched for, and what a model does where it does not say."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidInputError
+from service.families.decoding import Decoding
+from service.families.loops import repeats_itself
+from service.tasks import TranslateItem
+
+LOOP_WINDOW = 24
+"""Tokens: a phrase of up to eight said three times, one of a single token 24 times."""
+
+_MOST_BEAMS = 8
+_LARGEST_PENALTY = 10.0
+_LARGEST_WINDOW = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UsualSearch:
+    """What a model does where an item does not say."""
+
+    num_beams: int
+    length_penalty: float
+    max_new_tokens: int
+    most_new_tokens: int
+    """That an item may ask for; who asks for more gets these."""
+    loop_window: int
+
+    def __post_init__(self) -> None:
+        try:
+            _check(self.num_beams, self.length_penalty, self.most_new_tokens)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from None
+        if not 0 <= self.loop_window <= _LARGEST_WINDOW:
+            raise ValueError(f"loop_window must be from 0 to {_LARGEST_WINDOW}")
+
+    def decoding(self, item: TranslateItem, source: NDArray[np.int64]) -> Decoding:
+        """Return how to search for the translation of an item with these source tokens.
+
+        Raises:
+            InvalidInputError: an option is out of its range.
+        """
+        num_beams = self.num_beams if item.num_beams is None else item.num_beams
+        penalty = self.length_penalty if item.length_penalty is None else item.length_penalty
+        limit = self.max_new_tokens if item.max_new_tokens is None else item.max_new_tokens
+        _check(num_beams, penalty, limit)
+        if not 0 <= item.alternatives <= num_beams:
+            raise InvalidInputError(
+                f"alternatives is {item.alternatives} and the search keeps {num_beams}: "
+                "set num_beams to at least as many"
+            )
+        if num_beams == 1:
+            penalty = self.length_penalty  # greedy search has no use for it: share the batch
+        limit = min(limit, self.most_new_tokens)
+        window = self.loop_window if self.loop_window < limit else 0
+        if window and repeats_itself(source, window):
+            window = 0
+        return Decoding(num_beams, penalty, limit, loop_window=window)
+
+    def timed(self, steps: int) -> Decoding:
+        """Return how to search for exactly so many tokens, or for as many as there may be."""
+        steps = min(steps, self.most_new_tokens)
+        return Decoding(self.num_beams, self.length_penalty, steps, min_new_tokens=steps)
+
+
+def _check(num_beams: int, length_penalty: float, max_new_tokens: int) -> None:
+    if not 1 <= num_beams <= _MOST_BEAMS:
+        raise InvalidInputError(f"num_beams must be from 1 to {_MOST_BEAMS}")
+    if not abs(length_penalty) <= _LARGEST_PENALTY:
+        raise InvalidInputError(f"length_penalty must be within {_LARGEST_PENALTY:g} of zero")
+    if max_new_tokens < 1:
+        raise InvalidInputError("max_new_tokens must be at least 1")
