@@ -29,7 +29,7 @@ from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
-from service.runtime.warmup import WarmUpPlan, measure, wide_pays
+from service.runtime.warmup import WarmUpPlan, lone_length, measure, wide_pays
 from service.types import Family, Lane, Tensors, Work
 
 _READY = 1
@@ -297,9 +297,11 @@ def _time_lane(
     probe = partial(family.probe, lane)
     measured = measure(family.infer, instances.narrow, probe, plan, instances.clock)
     curve = BatchCurve.of(measured, dispatch)
-    middle = probe(plan.lengths[len(plan.lengths) // 2])
     wide = instances.wide
-    return curve, wide is not None and wide_pays(family.infer, instances.narrow, wide, middle)
+    if wide is None:
+        return curve, False
+    lone = probe(lone_length(measured, plan.lengths))
+    return curve, wide_pays(family.infer, instances.narrow, wide, lone)
 
 
 def _batch_wide(files: VersionFiles) -> Sequence[str]:

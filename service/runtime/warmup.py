@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.runtime.instances import Clock, Infer
@@ -15,8 +15,11 @@ _PAIRS, _MOST_PAIRS, _PAIRS_SECONDS = 4, 16, 0.2
 """Of runs on narrow and wide sessions in turn: at least, at most, and until when there are more.
 Wide ones need all cores at once, so a busy machine spoils theirs more often."""
 
+_LONE_SECONDS = 0.05
+"""A translation of the middle length may take seconds, and the comparison needs several."""
+
 _RUNS = 2
-"""Of a point at first, at least; the first of them also warms up."""
+"""Of a point at first, as far as the budget goes; the first of them also warms up."""
 
 _MOST_RUNS = 8
 _POINT_SECONDS = 0.01
@@ -74,7 +77,7 @@ def measure(
         expected, rows, length = heapq.heappop(next_points)
         if rows > 1 and not can_afford(_RUNS * expected):
             break
-        seconds = _best(infer, sessions, [probe(length)] * rows, clock)
+        seconds = _best(infer, sessions, [probe(length)] * rows, clock, can_afford)
         measured[rows, length] = seconds
         gains = rows < _SMALL or seconds < _NO_GAIN * 2 * measured[rows // 2, length]
         if gains and plan.allows(2 * rows, length):
@@ -85,6 +88,13 @@ def measure(
                 again = _seconds(infer, sessions, [probe(length)] * rows, clock)
                 measured[rows, length] = min(known, again)
     return measured
+
+
+def lone_length(measured: Mapping[tuple[int, int], float], lengths: Sequence[int]) -> int:
+    """Return the length to compare sessions at: the middle one, or a shorter one that is quick."""
+    middle = lengths[len(lengths) // 2]
+    quick = [n for n in lengths if n <= middle and measured[1, n] <= _LONE_SECONDS]
+    return max(quick, default=lengths[0])
 
 
 def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: Work) -> bool:
@@ -100,10 +110,19 @@ def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: Work) -> boo
     return min(together) < (1 - _WIDE_MUST_SAVE) * min(alone)
 
 
-def _best(infer: Infer, sessions: Sessions, batch: Sequence[Work], clock: Clock) -> float:
+def _best(
+    infer: Infer,
+    sessions: Sessions,
+    batch: Sequence[Work],
+    clock: Clock,
+    can_afford: Callable[[float], bool],
+) -> float:
     started = time.perf_counter()
-    runs = [_seconds(infer, sessions, batch, clock) for _ in range(_RUNS)]
-    while len(runs) < _MOST_RUNS and time.perf_counter() - started < _POINT_SECONDS:
+    runs = [_seconds(infer, sessions, batch, clock)]
+    while can_afford(runs[-1]) and (
+        len(runs) < _RUNS
+        or (len(runs) < _MOST_RUNS and time.perf_counter() - started < _POINT_SECONDS)
+    ):
         runs.append(_seconds(infer, sessions, batch, clock))
     return min(runs)
 

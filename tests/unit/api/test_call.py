@@ -176,7 +176,7 @@ async def test_work_is_cancelled_when_the_client_leaves(context: ApiContext, loo
     with pytest.raises(ClientDisconnect):
         await call(context, receiving(LEFT, every=2.0)).while_wanted(work)
     assert work.cancelled()
-    assert looptime == pytest.approx(2.05)
+    assert looptime == pytest.approx(2.2)
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -188,7 +188,7 @@ async def test_what_a_client_sends_after_its_body_is_ignored(
     receive = receiving(chunk(b"", more=False), chunk(b"more"), LEFT, every=1.0)
     with pytest.raises(ClientDisconnect):
         await call(context, receive).while_wanted(asyncio.Event().wait())
-    assert looptime == pytest.approx(3.05)
+    assert looptime == pytest.approx(3.2)
 
 
 async def test_work_that_forgets_the_deadline_is_cut_off(

@@ -11,7 +11,7 @@ from service.errors import DeviceMemoryError
 from service.runtime.devices import Device
 from service.runtime.instances import Instances
 from service.runtime.session import PoisonedSessionError
-from service.runtime.warmup import WarmUpPlan, measure, wide_pays
+from service.runtime.warmup import WarmUpPlan, lone_length, measure, wide_pays
 from service.types import Sessions, Tensors, Work
 
 GRAPHS = {"model": Path("model.onnx")}
@@ -127,6 +127,22 @@ def test_the_budget_stops_large_batches_but_every_length_runs_once(clocked: Cloc
     assert {(1, 8), (1, 16)} <= set(measured)
     assert (64, 16) not in measured
     assert clocked.now < 250
+
+
+def test_what_is_over_the_budget_runs_once(clocked: Clocked) -> None:
+    plan = WarmUpPlan([8, 16], max_batch_size=1, max_batch_cost=None, budget_seconds=1.0)
+    measure(clocked.infer, {"model": Slow(0.5)}, probe, plan, clocked.clock)
+    assert clocked.shapes == [(1, 8), (1, 16)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "length"), [((0.01, 0.02, 0.04), 16), ((0.01, 0.2, 0.4), 8), ((1, 2, 3), 8)]
+)
+def test_sessions_are_compared_at_the_middle_length_unless_that_takes_long(
+    seconds: Sequence[float], length: int
+) -> None:
+    measured = {(1, n): taken for n, taken in zip((8, 16, 32), seconds, strict=True)}
+    assert lone_length(measured, (8, 16, 32)) == length
 
 
 def test_batches_that_no_longer_gain_are_not_grown(clocked: Clocked) -> None:
