@@ -1,21 +1,18 @@
 """Every query of every panel, asked of a real Prometheus that watched a known load."""
 
-import asyncio
 import json
 import math
-import time
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.integration.real_service import ROOT, STARTERS, real_service
-from tests.prometheus_server import PrometheusServer, Sample, prometheus_program
-from tests.redis_server import RedisServer, redis_program
+from tests.integration.real_service import ROOT
+from tests.integration.watched_load import WINDOW, Watched, watching_a_load
+from tests.prometheus_server import Sample
 
 pytestmark = [
     pytest.mark.looptime(False),
@@ -33,10 +30,6 @@ MODELS = {
     "zh-en": "translate",
 }
 
-LOAD_SECONDS = 20.0
-WINDOW = 14
-"""Seconds that rates are taken over, at the end of the load and wholly within it."""
-
 EMPTY = {
     ("resources", "GPU memory"): "there is no GPU here",
     ("resources", "GPU busy"): "there is no GPU here",
@@ -44,103 +37,10 @@ EMPTY = {
 NOT_A_NUMBER = {("Padding", "zh-en"): "what is decoded in flight is not padded"}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One request of one item and what became of it."""
-
-    at: float
-    model: str
-    status: int
-    outcome: str
-    cache: str
-
-
-@dataclass
-class Watched:
-    """A Prometheus that has seen a load, and the load."""
-
-    prometheus: PrometheusServer
-    asked: list[Asked]
-    ended: float
-    empty: set[tuple[str, str]] = field(default_factory=set)
-
-    def rates(self, what: str, **of: str) -> dict[str, float]:
-        """Return by one attribute how many requests a second ended within the window."""
-        seen = [a for a in self.asked if self.ended - WINDOW < a.at <= self.ended]
-        chosen = [a for a in seen if all(getattr(a, key) == value for key, value in of.items())]
-        counts = Counter(str(getattr(one, what)) for one in chosen)
-        return {key: count / WINDOW for key, count in counts.items()}
-
-    def query(self, expr: str, model: str = ".*", version: str = ".*") -> Sequence[Sample]:
-        """Evaluate a panel's query at the end of the load."""
-        chosen = {"$__rate_interval": f"{WINDOW}s", "$instance": ".*"}
-        for name, value in (chosen | {"$model": model, "$version": version}).items():
-            expr = expr.replace(name, value)
-        assert "$" not in expr, expr
-        return self.prometheus.query(expr, self.ended)
-
-
-def golden_image(model: str) -> bytes:
-    folder = STARTERS / model / "1"
-    goldens = json.loads((folder / "goldens.json").read_text())["items"]
-    return (folder / next(g["item"]["image"] for g in goldens if "image" in g["item"])).read_bytes()
-
-
-def requests_of(turn: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return what is asked in a turn: some that is new, some known, some that must fail."""
-    fresh = {"Cache-Control": "no-store"}
-    image = {"Content-Type": "image/png", **fresh}
-    yield "/v1/classify", {"json": {"text": f"Stocks fall for the {turn}. time"}}
-    yield "/v1/classify", {"json": {"text": "Stocks fall as oil prices slide"}}
-    yield "/v1/classify", {"content": golden_image("digits"), "headers": image}
-    if turn % 2 == 0:
-        yield "/v1/classify", {"json": {"text": "nobody", "model": "no-such-model"}}
-        yield "/v1/embed", {"json": {"text": f"rocket {turn}"}}
-        yield "/v1/translate", {"json": {"text": f"我有{turn}本书。"}}
-    if turn % 4 == 0:
-        yield "/v1/detect", {"content": golden_image("cards"), "headers": image}
-        long = {"text": f"汤姆昨天没有去学校,{turn}" * 16}
-        yield "/v1/translate", {"json": long, "headers": {"X-Request-Timeout-Ms": "25"}}
-
-
-async def put_load(url: str, seconds: float) -> list[Asked]:
-    """Ask at a steady pace, whatever the answers take; return what was asked."""
-    asked: list[Asked] = []
-    unnamed = {"/v1/translate": "zh-en", "/v1/embed": "emoji", "/v1/detect": "cards"}
-
-    async def ask(client: httpx.AsyncClient, path: str, request: dict[str, Any]) -> None:
-        answer = await client.post(f"{url}{path}", **request)
-        ok = answer.is_success
-        model = answer.json()["model"] if ok else unnamed.get(path, "_unknown_")
-        outcome = "ok" if ok else answer.json()["code"]
-        how = answer.headers.get("x-cache", "")
-        asked.append(Asked(time.time(), model, answer.status_code, outcome, how))
-
-    async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as group:
-        started = time.monotonic()
-        for turn in range(int(seconds * 4)):
-            await asyncio.sleep(started + turn / 4 - time.monotonic())
-            for path, request in requests_of(turn):
-                group.create_task(ask(client, path, request))
-    return asked
-
-
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    folder = tmp_path_factory.mktemp("watched")
-    program, redis = prometheus_program(), RedisServer(redis_program(), folder)
-    try:
-        with real_service(folder, "--cache.redis-url", redis.url) as service:
-            prometheus = PrometheusServer(program, folder, service.url.removeprefix("http://"))
-            try:
-                asked = asyncio.run(put_load(service.url, LOAD_SECONDS))
-                ended = max(one.at for one in asked)
-                time.sleep(1.5)
-                yield Watched(prometheus, asked, ended)
-            finally:
-                prometheus.end()
-    finally:
-        redis.kill()
+    with watching_a_load(tmp_path_factory.mktemp("watched")) as watched:
+        yield watched
 
 
 def panels(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -182,6 +82,28 @@ def test_every_query_returns_plausible_data(
         if {"p50", "p95", "p99"} <= found.keys():
             p50, p95, p99 = (found[name][0][1] for name in ("p50", "p95", "p99"))
             assert 0 < p50 <= p95 <= p99
+
+
+LABEL = re.compile(r"\{\{(\w+)\}\}")
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), ALL)
+def test_every_line_has_a_name_of_its_own(
+    watched: Watched, dashboard: str, panel: dict[str, Any]
+) -> None:
+    if panel["type"] == "table":  # a column is a label
+        (target,) = panel["targets"]
+        (kept,) = (t for t in panel["transformations"] if t["id"] == "filterFieldsByName")
+        for labels, _ in watched.query(target["expr"]):
+            assert set(kept["options"]["include"]["names"]) <= labels.keys()
+        return
+    for model, version in chosen_models(dashboard):
+        names = []
+        for target in panel["targets"]:
+            for labels, _ in watched.query(target["expr"], model, version):
+                assert set(LABEL.findall(target["legendFormat"])) <= labels.keys(), labels
+                names.append(LABEL.sub(lambda found: labels[found[1]], target["legendFormat"]))  # noqa: B023
+        assert len(names) == len(set(names)), names
 
 
 def the_query(dashboard: str, title: str) -> str:
@@ -265,7 +187,9 @@ def test_loads_and_starts_are_marked_and_the_variables_have_values(
 ) -> None:
     dashboard = json.loads(path.read_text())
     for marks in dashboard["annotations"]["list"]:
-        assert watched.query(marks["expr"]), marks["name"]
+        found = watched.query(marks["expr"])
+        assert found, marks["name"]
+        assert all(set(LABEL.findall(marks["titleFormat"])) <= labels.keys() for labels, _ in found)
     for variable in dashboard["templating"]["list"]:
         selector, label = (
             variable["query"]["query"].removeprefix("label_values(")[:-1].rsplit(", ", 1)

@@ -3,6 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, fill, frame, models, replicas
+from deploy.grafana.generate.level import SECONDS
 from deploy.grafana.generate.overview import quantiles
 from deploy.grafana.generate.panels import (
     BAD,
@@ -99,7 +100,7 @@ def _time() -> list[AnyPanel]:
             "Time of an item from the border and back, cache hits included.",
             "s",
             quantiles(_rate("inference_request_seconds_bucket")),
-            limits=((0.5, BAD),),
+            limits=((SECONDS, BAD),),
             width=6,
         ),
         lines(

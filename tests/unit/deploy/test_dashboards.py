@@ -1,11 +1,15 @@
 """The dashboards are what their generator gives, and nobody has to guess what a panel shows."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import units
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.generate import DASHBOARDS, FOLDER, as_json
 from deploy.grafana.generate.level import FAILURES, SECONDS
@@ -13,6 +17,10 @@ from service.metrics import INFERENCE_REQUEST_SECONDS
 
 PROVISIONING = FOLDER.parent / "provisioning"
 LOADED = {name: json.loads(as_json(build())) for name, build in DASHBOARDS.items()}
+
+UNITS = {value for value in vars(units).values() if isinstance(value, str)}
+COLOURS = {"green", "orange", "red", "transparent"}
+BUILT_IN = {"__rate_interval"}
 
 
 def panels() -> Iterator[Any]:
@@ -70,6 +78,57 @@ def test_a_dashboard_has_variables_links_and_marks(dashboard: dict[str, Any]) ->
     assert link["keepTime"]
     assert set(link["tags"]) <= set(dashboard["tags"])
     assert [marks["name"] for marks in dashboard["annotations"]["list"]] == ["Loads", "Starts"]
+
+
+@pytest.mark.parametrize("dashboard", LOADED.values(), ids=LOADED)
+def test_grafanas_schema_knows_all_that_is_in_a_dashboard(dashboard: dict[str, Any]) -> None:
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    for one in (read, dashboard):
+        # Prometheus' own fields of a mark, which the schema leaves to the data source.
+        for marks in one["annotations"]["list"]:
+            for name in ("expr", "step", "titleFormat", "textFormat"):
+                marks.pop(name, None)
+    assert read == dashboard
+
+
+@pytest.mark.parametrize("panel", list(panels()))
+def test_a_panel_has_a_unit_and_colours_that_grafana_knows(panel: dict[str, Any]) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    assert defaults["unit"] in UNITS
+    steps = defaults.get("thresholds", {"steps": []})["steps"]
+    assert {step["color"] for step in steps} <= COLOURS
+    values = [step["value"] for step in steps[1:]]
+    assert values == sorted(values)
+    references = [target["refId"] for target in panel["targets"]]
+    assert len(references) == len(set(references))
+
+
+@pytest.mark.parametrize("dashboard", LOADED.values(), ids=LOADED)
+def test_whatever_a_query_names_is_a_variable_of_its_dashboard(dashboard: dict[str, Any]) -> None:
+    known = {variable["name"] for variable in dashboard["templating"]["list"]} | BUILT_IN
+    asked = [t["expr"] for p in dashboard["panels"] for t in p.get("targets", ())]
+    asked += [v["query"]["query"] for v in dashboard["templating"]["list"]]
+    assert {name for expr in asked for name in re.findall(r"\$\{?(\w+)", expr)} <= known
+    titles = [panel["title"] for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len(titles) == len(set(titles))
+
+
+def test_a_link_leads_from_each_dashboard_to_every_other() -> None:
+    for dashboard in LOADED.values():
+        (link,) = dashboard["links"]
+        reached = [one for one in LOADED.values() if set(link["tags"]) <= set(one["tags"])]
+        assert len(reached) == len(LOADED) == len({one["uid"] for one in LOADED.values()})
+
+
+def test_the_lines_of_the_level_are_where_the_level_is() -> None:
+    timed = re.compile(r"quantile.*inference_request_seconds_bucket")
+    drawn = [
+        panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for dashboard in LOADED.values()
+        for panel in dashboard["panels"]
+        if any(timed.search(target["expr"]) for target in panel.get("targets", ()))
+    ]
+    assert drawn == [SECONDS] * 4
 
 
 def test_the_level_of_latency_is_a_bound_of_the_histogram() -> None:

@@ -1,0 +1,119 @@
+"""A load that is known to the last request, and a Prometheus that watched it."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.integration.real_service import STARTERS, real_service
+from tests.prometheus_server import PrometheusServer, Sample, prometheus_program
+from tests.redis_server import RedisServer, redis_program
+
+LOAD_SECONDS = 20.0
+WINDOW = 14
+"""Seconds that rates are taken over, at the end of the load and wholly within it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request of one item and what became of it."""
+
+    at: float
+    model: str
+    status: int
+    outcome: str
+    cache: str
+
+
+@dataclass
+class Watched:
+    """A Prometheus that has seen a load, and the load."""
+
+    prometheus: PrometheusServer
+    asked: list[Asked]
+    ended: float
+
+    def rates(self, what: str, **of: str) -> dict[str, float]:
+        """Return by one attribute how many requests a second ended within the window."""
+        seen = [a for a in self.asked if self.ended - WINDOW < a.at <= self.ended]
+        chosen = [a for a in seen if all(getattr(a, key) == value for key, value in of.items())]
+        counts = Counter(str(getattr(one, what)) for one in chosen)
+        return {key: count / WINDOW for key, count in counts.items()}
+
+    def query(self, expr: str, model: str = ".*", version: str = ".*") -> Sequence[Sample]:
+        """Evaluate a panel's query at the end of the load."""
+        chosen = {"$__rate_interval": f"{WINDOW}s", "$instance": ".*"}
+        for name, value in (chosen | {"$model": model, "$version": version}).items():
+            expr = expr.replace(name, value)
+        assert "$" not in expr, expr
+        return self.prometheus.query(expr, self.ended)
+
+
+def golden_image(model: str) -> bytes:
+    folder = STARTERS / model / "1"
+    goldens = json.loads((folder / "goldens.json").read_text())["items"]
+    return (folder / next(g["item"]["image"] for g in goldens if "image" in g["item"])).read_bytes()
+
+
+def requests_of(turn: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return what is asked in a turn: some that is new, some known, some that must fail."""
+    fresh = {"Cache-Control": "no-store"}
+    image = {"Content-Type": "image/png", **fresh}
+    yield "/v1/classify", {"json": {"text": f"Stocks fall for the {turn}. time"}}
+    yield "/v1/classify", {"json": {"text": "Stocks fall as oil prices slide"}}
+    yield "/v1/classify", {"content": golden_image("digits"), "headers": image}
+    if turn % 2 == 0:
+        yield "/v1/classify", {"json": {"text": "nobody", "model": "no-such-model"}}
+        yield "/v1/embed", {"json": {"text": f"rocket {turn}"}}
+        yield "/v1/translate", {"json": {"text": f"我有{turn}本书。"}}
+    if turn % 4 == 0:
+        yield "/v1/detect", {"content": golden_image("cards"), "headers": image}
+        long = {"text": f"汤姆昨天没有去学校,{turn}" * 16}
+        yield "/v1/translate", {"json": long, "headers": {"X-Request-Timeout-Ms": "25"}}
+
+
+async def put_load(url: str, seconds: float) -> list[Asked]:
+    """Ask at a steady pace, whatever the answers take; return what was asked."""
+    asked: list[Asked] = []
+    unnamed = {"/v1/translate": "zh-en", "/v1/embed": "emoji", "/v1/detect": "cards"}
+
+    async def ask(client: httpx.AsyncClient, path: str, request: dict[str, Any]) -> None:
+        answer = await client.post(f"{url}{path}", **request)
+        ok = answer.is_success
+        model = answer.json()["model"] if ok else unnamed.get(path, "_unknown_")
+        outcome = "ok" if ok else answer.json()["code"]
+        how = answer.headers.get("x-cache", "")
+        asked.append(Asked(time.time(), model, answer.status_code, outcome, how))
+
+    async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as group:
+        started = time.monotonic()
+        for turn in range(int(seconds * 4)):
+            await asyncio.sleep(started + turn / 4 - time.monotonic())
+            for path, request in requests_of(turn):
+                group.create_task(ask(client, path, request))
+    return asked
+
+
+@contextmanager
+def watching_a_load(folder: Path) -> Iterator[Watched]:
+    """Put the load on a service of its own; then Prometheus can be asked until the block ends."""
+    program, redis = prometheus_program(), RedisServer(redis_program(), folder)
+    try:
+        with real_service(folder, "--cache.redis-url", redis.url) as service:
+            prometheus = PrometheusServer(program, folder, service.url.removeprefix("http://"))
+            try:
+                asked = asyncio.run(put_load(service.url, LOAD_SECONDS))
+                ended = max(one.at for one in asked)
+                time.sleep(1.5)
+                yield Watched(prometheus, asked, ended)
+            finally:
+                prometheus.end()
+    finally:
+        redis.kill()
