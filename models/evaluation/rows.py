@@ -127,14 +127,15 @@ def read_rows(path: Path) -> Table:
     return rows
 
 
-def labelled(rows: Table) -> list[Labelled]:
-    """Read rows to classify; either all have `labels`, or all have one `label`."""
+def labelled(rows: Table, *, needed: bool = True) -> list[Labelled]:
+    """Read rows to classify; where labels are not needed, a row without has none."""
+
+    def labels(row: Row) -> tuple[str, ...]:
+        bare = not needed and row.values.keys().isdisjoint(("label", "labels"))
+        return () if bare else row.texts("label", "labels")
+
     return [
-        Labelled(
-            ClassifyItem(row.content(), text_pair=row.optional("text_pair")),
-            row.texts("label", "labels"),
-            row,
-        )
+        Labelled(ClassifyItem(row.content(), text_pair=row.optional("text_pair")), labels(row), row)
         for row in rows
     ]
 

@@ -1,0 +1,91 @@
+"""Distils a transformers classifier into a smaller one, which `models.export` takes.
+
+    python -m models.distil TEACHER --to DIR --data FILE [--layers 3] [--width 192] [--minutes 30]
+
+TEACHER is a folder as `save_pretrained` writes it, or a model's name on a Hugging Face hub. FILE
+is a data file as `models.evaluate` takes it; its labels count only with `--labels`, and it need
+not have any: what the teacher answers is what is learnt.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from models.compression.learning import Course
+from models.compression.lessons import Lessons, lessons_of
+from models.compression.students import Size, read, student_of
+from models.compression.teaching import Balance, distil
+from models.compression.writing import weights_of, write_checkpoint
+from models.conversion.checkpoint import open_checkpoint
+from models.conversion.errors import CheckpointError
+from models.conversion.sources import fetch
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.distil",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("teacher", help="folder of a checkpoint, or its name on a hub")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write")
+    parser.add_argument("--data", type=Path, required=True, help="data file to learn from")
+    parser.add_argument("--revision", help="branch, tag or commit on the hub")
+    parser.add_argument("--layers", type=int, help="of the student; as the teacher if not said")
+    parser.add_argument("--width", type=int, help="of its states")
+    parser.add_argument("--heads", type=int, help="of attention, in each layer")
+    parser.add_argument("--inner", type=int, help="width of its feed-forward networks")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, default=3e-4, help="peak learning rate")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--states", type=float, default=1.0, help="how much its states count")
+    parser.add_argument("--labels", type=float, default=0.0, help="how much the labels count")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Distil from the command line; return the exit status."""
+    asked = read_arguments()
+    torch.manual_seed(0)
+    torch.set_num_threads(asked.threads)
+    try:
+        teacher = open_checkpoint(fetch(asked.teacher, asked.revision))
+        size = Size(asked.layers, asked.width, asked.heads, asked.inner)
+        student = student_of(teacher, size)
+        lessons = lessons_of(teacher, asked.data, asked.batch, labels=asked.labels > 0)
+        model = teacher.model
+        distil(
+            student,
+            (lambda lesson: read(student, lesson), lambda lesson: read(model, lesson)),
+            lessons.epoch,
+            Course(asked.minutes, asked.rate),
+            Balance(states=asked.states, labels=asked.labels, temperature=asked.temperature),
+        )
+        write_checkpoint(student, teacher, asked.to)
+    except CheckpointError as error:
+        tqdm.write(str(error), file=sys.stderr)
+        return 1
+    sizes = f"{weights_of(model):,} weights taught {weights_of(student):,}"
+    tqdm.write(f"{sizes}; they agree on {agreement(student, model, lessons):.1%}, in {asked.to}")
+    return 0
+
+
+@torch.no_grad()
+def agreement(student: Any, teacher: Any, lessons: Lessons) -> float:
+    """Return the share of lessons' items that both give the same best label."""
+    same, count = 0, 0
+    for lesson in tqdm(lessons.epoch(), desc="agreement", unit="batch", leave=False):
+        best = [model(**lesson.inputs).logits.argmax(-1) for model in (student, teacher)]
+        same, count = same + int((best[0] == best[1]).sum()), count + len(best[0])
+    return same / count
+
+
+if __name__ == "__main__":
+    sys.exit(main())
