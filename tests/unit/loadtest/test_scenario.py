@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.grafana.generate.level import AVAILABILITY, LATENCY, SECONDS
 from loadtest.kinds import Kind, Task
 from loadtest.scenario import FOLDER, Scenario, find
 from tests.unit.loadtest.scenarios import scenario
@@ -80,3 +81,29 @@ def test_shares_of_the_tasks_add_up() -> None:
     run = scenario()
     assert run.share(Task.CLASSIFY) == pytest.approx(2 / 3)
     assert sum(run.share(task) for task in run.tasks()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_scenario_that_holds_keeps_the_level_that_alerts_and_dashboards_judge_by(
+    path: Path,
+) -> None:
+    run = Scenario.parse(path.read_text(encoding="utf-8"))
+    usual = [stage for stage in run.stages if stage.level == "usual"]
+    assert usual
+    for stage in usual:
+        assert stage.refusals == "none"
+        assert stage.max_error_share <= 1 - AVAILABILITY
+    assert LATENCY == 0.99  # which is why it is p99 that is compared
+    for kind, level in run.levels["usual"].items():
+        assert level.p50_ms <= level.p95_ms <= level.p99_ms <= 1000 * SECONDS, kind
+
+
+def test_an_overload_is_judged_by_refusals_and_a_bound_of_what_is_accepted() -> None:
+    run = Scenario.parse((FOLDER / "overload.toml").read_text(encoding="utf-8"))
+    (storm,) = (stage for stage in run.stages if stage.level != "usual")
+    assert storm.refusals == "expected"
+    assert storm.max_refusal_p99_ms is not None
+    assert storm.max_refusal_p99_ms <= 500
+    assert all(
+        level.p99_ms < 1000 * run.timeout_seconds for level in run.levels[storm.level].values()
+    )
