@@ -87,7 +87,7 @@ def _complete(checkpoint: Checkpoint, folder: Path, root: Path, contents: Conten
     path = folder / MANIFEST_NAME
     said = read_manifest_table(path) if path.exists() else {}
     manifest = describe(folder, root, name).manifest
-    record_goldens(checkpoint, manifest.family, contents, folder)
+    record_goldens(checkpoint, manifest, contents, folder)
     _write_manifest(folder, said, manifest, dict.fromkeys(manifest.graphs, _ANY))
     measured: dict[Precision, float] = {}
     for precision in tqdm(precisions_of(root, name), desc="goldens", unit="precision"):

@@ -12,22 +12,30 @@ from models.conversion.checkpoint import Checkpoint
 from models.conversion.errors import CheckpointError
 from models.conversion.graphs import quiet
 from models.conversion.samples import Contents
+from models.conversion.translations import TRANSLATORS, record_translations
 from models.export.goldens import Goldens, unit_embedding
 from service.repository.deviation import CERTAIN_SCORE
+from service.repository.manifest import Manifest
 
 
-def record_goldens(checkpoint: Checkpoint, family: str, contents: Contents, folder: Path) -> None:
+def record_goldens(
+    checkpoint: Checkpoint, manifest: Manifest, contents: Contents, folder: Path
+) -> None:
     """Write `goldens.json`, and the images it names, into a version's folder.
 
     Raises:
         CheckpointError: it is not known here how to ask transformers for this family's answers,
             or the contents hold nothing that the model reads.
     """
-    if family not in _REFERENCES:
+    family = manifest.family
+    if family not in _REFERENCES and family not in TRANSLATORS:
         raise CheckpointError(f"goldens of the family {family} cannot be recorded here")
     goldens = Goldens(folder)
     with quiet(), torch.inference_mode():
-        _REFERENCES[family](checkpoint, contents, goldens)
+        if family in TRANSLATORS:
+            record_translations(checkpoint, manifest, contents, goldens)
+        else:
+            _REFERENCES[family](checkpoint, contents, goldens)
     if not goldens.records:
         raise CheckpointError("the contents hold nothing that the model reads")
     goldens.write()
@@ -49,15 +57,6 @@ def _image_classes(checkpoint: Checkpoint, contents: Contents, goldens: Goldens)
 
 def _labels(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"labels": [{"label": one["label"], "score": float(one["score"])} for one in found]}
-
-
-def _translations(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> None:
-    words = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
-    for text in contents.texts:
-        read = words(text, truncation=True, return_tensors="pt")
-        read.pop("token_type_ids", None)
-        (ids,) = checkpoint.model.generate(**read)
-        goldens.add_text(text, {"translation": words.decode(ids, skip_special_tokens=True)})
 
 
 def _objects(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> None:
@@ -104,7 +103,6 @@ def _read_by_towers(read: Mapping[str, Any]) -> dict[str, Any]:
 _REFERENCES: Final[Mapping[str, Callable[[Checkpoint, Contents, Goldens], None]]] = {
     "text_classifier": _text_classes,
     "image_classifier": _image_classes,
-    "encoder_decoder": _translations,
     "detr_detector": _objects,
     "dual_encoder": _joint_vectors,
 }
