@@ -45,6 +45,9 @@ class Sizing:
     """Where a letterboxed image lies: in the centre, or at the top left."""
     crop: Shape | None = None
     """Cut this much out of the centre; what is beyond the edges is black."""
+    crop_rounds: Literal["down", "even"] = "down"
+    """Where a crop begins if as many rows cannot be left out on either side: one row less at the
+    top, as in transformers; or half of them rounded to an even number, as in torchvision."""
     pad: Shape | None = None
     """Grow to this at the bottom and the right, with zeros, after all else."""
 
@@ -88,7 +91,7 @@ class Sizing:
             if self.anchor == "centre":
                 top, left = (canvas[0] - shape[0]) // 2, (canvas[1] - shape[1]) // 2
         elif self.crop is not None:
-            above, before = cropped_corner(shape, self.crop)
+            above, before = self.corner(shape, self.crop)
             top, left = -above, -before
         return shape, Placement(scale_x, scale_y, left, top, width, height)
 
@@ -97,6 +100,12 @@ class Sizing:
         if self.crop is not None:
             return self.crop
         return self.square if self.resize == "letterbox" else self._resized(height, width)
+
+    def corner(self, shape: Shape, crop: Shape) -> Shape:
+        """Return top and left of the crop; below zero where the image is smaller."""
+        if self.crop_rounds == "down":
+            return (shape[0] - crop[0]) // 2, (shape[1] - crop[1]) // 2
+        return _rounded_half(shape[0] - crop[0]), _rounded_half(shape[1] - crop[1])
 
     def _resized(self, height: int, width: int) -> Shape:
         match self.resize:
@@ -127,6 +136,5 @@ class Sizing:
         return (edges[0], edges[1]) if height <= width else (edges[1], edges[0])
 
 
-def cropped_corner(shape: Shape, crop: Shape) -> Shape:
-    """Return top and left of a crop out of the centre; below zero where the image is smaller."""
-    return (shape[0] - crop[0]) // 2, (shape[1] - crop[1]) // 2
+def _rounded_half(spare: int) -> int:
+    return round(spare / 2) if spare > 0 else -(-spare // 2)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.transforms.geometry import Placement, Shape, Sizing, cropped_corner
+from service.transforms.geometry import Placement, Shape, Sizing
 from service.transforms.image import PixelImage
 
 Channels: TypeAlias = Literal["L", "RGB", "BGR"]
@@ -107,7 +107,7 @@ class ImageProcessor:
         if recipe.resize == "letterbox":
             image = _on_canvas(image, recipe, place)
         if recipe.crop is not None:
-            top, left = cropped_corner((image.height, image.width), recipe.crop)
+            top, left = recipe.corner((image.height, image.width), recipe.crop)
             height, width = recipe.crop
             image = image.crop((left, top, left + width, top + height))
         return self._looked_up(image), place

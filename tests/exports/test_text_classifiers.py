@@ -142,3 +142,23 @@ def test_labels_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     config["id2label"] = dict(reversed(config["id2label"].items()))
     (folder / "config.json").write_text(json.dumps(config))
     compared(folder, model, tokenizer, TEXTS[:2])
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param(["architectures"], id="the architecture"),
+        pytest.param(["id2label", "label2id"], id="labels"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_config_json_leaves_out_is_in_the_graph(
+    missing: list[str], count: int, tmp_path: Path
+) -> None:
+    named = {number: f"LABEL_{number}" for number in range(count)}
+    folder, model, tokenizer = exported("DistilBert", tmp_path, id2label=named)
+    config = json.loads((folder / "config.json").read_text())
+    kept = {key: value for key, value in config.items() if key not in missing}
+    assert len(kept) < len(config)
+    (folder / "config.json").write_text(json.dumps(kept))
+    compared(folder, model, tokenizer, TEXTS[:2])

@@ -15,6 +15,7 @@ from service.repository.layouts.exports import (
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
 from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
 from service.repository.layouts.processors import processing_facts
+from service.repository.layouts.timm import timm_embeds
 from service.tasks import Task
 
 _TEXT, _VISION = "text_model", "vision_model"
@@ -133,6 +134,8 @@ def _content(token: Any) -> str | None:
 
 
 def _is_image_embedder(files: ExportFiles) -> str | None:
+    if timm_embeds(files):
+        return f"{CONFIG}: pretrained_cfg"
     named = files.architecture.endswith(("Model", "ModelWithProjection"))
     if not (named or (files.model_type and not files.architecture)):
         return None
@@ -154,6 +157,8 @@ def _read_image_embedder(files: ExportFiles) -> Iterator[Finding]:
     outputs = files.signature().outputs
     source = f"{graph_name(files)}: its outputs"
     name = next((name for name in _VECTORS if name in outputs), None)
+    if name is None and len(outputs) == 1 and timm_embeds(files):
+        (name,) = outputs  # which exporters call as they like
     if name is None:
         yield Unknown("parameters.output", f"{graph_name(files)} gives {', '.join(outputs)}")
         return

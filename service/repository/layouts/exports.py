@@ -29,11 +29,19 @@ _LARGEST_JSON = 16 * 1024 * 1024
 _SUFFIXES: Mapping[str, Precision] = {
     # The first that is there counts: "_quantized" is what both Optimum and transformers.js make
     # by default, and of a convolution the only int8 that ONNX Runtime has operators for.
+    # "_optimized" is Optimum's optimiser; "_O1" to "_O4" and the names of instruction sets are
+    # what sentence-transformers adds to a graph that it optimises or quantises.
     "": "fp32",
+    "_optimized": "fp32",
+    **dict.fromkeys(("_O3", "_O2", "_O1"), "fp32"),
     "_fp16": "fp16",
+    "_O4": "fp16",
     "_quantized": "int8",
     "_int8": "int8",
+    "_optimized_quantized": "int8",
+    **dict.fromkeys(("_qint8_avx512_vnni", "_qint8_avx512", "_qint8_arm64"), "int8"),
     "_uint8": "uint8",
+    "_quint8_avx2": "uint8",
     "_q4": "q4",
     "_q4f16": "q4f16",
     "_bnb4": "bnb4",

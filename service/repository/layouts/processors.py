@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from service.repository.layouts.exports import CONFIG, PREPROCESSOR, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Unknown
+from service.repository.layouts.timm import is_timm, timm_processing
 from service.transforms.processing import RESAMPLES
 
 KEY: Final = "parameters.processing"
@@ -117,12 +118,15 @@ _OF_MODELS: Final[Mapping[str, str]] = {
 
 def processing_facts(files: ExportFiles) -> Iterator[Finding]:
     """Tell the recipe that the directory's image processor follows."""
-    if PREPROCESSOR not in files.tables:
-        yield Unknown(KEY, f"there is no {PREPROCESSOR}")
-        return
     table = {key: value for key, value in files.preprocessor.items() if value is not None}
     name, source = _named(table, files.model_type)
     processor = _PROCESSORS.get(name)
+    if is_timm(files) and (processor is None or PREPROCESSOR not in files.tables):
+        yield from timm_processing(files, KEY)
+        return
+    if PREPROCESSOR not in files.tables:
+        yield Unknown(KEY, f"there is no {PREPROCESSOR}")
+        return
     if processor is None:
         said = f"{source} names {name!r}, which is not known here" if name else f"{source} is empty"
         yield Unknown(KEY, said)

@@ -12,12 +12,14 @@ from service.repository.layouts.exports import (
     ExportFiles,
 )
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import batch_facts, graph_name
-from service.repository.layouts.labels import label_facts
+from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
+from service.repository.layouts.labels import label_facts, only_label
 from service.repository.layouts.tokens import text_facts
 from service.tasks import Task
 
 _HEAD = "ForSequenceClassification"
+_RANK = 2
+"""Of the scores of whole texts; those of tokens have one axis more."""
 _VECTOR = "sentence_embedding"
 _STATES = frozenset({"last_hidden_state", "token_embeddings", _VECTOR})
 
@@ -33,7 +35,16 @@ _POOLING: Final[Mapping[str, str]] = {
 
 
 def _is_classifier(files: ExportFiles) -> str | None:
-    return f"{CONFIG}: architectures" if files.architecture.endswith(_HEAD) else None
+    if files.architecture.endswith(_HEAD):
+        return f"{CONFIG}: architectures"
+    if files.architecture or not files.model_type or MODEL_ROLE not in files.graphs:
+        return None
+    signature = files.signature()
+    scores = signature.outputs.get("logits")
+    takes_only_text = "input_ids" in signature.inputs and pixel_spec(signature) is None
+    if takes_only_text and len(signature.outputs) == 1 and scores and len(scores.shape) == _RANK:
+        return f"{graph_name(files)}: its inputs and outputs"
+    return None
 
 
 def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
@@ -47,13 +58,12 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
 def _activation(files: ExportFiles) -> Iterator[Finding]:
     """Tell what makes scores of logits, by the rules of transformers' pipeline."""
     problem = files.config.get("problem_type")
-    named = files.config.get("id2label")
     if problem == "regression":
         yield Fact("parameters.activation", "none", f"{CONFIG}: problem_type")
     elif problem == "multi_label_classification":
         yield Fact("parameters.activation", "sigmoid", f"{CONFIG}: problem_type")
-    elif isinstance(named, Mapping) and len(named) == 1:
-        yield Fact("parameters.activation", "sigmoid", f"{CONFIG}: id2label has one label")
+    elif alone := only_label(files):
+        yield Fact("parameters.activation", "sigmoid", alone)
     else:
         source = "problem_type" if problem else "id2label has several labels"
         yield Fact("parameters.activation", "softmax", f"{CONFIG}: {source}")

@@ -6,8 +6,9 @@ from typing import Final
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
 from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
-from service.repository.layouts.labels import label_facts
+from service.repository.layouts.labels import label_facts, only_label
 from service.repository.layouts.processors import processing_facts
+from service.repository.layouts.timm import timm_names_classes
 from service.tasks import Task
 
 _ARCHITECTURES = f"{CONFIG}: architectures"
@@ -32,6 +33,8 @@ _SET_SCORES: Final[Mapping[str, tuple[str, int | None]]] = {
 def _is_classifier(files: ExportFiles) -> str | None:
     if "ForImageClassification" in files.architecture:
         return _ARCHITECTURES
+    if timm_names_classes(files):
+        return f"{CONFIG}: pretrained_cfg"
     return _by_outputs(files, {"logits"})
 
 
@@ -40,11 +43,9 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
     yield from label_facts(files)
     yield from processing_facts(files)
     yield from batch_facts(files)
-    named = files.config.get("id2label")
-    alone = isinstance(named, Mapping) and len(named) == 1
+    alone = only_label(files)
     if files.config.get("problem_type") == _MULTI_LABEL or alone:
-        source = f"{CONFIG}: {'id2label, of one label' if alone else 'problem_type'}"
-        yield Fact("parameters.activation", "sigmoid", source)
+        yield Fact("parameters.activation", "sigmoid", alone or f"{CONFIG}: problem_type")
 
 
 def _is_set_detector(files: ExportFiles) -> str | None:

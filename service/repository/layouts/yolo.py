@@ -83,6 +83,7 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
         yield Fact("parameters.processing.resize", "shortest_edge", source)
         yield Fact("parameters.processing.shortest_edge", min(size), source)
         yield Fact("parameters.processing.crop", list(size), source)
+        yield Fact("parameters.processing.crop_rounds", "even", source)
     yield Fact("parameters.activation", "none", f"{name}: metadata task")
     yield from batch_facts(files)
 
