@@ -6,7 +6,7 @@ import onnx
 from models.export.graph_parts import (
     ResidualStream,
     encoder_distance_bias,
-    feed_forward,
+    expanded,
     scaled_and_projected,
 )
 from models.export.graph_writer import Arithmetic, GraphWriter, Shape
@@ -58,14 +58,13 @@ class _EncoderGraph:
         return writer.node("Reshape", [writer.node("Add", [sentences, added]), self._rows])
 
     def _add(self, stream: ResidualStream, layer: EncoderLayer, bias: str) -> None:
-        attended = self._attended(stream.enter(layer.attention_norm), layer.attention, bias)
-        stream.leave(attended, layer.attention_norm)
-        states = stream.enter(layer.feed_forward_norm)
-        stream.leave(
-            feed_forward(self._writer, states, layer.feed_forward), layer.feed_forward_norm
-        )
+        writer, attention, feed_forward = self._writer, layer.attention, layer.feed_forward
+        mixed = self._mixed(stream.enter(layer.attention_norm), attention, bias)
+        stream.leave(mixed, attention.output, layer.attention_norm)
+        hidden = expanded(writer, stream.enter(layer.feed_forward_norm), feed_forward)
+        stream.leave(hidden, feed_forward.contract, layer.feed_forward_norm)
 
-    def _attended(self, states: str, attention: Attention, bias: str) -> str:
+    def _mixed(self, states: str, attention: Attention, bias: str) -> str:
         writer = self._writer
         parts = [
             writer.node("Reshape", [writer.linear(states, projection), self._sentences])
@@ -79,7 +78,7 @@ class _EncoderGraph:
             scale=scale,
             mask_filter_value=float(np.finfo(writer.float_type).min),
         )
-        return writer.linear(writer.node("Reshape", [mixed, self._rows]), attention.output)
+        return writer.node("Reshape", [mixed, self._rows])
 
     def _project(self, states: str) -> None:
         writer, heads = self._writer, self._weights.heads

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.export.graph_writer import GraphWriter
-from models.export.translator_weights import Embedding, FeedForward, Linear, Norm, Stack
+from models.export.translator_weights import Embedding, FeedForward, Floats, Linear, Norm, Stack
 
 
 class ResidualStream:
@@ -14,7 +14,9 @@ class ResidualStream:
     def __init__(self, writer: GraphWriter, norm_first: bool, states: str) -> None:
         self._writer, self._norm_first, self._states = writer, norm_first, states
         self._more = ""
-        """The last part's result, not added yet: the sum is one operator with the next norm."""
+        self._bias: Floats | None = None
+        """The last part's result and its bias, not added yet: with the next norm the sum of all
+        is one operator."""
 
     def enter(self, norm: Norm) -> str:
         """Return what the next part reads."""
@@ -22,24 +24,30 @@ class ResidualStream:
             return self._states
         if not self._more:
             return self._writer.norm(self._states, norm)
-        normed, self._states = self._writer.add_and_norm(self._states, self._more, norm, True)
-        self._more = ""
+        normed, self._states = self._added(norm, True)
         return normed
 
-    def leave(self, result: str, norm: Norm) -> None:
-        """Take a part's result in."""
-        if self._norm_first:
-            self._more = result
-        else:
-            self._states, _ = self._writer.add_and_norm(self._states, result, norm, False)
+    def leave(self, last: str, layer: Linear, norm: Norm) -> None:
+        """Take a part's result in: its last states through its last layer."""
+        self._more, self._bias = self._writer.product(last, layer.weight, None), layer.bias
+        if not self._norm_first:
+            self._states, _ = self._added(norm, False)
 
     def end(self, norm: Norm | None) -> str:
         """Return the stack's result, normalised if there is a norm."""
         if norm is not None and self._more:
-            return self._writer.add_and_norm(self._states, self._more, norm, False)[0]
+            return self._added(norm, False)[0]
         if self._more:
             self._states = self._writer.node("Add", [self._states, self._more])
+            if self._bias is not None:
+                bias = self._writer.constant(self._bias)
+                self._states = self._writer.node("Add", [self._states, bias])
         return self._states if norm is None else self._writer.norm(self._states, norm)
+
+    def _added(self, norm: Norm, total: bool) -> tuple[str, str]:
+        found = self._writer.add_and_norm(self._states, self._more, norm, self._bias, total)
+        self._more, self._bias = "", None
+        return found
 
 
 def scaled_and_projected(writer: GraphWriter, embedding: Embedding, rows: str) -> str:
@@ -49,12 +57,12 @@ def scaled_and_projected(writer: GraphWriter, embedding: Embedding, rows: str) -
     return rows if embedding.projection is None else writer.linear(rows, embedding.projection)
 
 
-def feed_forward(writer: GraphWriter, states: str, layer: FeedForward) -> str:
-    """Transform each row alone."""
+def expanded(writer: GraphWriter, states: str, layer: FeedForward) -> str:
+    """Transform each row alone, up to the last layer."""
     hidden = writer.activate(writer.linear(states, layer.expand), layer.activation)
     if layer.gate is not None:
         hidden = writer.node("Mul", [hidden, writer.linear(states, layer.gate)])
-    return writer.linear(hidden, layer.contract)
+    return hidden
 
 
 def side_by_side(layers: Sequence[Linear]) -> Linear:

@@ -43,10 +43,13 @@ class GraphWriter:
     """Nodes and constants in the making. Methods return names of tensors."""
 
     arithmetic: Arithmetic = "fp32"
+    prefix: str = ""
+    """Of every name that is not given; a branch needs one of its own."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     _constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     _known: dict[tuple[bytes, str, tuple[int, ...]], str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    _quantised: dict[str, tuple[str, str]] = field(default_factory=dict)
     _inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _count: int = 0
@@ -98,9 +101,8 @@ class GraphWriter:
         on its neighbours.
         """
         if self.arithmetic == "int8":
-            result = self._int8_product(states, weight)
-        else:
-            result = self.node("MatMul", [states, self.constant(weight)])
+            return self._int8_product(states, weight, bias)
+        result = self.node("MatMul", [states, self.constant(weight)])
         return result if bias is None else self.node("Add", [result, self.constant(bias)])
 
     def tied_lookup(self, table: Floats, ids: str) -> str:
@@ -138,14 +140,18 @@ class GraphWriter:
         inputs = [states, self.constant(norm.weight), self.constant(norm.bias)]
         return self.node("LayerNormalization", inputs, axis=-1, epsilon=norm.epsilon)
 
-    def add_and_norm(self, states: str, more: str, norm: Norm, total: bool) -> tuple[str, str]:
-        """Return the normalised sum, and the sum itself if `total` asks for it."""
+    def add_and_norm(
+        self, states: str, more: str, norm: Norm, bias: Floats | None, total: bool
+    ) -> tuple[str, str]:
+        """Return states + more + bias, normalised, and the sum itself if `total` asks for it."""
         outputs = [self._fresh("normed")]
         inputs = [states, more, self.constant(norm.weight)]
         kind = "fused:SkipSimplifiedLayerNormalization"
         if norm.bias is not None:
             inputs.append(self.constant(norm.bias))
             kind = "fused:SkipLayerNormalization"
+        if bias is not None:
+            inputs.append(self.constant(bias))
         if total:
             outputs += ["", "", self._fresh("sum")]
         self.nodes_with(kind, inputs, outputs, epsilon=norm.epsilon)
@@ -196,7 +202,7 @@ class GraphWriter:
         array: NDArray[Any] = np.ascontiguousarray(values, dtype)
         key = (hashlib.sha256(array.data).digest(), array.dtype.str, np.shape(values))
         if key not in self._known:
-            name = self._known[key] = f"constant.{len(self._constants)}"
+            name = self._known[key] = f"{self.prefix}constant.{len(self._constants)}"
             stored = numpy_helper.from_array(array.reshape(np.shape(values)), name)
             self._constants[name] = stored
         return self._known[key]
@@ -212,17 +218,33 @@ class GraphWriter:
             scaled = self.node("Cast", [scaled], to=TensorProto.FLOAT16)
         return self.node("Mul", [scaled, self.constant(norm.weight)])
 
-    def _int8_product(self, states: str, weight: Floats) -> str:
+    def _int8_product(self, states: str, weight: Floats, bias: Floats | None) -> str:
         stored, scales = self._int8_weight(weight)
-        largest = self.node("ReduceMax", [self.node("Abs", [states]), self.integers([-1])])
-        scale = self.node("Mul", [largest, self.constant(np.float32(1 / ACTIVATION_STEPS))])
-        # A row of zeros stays zero, whatever it is divided by.
-        scale = self.node("Max", [scale, self.constant(np.float32(1e-30))])
+        rounded, scale = self._rounded_rows(states)
         one, zero = self.constant(np.float32(1)), self.integers(ZERO_POINT, np.uint8)
-        scaled = self.node("Div", [states, scale])
-        rounded = self.node("QuantizeLinear", [scaled, one, zero])
         inputs = [rounded, stored, one, scales, zero]
-        return self.node("Mul", [self.node("fused:MatMulIntegerToFloat", inputs), scale])
+        if bias is not None and np.isin(bias, (0, -np.inf)).all():  # what no scale changes
+            inputs += ["", self.constant(bias)]
+            bias = None
+        scaled = self.node("Mul", [self.node("fused:MatMulIntegerToFloat", inputs), scale])
+        return scaled if bias is None else self.node("Add", [scaled, self.constant(bias)])
+
+    def _rounded_rows(self, states: str) -> tuple[str, str]:
+        """Return states [rows, width] as integers, and the scale of each row [rows, 1].
+
+        What several products read is rounded once.
+        """
+        if states not in self._quantised:
+            width = self.node("ReduceMax", [self.node("Abs", [states]), self.integers([-1])])
+            scale = self.node("Mul", [width, self.constant(np.float32(1 / ACTIVATION_STEPS))])
+            # A row of zeros stays zero, whatever it is divided by.
+            scale = self.node("Max", [scale, self.constant(np.float32(1e-30))])
+            flat = self.node("Squeeze", [scale, self.integers([1])])
+            shape = self.node("Shape", [flat])
+            zeros = self.node("Expand", [self.integers(ZERO_POINT, np.uint8), shape])
+            rounded = self.node("QuantizeLinear", [states, flat, zeros], axis=0)
+            self._quantised[states] = rounded, scale
+        return self._quantised[states]
 
     def _int8_weight(self, weight: Floats) -> tuple[str, str]:
         """Store a weight [inputs, outputs] with one scale an output."""
@@ -232,4 +254,4 @@ class GraphWriter:
 
     def _fresh(self, kind: str) -> str:
         self._count += 1
-        return f"{kind.rpartition(':')[2].lower()}.{self._count}"
+        return f"{self.prefix}{kind.rpartition(':')[2].lower()}.{self._count}"

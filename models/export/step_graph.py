@@ -12,12 +12,13 @@ from onnx import TensorProto
 
 from models.export.graph_parts import (
     ResidualStream,
-    feed_forward,
+    expanded,
     scaled_and_projected,
     side_by_side,
 )
 from models.export.graph_writer import Arithmetic, GraphWriter, Shape
-from models.export.translator_weights import Attention, Floats, Output, TranslatorWeights
+from models.export.token_choice import TokenChoice, in_whole_blocks
+from models.export.translator_weights import Attention, TranslatorWeights
 
 
 def cache_names(prefix: str, layers: int) -> list[str]:
@@ -41,6 +42,7 @@ def step_graph(weights: TranslatorWeights, arithmetic: Arithmetic = "fp32") -> o
 
 class _StepGraph:
     def __init__(self, weights: TranslatorWeights, arithmetic: Arithmetic) -> None:
+        weights = in_whole_blocks(weights)
         self._weights, self._writer = weights, GraphWriter(arithmetic)
         writer = self._writer
         self._tokens = writer.input("tokens", np.int64, ["rows"])
@@ -56,23 +58,22 @@ class _StepGraph:
                 writer.output(f"present.{name}", writer.float_type, axes)
         self._flat = writer.integers([-1, weights.heads * weights.head_width])
         self._last = writer.node("Sub", [source_lengths, writer.integers(1, np.int32)])
-        last = writer.node("Cast", [self._last], to=TensorProto.INT64)
-        column = writer.node("Unsqueeze", [last, writer.integers([1, 2])])
-        heads = writer.integers([1, weights.heads, 1])
-        self._last_of_heads = writer.node("Expand", [column, heads])
         self._bias = self._distance_bias()
+        self._nothing = ""
+        """A sequence of no tokens for every row."""
 
     def build(self) -> onnx.ModelProto:
         writer, weights = self._writer, self._weights
         stream = ResidualStream(writer, weights.norm_first, self._embedded())
         for index, layer in enumerate(weights.decoder_layers):
-            states = stream.enter(layer.attention_norm)
-            stream.leave(self._own(index, states, layer.attention), layer.attention_norm)
-            states = stream.enter(layer.cross_norm)
-            stream.leave(self._cross(index, states, layer.cross), layer.cross_norm)
-            states = stream.enter(layer.feed_forward_norm)
-            stream.leave(feed_forward(writer, states, layer.feed_forward), layer.feed_forward_norm)
-        self._choose(self._scored(stream.end(weights.decoder.final_norm)))
+            mixed = self._own(index, stream.enter(layer.attention_norm), layer.attention)
+            stream.leave(mixed, layer.attention.output, layer.attention_norm)
+            mixed = self._cross(index, stream.enter(layer.cross_norm), layer.cross)
+            stream.leave(mixed, layer.cross.output, layer.cross_norm)
+            hidden = expanded(writer, stream.enter(layer.feed_forward_norm), layer.feed_forward)
+            stream.leave(hidden, layer.feed_forward.contract, layer.feed_forward_norm)
+        states = self._scored(stream.end(weights.decoder.final_norm))
+        TokenChoice(writer, weights.output, self._candidates).write(states)
         return writer.model("step")
 
     def _embedded(self) -> str:
@@ -106,24 +107,18 @@ class _StepGraph:
         merged = side_by_side([attention.query, attention.key, attention.value])
         packed = self._as_sequence(self._writer.linear(states, merged))
         lengths = (self._positions, self._longest)
-        mixed = self._attended(f"self.{index}", [packed, "", ""], lengths, self._bias)
-        return self._writer.linear(mixed, attention.output)
+        return self._attended(f"self.{index}", [packed, "", ""], lengths, self._bias)
 
     def _cross(self, index: int, states: str, attention: Attention) -> str:
-        """Attend to the source, as far as it goes.
-
-        The operator appends a key to the cache: it is given the source's last one, which so is
-        written over itself.
-        """
-        query = self._as_sequence(self._writer.linear(states, attention.query))
-        last = [self._last_cached(f"cross.{index}.{part}") for part in ("key", "value")]
+        """Attend to the source, as far as it goes; no keys are new."""
+        writer = self._writer
+        query = self._as_sequence(writer.linear(states, attention.query))
+        if not self._nothing:
+            zero, one = writer.integers([0]), writer.integers([1])
+            self._nothing = writer.node("Slice", [query, zero, zero, one])
         lengths = (self._last, self._longest_source)
-        mixed = self._attended(f"cross.{index}", [query, *last], lengths, "")
-        return self._writer.linear(mixed, attention.output)
-
-    def _last_cached(self, cache: str) -> str:
-        parts = self._writer.node("GatherND", [cache, self._last_of_heads], batch_dims=2)
-        return self._as_sequence(self._writer.node("Reshape", [parts, self._flat]))
+        nothing = [self._nothing, self._nothing]
+        return self._attended(f"cross.{index}", [query, *nothing], lengths, "")
 
     def _as_sequence(self, rows: str) -> str:
         """Return rows [n, width] as sequences of one [n, 1, width]."""
@@ -152,63 +147,3 @@ class _StepGraph:
         if output.scale != 1.0:
             states = writer.node("Mul", [states, writer.constant(np.float32(output.scale))])
         return states
-
-    def _choose(self, states: str) -> None:
-        """Choose tokens here, so that no scores of a whole vocabulary leave the session."""
-        writer, output = self._writer, self._weights.output
-        product = writer.tied_product(states, output.table, _without_forbidden(output))
-        logits = writer.as_float32(product)
-        forbidden, last_axis = self._logits_of_forbidden(states), writer.integers([-1])
-        one, several = GraphWriter(), GraphWriter()
-        one.node("ArgMax", [logits], "one.ids", axis=1, keepdims=1)
-        one.node("GatherElements", [logits, "one.ids"], "one.scores", axis=1)
-        several.nodes_with("TopK", [logits, self._candidates], ["top.scores", "top.ids"], axis=1)
-        several.node("LogSoftmax", [logits], "top.all", axis=1)
-        several.node("GatherElements", ["top.all", "top.ids"], "top.allowed", axis=1)
-        _count_forbidden(several, forbidden, last_axis, "top.logprobs")
-        count = writer.node("Squeeze", [self._candidates, writer.integers([0])])
-        axes = ["rows", "candidates"]
-        writer.nodes_with(
-            "If",
-            [writer.node("Greater", [count, writer.integers(1)])],
-            [writer.output("ids", np.int64, axes), writer.output("logprobs", np.float32, axes)],
-            then_branch=several.branch("several", ["top.ids", "top.logprobs"]),
-            else_branch=one.branch("one", ["one.ids", "one.scores"]),
-        )
-
-    def _logits_of_forbidden(self, states: str) -> str:
-        """Return [n, forbidden], or no name where nothing is forbidden."""
-        writer, output = self._writer, self._weights.output
-        if not output.forbidden:
-            return ""
-        tokens = sorted(output.forbidden)
-        writer.metadata["forbidden"] = ",".join(map(str, tokens))
-        rows = np.ascontiguousarray(output.table[tokens].T)
-        inputs = [states, writer.constant(rows)]
-        if output.bias is not None:
-            inputs.append(writer.constant(output.bias[tokens]))
-        return writer.as_float32(writer.node("Gemm", inputs))
-
-
-def _without_forbidden(output: Output) -> Floats | None:
-    """Return the bias with which forbidden tokens are never the best."""
-    if not output.forbidden:
-        return output.bias
-    bias = np.zeros(len(output.table), np.float32) if output.bias is None else output.bias.copy()
-    bias[list(output.forbidden)] = -np.inf
-    return bias
-
-
-def _count_forbidden(writer: GraphWriter, logits: str, last_axis: str, result: str) -> None:
-    """Turn the best tokens' log-probabilities among those allowed into those among all.
-
-    The sum over those allowed is their logit minus their log-probability.
-    """
-    if not logits:
-        writer.node("Identity", ["top.allowed"], result)
-        return
-    writer.node("Sub", ["top.scores", "top.allowed"], "top.sum")
-    writer.node("ReduceLogSumExp", [logits, last_axis], "top.forbidden")
-    writer.node("Sub", ["top.forbidden", "top.sum"], "top.ratio")
-    writer.node("Softplus", ["top.ratio"], "top.more")
-    writer.node("Sub", ["top.allowed", "top.more"], result)
