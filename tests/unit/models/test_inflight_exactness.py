@@ -53,6 +53,7 @@ _TINY = {
     "decoder_start_token_id": 2,
     "scale_embedding": True,
     "forced_eos_token_id": None,
+    "tie_word_embeddings": False,  # or a random model would say what it has just read
 }
 _TINY_T5 = {
     "vocab_size": VOCABULARY,
@@ -68,7 +69,7 @@ _TINY_T5 = {
 MODELS: Mapping[str, tuple[type[PreTrainedModel], Any]] = {
     "marian": (MarianMTModel, MarianConfig(**_TINY, activation_function="swish")),
     "mbart": (MBartForConditionalGeneration, MBartConfig(**_TINY)),
-    "m2m_100": (M2M100ForConditionalGeneration, M2M100Config(**_TINY)),
+    "m2m_100": (M2M100ForConditionalGeneration, M2M100Config(**{**_TINY, "tie_word_embeddings": True})),
     "t5": (T5ForConditionalGeneration, T5Config(**_TINY_T5)),
 }
 
