@@ -21,15 +21,15 @@ from tokenizers import (
 )
 
 from service.transforms.sentencepiece_file import PieceModel, read_pieces
+from service.transforms.special_tokens import Options, TokenFiles, add_tokens
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
 
-Options: TypeAlias = Mapping[str, Any]
 _Maker: TypeAlias = Callable[[Path, Options], Tokenizer]
 
 _SPACES = " {2,}"
-_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def tokenizer_of(path: Path, kind: str = "") -> Tokenizer:
@@ -44,7 +44,10 @@ def tokenizer_of(path: Path, kind: str = "") -> Tokenizer:
         OSError: a file is missing.
         ValueError: a file is broken, or the class is not one of those known for such a file.
     """
-    options = {**_table(path.parent / SPECIAL_TOKENS), **_table(path.parent / TOKENIZER_CONFIG)}
+    files = TokenFiles(
+        *(_table(path.parent / name) for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS))
+    )
+    options = files.options
     if path.name.endswith("tokenizer.json"):
         return _with_lower_case(Tokenizer.from_buffer(path.read_bytes()), options)
     base = kind.removesuffix("Fast")
@@ -53,7 +56,7 @@ def tokenizer_of(path: Path, kind: str = "") -> Tokenizer:
         known = ", ".join(makers) or "none"
         raise ValueError(f"a {path.name} of tokenizer_class {kind!r} is not known; known: {known}")
     tokenizer = makers[base](path, options)
-    tokenizer.add_special_tokens(_special_tokens(options))
+    add_tokens(tokenizer, base, files)
     return tokenizer
 
 
@@ -85,19 +88,6 @@ def _named(options: Options, which: str, default: str) -> str:
     if isinstance(token, Mapping):
         token = token.get("content")
     return token if isinstance(token, str) else default
-
-
-def _special_tokens(options: Options) -> list[AddedToken]:
-    found = []
-    for which in _SPECIAL:
-        token = options.get(f"{which}_token")
-        if isinstance(token, str):
-            # The mask takes the space before it, in all classes whose vocabulary holds spaces.
-            found.append(AddedToken(token, special=True, normalized=False))
-        elif isinstance(token, Mapping) and isinstance(token.get("content"), str):
-            sides = {side: bool(token.get(side)) for side in ("lstrip", "rstrip", "single_word")}
-            found.append(AddedToken(token["content"], special=True, normalized=False, **sides))
-    return found
 
 
 def _bert(path: Path, options: Options) -> Tokenizer:
