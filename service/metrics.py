@@ -14,6 +14,7 @@ UNKNOWN_MODEL = "_unknown_"
 
 _STEP_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0)
+_STREAM_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
@@ -206,6 +207,23 @@ HTTP_DISCONNECTS = Counter(
     "http_disconnects",
     "Requests whose client left before the answer; their work was cancelled.",
     ("route",),
+)
+HTTP_STREAMS = Gauge(
+    "http_streams",
+    "Streams that are being told now, by route template.",
+    ("route",),
+)
+HTTP_STREAM_SECONDS = Histogram(
+    "http_stream_seconds",
+    "Time of a stream to its end; http_request_seconds does not count streams.",
+    ("route",),
+    buckets=_STREAM_SECONDS,
+)
+HTTP_STREAM_FIRST_SECONDS = Histogram(
+    "http_stream_first_seconds",
+    "Time from the arrival of a request to the first piece of its stream.",
+    ("route",),
+    buckets=_REQUEST_SECONDS,
 )
 LOG_EVENTS_DROPPED = Counter(
     "log_events_dropped",

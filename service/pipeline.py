@@ -3,8 +3,9 @@
 import asyncio
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic
@@ -12,13 +13,15 @@ from typing import Any, Generic
 from service.batching.batcher import Batcher
 from service.batching.gather import Gatherer
 from service.batching.inflight.engine import InFlightEngine
+from service.batching.measures import Done
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import DeadlineExceededError, ServiceError
-from service.families.base import PreprocessesTogether
+from service.families.base import PreprocessesTogether, SplitsTexts
 from service.meters import SilentMeter
 from service.tasks import Task
-from service.types import AnswerT, Family, ItemT, Work
+from service.transforms.segmentation import Document
+from service.types import AnswerT, Family, ItemT, Tensors, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class CallOptions:
     priority: int = 0
     """Higher is served first."""
     cache: CacheMode = CacheMode.USE
+    watch: Callable[[Tensors], None] | None = None
+    """Told after each step what there is, where works are batched in flight. It hears nothing of
+    what the cache knows, nor of what is computed for somebody else."""
 
 
 @dataclass(slots=True)
@@ -52,6 +58,15 @@ class Outcome(Generic[AnswerT]):
     timings: Timings
 
 
+def longest(timings: Iterable[Timings]) -> Timings:
+    """Return the longest of each step, of items that ran at the same time."""
+    found = Timings()
+    for each in timings:
+        for step in Timings.__slots__:
+            setattr(found, step, max(getattr(found, step), getattr(each, step)))
+    return found
+
+
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Pipeline(Generic[ItemT, AnswerT]):
     """One loaded version, ready to answer."""
@@ -70,7 +85,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while no call of `answer` runs; a version that is drained waits for it."""
     active: int = field(default=0, init=False)
-    """Calls of `answer` that have not returned."""
+    """Calls of `answer` that have not returned, and callers who hold it."""
 
     _gatherer: Gatherer[ItemT, Work] | None = field(default=None, init=False)
 
@@ -87,6 +102,50 @@ class Pipeline(Generic[ItemT, AnswerT]):
             if isinstance(batcher, InFlightEngine):
                 meter.watch_rows(partial(_rows_of, weakref.ref(batcher)))
         meter.watch(partial(_load_of, weakref.ref(self)))  # which must not keep a model alive
+
+    @property
+    def window(self) -> int:
+        """Return how many items one caller may have in work: enough to keep the device busy."""
+        return min(batcher.window for batcher in self.batchers.values())
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Tell whether `watch` of an item's options is told of its progress."""
+        return all(isinstance(batcher, InFlightEngine) for batcher in self.batchers.values())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep this version from being closed between the items of one caller."""
+        self.active += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._let_go()
+
+    def check_room(self) -> None:
+        """Refuse early what would be refused at this moment.
+
+        Raises:
+            OverloadedError: the queue is full; says when to come back.
+            ShuttingDownError: the model is being stopped.
+        """
+        if len(self.batchers) == 1:  # else only the work says whose queue it is for
+            next(iter(self.batchers.values())).check_room()
+
+    async def split(self, item: ItemT, in_sentences: bool) -> Document | None:
+        """Return the item's text in pieces; None if it is one, or is of a task that has none.
+
+        Raises:
+            InvalidInputError: nothing in it can be answered.
+        """
+        family = self.family
+        if not isinstance(family, SplitsTexts):
+            return None
+        if not family.is_heavy(item):
+            return family.split(item, in_sentences)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, family.split, item, in_sentences)
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
         """Cache, preprocess, batcher, session, postprocess, cache.
@@ -121,9 +180,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
             outcome = "internal_error"
             raise
         finally:
-            self.active -= 1
-            if not self.active:
-                self.idle.set()
+            self._let_go()
             total = time.perf_counter() - started
             self.meter.request(outcome, total)
         spent = timings.preprocess + timings.queue + timings.compute + timings.postprocess
@@ -131,17 +188,27 @@ class Pipeline(Generic[ItemT, AnswerT]):
         return Outcome(answer, how, timings)
 
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
-        if len(self.batchers) == 1:  # else only the work says whose queue it is for
-            next(iter(self.batchers.values())).check_room()
+        self.check_room()
         started = time.perf_counter()
         work = await self._preprocess(item, options.deadline)
         timings.preprocess = time.perf_counter() - started
-        done = await self.batchers[work.lane].submit(work, options.deadline, options.priority)
+        done = await self._submit(work, options)
         timings.queue, timings.compute = done.queue_seconds, done.compute_seconds
         started = time.perf_counter()
         answer = self.family.postprocess(done.result, item)
         timings.postprocess = time.perf_counter() - started
         return answer
+
+    async def _submit(self, work: Work, options: CallOptions) -> Done:
+        batcher = self.batchers[work.lane]
+        if isinstance(batcher, InFlightEngine):
+            return await batcher.submit(work, options.deadline, options.priority, options.watch)
+        return await batcher.submit(work, options.deadline, options.priority)
+
+    def _let_go(self) -> None:
+        self.active -= 1
+        if not self.active:
+            self.idle.set()
 
     async def _preprocess(self, item: ItemT, deadline: float | None) -> Work:
         if not self.family.is_heavy(item):

@@ -1,7 +1,7 @@
 """From items to a response: all at once through their pipelines, and nothing lost if some fail."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import orjson
@@ -16,25 +16,33 @@ from service.api.errors import (
     retry_after_header,
 )
 from service.api.reply import Reply
-from service.cache.responses import CacheOutcome
+from service.cache.responses import together
 from service.errors import InvalidInputError, ServiceError
 from service.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
-from service.pipeline import CallOptions, Outcome, Pipeline, Timings
+from service.pipeline import CallOptions, Outcome, Pipeline, longest
 from service.tasks import AnyItem, Task, modality
 
 Pipelines: TypeAlias = Mapping[str, Pipeline[Any, Any]]
 Result: TypeAlias = Outcome[Any] | Exception
+Ask: TypeAlias = Callable[[Pipeline[Any, Any], Any, CallOptions], Awaitable[Outcome[Any]]]
 
-_STEPS = tuple(Timings.__slots__)
+
+async def ask_pipeline(
+    pipeline: Pipeline[Any, Any], item: AnyItem, options: CallOptions
+) -> Outcome[Any]:
+    """Return what a pipeline answers. Raises ServiceError."""
+    return await pipeline.answer(item, options)
 
 
-async def answer(
+async def answer(  # noqa: PLR0913 - each is a thing of its own that a route knows
     call: Call,
     task: Task,
     request: TaskRequest,
     items: Sequence[AnyItem | ServiceError],
     encode: Callable[[Any], Mapping[str, Any]],
     head: Callable[[Sequence[Any]], Mapping[str, Any]] = lambda answers: {},
+    *,
+    ask: Ask = ask_pipeline,
 ) -> Reply:
     """Answer every item of a request.
 
@@ -45,6 +53,7 @@ async def answer(
         items: what is asked, in order; in place of an item, why it is none.
         encode: turns one answer into what the response says of it.
         head: what the response says of all answers together.
+        ask: how a pipeline is asked for an item.
 
     Returns:
         The answers in order. If some items failed: a problem of the worst failure's status that
@@ -55,18 +64,18 @@ async def answer(
         ClientDisconnect: the client left; the work is cancelled.
     """
     call.item_count = len(items)
-    pipelines = _pipelines(call, task, request, items)
+    pipelines = find_pipelines(call, task, request, items)
     call.model = next((pipeline.model for pipeline in pipelines.values()), None)
     options = call.options()
     results: list[Result]
     if len(items) == 1:
-        results = [await call.while_wanted(_answer_one(call, pipelines, items[0], options))]
+        results = [await call.while_wanted(_answer_one(call, pipelines, items[0], options, ask))]
     else:
-        results = await call.while_wanted(_answer_all(call, pipelines, items, options))
+        results = await call.while_wanted(_answer_all(call, pipelines, items, options, ask))
     answered = [result for result in results if isinstance(result, Outcome)]
     body: dict[str, Any] = {}
     if answered:
-        call.timings = _slowest(answered)
+        call.timings = longest(outcome.timings for outcome in answered)
         model = next(iter(pipelines.values())).model
         body = {"model": model.name, "version": model.version}
         body |= head([outcome.answer for outcome in answered])
@@ -75,12 +84,12 @@ async def answer(
         ]
     if len(answered) < len(results):
         return _refusal(call, results, body)
-    call.cache = _cache_outcome(answered)
+    call.cache = together(outcome.cache for outcome in answered)
     cache = (b"x-cache", call.cache.encode())
     return Reply(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), headers=[cache])
 
 
-def _pipelines(
+def find_pipelines(
     call: Call, task: Task, request: TaskRequest, items: Sequence[AnyItem | ServiceError]
 ) -> Pipelines:
     """Find who answers each modality among the items. Raises ServiceError."""
@@ -100,13 +109,17 @@ def _pipelines(
 
 
 async def _answer_one(
-    call: Call, pipelines: Pipelines, item: AnyItem | ServiceError, options: CallOptions
+    call: Call,
+    pipelines: Pipelines,
+    item: AnyItem | ServiceError,
+    options: CallOptions,
+    ask: Ask,
 ) -> Result:
     """Return the outcome, or what went wrong with this item and no other."""
     if isinstance(item, ServiceError):
         return item
     try:
-        return await pipelines[modality(item)].answer(item, options)
+        return await ask(pipelines[modality(item)], item, options)
     except Exception as error:  # the other items' answers must not be lost to a bug
         log_unexpected(error, call.request_id)
         return error
@@ -117,9 +130,12 @@ async def _answer_all(
     pipelines: Pipelines,
     items: Iterable[AnyItem | ServiceError],
     options: CallOptions,
+    ask: Ask,
 ) -> list[Result]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_answer_one(call, pipelines, item, options)) for item in items]
+        tasks = [
+            group.create_task(_answer_one(call, pipelines, item, options, ask)) for item in items
+        ]
     return [task.result() for task in tasks]
 
 
@@ -135,24 +151,6 @@ def _refusal(call: Call, results: Sequence[Result], extra: Mapping[str, Any]) ->
     reply = worst.response(call.request_id, faults, extra)
     waits = [wait for _, error in failed if (wait := retry_after(error)) is not None]
     if waits:
-        longest = retry_after_header(max(waits))
-        reply.raw_headers = [h for h in reply.raw_headers if h[0] != longest[0]] + [longest]
+        header = retry_after_header(max(waits))
+        reply.raw_headers = [h for h in reply.raw_headers if h[0] != header[0]] + [header]
     return reply
-
-
-def _slowest(outcomes: Collection[Outcome[Any]]) -> Timings:
-    """Return the longest of each step: items of one request run at the same time."""
-    if len(outcomes) == 1:
-        return next(iter(outcomes)).timings
-    longest = Timings()
-    for step in _STEPS:
-        setattr(longest, step, max(getattr(outcome.timings, step) for outcome in outcomes))
-    return longest
-
-
-def _cache_outcome(outcomes: Sequence[Outcome[Any]]) -> CacheOutcome:
-    """Return hit if all are hits, miss if any was computed, else shared."""
-    kinds = {outcome.cache for outcome in outcomes}
-    if len(kinds) == 1:
-        return kinds.pop()
-    return CacheOutcome.MISS if CacheOutcome.MISS in kinds else CacheOutcome.SHARED

@@ -54,6 +54,12 @@ class Call(Request):
     """Bytes of the body that was answered."""
     read_at = 0.0
     """When the body had been read, in the time of `started`."""
+    is_stream = False
+    """Whether the answer is told as it comes."""
+    segment_count = 0
+    """Pieces that were translated, or failed, of texts that were split."""
+    first_seconds: float | None = None
+    """Of a stream, from the arrival of the request to its first piece."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, context: ApiContext) -> None:
         super().__init__(scope, receive, send)
@@ -63,7 +69,8 @@ class Call(Request):
         wished = self.given.get(b"x-request-id", b"")
         self.request_id = wished.decode() if _SANE_ID.fullmatch(wished) else _new_id()
         self.started = time.perf_counter()
-        self.deadline = asyncio.get_running_loop().time() + context.limits.request_timeout_seconds
+        self._came = asyncio.get_running_loop().time()
+        self.deadline = self._came + context.limits.request_timeout_seconds
         self.timings: Timings | None = None
         """Where the time went, once the pipeline has said so."""
         self.status = 0
@@ -81,16 +88,20 @@ class Call(Request):
             LimitExceededError: Content-Length is over the limit.
         """
         limits = self.context.limits
-        if b"x-request-timeout-ms" in self.given:
-            wished = self._number(b"x-request-timeout-ms", 1, 10**9) / 1000
-            wished = min(wished, limits.max_timeout_seconds)
-            self.deadline += wished - limits.request_timeout_seconds
+        if (wished := self._wished_seconds()) is not None:
+            self.deadline = self._came + min(wished, limits.max_timeout_seconds)
         length = self.given.get(b"content-length", b"0")
         if not length.isdigit():
             raise MalformedRequestError("Content-Length is not a number")
         if int(length) > limits.max_body_bytes:
             self.must_close = int(length) > limits.max_body_bytes * _DISCARDED
             raise self._too_large()
+
+    def become_stream(self) -> None:
+        """Be told as it comes, with the deadline of a stream. Raises MalformedRequestError."""
+        most, wished = self.context.limits.stream_timeout_seconds, self._wished_seconds()
+        self.is_stream = True
+        self.deadline = self._came + (most if wished is None else min(wished, most))
 
     def options(self) -> CallOptions:
         """Return how the caller wants the items answered. Raises MalformedRequestError."""
@@ -107,6 +118,11 @@ class Call(Request):
         if b"no-store" in directives:
             return CacheMode.BYPASS
         return CacheMode.REFRESH if b"no-cache" in directives else CacheMode.USE
+
+    def _wished_seconds(self) -> float | None:
+        if b"x-request-timeout-ms" not in self.given:
+            return None
+        return self._number(b"x-request-timeout-ms", 1, 10**9) / 1000
 
     def _number(self, header: bytes, least: int, most: int) -> int:
         text = self.given[header]

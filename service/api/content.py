@@ -140,16 +140,20 @@ def check_count(count: int, limits: ApiLimits) -> None:
         raise LimitExceededError(f"{count} items are over the limit of {limits.max_items}")
 
 
-def as_text(value: object, limits: ApiLimits, name: str = "text") -> Text:
-    """Return one text. Raises InvalidInputError, LimitExceededError."""
+def as_text(value: object, limits: ApiLimits, name: str = "text", most: int | None = None) -> Text:
+    """Return one text, of the most characters that any may have, unless told otherwise.
+
+    Raises:
+        InvalidInputError: it is no string, empty, or has a null character.
+        LimitExceededError: it has too many characters.
+    """
+    most = limits.max_characters if most is None else most
     if not isinstance(value, str):
         raise InvalidInputError(f"a {name} must be a string")
     if not value:
         raise InvalidInputError(f"the {name} is empty")
-    if len(value) > limits.max_characters:
-        raise LimitExceededError(
-            f"the {name} has {len(value)} characters; at most {limits.max_characters} are read"
-        )
+    if len(value) > most:
+        raise LimitExceededError(f"the {name} has {len(value)} characters; at most {most} are read")
     if "\0" in value:
         raise InvalidInputError(f"the {name} has a null character")
     return Text(value)

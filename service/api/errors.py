@@ -97,14 +97,9 @@ class Problem:
             case _:
                 return cls(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR, _INTERNAL_DETAIL)
 
-    def response(
-        self,
-        request_id: str,
-        faults: Sequence[Fault] = (),
-        extra: Mapping[str, Any] | None = None,
-    ) -> Reply:
-        """Return the problem+json; `extra` are further members of it."""
-        body: dict[str, Any] = {
+    def members(self, request_id: str) -> dict[str, Any]:
+        """Return what every problem says."""
+        return {
             "type": f"urn:quartet:problem:{self.code}",
             "title": self.code.replace("_", " ").capitalize(),
             "status": self.status.value,
@@ -112,6 +107,15 @@ class Problem:
             "code": self.code,
             "request_id": request_id,
         }
+
+    def response(
+        self,
+        request_id: str,
+        faults: Sequence[Fault] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """Return the problem+json; `extra` are further members of it."""
+        body = self.members(request_id)
         if faults:
             body["errors"] = faults
         return Reply(

@@ -19,6 +19,12 @@ class ApiLimits:
     """Deadline of a request that names none."""
     max_timeout_seconds: float = 120.0
     """Longest deadline a caller may ask for; a longer wish is shortened to this."""
+    max_document_characters: int = 500_000
+    """Of all texts that one request wants translated piece by piece."""
+    max_segments: int = 10_000
+    """Pieces, lines or sentences, of one request."""
+    stream_timeout_seconds: float = 600.0
+    """Deadline of a stream that names none, and the longest that one may ask for."""
 
     @property
     def max_json_values(self) -> int:

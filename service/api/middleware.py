@@ -15,7 +15,12 @@ from service.api.call import Call
 from service.api.context import ApiContext
 from service.api.errors import Problem, log_unexpected
 from service.errors import ShuttingDownError
-from service.metrics import HTTP_DISCONNECTS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS
+from service.metrics import (
+    HTTP_DISCONNECTS,
+    HTTP_REQUEST_SECONDS,
+    HTTP_REQUESTS,
+    HTTP_STREAM_SECONDS,
+)
 
 CALL = "quartet.call"
 """Where in the ASGI scope the routes find the `Call`."""
@@ -80,6 +85,8 @@ class RequestMiddleware:
         requests, seconds = self._counters[key]
         requests.inc()
         spent = time.perf_counter() - call.started
+        if call.is_stream:  # which takes as long as its text is
+            seconds = HTTP_STREAM_SECONDS.labels(key[0])
         seconds.observe(spent)
         if self._context.observer is not None:
             self._context.observer.ended(call, key[0], spent)

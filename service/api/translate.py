@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
 from service.api.answering import answer
 from service.api.call import Call
 from service.api.content import TaskRequest, Texts, as_text, check_count, each, read_request
 from service.api.limits import ApiLimits
-from service.api.reply import Reply
-from service.errors import InvalidInputError, ServiceError
+from service.api.streaming import LINES, wished_form
+from service.api.translation_stream import StreamOf, Telling, stream_translation
+from service.documents import DocumentLimits, Documents, SplitBy
+from service.errors import InvalidInputError, LimitExceededError, ServiceError
 from service.tasks import FinishReason, Task, TranslateItem, Translation
 
 Language = Annotated[str, Field(min_length=2, max_length=35)]
@@ -40,13 +43,29 @@ class TranslateRequest(TaskRequest):
         description="How many translations of each text to return, with scores, the best first; "
         "at most num_beams.",
     )
+    split: SplitBy = Field(
+        "auto",
+        description="auto translates line by line, and a line that is longer than the model reads "
+        "sentence by sentence; sentences does so with every line; none takes the text as it is, "
+        "and what the model does not read of it is lost (truncated says so).",
+    )
+    stream: StreamOf | None = Field(
+        None,
+        description="Tell each line or sentence as it is done (segments), or also the tokens of "
+        "the one whose turn it is as they come. In server-sent events if Accept names them, else "
+        "in lines of JSON.",
+    )
 
     def items(self, limits: ApiLimits) -> Sequence[TranslateItem | ServiceError]:
         """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
         check_count(len(self.text), limits)
+        most = limits.max_document_characters
+        if (length := sum(len(text) for text in self.text if isinstance(text, str))) > most:
+            raise LimitExceededError(f"{length} characters are over the limit of {most}")
         if None not in (self.max_length, self.max_new_tokens):
             raise InvalidInputError("max_length and max_new_tokens are the same: give one of them")
-        return each(self.text, lambda text: self._item(as_text(text, limits).text))
+        in_pieces = None if self.split == "none" else most
+        return each(self.text, lambda text: self._item(as_text(text, limits, most=in_pieces).text))
 
     def _item(self, text: str) -> TranslateItem:
         return TranslateItem(
@@ -94,11 +113,21 @@ class TranslateResponse(BaseModel):
     results: list[TranslateResult]
 
 
-async def translate(call: Call) -> Reply:
+async def translate(call: Call) -> Response:
     """Translate texts."""
     request = await read_request(call, TranslateRequest)
-    items = request.items(call.context.limits)
-    return await answer(call, Task.TRANSLATE, request, items, _encode)
+    limits = call.context.limits
+    items = request.items(limits)
+    form = wished_form(call)
+    patience = limits.request_timeout_seconds
+    documents = Documents(DocumentLimits(limits.max_segments, patience), request.split)
+    if form is None and request.stream is None:
+        ask = documents.answer
+        reply = await answer(call, Task.TRANSLATE, request, items, _encode, ask=ask)
+        call.segment_count = documents.segments
+        return reply
+    telling = Telling(request.stream or "segments", form or LINES, _encode)
+    return await stream_translation(call, request, items, documents, telling)
 
 
 def _encode(answer: Translation) -> Mapping[str, Any]:

@@ -96,6 +96,11 @@ class Batcher:
             len(self._waiting), len(self._batches), self._answered, self._executed, self._ceiling
         )
 
+    @property
+    def window(self) -> int:
+        """Return how many works keep it busy: a batch that runs, and one that waits."""
+        return self._limits.window(2)
+
     def start(self) -> None:
         """Begin to form batches. Call once, on the running loop."""
         self._accepting = True

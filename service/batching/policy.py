@@ -37,6 +37,13 @@ class BatchLimits:
     max_batch_cost: int | None = None
     """Most padded units (rows x longest) of a batch of more than one item."""
 
+    def window(self, batches: float) -> int:
+        """Return how many items of so many batches one caller may have in work.
+
+        A quarter of the queue at most, so that who asks for thousands fills it for nobody.
+        """
+        return max(1, min(int(self.max_batch_size * batches), self.max_queue_size // 4))
+
 
 @dataclass(slots=True)
 class Waiting:

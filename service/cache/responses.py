@@ -1,7 +1,7 @@
 """Answers by key: looked up, shared while they are computed, stored. Backends see only bytes."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -38,6 +38,14 @@ class CacheOutcome(StrEnum):
     """Computed for an identical request that was already running."""
     BYPASS = "bypass"
     """Computed for this caller, without asking the cache."""
+
+
+def together(outcomes: Iterable[CacheOutcome]) -> CacheOutcome:
+    """Return the outcome of all that have this one; else miss if any was computed, else shared."""
+    kinds = set(outcomes)
+    if len(kinds) == 1:
+        return kinds.pop()
+    return CacheOutcome.MISS if CacheOutcome.MISS in kinds else CacheOutcome.SHARED
 
 
 class ResponseCache:

@@ -15,6 +15,7 @@ from service.families.token_bans import TokenBans
 from service.families.token_rules import UNFORCED, TokenRules
 from service.families.translation_rows import SESSIONS, TranslationRows, translated
 from service.tasks import TranslateItem, Translation
+from service.transforms.segmentation import Document
 from service.types import Feeds, Lane, Session, Sessions, Tensors, Work
 
 _LANE = "default"
@@ -62,6 +63,10 @@ class EncoderDecoderSteps:
     def is_heavy(self, item: TranslateItem) -> bool:
         """Tell whether the text is long."""
         return is_heavy_text(item.text)
+
+    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
+        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
+        return self.texts.split(item, in_sentences)
 
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""

@@ -165,6 +165,15 @@ class LimitSettings(_Section):
     max_timeout_seconds: _Seconds = Field(
         120.0, description="Longest deadline a request may name; a longer one is cut to it."
     )
+    max_document_characters: _Count = Field(
+        500_000, description="Characters of all texts that a request wants translated in pieces."
+    )
+    max_segments: _Count = Field(
+        10_000, description="Lines and sentences that a request wants translated."
+    )
+    stream_timeout_seconds: _Seconds = Field(
+        600.0, description="Deadline of a stream that names none; also the longest one may name."
+    )
 
     @model_validator(mode="after")
     def _default_is_allowed(self) -> Self:

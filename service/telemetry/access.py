@@ -69,7 +69,8 @@ class AccessLog:
         A probe that went well is not even counted.
         """
         failed = not HTTPStatus.OK <= request.status < HTTPStatus.BAD_REQUEST
-        if failed or seconds >= self._slow:
+        # A stream takes as long as its text is: it was slow if it was slow to begin.
+        if failed or (request.first_seconds or seconds) >= self._slow:
             allowance = self._notable
         elif route in PROBES:
             return
@@ -105,6 +106,10 @@ def _fields(request: EndedRequest, route: str, seconds: float) -> dict[str, Any]
     }
     if request.item_count:
         fields["items"] = request.item_count
+    if request.segment_count:
+        fields["segments"] = request.segment_count
+    if request.first_seconds is not None:
+        fields["first_seconds"] = round(request.first_seconds, _MICROSECONDS)
     fields |= {"received": request.received, "sent": request.sent}
     if request.model is not None:
         fields |= {"model": request.model.name, "version": request.model.version}

@@ -44,6 +44,16 @@ class EndedRequest(Protocol):
         ...
 
     @property
+    def segment_count(self) -> int:
+        """Return how many pieces of split texts were answered; 0 where none was split."""
+        ...
+
+    @property
+    def first_seconds(self) -> float | None:
+        """Return the time to the first piece of a stream; None if it had none, or was none."""
+        ...
+
+    @property
     def cache(self) -> str | None:
         """Return what `X-Cache` said."""
         ...

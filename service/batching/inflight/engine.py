@@ -94,6 +94,11 @@ class InFlightEngine:
         """Return how many rows works may come to take now."""
         return sum(seat.used_rows for seat in self._desk.seats)
 
+    @property
+    def window(self) -> int:
+        """Return how many works keep it busy and leave rows to others: half of what it holds."""
+        return self._limits.window(self._device.count / 2)
+
     def start(self) -> None:
         """Begin to take works in. Call once, on the running loop."""
         self._accepting = True

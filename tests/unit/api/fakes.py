@@ -1,7 +1,8 @@
 """A registry without models: its answers are simple, its waiting and failing are real."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
+from service.families.splitting import divided
 from service.parity import Comparison, Parity
 from service.pipeline import CallOptions, Outcome, Pipeline, Timings
 from service.registry import Registry
@@ -38,8 +40,11 @@ from service.tasks import (
     Translation,
 )
 from service.transforms.image import decode_image
+from service.transforms.segmentation import Document, Splitting
 
 DIMENSIONS = 4
+MOST_CHARACTERS = 100
+"""That the translator reads at once."""
 
 
 class FakePipeline:
@@ -51,6 +56,29 @@ class FakePipeline:
         self.cancelled = asyncio.Event()
         self.asked: list[tuple[AnyItem, CallOptions]] = []
         self.known: set[bytes] = set()
+        self.window = 4
+        self.is_in_flight = False
+        self.is_full = False
+        self.holders = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.holders += 1
+        try:
+            yield
+        finally:
+            self.holders -= 1
+
+    def check_room(self) -> None:
+        if self.is_full:
+            raise OverloadedError("the queue is full", retry_after=1.2)
+
+    async def split(self, item: AnyItem, in_sentences: bool) -> Document | None:
+        text = _text(item)
+        if text is None or not isinstance(item, TranslateItem):
+            return None
+        how = Splitting("zh", "en", in_sentences)
+        return divided(text, how, lambda part: len(part) <= MOST_CHARACTERS)
 
     async def answer(self, item: AnyItem, options: CallOptions) -> Outcome[Answer]:
         self.asked.append((item, options))

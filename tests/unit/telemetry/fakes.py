@@ -19,6 +19,8 @@ class Ended:
     code: str = "ok"
     model: ModelIdentity | None = field(default=ModelIdentity("news-topics", 2, "digest"))
     item_count: int = 1
+    segment_count: int = 0
+    first_seconds: float | None = None
     cache: str | None = "miss"
     received: int = 42
     sent: int = 113

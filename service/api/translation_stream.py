@@ -1,0 +1,201 @@
+"""POST /v1/translate, told as it comes: each piece in its order, or its growth too."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from service.api.answering import find_pipelines
+from service.api.call import Call
+from service.api.content import TaskRequest
+from service.api.errors import Problem, log_unexpected
+from service.api.streaming import EventBody, StreamForm, StreamReply, note_first
+from service.cache.responses import CacheOutcome, together
+from service.documents import (
+    Documents,
+    Ended,
+    Event,
+    Feed,
+    Growing,
+    Piece,
+    Translator,
+    pieces_of,
+)
+from service.errors import InvalidInputError, ServiceError, ShuttingDownError
+from service.pipeline import Outcome, Timings, longest
+from service.tasks import Task, TranslateItem, Translation
+from service.transforms.segmentation import Document
+
+StreamOf: TypeAlias = Literal["segments", "tokens"]
+Encode: TypeAlias = Callable[[Translation], Mapping[str, Any]]
+Asked: TypeAlias = Sequence[tuple[Piece, TranslateItem]]
+Refused: TypeAlias = Sequence[tuple[int, ServiceError]]
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How a translation is told."""
+
+    of: StreamOf
+    form: StreamForm
+    encode: Encode
+
+
+async def stream_translation(
+    call: Call,
+    request: TaskRequest,
+    items: Sequence[TranslateItem | ServiceError],
+    documents: Documents,
+    telling: Telling,
+) -> StreamReply:
+    """Begin to translate, and return the response that tells of it.
+
+    Raises:
+        ServiceError: no model can take the request, none of its texts can be translated, or the
+            queue is full now.
+        ClientDisconnect: the client left.
+    """
+    call.item_count = len(items)
+    call.become_stream()
+    options = call.options()
+    pipelines = find_pipelines(call, Task.TRANSLATE, request, items)
+    if not pipelines:
+        raise next(item for item in items if isinstance(item, ServiceError))
+    (pipeline,) = pipelines.values()
+    call.model = pipeline.model
+    if telling.of == "tokens" and not pipeline.is_in_flight:
+        raise InvalidInputError(
+            f"{pipeline.model.name} translates in batches, so it can stream segments, not tokens"
+        )
+    pipeline.check_room()
+    asked, refused = await call.while_wanted(_opened(pipeline, documents, items))
+    feed = Feed(pipeline, asked, options, documents.limits, telling.of == "tokens")
+    story = _Story(call, pipeline, len(asked), telling.encode)
+    return StreamReply(call, story.events(feed, refused), telling.form)
+
+
+async def _opened(
+    pipeline: Translator, documents: Documents, items: Sequence[TranslateItem | ServiceError]
+) -> tuple[Asked, Refused]:
+    """Split the texts. Raises ServiceError if there is but one, and it cannot be."""
+    asked: list[tuple[Piece, TranslateItem]] = []
+    refused: list[tuple[int, ServiceError]] = []
+    for place, item in enumerate(items):
+        try:
+            if isinstance(item, ServiceError):
+                raise item
+            document = await documents.open(pipeline, item) or Document.whole(item.text)
+            asked += pieces_of(document, item, place)
+        except ServiceError as error:
+            if len(items) == 1:
+                raise
+            refused.append((place, error))
+    return asked, refused
+
+
+@dataclass(slots=True)
+class _Story:
+    """What has been told so far."""
+
+    call: Call
+    pipeline: Translator
+    total: int
+    encode: Encode
+    done: int = 0
+    failed: int = 0
+    truncated: int = 0
+    outcomes: dict[CacheOutcome, int] = field(default_factory=dict)
+
+    async def events(self, feed: Feed, refused: Refused) -> AsyncGenerator[EventBody, None]:
+        """Yield every event, first `start`, last `end`."""
+        model = self.pipeline.model
+        yield {
+            "event": "start",
+            "model": model.name,
+            "version": model.version,
+            "items": self.call.item_count,
+            **self._progress,
+        }
+        for place, error in refused:
+            self.failed += 1
+            yield {"event": "error", "item": place, **self._problem(error), **self._progress}
+        try:
+            with self.pipeline.held():
+                async with aclosing(feed.events()) as events:
+                    async for event in events:
+                        yield self._told(event)
+        except Exception as error:
+            self.failed += 1
+            yield {"event": "error", **self._problem(error), **self._progress}
+        yield self._end()
+
+    @property
+    def _progress(self) -> Mapping[str, int]:
+        return {"done": self.done, "total": self.total}
+
+    def _told(self, event: Event) -> EventBody:
+        match event:
+            case Growing(piece, text):
+                return {"event": "tokens", "item": piece.item, "index": piece.index, "text": text}
+            case Ended(piece, result):
+                return self._ended(piece, result)
+            case _:
+                return {"event": "progress", **self._progress}
+
+    def _ended(self, piece: Piece, result: Outcome[Translation] | Exception) -> EventBody:
+        """Tell of a piece. Raises ShuttingDownError, after which no other would fare better."""
+        if isinstance(result, ShuttingDownError):
+            raise result
+        note_first(self.call)
+        self.done += 1
+        self.call.segment_count += 1
+        if isinstance(result, Exception):
+            self.failed += 1
+            said: Mapping[str, Any] = self._problem(result)
+        else:
+            self._count(result)
+            said = {**self.encode(result.answer), "cache": result.cache}
+        segment = piece.segment
+        return {
+            "event": "error" if isinstance(result, Exception) else "segment",
+            "item": piece.item,
+            "index": piece.index,
+            "start": segment.start,
+            "end": segment.end,
+            "before": segment.before,
+            "after": piece.after,
+            **said,
+            **self._progress,
+        }
+
+    def _count(self, outcome: Outcome[Translation]) -> None:
+        self.truncated += outcome.answer.truncated
+        self.outcomes[outcome.cache] = self.outcomes.get(outcome.cache, 0) + 1
+        self.call.cache = together(self.outcomes)
+        self.call.timings = longest((self.call.timings or Timings(), outcome.timings))
+
+    def _problem(self, error: Exception) -> Mapping[str, Any]:
+        log_unexpected(error, self.call.request_id)
+        problem = Problem.of(error)
+        if self.call.code == "ok":
+            self.call.code = problem.code
+        return problem.members(self.call.request_id)
+
+    def _end(self) -> EventBody:
+        spent = self.call.timings or Timings()
+        return {
+            "event": "end",
+            **self._progress,
+            "failed": self.failed,
+            "truncated": self.truncated,
+            "cache": {str(kind): count for kind, count in self.outcomes.items()},
+            "seconds": time.perf_counter() - self.call.started,
+            "longest": dict(_steps(spent)),
+        }
+
+
+def _steps(spent: Timings) -> Iterator[tuple[str, float]]:
+    """Yield the seconds of each step, of the piece that took longest in it."""
+    for step in Timings.__slots__:
+        yield f"{step}_seconds", getattr(spent, step)
