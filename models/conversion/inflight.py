@@ -22,7 +22,7 @@ from models.conversion.report import Evidence
 from models.conversion.samples import SAMPLES, Feeds, feeds_of
 from models.export.graph_writer import Arithmetic
 from models.export.inflight_graphs import step_graphs
-from models.export.pretrained_weights import weights_of
+from models.export.pretrained_weights import MODEL_TYPES, weights_of
 from models.export.quantise import quantise_weights
 from models.export.translator_weights import TranslatorWeights
 from service.errors import ServiceError
@@ -78,6 +78,9 @@ def convert_in_flight(checkpoint: Checkpoint, to: Path, wanted: Sequence[str] = 
         CheckpointError: the model is no such translator, is to be searched in a way that is not
             there in flight, or its graphs answer differently from PyTorch.
     """
+    kind = checkpoint.model.config.model_type
+    if kind not in MODEL_TYPES:
+        raise CheckpointError(f"{kind} has no step graphs; {', '.join(MODEL_TYPES)} have them")
     names = [*dict.fromkeys(["fp32", *wanted])]
     _check_wanted(names)
     to.mkdir(parents=True, exist_ok=True)

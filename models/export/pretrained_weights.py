@@ -186,6 +186,8 @@ _READERS: dict[str, Callable[[Any], TranslatorWeights]] = {
     "t5": _t5,
     "mt5": _t5,
 }
+MODEL_TYPES: Sequence[str] = tuple(_READERS)
+"""What transformers calls the architectures that are known here."""
 
 
 def _same(table: Floats, tokens: Any) -> Floats:

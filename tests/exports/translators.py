@@ -3,8 +3,10 @@
 Import it after `pytest.importorskip("optimum.exporters.onnx")`: it needs the extra "train".
 """
 
+import asyncio
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,8 +16,14 @@ import sentencepiece
 import torch
 import transformers as tf
 
+from service.cache.responses import CacheMode
+from service.pipeline import CallOptions
+from service.tasks import TranslateItem
 from service.transforms.languages import M2M100
 from tests.exports.exporting import seeded
+from tests.exports.serving import serving
+
+CALL = CallOptions(cache=CacheMode.BYPASS)
 
 _DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 
@@ -219,3 +227,44 @@ def livened(model: Any, eos_id: int, end: float = 2.5) -> Any:
             if "encoder_attn.out_proj" in name or "encoder_attn.v_proj" in name:
                 weight.mul_(5)  # or what is written would hardly depend on what is read
     return model
+
+
+MODELS: dict[str, Callable[[Path], Translator]] = {
+    "Marian": marian,
+    "Marian for several languages": lambda f: marian(f, ("deu", "fra", "spa")),
+    "T5": t5,
+    "M2M-100": m2m100,
+    "mBART-50": mbart50,
+    "NLLB": nllb,
+}
+
+
+def let_loops_be(folder: Path) -> None:
+    """Have the service write on where a text repeats itself, as transformers does."""
+    (folder / "model.toml").write_text("[parameters]\nloop_window = 0\n")
+
+
+async def hold_to_transformers(translator: Translator, folder: Path) -> None:
+    """Compare a served directory with transformers: tokens in, tokens out, and texts."""
+    let_loops_be(folder)
+    written = set()
+    async with serving(folder) as loaded:
+        family: Any = loaded.pipeline.family
+        for options in (
+            {"num_beams": 1},
+            {"num_beams": 4},
+            {"num_beams": 4, "length_penalty": 0.6},
+        ):
+            items = [TranslateItem(text, **translator.languages, **options) for text in TEXTS]
+            works = [family.preprocess(item) for item in items]
+            for work, text in zip(works, TEXTS, strict=True):
+                assert work.tensors["input_ids"].tolist() == translator.asked(text)
+            results = loaded.instances.infer(family.infer, works, alone=False)
+            answers = await asyncio.gather(*(loaded.pipeline.answer(item, CALL) for item in items))
+            for result, answered, text in zip(results, answers, TEXTS, strict=True):
+                wanted = translator.generated(text, **options)
+                assert result["ids"].tolist() == wanted
+                assert answered.answer.text == translator.shown(wanted)
+                written.add(tuple(wanted))
+    assert len(written) > len(TEXTS) // 2, "every text is translated alike"
+    assert len(set(map(len, written))) > 1, "every translation is as long as the others"
