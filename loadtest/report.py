@@ -28,9 +28,11 @@ _COLUMNS = ("stage", "kind", "sent", "answered", "refused", "failed", "from cach
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
   color: #1a202c; background: #fff }
-table { border-collapse: collapse; margin: 1rem 0; width: 100% }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0 }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+.table { overflow-x: auto; margin: 1rem 0 }
+table { border-collapse: collapse; white-space: nowrap }
+th, td { text-align: left; padding: .25rem .9rem .25rem .4rem; border-bottom: 1px solid #e2e8f0 }
+.number { text-align: right; font-variant-numeric: tabular-nums }
+summary { cursor: pointer; font-weight: 600 }
 tr.unmet { background: #fff0f0 } tr.unmet td:first-child { font-weight: 600 }
 .held { color: #22643d } .broken { color: #9b2c2c } .invalid { color: #8a5a00 }
 img { width: 100% }
@@ -111,9 +113,8 @@ def as_page(
         f'<p><strong class="{verdict.name.lower()}">{_SENTENCES[verdict]}</strong></p>',
         f"<p>{html.escape(scenario.about)}</p>",
         f"<p>{html.escape(run)}, finished {datetime.now(UTC):%Y-%m-%d %H:%M} UTC</p>",
+        *([_checks_table("unmet", judgement.unmet)] if judgement.unmet else []),
         f'<img alt="throughput and latency over time" src="data:image/png;base64,{image}">',
-        "<h2>Checks</h2>",
-        _checks_table(judgement.checks),
         "<h2>Requests by stage and kind</h2>",
         "<p>Latency is of answers, counted from when a request was due.</p>",
         _table(_COLUMNS, [_cells(row) for row in judgement.rows], 2),
@@ -121,31 +122,36 @@ def as_page(
     if tally.reasons:
         counted = [(reason, str(count)) for reason, count in tally.reasons.most_common()]
         parts += ["<h2>Refusals and failures</h2>", _table(("what", "times"), counted, 1)]
+    met = [check for check in judgement.checks if check.is_met]
+    parts.append(
+        f"<h2>Checks</h2><details><summary>{len(met)} of {len(judgement.checks)} were met</summary>"
+        f"{_checks_table('met', met)}</details>"
+    )
     title = f"Load test: {html.escape(facts.scenario)}"
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{_STYLE}</style>"
+    )
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 
-def _checks_table(checks: Sequence[Check]) -> str:
-    ordered = sorted(checks, key=lambda check: check.is_met)
-    rows = [(c.name, c.found, c.allowed, "yes" if c.is_met else "no") for c in ordered]
-    unmet = [number for number, check in enumerate(ordered) if not check.is_met]
-    return _table(("check", "found", "allowed", "met"), rows, 4, unmet)
+def _checks_table(which: str, checks: Sequence[Check]) -> str:
+    """Return a table of checks that all are `unmet`, or all `met`."""
+    rows = [(check.name, check.found, check.allowed) for check in checks]
+    return _table(("check", "found", "allowed"), rows, 3, which)
 
 
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], texts: int, unmet: Sequence[int] = ()
-) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int, mark: str = "") -> str:
     """Return a table whose first columns are texts and whose others are numbers."""
-    lines = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
-    for row in rows:
-        kinds = ["" if column < texts else ' class="number"' for column in range(len(row))]
-        lines.append("".join(
-            f"<td{kind}>{html.escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)
-        ))  # fmt: skip
-    marks = [""] + [' class="unmet"' if n in unmet else "" for n in range(len(rows))]
-    body = "".join(f"<tr{mark}>{line}</tr>" for mark, line in zip(marks, lines, strict=True))
-    return f"<table>{body}</table>"
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        kinds = ["" if column < texts else ' class="number"' for column in range(len(cells))]
+        pairs = zip(kinds, cells, strict=True)
+        return "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in pairs)
+
+    first = f"<tr>{line('th', head)}</tr>"
+    rest = "".join(f'<tr class="{mark}">{line("td", row)}</tr>' for row in rows)
+    return f'<div class="table"><table>{first}{rest}</table></div>'
 
 
 def _cells(row: Row) -> Sequence[str]:
