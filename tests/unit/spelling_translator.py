@@ -1,0 +1,157 @@
+"""A translator that writes a letter a step, in flight, on a virtual clock."""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from service.batching.inflight.engine import InFlightEngine, Instancing
+from service.batching.inflight.turn import Turn
+from service.batching.policy import BatchLimits
+from service.batching.slots import Slots
+from service.cache.base import CacheBackend, NullBackend
+from service.cache.keys import ModelIdentity
+from service.cache.responses import ResponseCache
+from service.errors import InvalidInputError
+from service.families.splitting import divided
+from service.meters import SilentMeter
+from service.pipeline import Pipeline
+from service.tasks import Task, TranslateItem, Translation
+from service.transforms.segmentation import Document, Splitting
+from service.types import Lane, Sessions, Tensors, Work
+
+STEP = 0.1
+MOST_CHARACTERS = 20
+UNREADABLE, POISON = "unreadable", "poison"
+
+
+@dataclass
+class SpellingRows:
+    """Every step writes one more letter of each text."""
+
+    works: dict[Hashable, Work] = field(default_factory=dict)
+    written: dict[Hashable, int] = field(default_factory=dict)
+    log: list[list[str]] = field(default_factory=list)
+    """The texts of each step."""
+
+    @property
+    def count(self) -> int:
+        return len(self.works)
+
+    @property
+    def in_use(self) -> int:
+        return len(self.works)
+
+    def begin(self, sessions: Sessions, works: Mapping[Hashable, Work]) -> None:
+        self.works.update(works)
+        self.written.update(dict.fromkeys(works, 0))
+
+    def step(self, sessions: Sessions) -> Mapping[Hashable, Tensors]:
+        self.log.append([text_of(work) for work in self.works.values()])
+        done = {}
+        for key, work in list(self.works.items()):
+            if text_of(work) == POISON:
+                raise RuntimeError("poisoned")
+            self.written[key] += 1
+            if self.written[key] == len(text_of(work)):
+                done[key] = work.tensors
+                self.drop(frozenset({key}))
+        return done
+
+    def drop(self, keys: frozenset[Hashable]) -> None:
+        for key in keys:
+            del self.works[key], self.written[key]
+
+    def reset(self) -> None:
+        self.works.clear()
+        self.written.clear()
+
+    def progress(self, keys: frozenset[Hashable]) -> Mapping[Hashable, Tensors]:
+        return {
+            key: {"text": np.array(text_of(self.works[key])[: self.written[key]])}
+            for key in keys
+            if key in self.works
+        }
+
+
+@dataclass
+class SpellingFamily:
+    """Translates by writing in capitals."""
+
+    modalities: frozenset[str] = frozenset({"text"})
+    lanes: Sequence[Lane] = (Lane("default", (1, 8), ("model",)),)
+    rows: list[SpellingRows] = field(default_factory=list)
+
+    def open_rows(self) -> SpellingRows:
+        self.rows.append(SpellingRows())
+        return self.rows[-1]
+
+    def rows_for(self, work: Work) -> int:
+        return 1
+
+    def is_heavy(self, item: TranslateItem) -> bool:
+        return len(item.text) > 1000
+
+    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
+        how = Splitting("en", "en", in_sentences)
+        return divided(item.text, how, lambda text: len(text) <= MOST_CHARACTERS)
+
+    def preprocess(self, item: TranslateItem) -> Work:
+        if item.text == UNREADABLE:
+            raise InvalidInputError("the text has nothing that this model reads")
+        return Work({"text": np.array(item.text)}, length=len(item.text))
+
+    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+        return [work.tensors for work in batch]
+
+    def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
+        return Translation(str(result["text"]).upper(), "en", "en", False)
+
+    def probe(self, lane: str, length: int) -> Work:
+        return Work({"text": np.array("x" * length)}, lane, length)
+
+    @property
+    def log(self) -> list[list[str]]:
+        return [texts for rows in self.rows for texts in rows.log]
+
+
+def text_of(work: Work) -> str:
+    return str(work.tensors["text"])
+
+
+async def _run_turn(turn: Turn) -> None:
+    while turn.prepare():
+        await asyncio.sleep(STEP)
+        turn.step()
+
+
+def _use(act: Any, alone: bool) -> Any:
+    return act({})
+
+
+@asynccontextmanager
+async def spelling(
+    max_batch_size: int = 8, max_queue_size: int = 16, backend: CacheBackend | None = None
+) -> AsyncIterator[tuple[Pipeline[TranslateItem, Translation], InFlightEngine, SpellingFamily]]:
+    """A pipeline whose window is 4, unless told otherwise."""
+    family = SpellingFamily()
+    engine = InFlightEngine(
+        family,
+        Instancing(1, max_batch_size, Slots(1), _use, _run_turn),
+        BatchLimits(max_batch_size, max_queue_size),
+        SilentMeter(),
+        clock=asyncio.get_running_loop().time,
+    )
+    cache = ResponseCache(backend or NullBackend(), enabled=backend is not None)
+    with ThreadPoolExecutor(1) as threads:
+        identity = ModelIdentity("spelling", 1, "digest")
+        pipeline = Pipeline(
+            Task.TRANSLATE, identity, family, {"default": engine}, cache, threads, SilentMeter()
+        )
+        engine.start()
+        yield pipeline, engine, family
+        await engine.stop(grace=0)
