@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 from service.families import FAMILIES
+from service.families.base import SplitsTexts
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
 from service.types import Family, Tensors, Work
@@ -141,6 +143,35 @@ def test_an_answer_is_of_the_task(family: Family[Any, Any], case: Case) -> None:
     for item in case.items:
         result = family.infer(case.sessions(), [family.preprocess(item)])[0]
         assert isinstance(family.postprocess(result, item), case.answer)
+
+
+def test_a_translator_splits_what_it_does_not_read_whole(
+    name: str, family: Family[Any, Any], case: Case
+) -> None:
+    assert isinstance(family, SplitsTexts) == (FAMILIES[name].task is tasks.Task.TRANSLATE)
+    if not isinstance(family, SplitsTexts):
+        return
+    short, *_ = case.items
+    assert family.split(short, False) is None
+    text = "  one two, three four. " * 100 + "\n\n---\nfour\n"
+    item = replace(short, text=text)
+    assert family.preprocess(item).tensors["is_cut"]
+    document = family.split(item, False)
+    assert document is not None
+    pieces = [segment.text for segment in document.segments]
+    assert document.joined(pieces) == text
+    assert pieces[-1] == "four"
+    for piece in pieces:
+        assert not family.preprocess(replace(short, text=piece)).tensors["is_cut"]
+
+
+def test_a_translator_refuses_to_split_what_it_would_refuse_to_translate(
+    name: str, family: Family[Any, Any], case: Case
+) -> None:
+    if isinstance(family, SplitsTexts):
+        for item in (*case.foreign, replace(case.items[0], text="\n42\n")):
+            with pytest.raises(InvalidInputError, match=r"this model|nothing"):
+                family.split(item, False)
 
 
 def test_images_and_long_texts_are_heavy_and_short_texts_are_not(
