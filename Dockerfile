@@ -8,7 +8,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 
-# --- Packages: only wheels, into an environment without pip ---------------------------------------
+# --- Packages: only wheels, without their own tests, into an environment without pip --------------
 FROM ${PYTHON_IMAGE} AS installer
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/quartet
@@ -19,7 +19,8 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 COPY deploy/locks/cpu.txt .
 RUN python -m pip --python /opt/quartet/bin/python install \
-    --require-hashes --no-deps --only-binary :all: --requirement cpu.txt
+    --require-hashes --no-deps --only-binary :all: --requirement cpu.txt \
+    && find /opt/quartet -type d -name tests -prune -exec rm -r {} +
 
 # Compiled here, because nothing can be written where the service runs.
 FROM ${PYTHON_IMAGE} AS source
@@ -69,7 +70,8 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 COPY deploy/locks/gpu.txt .
 RUN python -m pip --python /opt/quartet/bin/python install \
-    --require-hashes --no-deps --only-binary :all: --requirement gpu.txt
+    --require-hashes --no-deps --only-binary :all: --requirement gpu.txt \
+    && find /opt/quartet -type d -name tests -prune -exec rm -r {} +
 
 FROM serving AS gpu
 # What the NVIDIA container runtime reads: which devices, which parts of the driver, how new a one.

@@ -97,11 +97,11 @@ class Composed:
         """Return all that Docker knows of a container."""
         return json.loads(run("docker", "inspect", container))[0]
 
-    def urls(self, service: str) -> list[str]:
-        """Return where the containers of a service are published."""
+    def urls(self, service: str, *containers: str) -> list[str]:
+        """Return where these containers of a service are published, or all of them."""
         published = [
             one
-            for container in self.containers(service)
+            for container in containers or self.containers(service)
             for bindings in self.inspect(container)["NetworkSettings"]["Ports"].values()
             for one in bindings or ()
         ]

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,20 @@ def agree(one: Any, other: Any) -> bool:
             return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-6)
         case _:
             return bool(one == other)
+
+
+def ask_news(url: str) -> httpx.Response:
+    """Ask for the topic of a headline that nobody has asked before."""
+    asked = {"text": f"Stocks fall, for the {time.time_ns()}. time"}
+    return httpx.post(f"{url}/v1/classify", json=asked, timeout=30)
+
+
+def all_up(compose: Composed) -> bool:
+    """Tell whether Prometheus can read every replica."""
+    (url,) = compose.urls("prometheus")
+    found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+    states = [one["health"] for one in found if one["labels"]["job"] == "quartet"]
+    return states == ["up"] * REPLICAS
 
 
 # --- The image ------------------------------------------------------------------------------------
@@ -170,14 +185,8 @@ def test_the_administrators_token_reaches_the_service_from_the_environment_file(
 
 
 def test_prometheus_finds_and_scrapes_every_replica(stack: Composed) -> None:
+    until(lambda: all_up(stack), 60, "both replicas up in Prometheus")
     (url,) = stack.urls("prometheus")
-
-    def up() -> bool:
-        found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
-        states = [one["health"] for one in found if one["labels"]["job"] == "quartet"]
-        return states == ["up"] * REPLICAS
-
-    until(up, 60, "both replicas up in Prometheus")
     query = 'count(sum by (instance) (inference_requests_total{outcome="ok"}) > 0)'
 
     def counted() -> bool:
@@ -223,6 +232,30 @@ def test_redis_is_used_again_once_it_is_back(stack: Composed) -> None:
 
         until(asked, 30, "an answer of Redis")
     until(lambda: entries(stack) > 0, 5, "an answer in Redis")
+
+
+def test_a_replica_that_crashes_is_started_again_and_the_other_goes_on(stack: Composed) -> None:
+    container, other = stack.containers("quartet")
+    # What Docker kills stays down; what ends by itself, as by its memory limit, is started again.
+    run("docker", "exec", container, "sh", "-c", "kill -9 $(cat /proc/1/task/1/children)")
+    (url,) = stack.urls("quartet", other)
+    statuses = Counter(ask_news(url).status_code for _ in range(50))
+    assert statuses == {200: 50}
+    until(lambda: stack.inspect(container)["RestartCount"] == 1, 30, "started again")
+    stack.wait_until_healthy(["quartet"], 120)
+    assert all(ask_news(each).is_success for each in stack.urls("quartet"))
+
+
+def test_without_prometheus_all_is_answered_and_what_it_had_seen_is_kept(stack: Composed) -> None:
+    stack("kill", "prometheus")
+    assert all(ask_news(url).is_success for url in stack.urls("quartet"))
+    stack("start", "prometheus")
+    stack.wait_until_healthy(["prometheus"], 60)
+    until(lambda: all_up(stack), 60, "both replicas up in Prometheus")
+    (url,) = stack.urls("prometheus")
+    query = {"query": "max_over_time(count(up{job='quartet'})[10m:5s] offset 30s)"}
+    seen = httpx.get(f"{url}/api/v1/query", params=query).json()["data"]["result"]
+    assert [one["value"][1] for one in seen] == [str(REPLICAS)]
 
 
 def test_nothing_is_lost_when_all_is_stopped_under_load(stack: Composed) -> None:
