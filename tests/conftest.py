@@ -1,6 +1,10 @@
 import asyncio
+import os
 
-from tests.redis_server import redis_server
+# As in service/runtime: before a test imports onnxruntime, or it reports its sessions.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from tests.redis_server import redis_server  # noqa: E402
 
 __all__ = ["redis_server"]
 
