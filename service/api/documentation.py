@@ -106,9 +106,19 @@ def sample(name: str) -> str:
 
 
 def task_documentation(
-    request: type[BaseModel], response: type[BaseModel], examples: Examples
+    request: type[BaseModel],
+    response: type[BaseModel],
+    examples: Examples,
+    events: Sequence[type[BaseModel]] = (),
 ) -> Documentation:
-    """Return what a task's route tells OpenAPI; the examples are bodies by summary."""
+    """Return what a task's route tells OpenAPI.
+
+    Args:
+        request: what it is asked.
+        response: what it answers.
+        examples: bodies by summary.
+        events: what it tells of when it is streamed.
+    """
     content: dict[str, Any] = {
         "application/json": {
             "schema": {"$ref": _SCHEMAS.format(model=request.__name__)},
@@ -126,7 +136,7 @@ def task_documentation(
         content["image/*"] = {"schema": binary}
     return {
         "tags": ["tasks"],
-        "responses": {200: {"model": response}, "default": _PROBLEM},
+        "responses": {200: _answered(response, events), "default": _PROBLEM},
         "openapi_extra": {
             "requestBody": {"required": True, "content": content},
             "parameters": _TASK_HEADERS,
@@ -188,6 +198,15 @@ async def show_docs(call: Call) -> Response:
         # Without this, the page asks a server of Swagger's whether the document is valid.
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
     )
+
+
+def _answered(response: type[BaseModel], events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
+    if not events:
+        return {"model": response}
+    kinds = [{"$ref": _SCHEMAS.format(model=event.__name__)} for event in events]
+    told = {"schema": {"anyOf": kinds, "description": "Of each event; `event` names its kind."}}
+    forms = ("application/x-ndjson", "text/event-stream")
+    return {"model": response, "content": dict.fromkeys(forms, told)}
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:

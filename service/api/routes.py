@@ -25,6 +25,7 @@ from service.api.models import (
 )
 from service.api.routing import DirectRoute, Endpoint
 from service.api.translate import TranslateRequest, TranslateResponse, translate
+from service.api.translation_events import TRANSLATION_EVENTS
 from service.status import VersionStatus
 
 REQUESTS: Sequence[type[BaseModel]] = (
@@ -33,6 +34,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
     DetectRequest,
     EmbedRequest,
     LoadRequest,
+    *TRANSLATION_EVENTS,
 )
 
 
@@ -66,7 +68,13 @@ def task_routes() -> Sequence[DirectRoute]:
                         "text": ["今天天气很好。", "他在图书馆看书。"],
                         "num_beams": 4,
                     },
+                    "A text of several lines, told as it is translated": {
+                        "text": "# 茶\n\n我喜欢喝茶。今天天气很好。\n  - 他在图书馆看书。\n",
+                        "split": "sentences",
+                        "stream": "segments",
+                    },
                 },
+                TRANSLATION_EVENTS,
             ),
         ),
         _post(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -10,11 +10,13 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
+from service.api.translation_events import TRANSLATION_EVENTS
 from service.tasks import Task
 from tests.unit.api.fakes import MOST_CHARACTERS, FakePipeline, FakeRegistry
 
 LINES = "application/x-ndjson"
 SERVER_SENT = "text/event-stream"
+KINDS = {get_args(kind.model_fields["event"].annotation)[0]: kind for kind in TRANSLATION_EVENTS}
 
 
 @pytest.fixture
@@ -31,7 +33,12 @@ async def events(client: httpx.AsyncClient, body: Any, **headers: str) -> list[d
     response = await ask(client, {"stream": "segments", **body}, **headers)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == f"{LINES}; charset=utf-8"
-    return [json.loads(line) for line in response.text.splitlines()]
+    told = [json.loads(line) for line in response.text.splitlines()]
+    for event in told:  # as the documentation says
+        kind = KINDS[event["event"]]
+        kind.model_validate(event)
+        assert set(event) <= set(kind.model_fields)
+    return told
 
 
 async def test_a_document_is_told_line_by_line_and_summed_up(client: httpx.AsyncClient) -> None:
