@@ -4,7 +4,7 @@ import os
 # As in service/runtime: before a test imports onnxruntime, or it reports its sessions.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from tests.redis_server import redis_server  # noqa: E402
+from tests.redis_server import redis_server
 
 __all__ = ["redis_server"]
 
