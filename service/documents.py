@@ -23,7 +23,7 @@ from service.errors import (
     ServiceError,
 )
 from service.pipeline import CallOptions, Outcome, Pipeline, longest
-from service.tasks import FinishReason, TranslateItem, Translation
+from service.tasks import FinishReason, KeptTerm, TranslateItem, Translation
 from service.transforms.segmentation import Document, Segment
 from service.types import Tensors
 
@@ -281,6 +281,16 @@ def _outcome(ended: Ended) -> Outcome[Translation]:
     return result
 
 
+def _terms_of(answers: Sequence[Translation]) -> Iterator[KeptTerm]:
+    """Yield every term once, kept if it is kept wherever it stands."""
+    kept: dict[tuple[str, str], bool] = {}
+    for answer in answers:
+        for term in answer.glossary:
+            pair = (term.source, term.target)
+            kept[pair] = kept.get(pair, True) and term.is_kept
+    return (KeptTerm(*pair, is_kept) for pair, is_kept in kept.items())
+
+
 def _joined(document: Document, outcomes: Sequence[Outcome[Translation]]) -> Outcome[Translation]:
     answers = [outcome.answer for outcome in outcomes]
     whole = replace(
@@ -288,6 +298,7 @@ def _joined(document: Document, outcomes: Sequence[Outcome[Translation]]) -> Out
         text=document.joined([answer.text for answer in answers]),
         truncated=any(answer.truncated for answer in answers),
         finish_reason=max((answer.finish_reason for answer in answers), key=_REASONS.index),
+        glossary=tuple(_terms_of(answers)),
     )
     return Outcome(
         whole,

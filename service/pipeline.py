@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic
 
@@ -17,7 +17,7 @@ from service.batching.measures import Done
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import DeadlineExceededError, ServiceError
-from service.families.base import PreprocessesTogether, SplitsTexts
+from service.families.base import PreprocessesTogether, SplitsTexts, TriesAgain
 from service.meters import SilentMeter
 from service.tasks import Task
 from service.transforms.segmentation import Document
@@ -163,12 +163,12 @@ class Pipeline(Generic[ItemT, AnswerT]):
         self.idle.clear()
         try:
             if options.cache is CacheMode.BYPASS:  # then not even the key is worth its hashing
-                answer, how = await self._compute(item, options, timings), CacheOutcome.BYPASS
+                answer, how = await self._settle(item, options, timings), CacheOutcome.BYPASS
             else:
                 answer, how = await self.cache.get_or_compute(
                     cache_key(self.task, self.model, item),
                     self.task,
-                    lambda: self._compute(item, options, timings),
+                    lambda: self._settle(item, options, timings),
                     mode=options.cache,
                     deadline=options.deadline,
                 )
@@ -187,16 +187,32 @@ class Pipeline(Generic[ItemT, AnswerT]):
         timings.cache = max(0.0, total - spent)
         return Outcome(answer, how, timings)
 
+    async def _settle(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
+        """Ask the model as often as the family wants."""
+        plan = self.family.plan(item) if isinstance(self.family, TriesAgain) else None
+        if plan is None:
+            return await self._compute(item, options, timings)
+        unseen = replace(options, watch=None)  # what is tried may be thrown away
+        asked = next(plan)
+        while True:
+            answer = await self._compute(asked, unseen, timings)
+            try:
+                asked = plan.send(answer)
+            except StopIteration as settled:
+                found: AnswerT = settled.value
+                return found
+
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
         self.check_room()
         started = time.perf_counter()
         work = await self._preprocess(item, options.deadline)
-        timings.preprocess = time.perf_counter() - started
+        timings.preprocess += time.perf_counter() - started
         done = await self._submit(work, options)
-        timings.queue, timings.compute = done.queue_seconds, done.compute_seconds
+        timings.queue += done.queue_seconds
+        timings.compute += done.compute_seconds
         started = time.perf_counter()
         answer = self.family.postprocess(done.result, item)
-        timings.postprocess = time.perf_counter() - started
+        timings.postprocess += time.perf_counter() - started
         return answer
 
     async def _submit(self, work: Work, options: CallOptions) -> Done:

@@ -5,7 +5,7 @@ Families answer these; the HTTP schemas in `service.api` translate to and from t
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,9 @@ class Classification:
     labels: tuple[Label, ...]
 
 
+LiteralKind: TypeAlias = Literal["urls", "emails", "numbers"]
+
+
 class FinishReason(StrEnum):
     """Why nothing more was written."""
 
@@ -103,6 +106,10 @@ class TranslateItem:
     """Tokens of the translation at the most, its end token counted."""
     alternatives: int = 0
     """How many of the best translations to return beside the best one itself, it included."""
+    glossary: tuple[tuple[str, str], ...] = ()
+    """Words of the text, and what must stand for each in the translation."""
+    protect: tuple[LiteralKind, ...] = ()
+    """What of the text must stand in the translation as it is."""
 
     def fingerprint(self) -> bytes:
         """Return the text and every decoding parameter."""
@@ -114,6 +121,9 @@ class TranslateItem:
             self.length_penalty,
             self.max_new_tokens,
             self.alternatives,
+            len(self.glossary),
+            *(word for pair in self.glossary for word in pair),
+            *self.protect,
         )
 
 
@@ -128,6 +138,16 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptTerm:
+    """A word that a translation had to keep."""
+
+    source: str
+    target: str
+    is_kept: bool
+    """Whether the target stands in the translation as often as the source in the text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Translation:
     """A translated text."""
 
@@ -139,6 +159,8 @@ class Translation:
     finish_reason: FinishReason = FinishReason.STOP
     alternatives: tuple[Alternative, ...] = ()
     """As many as were asked for, best first; the first is the translation itself."""
+    glossary: tuple[KeptTerm, ...] = ()
+    """The terms that stand in the text."""
 
 
 @dataclass(frozen=True, slots=True)

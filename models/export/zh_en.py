@@ -73,6 +73,16 @@ MANIFEST: dict[str, TomlValue] = {
         "max_target_length": SEARCH.max_new_tokens,
         "num_beams": SEARCH.num_beams,
         "length_penalty": SEARCH.length_penalty,
+        "stand_ins": {  # in trials names came through in 14 of 14 sentences, numbers in 17 of 18
+            "names": [
+                ["汤姆", "Tom"],
+                ["玛丽", "Mary"],
+                ["约翰", "John"],
+                ["Python", "Python"],
+                ["澳大利亚", "Australia"],
+            ],
+            "numbers": [["二十", "twenty"], ["100", "100"], ["三十", "thirty"]],
+        },
     },
 }
 GOLDEN_TEXTS = (

@@ -14,9 +14,10 @@ from service.api.streaming import LINES, wished_form
 from service.api.translation_stream import StreamOf, Telling, stream_translation
 from service.documents import DocumentLimits, Documents, SplitBy
 from service.errors import InvalidInputError, LimitExceededError, ServiceError
-from service.tasks import FinishReason, Task, TranslateItem, Translation
+from service.tasks import FinishReason, LiteralKind, Task, TranslateItem, Translation
 
 Language = Annotated[str, Field(min_length=2, max_length=35)]
+Term = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
 class TranslateRequest(TaskRequest):
@@ -42,6 +43,14 @@ class TranslateRequest(TaskRequest):
         None,
         description="How many translations of each text to return, with scores, the best first; "
         "at most num_beams.",
+    )
+    glossary: Annotated[dict[Term, Term], Field(max_length=100)] | None = Field(
+        None,
+        description="Words of the text and what must stand for each in its translation. The "
+        "result says of each whether it does.",
+    )
+    protect: Annotated[list[LiteralKind], Field(max_length=3)] | None = Field(
+        None, description="What must stay as it is: urls, emails, numbers. Told as the glossary."
     )
     split: SplitBy = Field(
         "auto",
@@ -76,6 +85,8 @@ class TranslateRequest(TaskRequest):
             self.length_penalty,
             self.max_new_tokens if self.max_length is None else self.max_length,
             self.alternatives or 0,
+            tuple((self.glossary or {}).items()),
+            tuple(self.protect or ()),
         )
 
 
@@ -87,6 +98,17 @@ class TranslationAlternative(BaseModel):
         description="Log-probability / length ** length_penalty; null from greedy search."
     )
     finish_reason: FinishReason
+
+
+class GlossaryTerm(BaseModel):
+    """A word of the text that had to be kept."""
+
+    source: str
+    target: str
+    kept: bool = Field(
+        description="Whether the target stands in the translation as often as the source does in "
+        "the text."
+    )
 
 
 class TranslateResult(BaseModel):
@@ -102,6 +124,9 @@ class TranslateResult(BaseModel):
     )
     alternatives: list[TranslationAlternative] | None = Field(
         None, description="If asked for: the best translations, this one first."
+    )
+    glossary: list[GlossaryTerm] | None = Field(
+        None, description="The terms that stand in the text, if any do."
     )
 
 
@@ -142,5 +167,10 @@ def _encode(answer: Translation) -> Mapping[str, Any]:
         said["alternatives"] = [
             {"translation": one.text, "score": one.score, "finish_reason": one.finish_reason}
             for one in answer.alternatives
+        ]
+    if answer.glossary:
+        said["glossary"] = [
+            {"source": term.source, "target": term.target, "kept": term.is_kept}
+            for term in answer.glossary
         ]
     return said

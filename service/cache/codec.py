@@ -18,6 +18,7 @@ from service.tasks import (
     Detections,
     Embedding,
     FinishReason,
+    KeptTerm,
     Label,
     Task,
     Translation,
@@ -51,12 +52,23 @@ def _encode_translation(answer: Translation) -> bytes:
         for one in answer.alternatives
     ]
     head = (answer.text, answer.source, answer.target, answer.truncated, answer.finish_reason)
-    return orjson.dumps((*head, alternatives))
+    terms = [(term.source, term.target, term.is_kept) for term in answer.glossary]
+    return orjson.dumps((*head, alternatives, terms))
 
 
 def _decode_translation(data: bytes) -> Translation:
-    *head, reason, rows = _typed(orjson.loads(data), str, str, str, bool, str, list)
-    return Translation(*head, FinishReason(reason), tuple(map(_decode_alternative, rows)))
+    text, source, target, truncated, reason, rows, terms = _typed(
+        orjson.loads(data), str, str, str, bool, str, list, list
+    )
+    return Translation(
+        text,
+        source,
+        target,
+        truncated,
+        FinishReason(reason),
+        tuple(map(_decode_alternative, rows)),
+        tuple(KeptTerm(*_typed(term, str, str, bool)) for term in terms),
+    )
 
 
 def _decode_alternative(row: Any) -> Alternative:

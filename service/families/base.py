@@ -1,13 +1,13 @@
 """What the registry must know to open a model of a family."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from service.tasks import Task
 from service.transforms.segmentation import Document
-from service.types import Family, Item_contra, Work
+from service.types import AnswerT, Family, Item_contra, ItemT, TensorSpec, Work
 
 ParametersT = TypeVar("ParametersT")
 
@@ -33,6 +33,27 @@ class SplitsTexts(Protocol[Item_contra]):
         Raises:
             InvalidInputError: nothing in the text can be translated, or not between the item's
                 languages.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsItsHead(Protocol):
+    """A family that can tell by a graph's header whether its head has as many scores as labels."""
+
+    def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
+        """Return why outputs, by session and name, are not this family's; None if they may be."""
+        ...
+
+
+@runtime_checkable
+class TriesAgain(Protocol[ItemT, AnswerT]):
+    """A family that may ask its model more than once for one item."""
+
+    def plan(self, item: ItemT) -> Generator[ItemT, AnswerT, AnswerT] | None:
+        """Return what yields items to ask, is sent their answers, and returns the item's own.
+
+        None if the item is asked as it is.
         """
         ...
 

@@ -10,6 +10,7 @@ import numpy as np
 from service.families.cached_decoder import ENCODER, SESSIONS, CachedDecoder, CacheKind
 from service.families.decoding import Decoding
 from service.families.feeding import fitted
+from service.families.glossary import Plan
 from service.families.inputs import is_heavy_text
 from service.families.subword_texts import SubwordParameters, SubwordTexts
 from service.families.token_search import start_token_search
@@ -62,6 +63,10 @@ class EncoderDecoder:
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""
         return self.texts.split(item, in_sentences)
+
+    def plan(self, item: TranslateItem) -> Plan | None:
+        """Return how to ask for an item with terms to keep; None if it has none."""
+        return self.texts.plan(item)
 
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""

@@ -7,6 +7,7 @@ from typing import cast
 
 from service.families.decoding import Decoding
 from service.families.feeding import fitted
+from service.families.glossary import Plan
 from service.families.inputs import is_heavy_text
 from service.families.step_rows import StepRows
 from service.families.step_search import SearchRules
@@ -67,6 +68,10 @@ class EncoderDecoderSteps:
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""
         return self.texts.split(item, in_sentences)
+
+    def plan(self, item: TranslateItem) -> Plan | None:
+        """Return how to ask for an item with terms to keep; None if it has none."""
+        return self.texts.plan(item)
 
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""

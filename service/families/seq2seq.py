@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.families.decoding import Decoding, start_search
+from service.families.glossary import Plan
 from service.families.inputs import is_heavy_text
 from service.families.translating import TranslationParameters, TranslationTexts
 from service.families.translation_results import result_of
@@ -60,6 +61,10 @@ class Seq2Seq:
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""
         return self.texts.split(item, in_sentences)
+
+    def plan(self, item: TranslateItem) -> Plan | None:
+        """Return how to ask for an item with terms to keep; None if it has none."""
+        return self.texts.plan(item)
 
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from service.families.decoding import Decoding
+from service.families.glossary import Plan
 from service.families.inputs import is_heavy_text
 from service.families.step_rows import StepRows
 from service.families.step_search import EarlyStopping, SearchRules
@@ -63,6 +64,10 @@ class Seq2SeqSteps:
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""
         return self.texts.split(item, in_sentences)
+
+    def plan(self, item: TranslateItem) -> Plan | None:
+        """Return how to ask for an item with terms to keep; None if it has none."""
+        return self.texts.plan(item)
 
     def preprocess(self, item: TranslateItem) -> Work:
         """Tokenize. Raises InvalidInputError."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidInputError
 from service.families.decoding import Decoding
+from service.families.glossary import Plan, StandIns, plan
 from service.families.languages import Languages, Pair, Template
 from service.families.search_options import LOOP_WINDOW, UsualSearch
 from service.families.splitting import divided
@@ -55,6 +56,8 @@ class SubwordParameters:
     """Where the item does not say."""
     loop_window: int = LOOP_WINDOW
     """A search stops where its best last tokens, so many, say one phrase over and over; 0 never."""
+    stand_ins: StandIns = field(default_factory=StandIns)
+    """What stands for terms of a glossary that the model does not keep by itself."""
     tidies_spaces: bool = False
     """Whether spaces before English punctuation are taken out of translations."""
 
@@ -137,6 +140,14 @@ class SubwordTexts:
         first = self.languages.first_id(pair)
         decoding = self.parameters.usual.decoding(item, ids)
         return _work(ids, len(found) > room, first, decoding, lane)
+
+    def plan(self, item: TranslateItem) -> Plan | None:
+        """Return how to ask for an item with terms to keep; None if it has none."""
+        if not (item.glossary or item.protect):
+            return None
+        own = self.parameters
+        num_beams = own.num_beams if item.num_beams is None else item.num_beams
+        return plan(item, num_beams, own.stand_ins)
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""

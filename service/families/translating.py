@@ -1,12 +1,13 @@
 """What every family of translators does round the search: languages, tokens, limits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from service.errors import InvalidInputError
+from service.families.glossary import Plan, StandIns, plan
 from service.families.inputs import TextInput, open_tokenizer
 from service.families.search_options import LOOP_WINDOW, UsualSearch
 from service.families.splitting import divided
@@ -37,6 +38,8 @@ class TranslationParameters:
     """Where the item does not say."""
     loop_window: int = LOOP_WINDOW
     """A search stops where its best last tokens, so many, say one phrase over and over; 0 never."""
+    stand_ins: StandIns = field(default_factory=StandIns)
+    """What stands for terms of a glossary that the model does not keep by itself."""
     tokenizer: str = "source_tokenizer.json"
     target_tokenizer: str = "target_tokenizer.json"
 
@@ -90,6 +93,14 @@ class TranslationTexts:
         ids, is_cut = self.inputs.tokenizer.encode(item.text, self.inputs.max_length)
         tensors = {"input_ids": ids, "is_cut": np.array(is_cut)}
         return Work(tensors, lane, len(ids), self.parameters.usual.decoding(item, ids))
+
+    def plan(self, item: TranslateItem) -> Plan | None:
+        """Return how to ask for an item with terms to keep; None if it has none."""
+        if not (item.glossary or item.protect):
+            return None
+        own = self.parameters
+        num_beams = own.num_beams if item.num_beams is None else item.num_beams
+        return plan(item, num_beams, own.stand_ins)
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""

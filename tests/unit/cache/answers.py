@@ -19,6 +19,7 @@ from service.tasks import (
     EmbedItem,
     FinishReason,
     Image,
+    KeptTerm,
     Label,
     Task,
     Text,
@@ -43,6 +44,7 @@ ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
         st.lists(
             st.builds(Alternative, st.text(), st.none() | scores, st.sampled_from(FinishReason))
         ).map(tuple),
+        st.lists(st.builds(KeptTerm, st.text(), st.text(), st.booleans())).map(tuple),
     ),
     Task.DETECT: st.builds(
         Detections,
@@ -75,6 +77,8 @@ ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
         numbers,
         counts,
         st.integers(0, 9),
+        st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+        st.lists(st.sampled_from(["urls", "emails", "numbers"]), max_size=3).map(tuple),
     ),
     Task.DETECT: st.builds(DetectItem, images, numbers, numbers, counts),
     Task.EMBED: st.builds(EmbedItem, contents),

@@ -81,6 +81,8 @@ def test_a_text_that_spells_an_image_is_another_key() -> None:
                 "length_penalty": 0.5,
                 "max_new_tokens": 7,
                 "alternatives": 2,
+                "glossary": (("x", "y"),),
+                "protect": ("urls",),
             },
         ),
         (
@@ -100,6 +102,9 @@ def test_every_parameter_is_in_the_key(item: AnyItem, changes: dict[str, object]
 def test_a_value_in_another_parameter_is_another_key() -> None:
     assert key(TranslateItem("x", source="zh")) != key(TranslateItem("x", target="zh"))
     assert key(TranslateItem("x", num_beams=4)) != key(TranslateItem("x", max_new_tokens=4))
+    one, two = TranslateItem("x", glossary=(("a", "b"),)), TranslateItem("x", protect=("urls",))
+    assert key(one) != key(TranslateItem("x", glossary=(("b", "a"),)))
+    assert key(two) != key(TranslateItem("x", protect=("numbers",)))
     image = Image(b"x")
     assert key(DetectItem(image, threshold=0.5)) != key(DetectItem(image, iou=0.5))
 
