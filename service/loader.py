@@ -22,7 +22,7 @@ from service.families import FAMILIES
 from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
-from service.repository.embedding_rows import embedding_rows
+from service.rehearsal import refuse_misfits
 from service.repository.manifest import Manifest, read_parameters
 from service.repository.operators import BATCH_WIDE, operators
 from service.repository.repository import VersionFiles
@@ -139,7 +139,7 @@ class Loader:
         batch_wide = await loop.run_in_executor(preprocess, _batch_wide, files)
         limits = self.overrides.limits(files.manifest, isolated=_is_isolated(files, batch_wide))
         family = await loop.run_in_executor(preprocess, _open_family, files)
-        await loop.run_in_executor(preprocess, _refuse_unknown_ids, files, family)
+        await loop.run_in_executor(preprocess, refuse_misfits, files, family)
         instances = await loop.run_in_executor(
             preprocess, Instances, files.graphs, self.runtime.device, self.runtime.threads
         )
@@ -257,28 +257,6 @@ def _open_family(files: VersionFiles) -> Family[Any, Any]:
     except (OSError, ValueError, MemoryError, ModelLoadError) as error:
         said = str(error).replace(f"{files.folder}/", "")  # where it is on this machine
         raise ModelLoadError(f"{files.model}/{files.version}: {said}") from error
-
-
-def _refuse_unknown_ids(files: VersionFiles, family: Family[Any, Any]) -> None:
-    """Compare the largest token id with the graphs' embeddings: a GPU reads beyond in silence."""
-    for lane in family.lanes:
-        try:
-            ids = family.probe(lane.name, lane.lengths[0]).tensors.get("input_ids")
-        except MemoryError:
-            raise ModelLoadError(
-                f"{files.model}/{files.version}: {lane.lengths[0]} tokens or pixels, the shortest "
-                "that it says it takes, need more memory than there is"
-            ) from None
-        if ids is None:
-            continue
-        for session in lane.sessions:
-            graph = files.graphs.get(session)
-            rows = None if graph is None else embedding_rows(graph)
-            if graph is not None and rows is not None and ids.max() >= rows:
-                raise ModelLoadError(
-                    f"{files.model}/{files.version}: the tokenizer and pad_id give ids up to "
-                    f"{ids.max()}, and {graph.name} knows {rows} tokens: they are of two models"
-                )
 
 
 def _plan(lane: Lane, limits: BatchLimits, budget: float) -> WarmUpPlan:

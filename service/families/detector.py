@@ -25,7 +25,7 @@ from service.transforms.geometry import Placement, Shape
 from service.transforms.heads import HEADS, Head, HeadReader
 from service.transforms.image import WHITE
 from service.transforms.processing import ImageProcessor, Processing
-from service.types import Lane, Sessions, Tensors, Work
+from service.types import Lane, Sessions, Tensors, TensorSpec, Work
 
 _LANE = "default"
 _SESSION = "model"
@@ -140,6 +140,11 @@ class Detector:
     def postprocess(self, result: Tensors, item: DetectItem) -> Detections:
         """Name the objects."""
         return named(result, self.labels)
+
+    def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
+        """Compare the number of scores with the labels."""
+        shapes = {name: spec.shape for name, spec in outputs[_SESSION].items()}
+        return self.reader.misfit(shapes)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return an image of the one size there is."""

@@ -1,6 +1,6 @@
 """Detectors that answer a set: DETR, YOLOS, RT-DETR, D-FINE. One query, one object or none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,11 @@ from service.transforms.boxes import Boxes, Indices, Scores, corners
 from service.transforms.geometry import Placement
 from service.transforms.image import WHITE
 from service.transforms.processing import ImageProcessor, Processing
-from service.types import Lane, Sessions, Tensors, Work
+from service.types import Lane, Sessions, Tensors, TensorSpec, Work
 
 _LANE = "default"
 _SESSION = "model"
+_RANK = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,8 @@ class DetrDetector:
             raise InferenceError(f"the graph gives no {' and no '.join(missing)}")
         logits = outputs["logits"].astype(np.float32, copy=False)
         boxes = outputs["pred_boxes"].astype(np.float32, copy=False)
-        expected = len(self.parameters.labels) + (self.parameters.scores == "softmax")
-        if logits.shape[2] != expected:
-            raise InferenceError(
-                f"the graph gives {logits.shape[2]} scores a query; for "
-                f"{len(self.parameters.labels)} labels there must be {expected}"
-            )
+        if said := self._misfit(logits.shape[2]):
+            raise InferenceError(said)
         return [
             self._found(*self._scored(row, places), work)
             for row, places, work in zip(logits, boxes, batch, strict=True)
@@ -121,10 +118,25 @@ class DetrDetector:
         """Name the objects."""
         return named(result, self.parameters.labels)
 
+    def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
+        """Compare the number of scores with the labels."""
+        logits = outputs[_SESSION].get("logits")
+        scores = logits.shape[2] if logits is not None and len(logits.shape) == _RANK else None
+        return None if scores is None else self._misfit(scores)
+
     def probe(self, lane: str, length: int) -> Work:
         """Return an image of so many pixels."""
         place = Placement(1.0, 1.0, 0, 0, 1, 1)
         return self.images.probe(lane, length, beside(self.parameters.limits, place))
+
+    def _misfit(self, scores: int) -> str | None:
+        count = len(self.parameters.labels)
+        expected = count + (self.parameters.scores == "softmax")
+        if scores == expected:
+            return None
+        return (
+            f"the graph gives {scores} scores a query; for {count} labels there must be {expected}"
+        )
 
     def _scored(self, logits: NDArray[Any], boxes: Boxes) -> tuple[Boxes, Scores, Indices]:
         """Return boxes, scores and labels of one image's objects."""

@@ -1,17 +1,24 @@
 """Image networks with a classification head: one image, one score a label."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import InvalidInputError
 from service.families.feeding import one_output
 from service.families.images import ImageInput, ImageMode
-from service.families.labelling import Activation, best_labels, check_labels, check_top_k, ranked
+from service.families.labelling import (
+    Activation,
+    best_labels,
+    check_labels,
+    check_top_k,
+    ranked,
+    scores_problem,
+)
 from service.tasks import Classification, ClassifyItem, Image
 from service.transforms.image import WHITE
 from service.transforms.processing import Processing
-from service.types import Lane, Sessions, Tensors, Work
+from service.types import Lane, Sessions, Tensors, TensorSpec, Work
 
 _LANE = "default"
 _SESSION = "model"
@@ -79,6 +86,10 @@ class ImageClassifier:
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
         """Name the scores."""
         return best_labels(result, self.labels, item.top_k)
+
+    def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
+        """Compare the number of scores with the labels."""
+        return scores_problem(outputs[_SESSION], self.labels)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return an image of so many pixels."""

@@ -1,6 +1,6 @@
 """From logits to labels; what the classifiers have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service.errors import InferenceError, InvalidInputError
 from service.tasks import Classification, Label
-from service.types import Tensors
+from service.types import Tensors, TensorSpec
 
 _RANK = 2
 
@@ -55,6 +55,18 @@ def ranked(
     order = np.argsort(-scores, axis=1, kind="stable")
     descending = np.take_along_axis(scores, order, axis=1)
     return [{"scores": row, "order": places} for row, places in zip(descending, order, strict=True)]
+
+
+def scores_problem(outputs: Mapping[str, TensorSpec], labels: Sequence[str]) -> str | None:
+    """Return why a graph with these outputs cannot score these labels; None if it may."""
+    if "logits" not in outputs and len(outputs) > 1:
+        return f"the graph gives {', '.join(outputs)}, but no 'logits'"
+    shape = outputs.get("logits", next(iter(outputs.values()))).shape
+    if shape and len(shape) != _RANK:
+        return f"the graph gives scores of {len(shape)} axes instead of {_RANK}"
+    if shape and shape[1] not in (None, len(labels)):
+        return f"the graph gives {shape[1]} scores for {len(labels)} labels"
+    return None
 
 
 def best_labels(result: Tensors, labels: Sequence[str], top_k: int | None) -> Classification:

@@ -1,6 +1,6 @@
 """Encoder-only transformers with a classification head: a text, or two, and a score a label."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,10 @@ from service.families.labelling import (
     check_labels,
     check_top_k,
     ranked,
+    scores_problem,
 )
 from service.tasks import Classification, ClassifyItem, Text
-from service.types import Lane, Sessions, Tensors, Work
+from service.types import Lane, Sessions, Tensors, TensorSpec, Work
 
 _LANE = "default"
 _SESSION = "model"
@@ -108,6 +109,10 @@ class TextClassifier:
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
         """Name the scores."""
         return best_labels(result, self.labels, item.top_k)
+
+    def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
+        """Compare the number of scores with the labels."""
+        return scores_problem(outputs[_SESSION], self.labels)
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.transforms.boxes import Boxes, Indices, Scores, corners
 from service.transforms.geometry import Shape
 
+_RANK = 3
 _BOX = 4
 _PAIR = 2
 
@@ -99,6 +100,23 @@ class HeadReader:
         """Prepare for inputs of this height and width."""
         return cls(head, labels, _cells(head.strides, shape) if head.strides else None)
 
+    def misfit(self, shapes: Mapping[str, tuple[int | None, ...]]) -> str | None:
+        """Return why a graph with outputs of these shapes has no such head; None if it may."""
+        names = self.head.outputs or tuple(shapes)[:1]
+        if missing := [name for name in names if name not in shapes]:
+            return f"the graph has no output {' or '.join(missing)}"
+        if len(names) > 1 or len(shape := shapes[names[0]]) != _RANK:
+            return None  # what is laid side by side is counted when it is there
+        found = shape[1 if self.head.candidates == "columns" else 2]
+        return None if found is None else self._misfit(found)
+
+    def _misfit(self, found: int) -> str | None:
+        wanted = self.head.numbers(self.labels)
+        if found >= wanted and (self.head.label_at is not None or found == wanted):
+            return None
+        scores = found - self.head.scores_at - (self.head.no_object != "none")
+        return f"the graph gives {scores} scores for {self.labels} labels"
+
     def arranged(self, outputs: Mapping[str, NDArray[Any]]) -> Floats:
         """Return a batch's output as [B, numbers, N].
 
@@ -110,10 +128,8 @@ class HeadReader:
             raise ValueError(f"the graph has no output {' or '.join(missing)}")
         parts = [_three_axes(outputs[name], self.head) for name in names]
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        found, wanted = whole.shape[1], self.head.numbers(self.labels)
-        if found < wanted or (self.head.label_at is None and found != wanted):
-            scores = found - self.head.scores_at - (self.head.no_object != "none")
-            raise ValueError(f"the graph gives {scores} scores for {self.labels} labels")
+        if said := self._misfit(whole.shape[1]):
+            raise ValueError(said)
         if self.cells is not None and whole.shape[2] != self.cells[0].shape[1]:
             raise ValueError(
                 f"the graph gives {whole.shape[2]} candidates; with strides "
@@ -182,7 +198,7 @@ def _three_axes(output: NDArray[Any], head: Head) -> NDArray[Any]:
     """Return an output as [B, numbers, N]."""
     if output.ndim == 2:  # noqa: PLR2004 - one number a candidate
         return output[:, None]
-    if output.ndim != 3:  # noqa: PLR2004 - said above
+    if output.ndim != _RANK:
         raise ValueError(f"an output of shape {output.shape} is not a list of candidates")
     return output if head.candidates == "columns" else output.transpose(0, 2, 1)
 
