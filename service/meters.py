@@ -143,7 +143,8 @@ class ModelMeter(SilentMeter):
         self._exhausted.inc(report.memory_exhausted)
 
     def watch_rows(self, rows: Callable[[], int]) -> None:
-        """Ask at every scrape how many rows are in use."""
+        """Ask at every scrape how many rows are in use; count from zero what is done in them."""
+        self._inflight = _InFlightSeries(self._labels)
         INFLIGHT_ROWS.labels(*self._labels).set_function(rows)
 
 

@@ -34,6 +34,10 @@ EMPTY = {
     ("resources", "GPU memory"): "there is no GPU here",
     ("resources", "GPU busy"): "there is no GPU here",
 }
+IN_FLIGHT = {"zh-en"}
+OF_IN_FLIGHT = {
+    "Rows in use", "Steps", "Tokens", "Time to first token", "Join wait", "Wasted rows",
+}  # fmt: skip
 NOT_A_NUMBER = {("Padding", "zh-en"): "what is decoded in flight is not padded"}
 
 
@@ -60,13 +64,19 @@ def chosen_models(dashboard: str) -> Iterator[tuple[str, str]]:
         yield ".*", ".*"
 
 
+def why_empty(dashboard: str, title: str, model: str) -> str | None:
+    if dashboard == "model" and title in OF_IN_FLIGHT and model not in IN_FLIGHT:
+        return "nothing of it is decoded in flight"
+    return EMPTY.get((dashboard, title))
+
+
 @pytest.mark.parametrize(("dashboard", "panel"), ALL)
 def test_every_query_returns_plausible_data(
     watched: Watched, dashboard: str, panel: dict[str, Any]
 ) -> None:
-    reason = EMPTY.get((dashboard, panel["title"]))
     unit = panel["fieldConfig"]["defaults"]["unit"]
     for model, version in chosen_models(dashboard):
+        reason = why_empty(dashboard, panel["title"], model)
         found = {
             t["legendFormat"]: watched.query(t["expr"], model, version) for t in panel["targets"]
         }
@@ -79,7 +89,7 @@ def test_every_query_returns_plausible_data(
             assert all(math.isfinite(value) and value >= 0 for value in values), (model, samples)
             if unit == "percentunit":
                 assert all(value <= 1 for value in values), (model, samples)
-        if {"p50", "p95", "p99"} <= found.keys():
+        if reason is None and {"p50", "p95", "p99"} <= found.keys():
             p50, p95, p99 = (found[name][0][1] for name in ("p50", "p95", "p99"))
             assert 0 < p50 <= p95 <= p99
 

@@ -31,6 +31,7 @@ def model() -> Dashboard:
         "Now": _now(),
         "Where the time goes": _time(),
         "Batches": _batches(),
+        "In flight": _in_flight(),
         "Device": _device(),
         "Loads and parity": _loads(),
     }
@@ -51,6 +52,8 @@ _MEAN_BATCH = (
 _MEAN_STEP = (
     f"sum({_rate('inflight_step_rows_total')}) / (sum({_rate('inflight_steps_total')}) > 0)"
 )
+
+_STEP_ROWS = f"(sum({_rate('inflight_step_rows_total')}) > 0)"
 
 
 def _now() -> list[AnyPanel]:
@@ -158,6 +161,50 @@ def _batches() -> list[AnyPanel]:
             "percentunit",
             {"mean": _mean("inference_padding_ratio"), **padding},
             limits=((0.5, WARN),),
+            share=True,
+        ),
+    ]
+
+
+def _in_flight() -> list[AnyPanel]:
+    return [
+        lines(
+            "Rows in use",
+            "Rows (hypotheses) that the running translations may come to take, and how many a step "
+            "computes. Empty, as all of these, where nothing is decoded in flight.",
+            "none",
+            {"{{instance}}": f"inflight_rows{{{_OF}}}", "computed in a step": _MEAN_STEP},
+        ),
+        lines(
+            "Steps",
+            "Steps of the decoder, each for all running translations of an instance at once.",
+            "cps",
+            {"steps": f"sum({_rate('inflight_steps_total')})"},
+        ),
+        lines(
+            "Tokens",
+            "Tokens written: one a step for each running translation, whatever its beams.",
+            "cps",
+            {"tokens": f"sum({_rate('inflight_tokens_total')})"},
+        ),
+        lines(
+            "Time to first token",
+            "From the arrival of a translation to its first token.",
+            "s",
+            quantiles(_rate("inflight_first_token_seconds_bucket")),
+        ),
+        lines(
+            "Join wait",
+            "How long a translation waited until it joined the running ones.",
+            "s",
+            quantiles(_rate("inflight_join_seconds_bucket")),
+        ),
+        lines(
+            "Wasted rows",
+            "Share of the rows computed that were for callers who had left by the end of the step.",
+            "percentunit",
+            {"wasted": f"sum({_rate('inflight_wasted_rows_total')}) / {_STEP_ROWS}"},
+            limits=((0.2, WARN),),
             share=True,
         ),
     ]
