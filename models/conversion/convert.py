@@ -50,7 +50,7 @@ def convert(
         to: the directory; files of the same names are replaced.
         wanted: names of `RECIPES`, and "fp32", which is always made.
         calibration: for those that need it.
-        max_loss: per cent that weight-only precisions may lose; None sets no bound.
+        max_loss: per cent that `int8`, `int8-weights` and `int4` may lose; None sets no bound.
 
     Raises:
         CheckpointError: something asked for cannot be made, or the fp32 graphs answer
@@ -108,13 +108,13 @@ def write_precision(
     if recipe.is_calibrated and calibration is not None:
         batches = calibration_of(subject, calibration)
     kept: Kept | None = None
-    if recipe.bits is not None and max_loss is not None:
-        kept = sensitive_nodes(subject, recipe.bits, max_loss)
+    if recipe.products is not None and max_loss is not None:
+        kept = sensitive_nodes(subject, recipe.products, max_loss)
     made: dict[str, Path] = {}
     for role, path in subject.graphs.items():
         model = onnx.load(str(path))
-        if recipe.bits is not None and kept is not None:
-            model = quantised_but(model, recipe.bits, kept[role])
+        if recipe.products is not None and kept is not None:
+            model = quantised_but(model, recipe.products, kept[role])
         else:
             model = make_precision(name, model, batches.get(role, ()))
         made[role] = path.with_name(f"{path.stem}{recipe.suffix}.onnx")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -15,6 +15,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from models.conversion.errors import CheckpointError
 from models.conversion.graphs import quiet
 from models.conversion.samples import Feeds
+from models.export.int8_forms import quantise_by_rows
 from models.export.quantise import quantise_statically, quantise_weights
 from service.repository.manifest import Precision
 
@@ -22,6 +23,15 @@ Calibration = Sequence[Feeds]
 """Batches for the graph that is quantised; empty where none were given."""
 
 _ROWS = ("MatMul", "Gemm")
+
+
+class Quantise(Protocol):
+    """Makes a copy of a graph with its products in few bits, but those that are named."""
+
+    def __call__(
+        self, model: onnx.ModelProto, /, *, excluded: Sequence[str] = ()
+    ) -> onnx.ModelProto:
+        """Return the copy. Raises ValueError where there is no product to make it of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +43,8 @@ class Recipe:
     """Between the graph's name and ".onnx", as Optimum and transformers.js have it."""
     make: Callable[[onnx.ModelProto, Calibration], onnx.ModelProto]
     is_calibrated: bool = False
-    bits: int | None = None
-    """Of weights, where layers can be kept out one by one."""
+    products: Quantise | None = None
+    """Where layers can be kept out one by one, what makes the others."""
 
 
 def _half(model: onnx.ModelProto, _: Calibration) -> onnx.ModelProto:
@@ -45,8 +55,12 @@ def _half(model: onnx.ModelProto, _: Calibration) -> onnx.ModelProto:
     return halved
 
 
-def _weights(bits: int, model: onnx.ModelProto, _: Calibration) -> onnx.ModelProto:
-    return quantise_weights(model, bits=bits)
+def _products(quantise: Quantise, model: onnx.ModelProto, _: Calibration) -> onnx.ModelProto:
+    return quantise(model)
+
+
+def _of_products(precision: Precision, suffix: str, quantise: Quantise) -> Recipe:
+    return Recipe(precision, suffix, partial(_products, quantise), products=quantise)
 
 
 def _dynamic(kind: QuantType, model: onnx.ModelProto, _: Calibration) -> onnx.ModelProto:
@@ -72,15 +86,17 @@ def _static(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     "fp16": Recipe("fp16", "_fp16", _half),
-    "int8": Recipe("int8", "_int8", partial(_weights, 8), bits=8),
+    "int8": _of_products("int8", "_int8", quantise_by_rows),
+    "int8-weights": _of_products("int8", "_int8", quantise_weights),
     "int8-dynamic": Recipe("int8", "_quantized", partial(_dynamic, QuantType.QInt8)),
     "int8-static": Recipe("int8", "_int8", _static, is_calibrated=True),
     "uint8-dynamic": Recipe("uint8", "_uint8", partial(_dynamic, QuantType.QUInt8)),
-    "int4": Recipe("q4", "_q4", partial(_weights, 4), bits=4),
+    "int4": _of_products("q4", "_q4", partial(quantise_weights, bits=4)),
 }
-"""By the name on the command line. Weight-only `int8` and `int4` round activations row by row, so
-an answer does not depend on its neighbours in a batch; with the dynamic ones it does, and the
-service runs them one item at a time unless the manifest says otherwise."""
+"""By the name on the command line. `int8`, `int8-weights` and `int4` round activations row by row,
+so an answer does not depend on its neighbours in a batch; with the dynamic ones it does, and the
+service runs them one item at a time unless the manifest says otherwise. Why `int8` is by rows:
+docs/decisions/0013."""
 
 
 def check_wanted(wanted: Sequence[str], has_calibration: bool) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, pipeline
 
 from models.conversion.checkpoint import Checkpoint
+from models.conversion.embeddings import EMBEDDERS, record_embeddings
 from models.conversion.errors import CheckpointError
 from models.conversion.graphs import quiet
 from models.conversion.samples import Contents
@@ -28,12 +29,14 @@ def record_goldens(
             or the contents hold nothing that the model reads.
     """
     family = manifest.family
-    if family not in _REFERENCES and family not in TRANSLATORS:
+    if not any(family in known for known in (_REFERENCES, TRANSLATORS, EMBEDDERS)):
         raise CheckpointError(f"goldens of the family {family} cannot be recorded here")
     goldens = Goldens(folder)
     with quiet(), torch.inference_mode():
         if family in TRANSLATORS:
             record_translations(checkpoint, manifest, contents, goldens)
+        elif family in EMBEDDERS:
+            record_embeddings(checkpoint, manifest, contents, goldens)
         else:
             _REFERENCES[family](checkpoint, contents, goldens)
     if not goldens.records:
@@ -46,6 +49,9 @@ def _text_classes(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) 
     ask = pipeline("text-classification", checkpoint.model, tokenizer=words, device="cpu")
     for text in contents.texts:
         goldens.add_text(text, _labels(ask(text, top_k=None, truncation=True)))
+    for text, pair in contents.pairs:
+        both = {"text": text, "text_pair": pair}
+        goldens.add_text(text, _labels(ask(both, top_k=None, truncation=True)), text_pair=pair)
 
 
 def _image_classes(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> None:

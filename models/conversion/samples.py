@@ -34,6 +34,8 @@ class Contents:
 
     texts: Sequence[str] = TEXTS
     images: Sequence[Image.Image] = ()
+    pairs: Sequence[tuple[str, str]] = ()
+    """Two texts each, for classifiers of how they are related; only goldens are made of them."""
 
 
 def drawn_images() -> Sequence[Image.Image]:
@@ -51,7 +53,9 @@ SAMPLES = Contents(TEXTS, drawn_images())
 
 
 def read_contents(path: Path) -> Contents:
-    """Read calibration data: a text file of one text a line, or a folder of images.
+    """Read calibration data or items of goldens: one text a line, or a folder of images.
+
+    A line of two texts with a tab between them is a pair.
 
     Raises:
         CheckpointError: it cannot be read, or holds nothing.
@@ -62,12 +66,18 @@ def read_contents(path: Path) -> Contents:
             contents = Contents((), images)
         else:
             lines = path.read_text(encoding="utf-8").splitlines()
-            contents = Contents([line for line in lines if line.strip()])
+            texts = [line for line in lines if line.strip() and "\t" not in line]
+            contents = Contents(texts, pairs=[_pair(line) for line in lines if "\t" in line])
     except (OSError, UnicodeDecodeError, UnidentifiedImageError) as error:
         raise CheckpointError(f"{path.name} cannot be read: {error}") from None
-    if not contents.texts and not contents.images:
+    if not (contents.texts or contents.images or contents.pairs):
         raise CheckpointError(f"{path.name} holds neither texts nor images")
     return contents
+
+
+def _pair(line: str) -> tuple[str, str]:
+    one, _, other = line.partition("\t")
+    return one, other
 
 
 def feeds_of(checkpoint: Checkpoint, names: Collection[str], contents: Contents) -> Feeds:

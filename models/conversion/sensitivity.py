@@ -11,7 +11,7 @@ from models.conversion.errors import CheckpointError
 from models.conversion.graphs import quiet, write_graph
 from models.conversion.optimise import Subject
 from models.conversion.parity import graph_outputs, largest_deviation, scale_of
-from models.export.quantise import quantise_weights
+from models.conversion.precisions import Quantise
 
 Kept = Mapping[str, Sequence[str]]
 """By role, the names of the nodes that stay in fp32."""
@@ -50,7 +50,7 @@ def keep_until(
     return ordered[:fewest]
 
 
-def sensitive_nodes(subject: Subject, bits: int, max_loss: float) -> Kept:
+def sensitive_nodes(subject: Subject, quantise: Quantise, max_loss: float) -> Kept:
     """Return what must stay in fp32 so that the loss stays within the budget.
 
     The loss is the largest |Δ| against PyTorch on the samples, in per cent of the largest value
@@ -67,7 +67,7 @@ def sensitive_nodes(subject: Subject, bits: int, max_loss: float) -> Kept:
         raise CheckpointError(f"fp32 itself loses more than {max_loss} %")
 
     def loss_with(kept: Sequence[tuple[str, str]]) -> float:
-        return _loss(subject, models, bits, kept)
+        return _loss(subject, models, quantise, kept)
 
     layers = []
     for role, name in tqdm(nodes, desc="sensitivity", unit="layer"):
@@ -88,12 +88,14 @@ def products(model: onnx.ModelProto) -> Sequence[str]:
     ]
 
 
-def quantised_but(model: onnx.ModelProto, bits: int, kept: Sequence[str]) -> onnx.ModelProto:
-    """Return a copy with all products but these in so many bits."""
+def quantised_but(
+    model: onnx.ModelProto, quantise: Quantise, kept: Sequence[str]
+) -> onnx.ModelProto:
+    """Return a copy with all products but these in few bits."""
     if not set(products(model)) - set(kept):
         return model
     with quiet():
-        return quantise_weights(model, bits=bits, excluded=kept)
+        return quantise(model, excluded=kept)
 
 
 def loss_of_graphs(subject: Subject, graphs: Mapping[str, Path]) -> float:
@@ -105,7 +107,7 @@ def loss_of_graphs(subject: Subject, graphs: Mapping[str, Path]) -> float:
 def _loss(
     subject: Subject,
     models: Mapping[str, onnx.ModelProto],
-    bits: int,
+    quantise: Quantise,
     kept: Sequence[tuple[str, str]],
 ) -> float:
     trials: dict[str, Path] = {}
@@ -113,7 +115,7 @@ def _loss(
         for role, model in models.items():
             names = [name for of, name in kept if of == role]
             trials[role] = subject.graphs[role].with_name(f".sensitivity-{role}.onnx")
-            write_graph(quantised_but(model, bits, names), trials[role])
+            write_graph(quantised_but(model, quantise, names), trials[role])
         return loss_of_graphs(subject, trials)
     finally:
         for path in trials.values():

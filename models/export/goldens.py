@@ -60,10 +60,14 @@ def label_scores(labels: Sequence[str], logits: torch.Tensor) -> dict[str, Any]:
     return {"labels": [{"label": label, "score": round(score, 7)} for label, score in ranked]}
 
 
+def embedding(vector: NDArray[np.floating]) -> dict[str, Any]:
+    """Return the answer of an embedder for a vector [D] as it is, 6 decimals."""
+    return {"embedding": [round(float(value), 6) for value in vector]}
+
+
 def unit_embedding(vector: NDArray[np.floating]) -> dict[str, Any]:
     """Return the answer of an embedder for a vector [D]: scaled to length 1, 6 decimals."""
-    scaled = vector.astype(np.float64) / max(float(np.linalg.norm(vector)), 1e-12)
-    return {"embedding": [round(float(value), 6) for value in scaled]}
+    return embedding(vector.astype(np.float64) / max(float(np.linalg.norm(vector)), 1e-12))
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, TomlValue]) -> None:

@@ -92,3 +92,36 @@ def detector(folder: Path, confidence: float = 30.0) -> Path:
     size = {"shortest_edge": 64, "longest_edge": 110}
     tf.YolosImageProcessor(size=size).save_pretrained(folder)
     return folder
+
+
+def sentence_embedder(folder: Path) -> Path:
+    """A BERT with mean pooling, unit length and two prompts, as sentence-transformers saves it."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
+    from sentence_transformers.sentence_transformer import modules  # noqa: PLC0415
+
+    inner = folder.with_name(f"{folder.name}-inner")
+    seeded(tf.BertModel, tf.BertConfig(**SMALL, **_VOCABULARY)).save_pretrained(inner)
+    _words().save_pretrained(inner)
+    steps = [
+        modules.Transformer(str(inner), max_seq_length=32),
+        modules.Pooling(32, "mean"),
+        modules.Normalize(),
+    ]
+    prompts = {"query": "one two ", "passage": "four "}
+    made = SentenceTransformer(
+        modules=steps, prompts=prompts, default_prompt_name="passage", device="cpu"
+    )
+    made.save(str(folder))
+    return folder
+
+
+def image_embedder(folder: Path) -> Path:
+    """A DINOv2 for 28 by 28 pixels."""
+    config = tf.Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=28, patch_size=14,
+        mlp_ratio=2,
+    )  # fmt: skip
+    seeded(tf.Dinov2Model, config).save_pretrained(folder)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 28, "width": 28}}
+    tf.BitImageProcessor(**size).save_pretrained(folder)
+    return folder

@@ -1,5 +1,6 @@
 """A published version is whole, proven against PyTorch, next in line; or nothing has changed."""
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -11,12 +12,14 @@ torch = pytest.importorskip("torch", reason='needs the extra "train"')
 pytest.importorskip("optimum.exporters.onnx", reason='needs the extra "train"')
 pytest.importorskip("onnxslim", reason='needs the extra "train"')
 
+from transformers import AutoTokenizer  # noqa: E402
+
 from models.conversion.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
 from models.conversion.convert import Conversion, convert  # noqa: E402
 from models.conversion.errors import CheckpointError  # noqa: E402
 from models.conversion.publish import SUMS, publish  # noqa: E402
 from models.conversion.report import Evidence, best_of, table_of  # noqa: E402
-from models.conversion.samples import Contents  # noqa: E402
+from models.conversion.samples import Contents, drawn_images, read_contents  # noqa: E402
 from models.evaluation.served import serve  # noqa: E402
 from service.repository.repository import ModelRepository  # noqa: E402
 from tests.unit.models.conversion import checkpoints  # noqa: E402
@@ -24,6 +27,7 @@ from tests.unit.models.conversion import checkpoints  # noqa: E402
 pytestmark = [pytest.mark.looptime(False), pytest.mark.filterwarnings("ignore::UserWarning")]
 
 TEXTS = Contents(["one two", "three four one two", "two"])
+PICTURES = drawn_images()
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +77,6 @@ def test_a_version_has_goldens_of_pytorch_tolerances_and_true_digests(exported, 
 
 
 async def test_every_precision_of_a_version_passes_its_own_gate(exported, tmp_path: Path):
-    import asyncio  # noqa: PLC0415
-
     await asyncio.to_thread(published, exported, tmp_path)
     exact = await loaded_deviation(tmp_path, "fp32")
     assert exact < 1e-4 < await loaded_deviation(tmp_path, "int8")
@@ -124,6 +126,59 @@ def test_a_translator_and_an_embedder_are_published_too(tmp_path: Path):
         convert(source, tmp_path / "export" / name)
         folder = publish(source, tmp_path / "export" / name, tmp_path / "repository", name)
         assert ModelRepository(tmp_path / "repository").open(name).folder == folder
+
+
+@pytest.mark.parametrize("kind", ["sentence_embedder", "image_embedder"])
+async def test_an_embedder_of_one_kind_is_published_with_what_its_library_answers(
+    kind: str, tmp_path: Path
+):
+    source = open_checkpoint(getattr(checkpoints, kind)(tmp_path / "source"))
+    await asyncio.to_thread(convert, source, tmp_path / "export", ["int8"])
+    place = tmp_path / "export", tmp_path / "repository"
+    await asyncio.to_thread(publish, source, *place, "m", (), Contents(TEXTS.texts, PICTURES))
+    goldens = ModelRepository(tmp_path / "repository").open("m").goldens
+    lengths = [np.linalg.norm(golden.answer.vector) for golden in goldens]
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
+    assert await loaded_deviation(tmp_path / "repository", "fp32") < 1e-4
+    if kind == "sentence_embedder":
+        asked = [(golden.item.content.text, golden.item.prompt_name) for golden in goldens]
+        named = {(text, name) for name in ("query", "passage") for text in TEXTS.texts[:2]}
+        assert set(asked) >= {(text, None) for text in TEXTS.texts} | named
+        by_name = {one: golden.answer.vector for one, golden in zip(asked, goldens, strict=True)}
+        plain, default = by_name["one two", None], by_name["one two", "passage"]
+        np.testing.assert_array_equal(plain, default)
+        assert np.abs(plain - by_name["one two", "query"]).max() > 0.01
+
+
+async def test_an_embedder_whose_pooling_only_the_manifest_tells_is_compared_too(tmp_path: Path):
+    folder = checkpoints.sentence_embedder(tmp_path / "source")
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
+    source = open_checkpoint(folder)
+    await asyncio.to_thread(convert, source, tmp_path / "export")
+    said = '[parameters]\npooling = "cls"\nnormalize = false\n'
+    (tmp_path / "export" / "model.toml").write_text(said)
+    place = tmp_path / "export", tmp_path / "repository"
+    await asyncio.to_thread(publish, source, *place, "m", (), TEXTS)
+    assert await loaded_deviation(tmp_path / "repository", "fp32") < 1e-4
+    (first, *_) = ModelRepository(tmp_path / "repository").open("m").goldens
+    assert np.linalg.norm(first.answer.vector) > 1.5
+
+
+def test_goldens_of_a_classifier_hold_the_pairs_that_it_was_given(exported, tmp_path: Path):
+    (tmp_path / "items.txt").write_text("one two\nthree\tfour two\n")
+    items = read_contents(tmp_path / "items.txt")
+    publish(exported[0], exported[1], tmp_path / "repository", "m", (), items)
+    one, pair = ModelRepository(tmp_path / "repository").open("m").goldens
+    assert (one.item.text_pair, pair.item.text_pair) == (None, "four two")
+    with torch.inference_mode():
+        words = AutoTokenizer.from_pretrained(exported[0].folder)
+        read = words("three", "four two", return_tensors="pt")
+        logits = exported[0].model(**read).logits[0]
+    scores = {label.name: label.score for label in pair.answer.labels}
+    assert scores == pytest.approx(
+        dict(zip(("low", "middle", "high"), logits.softmax(-1).tolist(), strict=True)), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden"])

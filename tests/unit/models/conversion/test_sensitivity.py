@@ -18,6 +18,7 @@ from models.conversion.sensitivity import (  # noqa: E402
     products,
     sensitive_nodes,
 )
+from models.export.int8_forms import quantise_by_rows  # noqa: E402
 from tests.unit.models.conversion import checkpoints  # noqa: E402
 
 LAYERS = [Layer("model", name, loss) for name, loss in (("a", 1.0), ("b", 4.0), ("c", 2.0))]
@@ -53,4 +54,4 @@ def test_a_budget_that_nothing_meets_is_refused(tmp_path: Path):
     subject = exported(open_checkpoint(checkpoints.classifier(tmp_path / "c")), tmp_path / "m")
     assert len(products(onnx.load(subject.graphs["model"]))) >= 12
     with pytest.raises(CheckpointError, match="fp32 itself loses more"):
-        sensitive_nodes(subject, 8, max_loss=0.0)
+        sensitive_nodes(subject, quantise_by_rows, max_loss=0.0)
