@@ -68,6 +68,16 @@ def task_routes() -> Sequence[DirectRoute]:
                         "text": ["今天天气很好。", "他在图书馆看书。"],
                         "num_beams": 4,
                     },
+                    "The three best translations, with scores": {
+                        "text": "他在图书馆看书。",
+                        "alternatives": 3,
+                        "max_length": 40,
+                    },
+                    "A name, an address and a number that must not change": {
+                        "text": ["张伟给王芳写了一封信。", "请看https://example.org/42。"],
+                        "glossary": {"张伟": "Zhang Wei", "王芳": "Wang Fang"},
+                        "protect": ["urls", "numbers"],
+                    },
                     "A text of several lines, told as it is translated": {
                         "text": "# 茶\n\n我喜欢喝茶。今天天气很好。\n  - 他在图书馆看书。\n",
                         "split": "sentences",
