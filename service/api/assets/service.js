@@ -14,13 +14,19 @@ export class Refusal extends Error {
   }
 }
 
-/** A request with a JSON body. */
-export function jsonRequest(path, body) {
+/**
+ * A request with a JSON body.
+ *
+ * @param {(event: object) => unknown} [tell] hears of the events of an answer that is a stream
+ */
+export function jsonRequest(path, body, tell) {
   const json = JSON.stringify(body);
+  const curl = commandLine(path, "-H 'Content-Type: application/json'", `-d ${quoted(json)}`);
   return {
     path,
-    curl: commandLine(path, "-H 'Content-Type: application/json'", `-d ${quoted(json)}`),
+    curl: tell ? curl.replace("curl -s", "curl -sN") : curl,
     init: async () => ({ body: json, headers: { "Content-Type": "application/json" } }),
+    tell,
   };
 }
 
@@ -58,6 +64,7 @@ export async function send(request, signal) {
   const init = await request.init(signal);
   const began = performance.now();
   const response = await reach(request.path, { ...init, method: "POST", signal });
+  if (request.tell && response.ok) return follow(response, request.tell, began);
   const body = await read(response);
   const roundTrip = performance.now() - began;
   const timing = serverTiming(response.headers.get("server-timing") ?? "");
@@ -69,6 +76,39 @@ export async function send(request, signal) {
     total,
     roundTrip,
   };
+}
+
+/** Tell of every event of a stream; return what its last one sums up, as `send` does. */
+async function follow(response, tell, began) {
+  let last = {};
+  for await (const line of lines(response.body.pipeThrough(new TextDecoderStream()))) {
+    last = JSON.parse(line);
+    tell(last);
+  }
+  if (last.event !== "end") throw new Refusal("the answer ended before its end");
+  const kinds = Object.keys(last.cache);
+  return {
+    body: last,
+    cache: kinds.length === 1 ? kinds[0] : "miss",
+    spent: Object.entries(last.longest).map(([name, seconds]) => [name.replace("_seconds", ""), 1000 * seconds]),
+    total: 1000 * last.seconds,
+    roundTrip: performance.now() - began,
+  };
+}
+
+async function* lines(stream) {
+  const reader = stream.getReader(); // not every browser can iterate over a stream
+  let rest = "";
+  try {
+    for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+      const found = (rest + value).split("\n");
+      rest = found.pop();
+      yield* found;
+    }
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("the connection broke in the middle of the answer");
+  }
 }
 
 /** Read the models and whether the service is ready. @throws {Refusal} if it does not answer */

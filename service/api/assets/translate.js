@@ -1,8 +1,11 @@
-/** Translate: a text in one language to one in another. */
+/** Translate: a text in one language to one in another; of several lines, piece by piece. */
 
 import { examples, make, milliseconds } from "./elements.js";
 import { Panel } from "./panel.js";
 import { jsonRequest } from "./service.js";
+
+const PATH = "v1/translate";
+const LONG = 100;
 
 const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
 
@@ -17,18 +20,57 @@ export function openTranslate(models) {
     const [from] = panel.choice.model.languages ?? [];
     source.textContent = from ? named(from) : "Text";
     text.lang = from ?? "";
-    return text.value.trim() ? jsonRequest("v1/translate", { text: text.value, ...panel.choice.fields }) : null;
+    if (!text.value.trim()) return null;
+    const asked = { text: text.value, ...panel.choice.fields };
+    if (!isDocument(asked.text)) return jsonRequest(PATH, asked);
+    return jsonRequest(PATH, { ...asked, split: "sentences", stream: "segments" }, teller(panel, asked.text));
   }
 
   function show({ body, roundTrip }) {
+    if (body.event === "end") return sumUp(panel, body, roundTrip);
     const [{ translation, target, truncated }] = body.results;
-    const cut = make("p.hint", {}, "The text or its translation was cut: it is longer than the model takes.");
     panel.put(
-      make("p.by", {}, named(target), " by ", make("strong", {}, body.model), ` in ${milliseconds(roundTrip)}`),
+      by(target, body.model, roundTrip),
       make("p.translation", { lang: target }, translation),
-      ...(truncated ? [cut] : []),
+      ...(truncated ? [hint("The text or its translation was cut: it is longer than the model takes.")] : []),
     );
   }
+}
+
+const isDocument = (text) => text.trim().includes("\n") || text.length > LONG;
+const hint = (text) => make("p.hint", {}, text);
+const by = (target, model, spent) => make("p.by", {}, named(target), " by ", make("strong", {}, model), ` in ${milliseconds(spent)}`);
+
+/** Return what writes a text down as it is translated, with a bar of how far it is. */
+function teller(panel, source) {
+  const written = make("div.document");
+  const bar = make("progress", { "aria-label": "Pieces translated" });
+  const count = make("p.by", {}, "Translating…");
+  return (event) => {
+    if (event.event === "start") {
+      written.dataset.model = event.model;
+      panel.put(count, bar, written);
+    }
+    if (event.total !== undefined) {
+      Object.assign(bar, { max: event.total || 1, value: event.done });
+      count.textContent = `${event.done} of ${event.total} pieces`;
+    }
+    if (event.event === "segment") {
+      written.lang = event.target;
+      written.append(event.before, event.translation, event.after);
+    }
+    if (event.event !== "error") return;
+    if (event.index === undefined) panel.answer.append(hint(event.detail));
+    else written.append(event.before, make("span.failed", { title: event.detail }, source.slice(event.start, event.end)), event.after);
+  };
+}
+
+function sumUp(panel, end, roundTrip) {
+  const written = panel.answer.querySelector(".document");
+  panel.answer.querySelector("progress").remove();
+  panel.answer.querySelector(".by").replaceWith(by(written.lang, written.dataset.model, roundTrip));
+  if (end.failed) panel.answer.append(hint(`Not all of it could be translated: ${end.failed} of ${end.total} pieces failed.`));
+  if (end.truncated) panel.answer.append(hint(`Of ${end.truncated} pieces something was cut.`));
 }
 
 function named(code) {

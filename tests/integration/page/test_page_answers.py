@@ -71,6 +71,24 @@ def test_a_sentence_is_translated_with_one_click(visit: Visit, service: RealServ
     assert visit.page.locator("#translate textarea").get_attribute("lang") == "zh"
 
 
+def test_a_text_of_several_lines_is_written_down_as_it_is_translated(
+    visit: Visit, service: RealService
+) -> None:
+    visit.page.locator("#tab-translate").click()
+    visit.page.get_by_role("button", name="几行文字").click()
+    text = visit.page.locator("#translate textarea").input_value()
+    assert text.count("\n") >= 5
+    curl = visit.page.locator("#translate .curl code").inner_text()
+    assert curl.startswith("curl -sN ")
+    answer = ask(visit, "translate")
+    [expected] = asked_directly(service, "translate", json={"text": text, "split": "sentences"})
+    written = answer.locator(".document")
+    assert written.text_content() == expected["translation"]
+    assert written.get_attribute("lang") == "en"
+    assert answer.locator(".by").inner_text().startswith("English by zh-en in ")
+    assert answer.locator("progress").count() == 0
+
+
 def test_cards_are_detected_and_drawn_where_they_are(visit: Visit, service: RealService) -> None:
     answer = ask(visit, "detect")
     photo = (SAMPLES / "cards_four.jpg").read_bytes()
