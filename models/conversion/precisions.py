@@ -96,7 +96,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
 """By the name on the command line. `int8`, `int8-weights` and `int4` round activations row by row,
 so an answer does not depend on its neighbours in a batch; with the dynamic ones it does, and the
 service runs them one item at a time unless the manifest says otherwise. Why `int8` is by rows:
-docs/decisions/0013."""
+docs/decisions/0014."""
 
 
 def check_wanted(wanted: Sequence[str], has_calibration: bool) -> None:

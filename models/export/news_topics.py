@@ -41,10 +41,7 @@ CARD = f"""# news-topics
 The topic of an English news headline: {", ".join(LABELS)}. Four topics only; there is no
 class for sports, politics or anything else, so texts of those get one of the four.
 
-Architecture: Transformer encoder (width 128, 4 heads, pre-norm, 2 layers gone through twice),
-30,000 lower-cased WordPieces with embeddings of width 20 widened to 128, mean over the tokens,
-one linear layer.
-About 1 M parameters, trained from scratch by `models/training/news_topics.py` on a CPU.
+<!-- architecture -->
 
 Data:
 - UCI News Aggregator (Fabio Gasparetti, 2016), https://archive.ics.uci.edu/dataset/359 ,
@@ -69,6 +66,24 @@ Measured on the 8,000 test headlines (2,000 a topic) through the served code:
 <!-- evaluation -->
 <!-- /evaluation -->
 """
+
+
+ORIGIN = """Trained from scratch by `models/training/news_topics.py` on a CPU, or taught by one that was
+(`models/compression/news_topics.py`)."""
+
+
+def card_of(model: NewsTopics) -> str:
+    """Return the card, with the sizes of this model."""
+    shape = model.encoder.shape
+    count = sum(weight.numel() for weight in model.parameters())
+    again = f" gone through {shape.passes} times" if shape.passes > 1 else ""
+    architecture = (
+        f"Architecture: Transformer encoder (width {shape.width}, heads: {shape.heads}, pre-norm, "
+        f"layers: {shape.layers}{again}),\n{shape.vocabulary:,} lower-cased WordPieces with "
+        f"embeddings of width {shape.embedding} widened to {shape.width}, mean over the tokens,\n"
+        f"one linear layer; {count:,} parameters.\n{ORIGIN}"
+    )
+    return CARD.replace("<!-- architecture -->", architecture)
 
 
 def load_checkpoint(folder: Path) -> tuple[NewsTopics, Tokenizer]:
@@ -139,7 +154,7 @@ def export(request: ExportRequest) -> None:
             },
         },
     )
-    write_card(request.to, CARD)
+    write_card(request.to, card_of(model))
     tqdm.write(f"wrote {request.to}")
 
 
