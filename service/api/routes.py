@@ -79,7 +79,7 @@ def task_routes() -> Sequence[DirectRoute]:
                         "protect": ["urls", "numbers"],
                     },
                     "A text of several lines, told as it is translated": {
-                        "text": "# 茶\n\n我喜欢喝茶。今天天气很好。\n  - 他在图书馆看书。\n",
+                        "text": "今天天气很好。\n\n我喜欢喝茶。\n  - 他在图书馆看书。\n",
                         "split": "sentences",
                         "stream": "segments",
                     },
