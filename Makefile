@@ -4,6 +4,7 @@
 # make e2e     build the images and try the composed service (needs Docker)
 # make loadtest  put a realistic load on it and judge (SCENARIO=smoke, HOST=URL of a running one)
 # make bench   measure the service against a bare session (Linux, about 20 minutes)
+# make bench-translation  measure translation in flight beside CTranslate2 (about 10 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
 # make dashboards  write the Grafana dashboards anew
 # make lock    pin what the images install, with hashes (UPGRADE=1 takes the newest of all)
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 comma := ,
 TEST_EXTRAS := $(DEVICE_EXTRA),dev,load$(if $(CI),$(comma)train)
 
-.PHONY: serve test check format loadtest bench models evaluate dashboards e2e lock system-packages clean
+.PHONY: serve test check format loadtest bench bench-translation models evaluate dashboards e2e lock system-packages clean
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +38,11 @@ $(VENV)/.test: pyproject.toml $(VENV)/.created
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),bench]"
+	touch $@ $(VENV)/.serve
+
+$(VENV)/.bench-translation: pyproject.toml $(VENV)/.created
+	$(BIN)/python -m pip install --quiet --editable \
+		".[$(DEVICE_EXTRA),bench,bench-translation,train]"
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.load: pyproject.toml $(VENV)/.created
@@ -71,6 +77,9 @@ loadtest: $(VENV)/.load
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+bench-translation: $(VENV)/.bench-translation
+	$(BIN)/python -m benchmarks.translation
 
 dashboards: $(VENV)/.test
 	$(BIN)/python -m deploy.grafana.generate

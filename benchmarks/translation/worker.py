@@ -1,0 +1,88 @@
+"""One side of the static comparison, in a process of its own that sleeps while others are timed.
+
+    python -m benchmarks.translation.worker ENGINE FOLDER WORKERS THREADS
+
+It reads lines of JSON, `{"texts": [...], "batch": 8, "beams": 1}`, translates the texts in batches
+of so many, in their order, and writes `{"seconds": ..., "cpu": ..., "answers": [...]}`.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import ctranslate2
+from tokenizers import Tokenizer
+
+from service.families import FAMILIES
+from service.repository.manifest import read_manifest, read_parameters
+from service.runtime.devices import Device
+from service.runtime.session import OrtSession
+from service.tasks import TranslateItem
+
+Batch = Sequence[str]
+Translate = Callable[[Batch, int], Sequence[str]]
+
+_MOST_TOKENS = 128
+
+
+def open_quartet(folder: Path, threads: int) -> Translate:
+    """Return the service's own family on its own sessions, without the service round it."""
+    manifest = read_manifest(folder / "model.toml")
+    entry = FAMILIES[manifest.family]
+    family = entry.open(folder, read_parameters(manifest.parameters, entry.parameters))
+    [graphs] = manifest.graphs.values()
+    device = Device("cpu")
+    sessions = {name: OrtSession(folder / file, device, threads) for name, file in graphs.items()}
+
+    def translate(batch: Batch, beams: int) -> Sequence[str]:
+        items = [TranslateItem(text, num_beams=beams) for text in batch]
+        results = family.infer(sessions, [family.preprocess(item) for item in items])
+        answers = [family.postprocess(*pair) for pair in zip(results, items, strict=True)]
+        return [answer.text for answer in answers]
+
+    return translate
+
+
+def open_ctranslate2(folder: Path, workers: int, threads: int) -> Translate:
+    """Return CTranslate2, int8, with its own workers."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    translator = ctranslate2.Translator(
+        str(folder), compute_type="int8", inter_threads=workers, intra_threads=threads
+    )
+
+    def translate(batch: Batch, beams: int) -> Sequence[str]:
+        sources = [encoding.tokens for encoding in tokenizer.encode_batch(list(batch))]
+        results = translator.translate_batch(
+            sources, beam_size=beams, max_decoding_length=_MOST_TOKENS
+        )
+        return [" ".join(result.hypotheses[0]) for result in results]
+
+    return translate
+
+
+def main() -> None:
+    """Answer lines until there are no more."""
+    engine, folder, workers, threads = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:5])
+    if engine == "quartet":
+        translate = open_quartet(folder, threads)
+    else:
+        translate = open_ctranslate2(folder, workers, threads)
+    with ThreadPoolExecutor(workers) as pool:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            texts, size, beams = asked["texts"], asked["batch"], asked["beams"]
+            batches = [texts[start : start + size] for start in range(0, len(texts), size)]
+            started, cpu = time.perf_counter(), time.process_time()
+            found = list(pool.map(lambda batch, beams=beams: translate(batch, beams), batches))
+            seconds, used = time.perf_counter() - started, time.process_time() - cpu
+            answers = [answer for batch in found for answer in batch]
+            sys.stdout.write(json.dumps({"seconds": seconds, "cpu": used, "answers": answers}))
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
