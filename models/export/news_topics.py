@@ -68,8 +68,8 @@ Measured on the 8,000 test headlines (2,000 a topic) through the served code:
 """
 
 
-ORIGIN = """Trained from scratch by `models/training/news_topics.py` on a CPU, or taught by one that was
-(`models/compression/news_topics.py`)."""
+ORIGIN = """Trained from scratch by `models/training/news_topics.py` on a CPU, or taught by one
+that was (`models/compression/news_topics.py`)."""
 
 
 def card_of(model: NewsTopics) -> str:
