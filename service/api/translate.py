@@ -12,7 +12,8 @@ from service.api.content import TaskRequest, Texts, as_text, check_count, each, 
 from service.api.limits import ApiLimits
 from service.api.streaming import LINES, wished_form
 from service.api.translation_stream import StreamOf, Telling, stream_translation
-from service.documents import DocumentLimits, Documents, SplitBy
+from service.documents.feed import DocumentLimits
+from service.documents.texts import Documents, SplitBy
 from service.errors import InvalidInputError, LimitExceededError, ServiceError
 from service.tasks import FinishReason, LiteralKind, Task, TranslateItem, Translation
 
@@ -141,6 +142,7 @@ class TranslateResponse(BaseModel):
 async def translate(call: Call) -> Response:
     """Translate texts."""
     request = await read_request(call, TranslateRequest)
+    call.watch_after = 0.0  # who leaves frees rows that others wait for
     limits = call.context.limits
     items = request.items(limits)
     form = wished_form(call)

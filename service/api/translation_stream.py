@@ -12,8 +12,7 @@ from service.api.content import TaskRequest
 from service.api.errors import Problem, log_unexpected
 from service.api.streaming import EventBody, StreamForm, StreamReply, note_first
 from service.cache.responses import CacheOutcome, together
-from service.documents import (
-    Documents,
+from service.documents.feed import (
     Ended,
     Event,
     Feed,
@@ -22,6 +21,7 @@ from service.documents import (
     Translator,
     pieces_of,
 )
+from service.documents.texts import Documents
 from service.errors import InvalidInputError, ServiceError, ShuttingDownError
 from service.pipeline import Outcome, Timings, longest
 from service.tasks import Task, TranslateItem, Translation

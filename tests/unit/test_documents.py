@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from service.batching.policy import BatchLimits
 from service.cache.memory import MemoryBackend
 from service.cache.responses import CacheOutcome
-from service.documents import (
+from service.documents.feed import (
     DocumentLimits,
-    Documents,
     Ended,
     Event,
     Feed,
@@ -22,6 +21,7 @@ from service.documents import (
     Unchanged,
     pieces_of,
 )
+from service.documents.texts import Documents
 from service.errors import (
     DeadlineExceededError,
     InferenceError,
