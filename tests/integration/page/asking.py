@@ -44,6 +44,12 @@ def choose(visit: Visit, task: str, name: str, content: bytes, kind: str = "imag
     visit.page.locator(f"#{task} input[type=file]").set_input_files([chosen])  # type: ignore[list-item]
 
 
+def choose_file(visit: Visit, task: str, path: Path, content: bytes) -> None:
+    """Choose an image that is large: Chromium reads it itself, and it is not sent to it."""
+    path.write_bytes(content)
+    visit.page.locator(f"#{task} input[type=file]").set_input_files(path)
+
+
 def asked_directly(service: RealService, path: str, **request: Any) -> Any:
     response = httpx.post(f"{service.url}/v1/{path}", timeout=30, **request)
     assert response.status_code == 200, response.text

@@ -13,7 +13,7 @@ from tests.integration.page.asking import (
     asked_directly,
     assert_drawn,
     assert_fits,
-    choose,
+    choose_file,
     photo,
 )
 from tests.integration.real_service import RealService
@@ -152,11 +152,13 @@ def test_the_names_nearest_to_a_drawing_come_first(visit: Visit) -> None:
     assert {"owl", "猫头鹰"} & set(found[:2])
 
 
-def test_a_large_photo_is_answered_and_its_boxes_fit(visit: Visit, service: RealService) -> None:
+def test_a_large_photo_is_answered_and_its_boxes_fit(
+    visit: Visit, service: RealService, tmp_path: Path
+) -> None:
     content = photo(3000, 4000)
     assert len(content) > 1_000_000
     visit.page.locator("#tab-detect").click()
-    choose(visit, "detect", "large.jpg", content)
+    choose_file(visit, "detect", tmp_path / "large.jpg", content)
     answer = ask(visit, "detect")
     [expected] = asked_directly(
         service, "detect", files={"image": content}, data={"threshold": 0.25}

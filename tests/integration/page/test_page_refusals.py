@@ -1,9 +1,19 @@
 """What goes wrong is told on the page in a sentence, and the next request is answered."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.browser import Visit
-from tests.integration.page.asking import SAMPLES, ask, choose, photo, refused, screenshot
+from tests.integration.page.asking import (
+    SAMPLES,
+    ask,
+    choose,
+    choose_file,
+    photo,
+    refused,
+    screenshot,
+)
 
 pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(240), pytest.mark.browser]
 
@@ -39,7 +49,8 @@ def test_a_service_that_does_not_answer_is_told_in_a_sentence(visit: Visit) -> N
     assert ask(visit, "classify").locator(".scores").is_visible()
 
 
-def test_a_file_over_the_limit_is_refused_in_a_sentence(visit: Visit) -> None:
+def test_a_file_over_the_limit_is_refused_in_a_sentence(visit: Visit, tmp_path: Path) -> None:
     visit.page.locator("#tab-detect").click()
-    choose(visit, "detect", "huge.jpg", photo(336, 448) + bytes(17 * 1024 * 1024))
+    huge = photo(336, 448) + bytes(17 * 1024 * 1024)
+    choose_file(visit, "detect", tmp_path / "huge.jpg", huge)
     assert refused(visit, "detect").startswith("The body is over the limit of 16777216 bytes")
