@@ -34,7 +34,7 @@ def step_graph(weights: TranslatorWeights, arithmetic: Arithmetic = "fp32") -> o
     and the largest source length; ``candidates`` [1], how many next tokens to return for each
     row, best first; the caches ``self.*`` [n, H, P, D] and ``cross.*`` [n, H, S, D].
 
-    Outputs: ``ids`` and ``logprobs`` [n, candidates], and the caches. With one candidate,
+    Outputs: ``ids``, ``logprobs`` and ``scores`` [n, candidates], and the caches. With one,
     ``logprobs`` is that token's score before normalisation, which greedy search has no use for.
     """
     return _StepGraph(weights, arithmetic).build()

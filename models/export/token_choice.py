@@ -31,7 +31,7 @@ def in_whole_blocks(weights: TranslatorWeights) -> TranslatorWeights:
 
 
 class TokenChoice:
-    """Writes what turns states into ``ids`` and ``logprobs`` [n, candidates]."""
+    """Writes what turns states into ``ids``, ``logprobs`` and ``scores`` [n, candidates]."""
 
     def __init__(self, writer: GraphWriter, output: Output, candidates: str) -> None:
         self._writer, self._output, self._candidates = writer, output, candidates
@@ -50,11 +50,15 @@ class TokenChoice:
         writer.nodes_with(
             "If",
             [writer.node("Greater", [count, writer.integers(1)])],
-            [writer.output("ids", np.int64, axes), writer.output("logprobs", np.float32, axes)],
+            [
+                writer.output("ids", np.int64, axes),
+                writer.output("logprobs", np.float32, axes),
+                writer.output("scores", np.float32, axes),
+            ],
             then_branch=self._several(logits, blocks, best, forbidden).branch(
-                "several", ["top.ids", "top.logprobs"]
+                "several", ["top.ids", "top.logprobs", "top.scores"]
             ),
-            else_branch=_one(blocks, best).branch("one", ["one.ids", "one.scores"]),
+            else_branch=_one(blocks, best).branch("one", ["one.ids", "one.best", "one.scores"]),
         )
 
     def _several(self, logits: str, blocks: str, best: str, forbidden: str) -> GraphWriter:
@@ -101,6 +105,7 @@ def _one(blocks: str, best: str) -> GraphWriter:
     within = one.node("ArgMax", [held], axis=1, keepdims=1)
     one.node("Add", [one.node("Mul", [block, one.integers(BLOCK)]), within], "one.ids")
     one.node("ReduceMax", [held, one.integers([1])], "one.scores", keepdims=1)
+    one.node("Identity", ["one.scores"], "one.best")
     return one
 
 

@@ -49,6 +49,11 @@ class BeamBoard:
         more = bool((self._lines.steps < self._lines.least).any()) + self._next.more(written, steps)
         return 2 * self._beams + more
 
+    @property
+    def wants_scores(self) -> bool:
+        """Tell that it does not."""
+        return False
+
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
         """Begin a sentence. All its beams begin alike, so one row stands for them."""
         self._lines.add(key, decoding, self._rules)

@@ -41,6 +41,11 @@ class GreedyBoard:
         more = self._next.more(self._written, self._lines.steps)
         return 1 + bool((self._lines.steps < self._lines.least).any()) + more
 
+    @property
+    def wants_scores(self) -> bool:
+        """Tell whether there is a penalty: transformers lays it on scores in greedy search."""
+        return self._rules.repetition_penalty != 1
+
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
         """Begin a sentence."""
         self._lines.add(key, decoding, self._rules)

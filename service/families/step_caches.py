@@ -19,6 +19,7 @@ from service.types import BindableSession, Buffer, DeviceValue, Sessions, Span
 Ints = NDArray[np.int64]
 
 STEP, JOIN, MOVE = "step", "join", "move"
+_SCORES = "scores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Chosen:
 
     ids: Ints
     logprobs: NDArray[np.float32]
+    scores: NDArray[np.float32] | None
+    """Before they were made to log-probabilities; None from graphs that do not give them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -171,15 +174,17 @@ class StepCaches:
     def _bind_step(
         self, session: BindableSession, rows: int, candidates: int
     ) -> tuple[Callable[[], None], Chosen]:
-        chosen = Chosen(
-            np.zeros((rows, candidates), np.int64), np.zeros((rows, candidates), np.float32)
-        )
+        ids, logprobs, scores = np.zeros((3, rows, candidates), np.float32)
+        has_scores = _SCORES in session.outputs
+        chosen = Chosen(ids.astype(np.int64), logprobs, scores if has_scores else None)
         count = np.array([candidates])
         inputs: dict[str, Span | DeviceValue] = {
             **self._inputs.first(rows),
             "candidates": Span.of(count),
         }
         outputs = {"ids": Span.of(chosen.ids), "logprobs": Span.of(chosen.logprobs)}
+        if has_scores:
+            outputs[_SCORES] = Span.of(scores)
         for name, buffer in self._buffers.items():
             span = buffer.first(rows)
             inputs[name] = outputs[f"present.{name}"] = span

@@ -10,11 +10,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from service.errors import InferenceError
 from service.families.beam_board import BeamBoard
 from service.families.decoding import Decoding
 from service.families.greedy_board import GreedyBoard
-from service.families.step_caches import Ints, StepCaches
+from service.families.step_caches import Chosen, Ints, StepCaches
 from service.families.step_search import Board, Finished, SearchRules
 from service.types import DeviceValue, Sessions
 
@@ -71,7 +73,7 @@ class StepRows:
         finished: list[Finished] = []
         for board in self._boards.values():
             if len(board):
-                finished += board.advance(chosen.ids, chosen.logprobs)
+                finished += board.advance(chosen.ids, self._judged_by(board, chosen))
         for done in finished:
             del self._width[done.key]
         return finished
@@ -94,6 +96,21 @@ class StepRows:
         self._boards.clear()
         self._width.clear()
         self._forget_rows()
+
+    def _judged_by(self, board: Board, chosen: Chosen) -> NDArray[np.float32]:
+        """Return what a board chooses by: log-probabilities, or the scores before these.
+
+        Raises:
+            InferenceError: it needs the latter, and the graph does not give them.
+        """
+        if not board.wants_scores:
+            return chosen.logprobs
+        if chosen.scores is None:
+            raise InferenceError(
+                "greedy search with a repetition penalty needs the output scores, which this step "
+                "graph does not have: export it again"
+            )
+        return chosen.scores
 
     def _forget_rows(self) -> None:
         self._nodes = np.full((0, 0), _NOBODY)

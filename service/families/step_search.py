@@ -45,7 +45,7 @@ class SearchRules:
     nothing now running looks better than they are, "never" when nothing can become better."""
     bans: TokenBans = field(default_factory=TokenBans)
     repetition_penalty: float = 1.0
-    """Of tokens that were written before: a log-probability is multiplied by it."""
+    """Of tokens that were written before: a score under 0 is multiplied by it, others divided."""
 
     def __post_init__(self) -> None:
         if self.repetition_penalty < 1:
@@ -79,6 +79,11 @@ class Board(Protocol):
     @property
     def candidates(self) -> int:
         """Return how many candidates a row `advance` wants to see."""
+        ...
+
+    @property
+    def wants_scores(self) -> bool:
+        """Tell whether `advance` wants scores in the place of log-probabilities."""
         ...
 
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:

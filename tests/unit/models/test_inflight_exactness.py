@@ -69,7 +69,10 @@ _TINY_T5 = {
 MODELS: Mapping[str, tuple[type[PreTrainedModel], Any]] = {
     "marian": (MarianMTModel, MarianConfig(**_TINY, activation_function="swish")),
     "mbart": (MBartForConditionalGeneration, MBartConfig(**_TINY)),
-    "m2m_100": (M2M100ForConditionalGeneration, M2M100Config(**{**_TINY, "tie_word_embeddings": True})),
+    "m2m_100": (
+        M2M100ForConditionalGeneration,
+        M2M100Config(**{**_TINY, "tie_word_embeddings": True}),
+    ),
     "t5": (T5ForConditionalGeneration, T5Config(**_TINY_T5)),
 }
 
@@ -153,7 +156,9 @@ def newcomers(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> Newc
     return Newcomers(list(sentences), decodings, lengths, cross, max(lengths))
 
 
-def finished(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> dict[int, list[Hypothesis]]:
+def finished(
+    pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]
+) -> dict[int, list[Hypothesis]]:
     """Translate sentences that all begin at once."""
     rows, found = StepRows(pair.rules), {}
     groups = [newcomers(pair, sentences)]

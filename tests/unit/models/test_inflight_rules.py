@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("onnx")
 
+from service.errors import InferenceError  # noqa: E402
 from service.families.decoding import Decoding  # noqa: E402
 from service.families.step_search import SearchRules  # noqa: E402
 from service.families.token_bans import TokenBans  # noqa: E402
@@ -76,7 +77,7 @@ def test_bad_words_are_not_written(marian: Pair, num_beams: int) -> None:
 @pytest.mark.parametrize("penalty", [1.5, 2.0, 4.0])
 def test_what_was_written_before_is_less_probable(marian: Pair, penalty: float) -> None:
     rules = replace(marian.rules, repetition_penalty=penalty)
-    for decoding in (Decoding(4, 1.0, LIMIT, LEAST), Decoding(2, 0.0, LIMIT, LEAST)):
+    for decoding in [Decoding(beams, 1.0, LIMIT, LEAST) for beams in (1, 2, 4)]:
         assert compare(marian, rules, decoding, repetition_penalty=penalty)
 
 
@@ -98,3 +99,28 @@ def test_all_rules_hold_at_once(marian: Pair) -> None:
 def test_a_penalty_that_encourages_is_refused(marian: Pair) -> None:
     with pytest.raises(ValueError, match="plain export"):
         replace(marian.rules, repetition_penalty=0.9)
+
+
+class Unscored:
+    """A step graph as they were before they gave scores."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        return {name: spec for name, spec in self._session.outputs.items() if name != "scores"}
+
+
+def test_a_graph_without_scores_serves_what_needs_none_and_says_so_else(marian: Pair) -> None:
+    sessions = {**marian.sessions, "step": Unscored(marian.sessions["step"])}
+    old, greedy = replace(marian, sessions=sessions), Decoding(1, 1.0, LIMIT)
+    penalised = replace(old, rules=replace(old.rules, repetition_penalty=1.5))
+    sentences = {0: (0, greedy)}
+    assert finished(old, sentences)[0][0].ids.size == finished(marian, sentences)[0][0].ids.size
+    with pytest.raises(InferenceError, match="export it again"):
+        finished(penalised, sentences)
+    assert finished(penalised, {0: (0, replace(greedy, num_beams=2))})
