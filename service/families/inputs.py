@@ -15,6 +15,7 @@ from service.types import Feeds, ItemT, Session, Work
 _HEAVY_CHARACTERS = 2_000
 """Tokenizing that many takes about half a millisecond; a headline takes 0.02."""
 
+_LARGEST_ID = (1 << 31) - 1
 _SHORTEST = 8
 _LONGEST = 1 << 17
 """Warm-up makes a text of `max_length` tokens, so a slip of the pen would take all memory."""
@@ -81,6 +82,8 @@ class TextInput:
                 f"max_length is {self.max_length}, and no text of more than {_LONGEST} tokens is "
                 "read: set what the model was trained for"
             )
+        if not 0 <= self.pad_id <= _LARGEST_ID:
+            raise ValueError(f"pad_id is {self.pad_id}, which no token can have")
         if self.max_length <= self.tokenizer.special_tokens:
             raise ValueError(
                 f"max_length is {self.max_length}, which leaves no room beside the tokenizer's "

@@ -82,7 +82,7 @@ def read_manifest_table(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelLoadError(f"{where} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # neither UTF-8 nor TOML
+    except (ValueError, RecursionError) as error:  # neither UTF-8 nor TOML, or nested without end
         raise ModelLoadError(f"{where} cannot be read: {error}") from None
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from service.repository.graph_file import mapped
 from service.transforms.protobuf import parts
 
-BATCH_WIDE = frozenset({"DynamicQuantizeLinear"})
+BATCH_WIDE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 """Operators that compute one scale over a whole tensor, and so over all rows of a batch: a row's
-result depends on its neighbours (onnxruntime #10111)."""
+result depends on its neighbours (onnxruntime #10111). The last two are what ONNX Runtime makes of
+the first where it saves a graph that it has optimised."""
 
 _OP_TYPE = 4
 _NESTED: Mapping[str, Mapping[int, str]] = {

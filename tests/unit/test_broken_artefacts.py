@@ -23,6 +23,7 @@ from service.repository.repository import ModelRepository
 from service.runtime.devices import Device
 from service.tasks import ClassifyItem, Content, Image, Task, Text
 from tests.broken_artefacts import CASES, Case
+from tests.broken_values import MORE_CASES
 from tests.lamps import make_repository
 from tests.words import add_export, add_words
 
@@ -80,7 +81,7 @@ def repository(sound: Path, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *MORE_CASES], ids=lambda case: case.name)
 async def test_it_is_refused_in_a_sentence_at_once_while_the_old_version_answers(
     case: Case, repository: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from service.errors import ModelLoadError
 from service.repository.layouts import LAYOUTS
 from service.repository.layouts.exports import CONFIG, ExportFiles, is_export, read_export
-from service.repository.layouts.facts import Fact, Layout, Unknown
+from service.repository.layouts.facts import Fact, Finding, Layout, Unknown
 from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
 from service.repository.paths import file_inside
 from service.repository.stand_ins import checkpoints
@@ -61,7 +61,7 @@ def infer(
         return Inferred({}, {})
     facts = [Fact("task", layout.task.value, source), Fact("family", layout.family, source)]
     unknown: list[Unknown] = []
-    for finding in layout.read(files):
+    for finding in _findings(layout, files):
         if isinstance(finding, Fact):
             facts.append(finding)
         elif not _is_said(finding.key, said):
@@ -72,6 +72,18 @@ def infer(
         )
     facts = [fact for fact in facts if not _is_said(fact.key, said)]
     return Inferred(_table(facts), {fact.key: fact.source for fact in facts})
+
+
+def _findings(layout: Layout, files: ExportFiles) -> Sequence[Finding]:
+    """Read a directory. Raises ModelLoadError, also for a value of a kind that nobody expects."""
+    try:
+        return list(layout.read(files))
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ModelLoadError(
+            f"a value in {', '.join(sorted(files.tables))} cannot be what it is "
+            f"({type(error).__name__}: {str(error)[:100]}): correct it, or say what it decides in "
+            f"{MANIFEST_NAME}"
+        ) from error
 
 
 def describe(folder: Path, root: Path, where: str) -> Description:

@@ -25,6 +25,9 @@ def label_facts(files: ExportFiles) -> Iterator[Finding]:
     if not isinstance(named, Mapping) or not named:
         yield Unknown(_KEY, f"{CONFIG} has no id2label")
         return
+    if any(name is None or isinstance(name, Mapping | list) for name in named.values()):
+        yield Unknown(_KEY, f"a name in id2label in {CONFIG} is no text")
+        return
     try:
         by_id = {int(number): str(name) for number, name in named.items()}
     except ValueError:

@@ -133,7 +133,7 @@ def processing_facts(files: ExportFiles) -> Iterator[Finding]:
         return
     try:
         steps = [*_sizes(table, processor), *_values(table, processor)]
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
         yield Unknown(KEY, f"{PREPROCESSOR} cannot be followed: {error}")
         return
     for key, value, said_by in steps:
@@ -165,13 +165,19 @@ def _sizes(table: Mapping[str, Any], processor: Processor) -> Iterator[tuple[str
                 share = float(table.get("crop_pct", processor.crop_share))
                 size, crop = {"shortest_edge": int(edge / share)}, (edge, edge)
         yield from _resizing(size, processor)
-        yield "resample", RESAMPLES[int(table.get("resample", processor.resample))], "resample"
+        yield "resample", _resample(int(table.get("resample", processor.resample))), "resample"
     else:
         yield "resize", "none", "do_resize"
     if crop is not None:
         yield "crop", list(crop), "crop_size" if "crop_size" in table else "size"
     if isinstance(pad := table.get("pad_size"), Mapping) and table.get("do_pad", True):
         yield "pad", [int(pad["height"]), int(pad["width"])], "pad_size"
+
+
+def _resample(number: int) -> str:
+    if not 0 <= number < len(RESAMPLES):
+        raise ValueError(f"resample is {number}, which is no filter of Pillow's")
+    return RESAMPLES[number]
 
 
 def _size(table: Mapping[str, Any], processor: Processor) -> Mapping[str, int]:
