@@ -27,10 +27,6 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _NUMBER = re.compile(rb"-?[0-9]{1,9}")
 _LOWEST_PRIORITY, _HIGHEST_PRIORITY = -10, 10
 
-_WATCH_AFTER = 0.2
-"""Seconds of work before the client is watched; quicker answers do not pay for a second task,
-which is a tenth of what the event loop does for a small request."""
-
 _GRACE = 0.1
 """The pipeline keeps the deadline and answers what it can; this long after it is cut off."""
 
@@ -54,6 +50,9 @@ class Call(Request):
     """Bytes of the body that was answered."""
     read_at = 0.0
     """When the body had been read, in the time of `started`."""
+    watch_after = 0.2
+    """Seconds of work before the client is watched; quicker answers do not pay for a second task,
+    which is a tenth of what the event loop does for a small request."""
     is_stream = False
     """Whether the answer is told as it comes."""
     segment_count = 0
@@ -156,7 +155,7 @@ class Call(Request):
             ClientDisconnect: the client left.
             DeadlineExceededError: the work went on after the deadline.
         """
-        soon = asyncio.get_running_loop().time() + _WATCH_AFTER
+        soon = asyncio.get_running_loop().time() + self.watch_after
         return await self._until_cut(work, soon, self._start_watching)
 
     async def _receive_all(self) -> bytes:
