@@ -76,7 +76,7 @@ def quantise_by_rows(model: onnx.ModelProto, *, excluded: Collection[str] = ()) 
     copy.graph.initializer.extend(_constants())
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
+    read = {name for node in nodes for name in _reads(node)}
     left = [one for one in copy.graph.initializer if one.name in read]
     del copy.graph.initializer[:]
     copy.graph.initializer.extend(left)
@@ -143,7 +143,38 @@ def quantise_dynamically(model: onnx.ModelProto) -> onnx.ModelProto:
             # Of what operators of ONNX Runtime's own give, the type cannot be told.
             extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
-        return onnx.load(str(path))
+        made = onnx.load(str(path))
+    _put_in_order(made.graph)
+    return made
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Return the tensors that a node reads, and that graphs in it read of those around them."""
+    inner = [one for own in node.attribute for one in own.g.node]
+    captured = set[str]().union(*map(_reads, inner)) - {
+        name for one in inner for name in one.output
+    }
+    return {*node.input, *captured} - {""}
+
+
+def _put_in_order(graph: onnx.GraphProto) -> None:
+    """Sort nodes behind what they read; the quantiser overlooks what an If reads within."""
+    waiting = [(node, _reads(node)) for node in graph.node]
+    missing = {name for node, _ in waiting for name in node.output}
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        later = []
+        for node, reads in waiting:
+            if missing.isdisjoint(reads):
+                missing.difference_update(node.output)
+                ordered.append(node)
+            else:
+                later.append((node, reads))
+        if len(later) == len(waiting):
+            raise ValueError("the nodes of the graph read each other in a circle")
+        waiting = later
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 def _as_it_is(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -83,6 +83,15 @@ def test_products_that_are_named_stay_in_fp32(starter: onnx.ModelProto):
         left(names)
 
 
+@pytest.mark.parametrize("form", [BY_ROWS, DYNAMIC])
+def test_what_a_graph_within_the_graph_reads_is_made_before_it(form: str, tmp_path: Path):
+    step = onnx.load("models/repository/zh-en/1/step.onnx")
+    assert any(node.op_type == "If" for node in step.graph.node)
+    save_graph(in_form(step, form), tmp_path / "step.onnx")  # checked
+    session = ort.InferenceSession(tmp_path / "step.onnx", providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == [one.name for one in step.graph.output]
+
+
 def test_one_command_compares_all_forms_side_by_side(tmp_path: Path, monkeypatch, capsys):
     arguments = ["--models", "news-topics", "--rounds", "1", "--to", tmp_path / "told.json"]
     monkeypatch.setattr(sys, "argv", ["it", *map(str, arguments)])
