@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sentencepiece
 import torch
 import transformers as tf
@@ -68,6 +69,21 @@ class Translator:
         ends = self.model.generation_config.eos_token_id
         stop = row.index(ends, 1) if ends in row[1:] else len(row)
         return row[1:stop]
+
+    def ranked(self, text: str, count: int, **options: Any) -> list[tuple[str, float]]:
+        """The texts of the best hypotheses of `generate`, and their scores."""
+        if self.forced is not None:
+            options["forced_bos_token_id"] = self.forced
+        with torch.no_grad():
+            said = self.model.generate(
+                torch.tensor([self.asked(text)]),
+                num_return_sequences=count,
+                return_dict_in_generate=True,
+                output_scores=True,
+                **options,
+            )
+        texts = [self.shown(row) for row in said.sequences[:, 1:].tolist()]
+        return list(zip(texts, said.sequences_scores.tolist(), strict=True))
 
     def shown(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -266,5 +282,14 @@ async def hold_to_transformers(translator: Translator, folder: Path) -> None:
                 assert result["ids"].tolist() == wanted
                 assert answered.answer.text == translator.shown(wanted)
                 written.add(tuple(wanted))
+        for text in TEXTS[:3]:
+            item = TranslateItem(text, **translator.languages, num_beams=4, alternatives=3)
+            answered = await loaded.pipeline.answer(item, CALL)
+            found = [(one.text, one.score) for one in answered.answer.alternatives]
+            wanted = translator.ranked(text, 3, num_beams=4)
+            assert [text for text, _ in found] == [text for text, _ in wanted]
+            assert [score for _, score in found] == [
+                pytest.approx(score, abs=2e-5) for _, score in wanted
+            ]
     assert len(written) > len(TEXTS) // 2, "every text is translated alike"
     assert len(set(map(len, written))) > 1, "every translation is as long as the others"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from service.families.decoding import Decoding, Hypothesis, start_search
+from service.tasks import FinishReason
 from tests.unit.families.reference_search import reference_beams, reference_greedy
 from tests.unit.families.sessions import TranslatorGraphs
 
@@ -132,3 +133,70 @@ def test_a_search_shows_its_state() -> None:
     assert repr(start_search(3, Decoding(2, 1.0, 5), START, EOS)) == (
         "<BeamSearch 3 running, 0 steps>"
     )
+
+
+@pytest.mark.parametrize("num_beams", [2, 4])
+def test_all_hypotheses_are_told_the_best_first(num_beams: int) -> None:
+    graphs = TranslatorGraphs(VOCABULARY, EOS, 1.0)
+    decoding = Decoding(num_beams, 0.6, 12)
+    search = start_search(len(SOURCES), decoding, START, EOS)
+    written: list[list[int]] = [[] for _ in SOURCES]
+    while not search.is_finished:
+        written = [
+            [*written[beam], int(token)]
+            for beam, token in zip(search.beam_idx, search.tokens, strict=True)
+        ]
+        rows = zip(search.sentence_idx, written, strict=True)
+        search.advance(np.array([graphs.next_logprobs(SOURCES[n], prefix) for n, prefix in rows]))
+    for source, found in zip(SOURCES, search.results(), strict=True):
+        assert len(found) == num_beams
+        assert len({tuple(one.ids.tolist()) for one in found}) == num_beams
+        scores = [one.score for one in found]
+        assert scores == sorted(scores, reverse=True)
+        for one in found:
+            assert one.score == pytest.approx(worth(graphs, source, one, decoding), rel=1e-5)
+
+
+def worth(graphs: TranslatorGraphs, source: Any, found: Hypothesis, decoding: Decoding) -> float:
+    """The score by its definition."""
+    tokens = [*found.ids.tolist(), EOS] if found.is_complete else found.ids.tolist()
+    logprobs = [
+        graphs.next_logprobs(source, [START, *tokens[:place]])[token]
+        for place, token in enumerate(tokens)
+    ]
+    return float(sum(logprobs)) / len(tokens) ** decoding.length_penalty
+
+
+def test_a_loop_ends_a_greedy_search_and_the_others_go_on() -> None:
+    search = start_search(2, Decoding(1, 1.0, 20, loop_window=6), START, EOS)
+    said = [[7, 8, 5, 6, 5, 6, 5, 6], [7, 8, 5, 6, 5, 6, 5, 9, EOS]]
+    for step in itertools.count():
+        logprobs = np.full((len(search.tokens), VOCABULARY), -9, np.float32)
+        for row, sentence in enumerate(search.sentence_idx):
+            logprobs[row, said[sentence][step]] = 0
+        search.advance(logprobs)
+        if search.is_finished:
+            break
+    (looped,), (whole,) = search.results()
+    assert looped.ids.tolist() == [7, 8, 5, 6]
+    assert (looped.finish_reason, looped.is_complete) == (FinishReason.REPETITION, False)
+    assert whole.ids.tolist() == said[1][:-1]
+    assert whole.finish_reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize(("first_end", "kept"), [(-2.0, []), (-60.0, [7])])
+def test_a_loop_of_the_best_beam_leaves_what_had_ended_before(
+    first_end: float, kept: list[int]
+) -> None:
+    """Two beams: one says 7 for ever; an end at the first step is pooled if it is among the two."""
+    search = start_search(1, Decoding(2, 1.0, 20, loop_window=3), START, EOS)
+    while not search.is_finished:
+        logprobs = np.full((len(search.tokens), VOCABULARY), -50, np.float32)
+        logprobs[:, 7], logprobs[:, 8] = -0.1, -20
+        if len(search.tokens) == 1:
+            logprobs[:, EOS] = first_end
+        search.advance(logprobs)
+    (found,) = search.results()
+    assert found[0].ids.tolist() == kept
+    assert found[0].ran_into_loop
+    assert found[0].is_complete == (not kept)
