@@ -14,15 +14,12 @@ from service.families.step_search import SearchRules
 from service.families.subword_texts import SubwordParameters, SubwordTexts
 from service.families.token_bans import TokenBans
 from service.families.token_rules import UNFORCED, TokenRules
-from service.families.translation_rows import SESSIONS, TranslationRows, translated
+from service.families.translation_rows import SESSIONS, TranslationRows, begun, translated
 from service.tasks import TranslateItem, Translation
 from service.transforms.segmentation import Document
 from service.types import Feeds, Lane, Session, Sessions, Tensors, Work
 
 _LANE = "default"
-_PROBED_STEPS = 16
-"""Most tokens that warm-up has written: in flight nothing waits for the end of a translation, so
-what the first steps take is all that is to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +95,7 @@ class EncoderDecoderSteps:
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens, whose translation has as many, up to a few."""
-        work = self.texts.probe(lane, length)
-        decoding = cast(Decoding, work.group)
-        steps = min(decoding.max_new_tokens, _PROBED_STEPS)
-        few = replace(decoding, max_new_tokens=steps, min_new_tokens=steps)
-        return Work(work.tensors, work.lane, work.length, few)
+        return begun(self.texts.probe(lane, length))
 
     def _feeds(self, session: Session, batch: Sequence[Work]) -> Feeds:
         return fitted(self.texts.feeds(batch), session)

@@ -11,7 +11,7 @@ from service.families.inputs import is_heavy_text
 from service.families.step_rows import StepRows
 from service.families.step_search import EarlyStopping, SearchRules
 from service.families.translating import TranslationParameters, TranslationTexts
-from service.families.translation_rows import SESSIONS, TranslationRows, translated
+from service.families.translation_rows import SESSIONS, TranslationRows, begun, translated
 from service.tasks import TranslateItem, Translation
 from service.transforms.segmentation import Document
 from service.types import Lane, Sessions, Tensors, Work
@@ -98,5 +98,5 @@ class Seq2SeqSteps:
         return self.texts.translation(result, item)
 
     def probe(self, lane: str, length: int) -> Work:
-        """Return a text of so many tokens, whose translation has as many."""
-        return self.texts.probe(lane, length)
+        """Return a text of so many tokens, whose translation has as many, up to a few."""
+        return begun(self.texts.probe(lane, length))

@@ -11,7 +11,7 @@ from service.errors import InvalidInputError
 from service.families.decoding import Decoding
 from service.families.glossary import Plan, StandIns, plan
 from service.families.languages import Languages, Pair, Template
-from service.families.search_options import LOOP_WINDOW, UsualSearch
+from service.families.search_options import LOOP_WINDOW, UsualSearch, timed_lengths
 from service.families.splitting import divided
 from service.families.token_rules import UNFORCED, TokenRules
 from service.families.translation_results import translation_of
@@ -119,7 +119,7 @@ class SubwordTexts:
         """Return row lengths worth timing."""
         longest = self.parameters.max_source_length
         powers = [_SHORTEST << n for n in range(longest.bit_length()) if _SHORTEST << n < longest]
-        return [*powers, longest]
+        return timed_lengths([*powers, longest])
 
     def work(self, item: TranslateItem, lane: str) -> Work:
         """Tokenize; the decoding parameters become the work's group.

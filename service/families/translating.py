@@ -9,7 +9,7 @@ import numpy as np
 from service.errors import InvalidInputError
 from service.families.glossary import Plan, StandIns, plan
 from service.families.inputs import TextInput, open_tokenizer
-from service.families.search_options import LOOP_WINDOW, UsualSearch
+from service.families.search_options import LOOP_WINDOW, UsualSearch, timed_lengths
 from service.families.splitting import divided
 from service.families.translation_results import translation_of
 from service.tasks import TranslateItem, Translation
@@ -80,7 +80,7 @@ class TranslationTexts:
     @property
     def lengths(self) -> Sequence[int]:
         """Return row lengths worth timing."""
-        return self.inputs.lengths
+        return timed_lengths(self.inputs.lengths)
 
     def work(self, item: TranslateItem, lane: str) -> Work:
         """Tokenize; the decoding parameters become the work's group.

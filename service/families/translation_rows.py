@@ -1,6 +1,7 @@
 """Translations in progress: works read together, rows of the decoder's caches, results."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 from service.batching.inflight.policy import alike
@@ -17,6 +18,7 @@ SESSIONS = (ENCODER, "join", "step", "move")
 
 FeedsFor: TypeAlias = Callable[[Session, Sequence[Work]], Feeds]
 
+_PROBED_STEPS = 8
 _MOST_PADDING = 0.2
 """Share of the encoder's cost that reading sentences together may waste."""
 
@@ -100,3 +102,15 @@ def translated(rows: TranslationRows, sessions: Sessions, batch: Sequence[Work])
     while rows.count:
         found.update(rows.step(sessions))
     return [found[index] for index in range(len(batch))]
+
+
+def begun(probe: Work) -> Work:
+    """Return a work for warm-up whose translation ends after a few steps.
+
+    In flight nobody waits for the end of another's translation: what a batch takes from beginning
+    to end, which may be minutes, decides nothing.
+    """
+    decoding = cast(Decoding, probe.group)
+    steps = min(decoding.max_new_tokens, _PROBED_STEPS)
+    few = replace(decoding, max_new_tokens=steps, min_new_tokens=steps)
+    return Work(probe.tensors, probe.lane, probe.length, few)

@@ -1,0 +1,79 @@
+"""Translators of transformers in flight: what their searches hold to, and what warm-up costs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.families import FAMILIES
+from service.families.encoder_decoder_steps import EncoderDecoderSteps, search_rules
+from service.families.token_rules import TokenRules
+from service.repository.manifest import read_parameters
+from service.tasks import TranslateItem
+from tests.unit.families.cases import CASES, EOS
+from tests.unit.transforms.texts import word_tokenizer
+
+TOKENS = ["eng_Latn", "fra_Latn", "zho_Hans"]
+RULES = TokenRules(1, (EOS,), bad_words=((7,), (5, 6)), suppressed=(9,))
+
+
+def opened(folder: Path, **parameters: Any) -> EncoderDecoderSteps:
+    tokenizer = word_tokenizer()
+    tokenizer.add_special_tokens(TOKENS)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    entry = FAMILIES["encoder_decoder_steps"]
+    table = {**CASES["encoder_decoder_steps"].parameters, **parameters}
+    family = entry.open(folder, read_parameters(table, entry.parameters))
+    assert isinstance(family, EncoderDecoderSteps)
+    return family
+
+
+def test_every_sentence_begins_with_its_own_language(tmp_path: Path) -> None:
+    languages = {token: token for token in TOKENS}
+    family = opened(tmp_path, template="source_eos", languages=languages)
+    for target in ("fra_Latn", "zho_Hans"):
+        work: Any = family.preprocess(TranslateItem("one", source="en", target=target))
+        assert work.group.first_id == family.texts.subwords.id_of(target)
+
+
+def test_without_languages_a_sentence_begins_as_it_likes(tmp_path: Path) -> None:
+    work: Any = opened(tmp_path).preprocess(TranslateItem("one"))
+    assert work.group.first_id is None
+
+
+def test_the_least_length_is_that_of_the_rules_without_the_start(tmp_path: Path) -> None:
+    rules = {"start_id": 1, "eos_ids": [EOS], "min_length": 5}
+    work: Any = opened(tmp_path, rules=rules).preprocess(TranslateItem("one"))
+    assert work.group.min_new_tokens == 4
+
+
+def test_warm_up_reads_no_more_and_writes_less_than_there_may_be(tmp_path: Path) -> None:
+    family = opened(tmp_path, max_source_length=8192, max_target_length=8192)
+    (lane,) = family.lanes
+    assert lane.lengths == [8, 16, 32, 64, 128, 256, 512]
+    probe: Any = family.probe(lane.name, 512)
+    assert len(probe.tensors["input_ids"]) == 512
+    assert probe.group.max_new_tokens == probe.group.min_new_tokens == 8
+
+
+def test_what_the_graph_forbids_need_not_be_looked_for() -> None:
+    assert search_rules(RULES).bans.always == (7, 9)
+    by_graph = search_rules(RULES, forbidden=(7, 9)).bans
+    assert by_graph.always == ()
+    assert by_graph.bad_words == ((5, 6),)
+
+
+@pytest.mark.parametrize(
+    ("rules", "forbidden", "reason"),
+    [
+        (RULES, (7, 11, 12), "never writes 11, 12, which the rules allow"),
+        (TokenRules(1, (2, 3)), (), "eos_ids must be one id"),
+        (TokenRules(1, (2,), suppressed_first=(4,)), (), "suppressed_first is not served"),
+        (TokenRules(1, (2,), repetition_penalty=0.5), (), "repetition_penalty is 0.5"),
+    ],
+)
+def test_rules_that_cannot_be_held_to_are_refused(
+    rules: TokenRules, forbidden: tuple[int, ...], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        search_rules(rules, forbidden)
