@@ -73,6 +73,8 @@ def requests_of(turn: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "/v1/classify", {"json": {"text": "nobody", "model": "no-such-model"}}
         yield "/v1/embed", {"json": {"text": f"rocket {turn}"}}
         yield "/v1/translate", {"json": {"text": f"我有{turn}本书。"}}
+        stream = {"text": f"他有{turn}个朋友。", "stream": "segments"}
+        yield "/v1/translate", {"json": stream}
     if turn % 4 == 0:
         yield "/v1/detect", {"content": golden_image("cards"), "headers": image}
         long = {"text": f"汤姆昨天没有去学校,{turn}" * 16}
@@ -87,8 +89,9 @@ async def put_load(url: str, seconds: float) -> list[Asked]:
     async def ask(client: httpx.AsyncClient, path: str, request: dict[str, Any]) -> None:
         answer = await client.post(f"{url}{path}", **request)
         ok = answer.is_success
-        model = answer.json()["model"] if ok else unnamed.get(path, "_unknown_")
-        outcome = "ok" if ok else answer.json()["code"]
+        told = json.loads(answer.text.partition("\n")[0])  # of a stream its first line
+        model = told["model"] if ok else unnamed.get(path, "_unknown_")
+        outcome = "ok" if ok else told["code"]
         how = answer.headers.get("x-cache", "")
         asked.append(Asked(time.time(), model, answer.status_code, outcome, how))
 

@@ -31,6 +31,7 @@ def overview() -> Dashboard:
         "Service level": _service_level(),
         "Traffic and errors": _traffic(),
         "Latency": _latency(),
+        "Streams": _streams(),
         "Saturation": _saturation(),
         "Cache": _cache(),
     }
@@ -175,6 +176,32 @@ def _latency() -> list[AnyPanel]:
             "s",
             {"{{model}} p95": f"histogram_quantile(0.95, sum by (model, le) ({_BUCKETS}))"},
             limits=level,
+        ),
+    ]
+
+
+def _streams() -> list[AnyPanel]:
+    first = f"rate(http_stream_first_seconds_bucket{{{JOB}}}{RATE})"
+    whole = f"rate(http_stream_seconds_bucket{{{JOB}}}{RATE})"
+    return [
+        lines(
+            "Streams",
+            "Answers that are being told piece by piece, at each scrape.",
+            "none",
+            {"{{route}}": f"sum by (route) (http_streams{{{JOB}}})"},
+        ),
+        lines(
+            "First piece",
+            "Time from the arrival of a request to the first piece of its stream.",
+            "s",
+            quantiles(first),
+            limits=((SECONDS, BAD),),
+        ),
+        lines(
+            "Whole streams",
+            "Time of a stream to its end: as long as its text is, and as its reader is slow.",
+            "s",
+            quantiles(whole),
         ),
     ]
 
