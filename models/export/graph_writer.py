@@ -105,19 +105,12 @@ class GraphWriter:
         result = self.node("MatMul", [states, self.constant(weight)])
         return result if bias is None else self.node("Add", [result, self.constant(bias)])
 
-    def tied_lookup(self, table: Floats, ids: str) -> str:
-        """Return rows ``ids`` [n] of a table [vocabulary, width] that `tied_product` uses too."""
-        if self.arithmetic != "int8":
-            return self.lookup(table, ids)
-        weight, scales = self._int8_weight(np.ascontiguousarray(table.T))
-        columns = self.node("Gather", [weight, ids], axis=1)
-        rows = self.node("Transpose", [columns], perm=[1, 0])
-        floats = self.node("Cast", [rows], to=TensorProto.FLOAT)
-        scale = self.node("Gather", [scales, ids], axis=0)
-        return self.node("Mul", [floats, self.node("Unsqueeze", [scale, self.integers([1])])])
-
     def tied_product(self, states: str, table: Floats, bias: Floats | None) -> str:
-        """Multiply states [n, width] by a table [vocabulary, width], stored once for both uses."""
+        """Multiply states [n, width] by a table [vocabulary, width].
+
+        In floats `lookup` reads the very same constant. In integers the product's is packed for
+        it at load and then forgotten, so a table to look up in costs no memory of its own.
+        """
         if self.arithmetic in ("int8", "weights"):
             return self.product(states, np.ascontiguousarray(table.T), bias)
         inputs = [states, self.constant(table)] + ([] if bias is None else [self.constant(bias)])

@@ -78,9 +78,8 @@ class _StepGraph:
 
     def _embedded(self) -> str:
         writer, embedding = self._writer, self._weights.decoder.embedding
-        is_tied = self._weights.output.table is embedding.table
-        look_up = writer.tied_lookup if is_tied else writer.lookup
-        states = scaled_and_projected(writer, embedding, look_up(embedding.table, self._tokens))
+        looked_up = writer.lookup(embedding.table, self._tokens)
+        states = scaled_and_projected(writer, embedding, looked_up)
         if embedding.positions is not None:
             places = [writer.constant(embedding.positions), self._positions]
             states = writer.node("Add", [states, writer.node("Gather", places)])

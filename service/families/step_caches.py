@@ -115,6 +115,8 @@ class StepCaches:
     def reserve(self, sessions: Sessions, rows: int, written: int, source: int) -> None:
         """Make room for so many rows, tokens written and tokens read.
 
+        Only what rows have written and read up to now is kept, not what lies behind it.
+
         Raises:
             DeviceMemoryError: the device does not have the memory.
         """
@@ -129,12 +131,9 @@ class StepCaches:
         self._room = wanted
         self._bound.clear()
         if old:
-            everything = [
-                _pairs(used.rows, length) for length in (used.self_length, used.cross_length)
-            ]
-            self._move(
-                sessions, old, (everything[0], everything[0]), (everything[1], everything[1])
-            )
+            own = _places(old_inputs.positions, used.self_length)
+            cross = _places(old_inputs.source_lengths, used.cross_length)
+            self._move(sessions, old, (own, own), (cross, cross))
 
     def join(self, sessions: Sessions, cross: Mapping[str, DeviceValue], rows: Ints) -> None:
         """Put what the encoder made of some sentences into rows."""
@@ -231,10 +230,9 @@ def _allocated(session: BindableSession, room: Room) -> dict[str, Buffer]:
     return buffers
 
 
-def _pairs(rows: int, places: int) -> Ints:
-    """Return every pair of row and place."""
-    grid = np.indices((rows, places)).reshape(2, -1)
-    return np.ascontiguousarray(grid.T)
+def _places(lengths: NDArray[np.int32], longest: int) -> Ints:
+    """Return pairs of row and place, of as many first places as each row has in use."""
+    return np.ascontiguousarray(np.argwhere(np.arange(longest) < lengths[:, None]))
 
 
 def _doubled(size: int, wanted: int) -> int:

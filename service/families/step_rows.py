@@ -148,7 +148,8 @@ class StepRows:
         if shape != self._nodes.shape:
             nodes, readers = np.full(shape, _NOBODY), np.full(shape[0], _NOBODY)
             known = self._nodes.shape
-            nodes[: known[0], : known[1]] = self._nodes
+            kept = np.arange(known[1]) < caches.positions[: known[0], None]
+            nodes[: known[0], : known[1]] = np.where(kept, self._nodes, _NOBODY)
             readers[: known[0]] = self._readers
             self._nodes, self._readers = nodes, readers
 
