@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from service.batching.batcher import Batcher
+from service.batching.curve import BatchCurve
 from service.batching.inflight.engine import InFlightEngine, Instancing
 from service.batching.inflight.turn import Turn
+from service.batching.measures import Ran
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.cache.base import CacheBackend, NullBackend
@@ -131,6 +134,27 @@ async def _run_turn(turn: Turn) -> None:
 
 def _use(act: Any, alone: bool) -> Any:
     return act({})
+
+
+@asynccontextmanager
+async def spelling_in_batches() -> AsyncIterator[Pipeline[TranslateItem, Translation]]:
+    """A pipeline that takes a step a batch, of 4 at most."""
+    family = SpellingFamily()
+
+    async def run_batch(batch: Sequence[Work], alone: bool) -> Ran:
+        await asyncio.sleep(STEP)
+        return Ran(family.infer({}, batch), 0.0, STEP)
+
+    curve = BatchCurve.of({(1, 1): STEP, (4, 1): STEP})  # a batch costs what one costs
+    batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), SilentMeter(), curve)
+    cache = ResponseCache(NullBackend(), enabled=False)
+    with ThreadPoolExecutor(1) as threads:
+        identity = ModelIdentity("spelling", 1, "digest")
+        batcher.start()
+        yield Pipeline(
+            Task.TRANSLATE, identity, family, {"default": batcher}, cache, threads, SilentMeter()
+        )
+        await batcher.stop(grace=0)
 
 
 @asynccontextmanager

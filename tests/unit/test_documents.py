@@ -33,7 +33,13 @@ from service.errors import (
 from service.pipeline import CallOptions, Outcome
 from service.tasks import TranslateItem
 from service.transforms.segmentation import Document
-from tests.unit.spelling_translator import POISON, STEP, UNREADABLE, spelling
+from tests.unit.spelling_translator import (
+    POISON,
+    STEP,
+    UNREADABLE,
+    spelling,
+    spelling_in_batches,
+)
 
 LIMITS = DocumentLimits(most_segments=100, patience=30.0, heartbeat=1.0)
 
@@ -233,6 +239,14 @@ async def test_a_line_that_comes_again_is_computed_once() -> None:
         assert outcome.cache is CacheOutcome.HIT
     assert len(family.log) == computed
     assert all(texts.count("again") <= 1 for texts in family.log)
+
+
+async def test_a_translator_in_batches_fills_them_with_a_document(looptime: Any) -> None:
+    async with spelling_in_batches() as pipeline:
+        assert not pipeline.is_in_flight
+        text = "\n".join(f"line {letter}" for letter in "abcdefgh")
+        assert await translated(pipeline, text) == text.upper()
+    assert looptime == pytest.approx(2 * STEP)
 
 
 async def test_too_many_pieces_are_refused_however_they_are_spread() -> None:
