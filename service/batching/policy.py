@@ -17,13 +17,17 @@ from service.batching.curve import BatchCurve
 _HOPELESS = 0.8
 """Growing a batch stops when its worth has fallen to this share of the best."""
 
-_NEARLY = 0.97
-"""A smaller batch within 3 % of the best worth is preferred: everyone in it waits less."""
+_NEARLY = 0.99
+"""A smaller batch within 1 % of the best worth is preferred: everyone in it waits less."""
 
 _SMALL_QUEUE = 8
 """Company comes from the more urgent half of a queue longer than this. An item of a rare length
 is company for few; were the whole queue asked, everybody who comes later could pass it. By
 simulation (64 in flight, two threads): p99 over p50 1.55 instead of 2.06, for 4 % of the rate."""
+
+_SHORT_QUEUE_SECONDS = 0.05
+"""A queue of less work than this is company as a whole: whoever is passed hardly waits. By the
+same simulation with a model of 0.3 ms an item: 7 % more items for 3 ms of p99."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,9 @@ def decide(
     leave_at = waiting[anchor].enqueued_at + limits.max_queue_delay
     if len(company) < limits.max_batch_size and now < leave_at:
         return Wait(until=leave_at)
-    front = company[: max(_SMALL_QUEUE, -(-len(company) // 2))]
-    return Dispatch(_batch(limits, curve, waiting, front, (anchor, most)))
+    if sum(curve.ideal(waiting[index].length) for index in company) > _SHORT_QUEUE_SECONDS:
+        company = company[: max(_SMALL_QUEUE, -(-len(company) // 2))]
+    return Dispatch(_batch(limits, curve, waiting, company, (anchor, most)))
 
 
 def _batch(

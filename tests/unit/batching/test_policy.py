@@ -71,6 +71,12 @@ def test_of_a_long_queue_the_more_urgent_half_is_asked_whatever_came_first() -> 
     assert chosen(decide(LIMITS, STEEP, waiting, now=30.0)) == {15, 16, 17, 18}
 
 
+def test_a_queue_of_little_work_is_company_as_a_whole() -> None:
+    quick = BatchCurve.of({(1, 10): 0.0010, (4, 10): 0.0016, (1, 100): 0.0100, (4, 100): 0.0160})
+    waiting = items(10, *[100] * 9, *[10] * 10)
+    assert min(chosen(decide(LIMITS, quick, waiting, now=30.0)) - {0}) >= 10
+
+
 def test_groups_never_share_a_batch() -> None:
     waiting = [Waiting(10, 0.0, group=1), Waiting(10, 1.0, group=4), Waiting(10, 2.0, group=1)]
     assert chosen(decide(LIMITS, STEEP, waiting, now=3.0)) == {0, 2}
