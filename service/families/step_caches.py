@@ -39,7 +39,8 @@ class Room:
         )
 
 
-_FIRST_ROOM = Room(rows=8, self_length=32, cross_length=32)
+_FIRST_ROOM = Room(rows=8, self_length=64, cross_length=64)
+"""On a CPU it takes no memory until it is written to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,15 +125,18 @@ class StepCaches:
         if wanted == self._room and self._buffers:
             return
         old, old_inputs, used = self._buffers, self._inputs, self._room
-        self._buffers = _allocated(_session(sessions, STEP), wanted)
+        self._buffers = _allocated(_session(sessions, STEP), wanted, old)
         self._inputs = _Inputs(wanted.rows)
         for name in ("tokens", "positions", "source_lengths"):
             getattr(self._inputs, name)[: used.rows] = getattr(old_inputs, name)
         self._room = wanted
         self._bound.clear()
         if old:
-            own = _places(old_inputs.positions, used.self_length)
-            cross = _places(old_inputs.source_lengths, used.cross_length)
+            is_wider = wanted.rows != used.rows
+            moving = is_wider or wanted.self_length != used.self_length
+            own = _places(old_inputs.positions[: used.rows * moving], used.self_length)
+            moving = is_wider or wanted.cross_length != used.cross_length
+            cross = _places(old_inputs.source_lengths[: used.rows * moving], used.cross_length)
             self._move(sessions, old, (own, own), (cross, cross))
 
     def join(self, sessions: Sessions, cross: Mapping[str, DeviceValue], rows: Ints) -> None:
@@ -211,8 +215,10 @@ def _session(sessions: Sessions, name: str) -> BindableSession:
     return cast(BindableSession, sessions[name])
 
 
-def _allocated(session: BindableSession, room: Room) -> dict[str, Buffer]:
-    """Allocate what the step graph calls its caches.
+def _allocated(
+    session: BindableSession, room: Room, old: Mapping[str, Buffer]
+) -> dict[str, Buffer]:
+    """Allocate what the step graph calls its caches, but for old ones that are large enough.
 
     Raises:
         ModelLoadError: it has none of known number of heads.
@@ -226,7 +232,11 @@ def _allocated(session: BindableSession, room: Room) -> dict[str, Buffer]:
         _, heads, _, width = spec.shape
         if heads is None or width is None:
             raise ModelLoadError(f"the step graph does not say the heads and width of {name}")
-        buffers[name] = session.allocate(spec.dtype, (room.rows, heads, length, width))
+        shape = (room.rows, heads, length, width)
+        known = old.get(name)
+        if known is None or tuple(known.shape) != shape:
+            known = session.allocate(spec.dtype, shape)
+        buffers[name] = known
     return buffers
 
 
