@@ -1,6 +1,7 @@
 # make serve   install what serving needs and serve the starter models on 127.0.0.1:8000
 # make test    install what the tests need and run them
 # make check   formatting, lint, types, import contracts
+# make test-large  the most used model of each task in its real size (minutes, gigabytes)
 # make e2e     build the images and try the composed service (needs Docker)
 # make loadtest  put a realistic load on it and judge (SCENARIO=smoke, HOST=URL of a running one)
 # make bench   measure the service against a bare session (Linux, about 20 minutes)
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 comma := ,
 TEST_EXTRAS := $(DEVICE_EXTRA),dev,load$(if $(CI),$(comma)train)
 
-.PHONY: serve test check format loadtest bench bench-translation models evaluate dashboards e2e lock system-packages clean
+.PHONY: serve test test-large check format loadtest bench bench-translation models evaluate dashboards e2e lock system-packages clean
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +59,10 @@ serve: $(VENV)/.serve
 
 test: $(VENV)/.test $(if $(CI),system-packages)
 	$(BIN)/python -m pytest
+
+# The file is named, and not found by pytest: it exports models of real size.
+test-large: $(VENV)/.train $(VENV)/.test
+	$(BIN)/python -m pytest -v -s tests/exports/large.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
