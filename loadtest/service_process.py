@@ -67,16 +67,20 @@ def free_port() -> int:
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     patience = time.monotonic() + _READY_SECONDS
+    said = ""
     while process.poll() is None and time.monotonic() < patience:
         connection = HTTPConnection(_ADDRESS, port, timeout=1)
         try:
             connection.request("GET", "/health/ready")
-            if connection.getresponse().status == HTTPStatus.OK:
+            response = connection.getresponse()
+            if response.status == HTTPStatus.OK:
                 return
+            said = response.read().decode(errors="replace")  # which models, and why
         except (OSError, HTTPException):
             pass
         finally:
             connection.close()
         time.sleep(_POLL_SECONDS)
-    tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-    raise RuntimeError(f"the service did not become ready:\n{tail}")
+    if process.poll() is not None or not said:
+        said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    raise RuntimeError(f"the service did not become ready:\n{said}")

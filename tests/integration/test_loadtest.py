@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import service_process
 from loadtest.scenario import FOLDER
 from tests.integration.real_service import ROOT, RealService, real_service
 
@@ -55,3 +56,18 @@ def test_a_level_that_is_not_held_fails_the_run_and_is_named(
     status, output = run(service, tmp_path, 0.001)
     assert status == 1, output
     assert "smoke: translate, p50" in output
+
+
+def test_of_a_service_that_does_not_become_ready_the_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_process, "_READY_SECONDS", 15.0)
+    version = tmp_path / "repository" / "halved" / "1"
+    version.mkdir(parents=True)
+    (version / "model.toml").write_text('task = "classify"\n', encoding="utf-8")
+    settings = {"QUARTET_MODELS__REPOSITORY": str(tmp_path / "repository")}
+    with (
+        pytest.raises(RuntimeError, match=r"did not become ready:\n.*halved"),
+        service_process.serving(settings, tmp_path / "service.log"),
+    ):
+        pass
