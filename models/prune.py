@@ -10,7 +10,7 @@ what the loss would change by, and the rest is fine-tuned; without, by the size 
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -91,7 +91,8 @@ def prune(checkpoint: Checkpoint, asked: argparse.Namespace) -> None:
     model = checkpoint.model
     stacks = stacks_of(model)
     lessons = None if asked.data is None else lessons_of(checkpoint, asked.data, asked.batch)
-    _tell(checkpoint, lessons, "before")
+    told = [] if lessons is None else list(islice(lessons.epoch(), _TOLD))
+    _tell(checkpoint, told, "before")
     if asked.heads:
         gone = prune_heads(model, scored(checkpoint, stacks, lessons), asked.heads)
         tqdm.write(f"heads taken out by layer: {gone}; {heads_left(model)} left")
@@ -102,11 +103,11 @@ def prune(checkpoint: Checkpoint, asked: argparse.Namespace) -> None:
     if asked.weights:
         prune_weights(stacks, asked.weights)
         tqdm.write(f"{zeros_of(stacks):.1%} of the layers' weights are zero")
-    _tell(checkpoint, lessons, "pruned")
+    _tell(checkpoint, told, "pruned")
     if lessons is not None and asked.minutes:
         with zeros_kept(stacks):
             learn(model, loss_of(checkpoint), lessons.epoch, Course(asked.minutes, asked.rate))
-        _tell(checkpoint, lessons, "fine-tuned")
+        _tell(checkpoint, told, "fine-tuned")
 
 
 def scored(checkpoint: Checkpoint, stacks: list[Stack], lessons: Lessons | None) -> list[Scores]:
@@ -117,15 +118,10 @@ def scored(checkpoint: Checkpoint, stacks: list[Stack], lessons: Lessons | None)
 
 
 @torch.no_grad()
-def _tell(checkpoint: Checkpoint, lessons: Lessons | None, when: str) -> None:
-    if lessons is None:
-        return
-    losses = [float(loss_of(checkpoint)(one)) for one in _some(lessons)]
-    tqdm.write(f"{when}: mean loss {sum(losses) / len(losses):.4f} on {len(losses)} batches")
-
-
-def _some(lessons: Lessons) -> Iterator[Lesson]:
-    return islice(lessons.epoch(), _TOLD)
+def _tell(checkpoint: Checkpoint, lessons: Sequence[Lesson], when: str) -> None:
+    if lessons:
+        losses = [float(loss_of(checkpoint)(one)) for one in lessons]
+        tqdm.write(f"{when}: mean loss {sum(losses) / len(losses):.4f} on {len(losses)} batches")
 
 
 if __name__ == "__main__":

@@ -66,10 +66,12 @@ def quantise_by_rows(model: onnx.ModelProto, *, excluded: Collection[str] = ()) 
         if not constant or node.name in excluded:
             nodes.append(node)
             continue
-        name = node.input[1]
+        given, name = node.input[:2]
         if name not in made:
-            made.add(name)
             copy.graph.initializer.extend(_rounded(matrices[name], name))
+        if given not in made:  # queries, keys and values read the same
+            nodes += _levels(given)
+        made |= {given, name}
         nodes += _product_by_rows(node, name)
     if not made:
         raise ValueError("the graph holds no MatMul with constant weights")
@@ -106,26 +108,34 @@ def _constants() -> list[TensorProto]:
     ]
 
 
-def _product_by_rows(node: onnx.NodeProto, matrix: str) -> list[onnx.NodeProto]:
-    given, result = node.input[0], node.output[0]
+def _levels(given: str) -> list[onnx.NodeProto]:
+    """Return what finds a scale for every row of a tensor, and rounds the rows by it."""
 
-    def step(kind: str, inputs: list[str], output: str, domain: str = "") -> onnx.NodeProto:
-        return helper.make_node(kind, inputs, [f"{result}.{output}"], domain=domain)
+    def step(kind: str, inputs: list[str], output: str) -> onnx.NodeProto:
+        return helper.make_node(kind, inputs, [f"{given}.by_rows.{output}"])
 
-    peak, scale = f"{result}.peak", f"{result}.scale"
-    product = [
-        f"{result}.levels", f"{matrix}.rows", "by_rows.one", f"{matrix}.row_scales",
-        "by_rows.middle",
-    ]  # fmt: skip
     return [
         step("Abs", [given], "size"),
-        step("ReduceMax", [f"{result}.size", "by_rows.last"], "peak"),
-        step("Max", [peak, "by_rows.least"], "bounded"),
-        step("Mul", [f"{result}.bounded", "by_rows.step"], "scale"),
-        step("Div", [given, scale], "scaled"),
-        step("QuantizeLinear", [f"{result}.scaled", "by_rows.one", "by_rows.middle"], "levels"),
-        step("MatMulIntegerToFloat", product, "product", _MICROSOFT),
-        helper.make_node("Mul", [f"{result}.product", scale], [result]),
+        step("ReduceMax", [f"{given}.by_rows.size", "by_rows.last"], "peak"),
+        step("Max", [f"{given}.by_rows.peak", "by_rows.least"], "bounded"),
+        step("Mul", [f"{given}.by_rows.bounded", "by_rows.step"], "scale"),
+        step("Div", [given, f"{given}.by_rows.scale"], "scaled"),
+        step(
+            "QuantizeLinear", [f"{given}.by_rows.scaled", "by_rows.one", "by_rows.middle"], "levels"
+        ),
+    ]
+
+
+def _product_by_rows(node: onnx.NodeProto, matrix: str) -> list[onnx.NodeProto]:
+    given, result = node.input[0], node.output[0]
+    inputs = [
+        f"{given}.by_rows.levels", f"{matrix}.rows", "by_rows.one", f"{matrix}.row_scales",
+        "by_rows.middle",
+    ]  # fmt: skip
+    product = f"{result}.product"
+    return [
+        helper.make_node("MatMulIntegerToFloat", inputs, [product], domain=_MICROSOFT),
+        helper.make_node("Mul", [product, f"{given}.by_rows.scale"], [result]),
     ]
 
 
