@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -51,8 +51,20 @@ class StreamReply(Response):
     """A response that is sent event by event. Who leaves ends the work behind it."""
 
     def __init__(
-        self, call: Call, events: AsyncGenerator[EventBody, None], form: StreamForm
+        self,
+        call: Call,
+        events: AsyncGenerator[EventBody, None],
+        form: StreamForm,
+        needed: AbstractContextManager[object],
     ) -> None:
+        """Make a response.
+
+        Args:
+            call: what it answers.
+            events: what it says.
+            form: how.
+            needed: is left when the stream has ended, in whichever way.
+        """
         self.status_code = 200
         self.background = None
         self.raw_headers = [
@@ -60,7 +72,7 @@ class StreamReply(Response):
             (b"cache-control", b"no-store"),
             (b"x-accel-buffering", b"no"),  # a proxy that waits for the end would spoil it
         ]
-        self._call, self._events, self._form = call, events, form
+        self._call, self._events, self._form, self._needed = call, events, form, needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all.
@@ -72,8 +84,9 @@ class StreamReply(Response):
         open_now.inc()
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         try:
-            await send(start)
-            await self._call.while_wanted(self._tell(send))
+            with self._needed:
+                await send(start)
+                await self._call.while_wanted(self._tell(send))
         except DeadlineExceededError:  # it was told by the events, if anybody had read them
             raise ClientDisconnect from None
         finally:

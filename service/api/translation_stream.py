@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +11,7 @@ from service.api.call import Call
 from service.api.content import TaskRequest
 from service.api.errors import Problem, log_unexpected
 from service.api.streaming import EventBody, StreamForm, StreamReply, note_first
+from service.cache.keys import ModelIdentity
 from service.cache.responses import CacheOutcome, together
 from service.documents.feed import (
     Ended,
@@ -69,10 +70,12 @@ async def stream_translation(
             f"{pipeline.model.name} translates in batches, so it can stream segments, not tokens"
         )
     pipeline.check_room()
-    asked, refused = await call.while_wanted(_opened(pipeline, documents, items))
-    feed = Feed(pipeline, asked, options, documents.limits, telling.of == "tokens")
-    story = _Story(call, pipeline, len(asked), telling.encode)
-    return StreamReply(call, story.events(feed, refused), telling.form)
+    with ExitStack() as stack:
+        stack.enter_context(pipeline.held())  # until the stream ends, whatever is loaded meanwhile
+        asked, refused = await call.while_wanted(_opened(pipeline, documents, items))
+        feed = Feed(pipeline, asked, options, documents.limits, telling.of == "tokens")
+        story = _Story(call, pipeline.model, len(asked), telling.encode)
+        return StreamReply(call, story.events(feed, refused), telling.form, stack.pop_all())
 
 
 async def _opened(
@@ -99,7 +102,7 @@ class _Story:
     """What has been told so far."""
 
     call: Call
-    pipeline: Translator
+    model: ModelIdentity
     total: int
     encode: Encode
     done: int = 0
@@ -109,11 +112,10 @@ class _Story:
 
     async def events(self, feed: Feed, refused: Refused) -> AsyncGenerator[EventBody, None]:
         """Yield every event, first `start`, last `end`."""
-        model = self.pipeline.model
         yield {
             "event": "start",
-            "model": model.name,
-            "version": model.version,
+            "model": self.model.name,
+            "version": self.model.version,
             "items": self.call.item_count,
             **self._progress,
         }
@@ -121,10 +123,9 @@ class _Story:
             self.failed += 1
             yield {"event": "error", "item": place, **self._problem(error), **self._progress}
         try:
-            with self.pipeline.held():
-                async with aclosing(feed.events()) as events:
-                    async for event in events:
-                        yield self._told(event)
+            async with aclosing(feed.events()) as events:
+                async for event in events:
+                    yield self._told(event)
         except Exception as error:
             self.failed += 1
             yield {"event": "error", **self._problem(error), **self._progress}

@@ -57,16 +57,16 @@ class Documents:
                 text that is several pieces.
             ServiceError: what the first of its pieces that failed, failed with.
         """
-        document = await self.open(pipeline, item)
-        if document is None:
-            return await pipeline.answer(item, options)
-        if item.alternatives:
-            raise InvalidInputError(
-                f"alternatives are of one piece, and this text is {len(document.segments)}: "
-                "stream it, or ask for its lines one by one"
-            )
-        feed = Feed(pipeline, list(pieces_of(document, item)), options, self.limits)
-        with pipeline.held():
+        with pipeline.held():  # or a reload might close it while the text is split
+            document = await self.open(pipeline, item)
+            if document is None:
+                return await pipeline.answer(item, options)
+            if item.alternatives:
+                raise InvalidInputError(
+                    f"alternatives are of one piece, and this text is {len(document.segments)}: "
+                    "stream it, or ask for its lines one by one"
+                )
+            feed = Feed(pipeline, list(pieces_of(document, item)), options, self.limits)
             async with aclosing(feed.events()) as events:
                 outcomes = [_outcome(event) async for event in events if isinstance(event, Ended)]
         return _joined(document, outcomes)

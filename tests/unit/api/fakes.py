@@ -60,6 +60,7 @@ class FakePipeline:
         self.is_in_flight = False
         self.is_full = False
         self.holders = 0
+        self.holders_at_split = 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -74,6 +75,7 @@ class FakePipeline:
             raise OverloadedError("the queue is full", retry_after=1.2)
 
     async def split(self, item: AnyItem, in_sentences: bool) -> Document | None:
+        self.holders_at_split = self.holders
         text = _text(item)
         if text is None or not isinstance(item, TranslateItem):
             return None

@@ -230,6 +230,18 @@ async def test_every_line_is_asked_for_with_the_options_of_the_request(
         assert (options.priority, str(options.cache)) == (3, "bypass")
 
 
+async def test_a_version_is_held_from_before_a_text_is_split_until_its_stream_has_ended(
+    client: httpx.AsyncClient, translator: FakePipeline
+) -> None:
+    for body in ({"text": "一\n二"}, {"text": "一\n二", "stream": "segments"}):
+        translator.holders_at_split = 0
+        assert (await ask(client, body)).status_code == 200
+        assert (translator.holders_at_split, translator.holders) == (1, 0)
+    refused = await ask(client, {"text": "\n\n", "stream": "segments"})
+    assert refused.status_code == 422
+    assert translator.holders == 0
+
+
 async def test_streams_are_counted_apart_from_requests(client: httpx.AsyncClient) -> None:
     def count(name: str) -> float:
         return REGISTRY.get_sample_value(name, {"route": "/v1/translate"}) or 0.0
