@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from service.cache.responses import CacheMode
-from service.tasks import ClassifyItem, EmbedItem, Image, Task, Text, TranslateItem
+from service.tasks import (
+    Alternative,
+    ClassifyItem,
+    EmbedItem,
+    FinishReason,
+    Image,
+    KeptTerm,
+    Task,
+    Text,
+    TranslateItem,
+    Translation,
+)
 from tests.unit.api.fakes import FakeRegistry
 from tests.unit.api.images import PNG
 
@@ -50,6 +61,83 @@ async def test_every_parameter_of_a_translation_arrives(
     assert (await client.post("/v1/translate", json=body)).status_code == 200
     asked = registry.pipelines[Task.TRANSLATE, "text"].asked
     assert asked[0][0] == TranslateItem("一", "zh", "en", 2, 1.0, 7)
+
+
+async def test_terms_limits_and_alternatives_of_a_translation_arrive(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    body = {
+        "text": "一",
+        "max_length": 7,
+        "alternatives": 3,
+        "glossary": {"张伟": "Zhang Wei", "b": "c"},
+        "protect": ["urls", "numbers"],
+    }
+    response = await client.post("/v1/translate", json=body)
+    asked = registry.pipelines[Task.TRANSLATE, "text"].asked
+    assert asked[0][0] == TranslateItem(
+        "一",
+        max_new_tokens=7,
+        alternatives=3,
+        glossary=(("张伟", "Zhang Wei"), ("b", "c")),
+        protect=("urls", "numbers"),
+    )
+    assert response.json()["results"] == [
+        {
+            "translation": "[一]",
+            "source": "zh",
+            "target": "en",
+            "truncated": False,
+            "finish_reason": "stop",
+        }
+    ]
+
+
+async def test_alternatives_and_terms_are_told_if_there_are_any(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Translation(
+        "a b",
+        "zh",
+        "en",
+        True,
+        FinishReason.REPETITION,
+        (
+            Alternative("a b", -0.5, FinishReason.REPETITION),
+            Alternative("c", None, FinishReason.LENGTH),
+        ),
+        (KeptTerm("甲", "a", True), KeptTerm("乙", "x", False)),
+    )
+    monkeypatch.setattr("tests.unit.api.fakes._answer", lambda item: told)
+    (result,) = (await client.post("/v1/translate", json={"text": "甲乙"})).json()["results"]
+    assert result["finish_reason"] == "repetition"
+    assert result["alternatives"] == [
+        {"translation": "a b", "score": -0.5, "finish_reason": "repetition"},
+        {"translation": "c", "score": None, "finish_reason": "length"},
+    ]
+    assert result["glossary"] == [
+        {"source": "甲", "target": "a", "kept": True},
+        {"source": "乙", "target": "x", "kept": False},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"max_length": 3, "max_new_tokens": 3}, "give one of them"),
+        ({"max_length": 0}, "max_length"),
+        ({"alternatives": 9}, "alternatives"),
+        ({"glossary": {" ": "x"}}, "glossary"),
+        ({"glossary": {"x" * 201: "y"}}, "glossary"),
+        ({"protect": ["phones"]}, "'urls', 'emails' or 'numbers'"),
+    ],
+)
+async def test_options_of_a_translation_that_make_no_sense_are_refused(
+    client: httpx.AsyncClient, options: dict[str, object], why: str
+) -> None:
+    response = await client.post("/v1/translate", json={"text": "一", **options})
+    assert response.status_code == 422
+    assert why in response.json()["detail"]
 
 
 async def test_detections_are_told_in_pixels(client: httpx.AsyncClient) -> None:
