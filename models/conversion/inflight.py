@@ -40,6 +40,9 @@ _CANDIDATES = 8
 """Best next tokens of which the log-probabilities are compared."""
 
 _ROUNDS = 9
+_MOST_BYTES = 2_000_000_000
+"""Of weights in a graph, which protobuf must hold; NLLB with 600 M has 1.9."""
+
 _PRODUCTS = ("encoder", "step")
 """The graphs that hold weights."""
 
@@ -81,6 +84,7 @@ def convert_in_flight(checkpoint: Checkpoint, to: Path, wanted: Sequence[str] = 
     kind = checkpoint.model.config.model_type
     if kind not in MODEL_TYPES:
         raise CheckpointError(f"{kind} has no step graphs; {', '.join(MODEL_TYPES)} have them")
+    _refuse_large(checkpoint)
     names = [*dict.fromkeys(["fp32", *wanted])]
     _check_wanted(names)
     to.mkdir(parents=True, exist_ok=True)
@@ -133,6 +137,18 @@ def write_precision(weights: TranslatorWeights, recipe: StepRecipe, to: Path) ->
         written[session] = to / f"{session}{recipe.suffix}.onnx"
         write_graph(made, written[session])
     return written
+
+
+def _refuse_large(checkpoint: Checkpoint) -> None:
+    """Refuse a half of the model that no ONNX file holds: its weights stand in the graph itself."""
+    for part in ("encoder", "decoder"):
+        weights = getattr(checkpoint.model, f"get_{part}")().parameters()
+        size = 4 * sum(weight.numel() for weight in weights)
+        if size > _MOST_BYTES:
+            raise CheckpointError(
+                f"its {part} has {size / 1e9:.1f} GB of weights in fp32, and a step graph holds "
+                f"{_MOST_BYTES / 1e9:g} at the most: export it without --in-flight"
+            )
 
 
 def _check_wanted(names: Sequence[str]) -> None:

@@ -144,6 +144,15 @@ def test_other_checkpoints_and_precisions_are_refused_by_name(tmp_path: Path) ->
         convert_in_flight(translator, tmp_path / "m", ["int8", "int8-weights"])
 
 
+def test_a_model_whose_graphs_would_be_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.conversion.inflight._MOST_BYTES", 10_000)
+    translator = open_checkpoint(checkpoints.translator(tmp_path / "translator"))
+    with pytest.raises(CheckpointError, match=r"its encoder has 0\.0 GB of weights in fp32"):
+        convert_in_flight(translator, tmp_path / "m")
+
+
 def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     translator = translators.m2m100(tmp_path / "tokenizer")
     folder = saved(translator, tmp_path / "source").folder  # untied, but saved as if it were tied
