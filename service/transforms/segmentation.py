@@ -26,6 +26,8 @@ _LETTER: Final = regex.compile(r"\p{L}")
 _GRAPHEME: Final = regex.compile(r"\X")
 _CLAUSE: Final = regex.compile(r"(?:[，、；：；،؛—–…]+|[,;:](?=\s))[\p{Pe}\p{Pf}\"']*\s*")
 _WORD: Final = regex.compile(r"\s+")
+_MARKER: Final = regex.compile(r"(?:[-*+•·‣◦–—>#]+|\(?\d{1,3}[.)])\s+")
+"""What a line of a list, a heading or a quotation begins with: translators lose it."""
 _LEVELS: Final = (_CLAUSE, _WORD, _GRAPHEME)
 
 _BLOCK: Final = 2_000
@@ -106,7 +108,7 @@ def split(text: str, how: Splitting, fits: Fits) -> Document:
 def _pieces(text: str, how: Splitting, fits: Fits) -> Iterator[Span]:
     at = 0
     for line in text.splitlines(keepends=True):
-        span = _stripped(text, (at, at + len(line)))
+        span = _unmarked(text, _stripped(text, (at, at + len(line))))
         at += len(line)
         if not how.in_sentences and fits(text[slice(*span)]):
             found: Iterator[Span] = iter((span,))
@@ -131,6 +133,16 @@ def _stripped(text: str, span: Span) -> Span:
         start -= 1
     while end < span[1] and not _may_cut(text, end):
         end += 1
+    return start, end
+
+
+def _unmarked(text: str, span: Span) -> Span:
+    """Return a line without the marks that it begins with, if it is more than they are."""
+    start, end = span
+    while (found := _MARKER.match(text, start, end)) and found.end() < end:
+        if not _may_cut(text, found.end()):
+            break
+        start = found.end()
     return start, end
 
 

@@ -88,8 +88,32 @@ def test_pieces_have_letters_no_line_ends_and_no_space_around_them(text: str, mo
 
 def test_lines_that_fit_are_pieces_and_what_is_between_stays() -> None:
     document = split("  你好。再见。\r\n\r\n\n\t- 好，\n-----\n3.14\n", TO_ENGLISH, at_most(100))
-    assert texts(document) == ["你好。再见。", "- 好，"]
-    assert document.joined(["A.", "B"]) == "  A.\r\n\r\n\n\tB\n-----\n3.14\n"
+    assert texts(document) == ["你好。再见。", "好，"]
+    assert document.joined(["A.", "B"]) == "  A.\r\n\r\n\n\t- B\n-----\n3.14\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "piece"),
+    [
+        ("# 标题", "标题"),
+        ("> - (2) 好", "好"),
+        ("12. Twelve", "Twelve"),
+        ("•\u3000好", "好"),
+        ("-好", "-好"),
+        ("3.5 is a number", "3.5 is a number"),
+        ("2024. What a year", "2024. What a year"),
+        ("- \u0301a", "- \u0301a"),
+    ],
+)
+def test_the_mark_that_a_line_begins_with_is_kept_and_not_translated(line: str, piece: str) -> None:
+    document = split(f"{line}\n", TO_ENGLISH, at_most(100))
+    assert texts(document) == [piece]
+    assert document.joined([piece]) == f"{line}\n"
+
+
+def test_a_thousand_marks_in_a_line_are_marks() -> None:
+    document = split("> " * 5_000 + "好\n", TO_ENGLISH, at_most(10))
+    assert texts(document) == ["好"]
 
 
 @pytest.mark.parametrize(
