@@ -29,4 +29,4 @@ class ApiLimits:
     @property
     def max_json_values(self) -> int:
         """Return how many values a JSON body may hold; no valid one comes near it."""
-        return 4 * self.max_items + 64
+        return 4 * self.max_items + 256

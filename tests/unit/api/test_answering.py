@@ -129,6 +129,7 @@ async def test_alternatives_and_terms_are_told_if_there_are_any(
         ({"alternatives": 9}, "alternatives"),
         ({"glossary": {" ": "x"}}, "glossary"),
         ({"glossary": {"x" * 201: "y"}}, "glossary"),
+        ({"glossary": {str(n): "y" for n in range(101)}}, "glossary"),
         ({"protect": ["phones"]}, "'urls', 'emails' or 'numbers'"),
     ],
 )
