@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ class Pair:
     def answer(self, source: list[int], decoding: Decoding) -> list[int]:
         """What `generate` says of a sentence alone, without start and end tokens."""
         known = (tuple(source), decoding)
-        if known not in _ANSWERS.setdefault(id(self.model), {}):
+        if known not in _ANSWERS.setdefault(self.model, {}):
             ids = self.model.generate(
                 input_ids=torch.tensor([source]),
                 num_beams=decoding.num_beams,
@@ -100,11 +101,11 @@ class Pair:
                 do_sample=False,
             )[0, 1:].tolist()
             end = ids.index(2) if 2 in ids else len(ids)
-            _ANSWERS[id(self.model)][known] = ids[:end]
-        return _ANSWERS[id(self.model)][known]
+            _ANSWERS[self.model][known] = ids[:end]
+        return _ANSWERS[self.model][known]
 
 
-_ANSWERS: dict[int, dict[Any, list[int]]] = {}
+_ANSWERS: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()
 _PAIRS: dict[str, Pair] = {}
 
 
