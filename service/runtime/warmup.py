@@ -103,7 +103,8 @@ def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: Work) -> boo
     started = clock()
     for sessions in (narrow, wide):
         _seconds(infer, sessions, [work], clock)
-    alone, together = [], []
+    alone: list[float] = []
+    together: list[float] = []
     while len(alone) < _PAIRS or (len(alone) < _MOST_PAIRS and clock() - started < _PAIRS_SECONDS):
         alone.append(_seconds(infer, narrow, [work], clock))
         together.append(_seconds(infer, wide, [work], clock))
