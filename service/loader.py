@@ -19,6 +19,7 @@ from service.cache.keys import ModelIdentity
 from service.cache.responses import ResponseCache
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
+from service.invariance import reads_padding
 from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
@@ -137,22 +138,13 @@ class Loader:
         loop = asyncio.get_running_loop()
         preprocess = self.runtime.preprocess
         batch_wide = await loop.run_in_executor(preprocess, _batch_wide, files)
-        limits = self.overrides.limits(files.manifest, isolated=_is_isolated(files, batch_wide))
+        limits = self._limits(files, batch_wide, "quantises over whole batches")
         family = await loop.run_in_executor(preprocess, _open_family, files)
         await loop.run_in_executor(preprocess, refuse_misfits, files, family)
         instances = await loop.run_in_executor(
             preprocess, Instances, files.graphs, self.runtime.device, self.runtime.threads
         )
-        try:
-            curves = await self._warm_up(limits, family, instances)
-            await loop.run_in_executor(preprocess, return_free_memory)
-        except ServiceError as error:
-            raise ModelLoadError(f"{files.model}/{files.version} warm-up: {error}") from error
-        except Exception as error:  # of a graph that gives what no family knows how to take
-            raise ModelLoadError(
-                f"{files.model}/{files.version} warm-up: the graph does not fit the family "
-                f"{files.manifest.family} ({type(error).__name__}: {error})"
-            ) from error
+        limits, curves, padded = await self._prepared(files, family, instances, limits)
         pipeline = self._pipeline(files, family, instances, curves, limits)
         loaded = Loaded(files, pipeline, instances, self.runtime.device, None, 0.0)
         for batcher in pipeline.batchers.values():
@@ -162,7 +154,7 @@ class Loader:
             if limits.max_batch_size > 1:
                 together = partial(self._together, partial(instances.infer, family.infer))
             loaded.parity = await compare(
-                pipeline, files, str(self.runtime.device), batch_wide, together
+                pipeline, files, str(self.runtime.device), [*batch_wide, *padded], together
             )
             pipeline.count_with(ModelMeter(files.model, files.version))
         except BaseException:
@@ -170,6 +162,35 @@ class Loader:
             raise
         loaded.seconds = time.perf_counter() - started
         return loaded
+
+    async def _prepared(
+        self,
+        files: VersionFiles,
+        family: Family[Any, Any],
+        instances: Instances,
+        limits: BatchLimits,
+    ) -> tuple[BatchLimits, Mapping[str, BatchCurve], Sequence[str]]:
+        """Return what may be batched, how long batches take, and what reads padding."""
+        preprocess, padded = self.runtime.preprocess, list[str]()
+        try:
+            if limits.max_batch_size > 1:
+                padded = await _on(preprocess, reads_padding, files, family, instances)
+                limits = self._limits(files, padded, "reads the padding of shorter texts")
+            curves = await self._warm_up(limits, family, instances)
+            await _on(preprocess, return_free_memory)
+        except ModelLoadError:
+            raise
+        except ServiceError as error:
+            raise ModelLoadError(f"{files.model}/{files.version} warm-up: {error}") from error
+        except Exception as error:  # of a graph that gives what no family knows how to take
+            raise ModelLoadError(
+                f"{files.model}/{files.version} warm-up: the graph does not fit the family "
+                f"{files.manifest.family} ({type(error).__name__}: {error})"
+            ) from error
+        return limits, curves, padded
+
+    def _limits(self, files: VersionFiles, batch_wide: Sequence[str], does: str) -> BatchLimits:
+        return self.overrides.limits(files.manifest, _is_isolated(files, batch_wide, does))
 
     async def _warm_up(
         self, limits: BatchLimits, family: Family[Any, Any], instances: Instances
@@ -287,12 +308,12 @@ def _batch_wide(files: VersionFiles) -> Sequence[str]:
     return [name for name, path in files.graphs.items() if operators(path) & BATCH_WIDE]
 
 
-def _is_isolated(files: VersionFiles, batch_wide: Sequence[str]) -> bool:
+def _is_isolated(files: VersionFiles, batch_wide: Sequence[str], does: str) -> bool:
     """Tell whether items of a version run alone. Raises ModelLoadError if it is unwanted."""
     wanted = files.manifest.batch_variance
     if batch_wide and wanted == "refuse":
         raise ModelLoadError(
             f"{files.model}/{files.version}: {', '.join(batch_wide)} in {files.precision} "
-            "quantises over whole batches, which batch_variance refuses"
+            f"{does}, which batch_variance refuses"
         )
     return bool(batch_wide) and wanted == "isolate"

@@ -128,11 +128,41 @@ async def test_where_it_is_refused_the_version_does_not_load(batch_wide: Path) -
 
 async def test_what_reads_padding_is_found_out_next_to_a_longer_text(tmp_path: Path) -> None:
     """A mean over all places, padded ones included, is right for every text alone."""
-    folder = tmp_path / "means" / "1"
+    folder = means(tmp_path)
+    items = [golden_text("a", 1.0)] * 4 + [golden_text("b b b b b b", 2.0)]
+    (folder / "goldens.json").write_text(json.dumps({"created_with": "numpy", "items": items}))
+    with pytest.raises(ModelLoadError, match="asked padded deviate"):
+        await parity_of(tmp_path, "means")
+
+
+async def test_without_goldens_what_reads_padding_runs_every_item_alone(tmp_path: Path) -> None:
+    means(tmp_path)
+    async with loaded(tmp_path, "means") as version:
+        assert version.pipeline.batchers["default"].statistics().ceiling == 1
+
+
+async def test_without_goldens_what_reads_padding_is_refused_where_that_is_wanted(
+    tmp_path: Path,
+) -> None:
+    manifest = means(tmp_path) / "model.toml"
+    manifest.write_text('batch_variance = "refuse"\n' + manifest.read_text())
+    with pytest.raises(ModelLoadError, match="means/1: model in fp32 reads the padding"):
+        await parity_of(tmp_path, "means")
+
+
+async def test_without_goldens_what_does_not_read_padding_is_batched(tmp_path: Path) -> None:
+    means(tmp_path, "ReduceMax")  # which padding of the least id does not change
+    async with loaded(tmp_path, "means") as version:
+        assert version.pipeline.batchers["default"].statistics().ceiling > 1
+
+
+def means(root: Path, operator: str = "ReduceMean") -> Path:
+    """A mean over all places of a text, padded ones included."""
+    folder = root / "means" / "1"
     folder.mkdir(parents=True)
     nodes = [
         helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["ids"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node(operator, ["ids"], ["mean"], axes=[1], keepdims=1),
         helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
     ]
     weights = np.array([[-0.5, 0.5]], np.float32)
@@ -147,10 +177,7 @@ async def test_what_reads_padding_is_found_out_next_to_a_longer_text(tmp_path: P
         "tolerance.fp32 = 0.02\n"
         '[parameters]\nlabels = ["low", "high"]\nmax_length = 16\npad_id = 0\n'
     )
-    items = [golden_text("a", 1.0)] * 4 + [golden_text("b b b b b b", 2.0)]
-    (folder / "goldens.json").write_text(json.dumps({"created_with": "numpy", "items": items}))
-    with pytest.raises(ModelLoadError, match="asked padded deviate"):
-        await parity_of(tmp_path, "means")
+    return folder
 
 
 def golden_text(text: str, mean: float) -> dict[str, object]:
