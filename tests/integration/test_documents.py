@@ -156,7 +156,8 @@ def test_tokens_come_as_they_are_written(service: RealService) -> None:
         ]
         assert grown == sorted(grown, key=len)
         assert all(whole.startswith(part) for part in grown)
-        assert grown
+        # The second may be done before its turn comes; then there is no growth to tell of.
+        assert grown or index == 1
 
 
 def test_a_deadline_ends_a_stream_with_an_event(service: RealService) -> None:

@@ -16,7 +16,9 @@ from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from tests.unit.api.fakes import FakeRegistry
 from tests.unit.api.images import JPEG, PNG, SVG
 
-LIMITS = ApiLimits(max_body_bytes=60_000, max_items=8, max_characters=100)
+LIMITS = ApiLimits(
+    max_body_bytes=60_000, max_items=8, max_characters=100, max_document_characters=100
+)
 JSON = "application/json"
 FORM = "multipart/form-data; boundary=edge"
 
