@@ -122,9 +122,10 @@ def _byte_pairs(path: Path, options: Options) -> Tokenizer:
 def _roberta(path: Path, options: Options) -> Tokenizer:
     tokenizer = _byte_pairs(path, options)
     cls, sep = _named(options, "cls", "<s>"), _named(options, "sep", "</s>")
+    # By position: the second one's name is not the same in all versions of tokenizers.
     tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(sep, _id(tokenizer, sep)),
-        cls=(cls, _id(tokenizer, cls)),
+        (sep, _id(tokenizer, sep)),
+        (cls, _id(tokenizer, cls)),
         add_prefix_space=options.get("add_prefix_space", False),
         trim_offsets=True,
     )
