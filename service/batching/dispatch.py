@@ -19,10 +19,10 @@ RunHere: TypeAlias = Callable[[Sequence[Work], bool], Sequence[Tensors]]
 
 _ROUNDS, _BATCHES = 5, 40
 
-_UNDER_LOAD = 5
-"""So many times what it costs at rest. Under load a batch also costs turns of the event loop and
-waits for the interpreter's lock. From the event loop's time over mean batch sizes of 2 to 8, a
-small classifier at 64 in flight: about 0.5 ms a batch, where 0.09 were measured at rest."""
+_UNDER_LOAD = 3
+"""So many times what it costs at rest: under load a batch also costs turns of the event loop and
+waits for the interpreter's lock. A batch of a small classifier cost about 0.5 ms (64 in flight),
+where 0.09 were measured at rest; as much as that makes batches too large where few wait."""
 
 
 async def run_on(threads: Executor, run: RunHere, batch: Sequence[Work], alone: bool) -> Ran:
