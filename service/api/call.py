@@ -217,6 +217,11 @@ class Call(Request):
             self._cut = DeadlineExceededError("the answer did not come before the deadline")
         work.cancel()
 
+    @property
+    def is_given_up(self) -> bool:
+        """Tell whether a cancellation is the server's, which waits no longer at a stop."""
+        return self.context.lifecycle.shutting_down and self._cut is None
+
     async def send_with_headers(self, message: Message) -> None:
         """Send an ASGI message; a response's start gets the headers every response has."""
         if message["type"] == "http.response.start":

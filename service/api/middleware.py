@@ -62,9 +62,9 @@ class RequestMiddleware:
             raise
         except asyncio.CancelledError:
             # The server gives up waiting for us at shutdown; the client may still hear of it.
-            if self._context.lifecycle.shutting_down and not call.status:
-                await _refuse(call, ShuttingDownError("the service stopped before the answer"))
-            raise
+            if call.status or not self._context.lifecycle.shutting_down:
+                raise
+            await _refuse(call, ShuttingDownError("the service stopped before the answer"))
         except Exception as error:
             log_unexpected(error, call.request_id)
             if call.status:

@@ -1,5 +1,6 @@
 """Answers that are told as they come: server-sent events, or a line of JSON for each."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
@@ -78,7 +79,7 @@ class StreamReply(Response):
         """Send it all.
 
         Raises:
-            ClientDisconnect: the client left, or did not read on before the deadline.
+            ClientDisconnect: the client left, or did not read on before the deadline or a stop.
         """
         open_now = HTTP_STREAMS.labels(scope["route"].path)
         open_now.inc()
@@ -89,6 +90,10 @@ class StreamReply(Response):
                 await self._call.while_wanted(self._tell(send))
         except DeadlineExceededError:  # it was told by the events, if anybody had read them
             raise ClientDisconnect from None
+        except asyncio.CancelledError:
+            if self._call.is_given_up:  # the same
+                raise ClientDisconnect from None
+            raise
         finally:
             open_now.dec()
 

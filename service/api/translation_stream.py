@@ -1,5 +1,6 @@
 """POST /v1/translate, told as it comes: each piece in its order, or its growth too."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
@@ -126,10 +127,18 @@ class _Story:
             async with aclosing(feed.events()) as events:
                 async for event in events:
                     yield self._told(event)
+        except asyncio.CancelledError:
+            if not self.call.is_given_up:
+                raise
+            # Who reads is still there, and what is left to tell does not wait for anything.
+            yield self._broken_off(ShuttingDownError("the service stopped before the end"))
         except Exception as error:
-            self.failed += 1
-            yield {"event": "error", **self._problem(error), **self._progress}
+            yield self._broken_off(error)
         yield self._end()
+
+    def _broken_off(self, error: Exception) -> EventBody:
+        self.failed += 1
+        return {"event": "error", **self._problem(error), **self._progress}
 
     @property
     def _progress(self) -> Mapping[str, int]:

@@ -68,7 +68,8 @@ class AccessLog:
 
         A probe that went well is not even counted.
         """
-        failed = not HTTPStatus.OK <= request.status < HTTPStatus.BAD_REQUEST
+        is_good = HTTPStatus.OK <= request.status < HTTPStatus.BAD_REQUEST
+        failed = not is_good or request.code != "ok"  # a stream says 200 before it fails
         # A stream takes as long as its text is: it was slow if it was slow to begin.
         if failed or (request.first_seconds or seconds) >= self._slow:
             allowance = self._notable

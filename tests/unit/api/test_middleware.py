@@ -114,8 +114,7 @@ async def test_who_is_cut_off_by_the_end_of_the_service_is_told(
     await registry.pipelines[Task.CLASSIFY, "text"].started.wait()
     context.lifecycle.shutting_down = True
     serving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
+    await serving  # or the server would log a request that was answered as a fault
     assert sent[0]["status"] == 503
     assert b'"shutting_down"' in sent[1]["body"]
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
+from starlette.types import Message
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from service.api.translation_events import TRANSLATION_EVENTS
@@ -208,6 +209,87 @@ async def test_at_the_deadline_of_a_stream_its_last_events_say_so(
     assert translator.cancelled.is_set()
     assert translator.holders == 0
     assert looptime == pytest.approx(7.0, abs=0.01)
+
+
+class Reader:
+    """Who asks for a stream, and reads until told otherwise."""
+
+    def __init__(self, text: str) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.has_ended = False
+        self.may_read = asyncio.Event()
+        self._body = json.dumps({"text": text, "stream": "segments"}).encode()
+        self._asked = False
+
+    async def receive(self) -> Message:
+        if self._asked:
+            await asyncio.Event().wait()
+        self._asked = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self.told += [json.loads(line) for line in message["body"].splitlines()]
+            self.has_ended = not message["more_body"]
+            await self.may_read.wait()
+
+    def ask(self, api: FastAPI) -> "asyncio.Task[None]":
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/translate",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        return asyncio.ensure_future(api(scope, self.receive, self.send))
+
+
+async def test_a_stream_that_the_server_gives_up_at_a_stop_ends_with_the_reason(
+    api: FastAPI, context: ApiContext, translator: FakePipeline
+) -> None:
+    reader = Reader("一\nhang\n三")
+    reader.may_read.set()
+    serving = reader.ask(api)
+    await translator.started.wait()
+    await asyncio.sleep(0.01)
+    context.lifecycle.shutting_down = True
+    serving.cancel()
+    await serving
+    assert [one["event"] for one in reader.told] == ["start", "segment", "error", "end"]
+    assert reader.told[2]["code"] == "shutting_down"
+    assert (reader.told[3]["done"], reader.told[3]["failed"]) == (1, 1)
+    assert reader.has_ended
+    assert (translator.cancelled.is_set(), translator.holders) == (True, 0)
+
+
+async def test_who_does_not_read_when_the_server_gives_up_is_counted_as_one_who_left(
+    api: FastAPI, context: ApiContext, translator: FakePipeline
+) -> None:
+    labels = {"route": "/v1/translate", "method": "POST", "status": "499"}
+    before = REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
+    reader = Reader("一\n二")
+    serving = reader.ask(api)
+    await asyncio.sleep(0.01)
+    context.lifecycle.shutting_down = True
+    serving.cancel()
+    await serving
+    assert [one["event"] for one in reader.told] == ["start"]
+    assert REGISTRY.get_sample_value("http_requests_total", labels) == before + 1
+    assert translator.holders == 0
+
+
+async def test_a_stream_that_is_cancelled_for_another_reason_is_just_ended(
+    api: FastAPI, translator: FakePipeline
+) -> None:
+    reader = Reader("hang")
+    reader.may_read.set()
+    serving = reader.ask(api)
+    await translator.started.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert [one["event"] for one in reader.told] == ["start"]
+    assert translator.holders == 0
 
 
 async def test_a_stream_may_take_longer_than_a_request(

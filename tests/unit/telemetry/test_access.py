@@ -113,6 +113,15 @@ def test_good_requests_take_no_room_from_failures_and_slow_ones(
     assert [line["status"] for line in fields(caplog)] == [200, 200, 422, 0, 200]
 
 
+def test_a_stream_that_failed_takes_the_room_of_failures(
+    log: AccessLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(10):
+        end(log, Ended())
+    end(log, Ended(status=200, code="shutting_down"))
+    assert [line["outcome"] for line in fields(caplog)] == ["ok", "ok", "shutting_down"]
+
+
 def test_failures_are_bounded_too(
     log: AccessLog, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
