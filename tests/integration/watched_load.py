@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.integration.http_server import request
 from tests.integration.real_service import STARTERS, real_service
 from tests.prometheus_server import PrometheusServer, Sample, prometheus_program
 from tests.redis_server import RedisServer, redis_program
@@ -77,8 +78,16 @@ def requests_of(turn: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "/v1/translate", {"json": stream}
     if turn % 4 == 0:
         yield "/v1/detect", {"content": golden_image("cards"), "headers": image}
-        long = {"text": f"汤姆昨天没有去学校,{turn}" * 16}
-        yield "/v1/translate", {"json": long, "headers": {"X-Request-Timeout-Ms": "25"}}
+
+
+def hurried_request(turn: int) -> bytes:
+    """Return a request that no machine answers in time.
+
+    It must be sent at once: if its body came later than its head, and on a busy machine that is
+    25 ms sooner or later, it would not have arrived in time (408), and no item would be counted.
+    """
+    long = {"text": f"汤姆昨天没有去学校,{turn}" * 16}
+    return request("/v1/translate", long, "X-Request-Timeout-Ms: 25", "Connection: close")
 
 
 async def put_load(url: str, seconds: float) -> list[Asked]:
@@ -86,8 +95,8 @@ async def put_load(url: str, seconds: float) -> list[Asked]:
     asked: list[Asked] = []
     unnamed = {"/v1/translate": "zh-en", "/v1/embed": "emoji", "/v1/detect": "cards"}
 
-    async def ask(client: httpx.AsyncClient, path: str, request: dict[str, Any]) -> None:
-        answer = await client.post(f"{url}{path}", **request)
+    async def ask(client: httpx.AsyncClient, path: str, wanted: dict[str, Any]) -> None:
+        answer = await client.post(f"{url}{path}", **wanted)
         ok = answer.is_success
         told = json.loads(answer.text.partition("\n")[0])  # of a stream its first line
         model = told["model"] if ok else unnamed.get(path, "_unknown_")
@@ -95,12 +104,22 @@ async def put_load(url: str, seconds: float) -> list[Asked]:
         how = answer.headers.get("x-cache", "")
         asked.append(Asked(time.time(), model, answer.status_code, outcome, how))
 
+    async def ask_in_a_hurry(turn: int) -> None:
+        reader, writer = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+        writer.write(hurried_request(turn))
+        head, body = (await reader.read()).split(b"\r\n\r\n", 1)
+        writer.close()
+        status, code = int(head.split(b" ")[1]), json.loads(body)["code"]
+        asked.append(Asked(time.time(), "zh-en", status, code, ""))
+
     async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as group:
         started = time.monotonic()
         for turn in range(int(seconds * 4)):
             await asyncio.sleep(started + turn / 4 - time.monotonic())
-            for path, request in requests_of(turn):
-                group.create_task(ask(client, path, request))
+            for path, wanted in requests_of(turn):
+                group.create_task(ask(client, path, wanted))
+            if turn % 4 == 0:
+                group.create_task(ask_in_a_hurry(turn))
     return asked
 
 
