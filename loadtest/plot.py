@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from loadtest.answers import Outcome
 from loadtest.kinds import Kind
@@ -88,7 +88,7 @@ def _draw_latency(axis: Any, samples: Samples, kind: Kind) -> None:
     _draw_level(axis, samples.scenario, kind)
     if answered.any():
         axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_title(kind.value, loc="left", fontsize="medium")
     axis.set_ylabel("ms")

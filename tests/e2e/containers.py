@@ -7,9 +7,11 @@ project and stand in the order in which they use it up; the last ones stop it.
 import json
 import math
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -194,6 +196,18 @@ def test_prometheus_finds_and_scrapes_every_replica(stack: Composed) -> None:
         return [one["value"][1] for one in answer["data"]["result"]] == [str(REPLICAS)]
 
     until(counted, 40, "the requests of both replicas in Prometheus")
+
+
+def test_the_service_level_is_held_under_load_through_a_published_port(
+    stack: Composed, tmp_path: Path
+) -> None:
+    url = stack.urls("quartet")[0]
+    asked = metric(url, "http_requests_total", method="POST", status="200")
+    program = (sys.executable, "-m", "loadtest", "smoke", "--host", url, "--out", str(tmp_path))
+    assert "The service level was held." in run(*program)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    sent = sum(row["sent"] for row in report["results"])
+    assert metric(url, "http_requests_total", method="POST", status="200") >= asked + sent > 500
 
 
 @pytest.mark.skipif("grafana" not in SERVICES, reason="E2E_WITHOUT leaves Grafana out")

@@ -35,7 +35,7 @@ def refused(visit: Visit, task: str) -> str:
     """Press a task's button and return the sentence that it is refused with."""
     panel = visit.page.locator(f"#{task}")
     panel.locator(".primary").click()
-    panel.get_by_role("alert").wait_for()
+    panel.locator("xpath=self::*[not(@aria-busy)]").wait_for()  # or it is the one before
     return panel.get_by_role("alert").locator("p").first.inner_text()
 
 

@@ -46,6 +46,13 @@ TOO_FAINT = """() => {
   return faint;
 }"""
 
+COVERED = """() => [...document.querySelectorAll(".box > span")].filter((label) => {
+  const { left, right, top, bottom } = label.getBoundingClientRect();
+  const points = [left + 3, (left + right) / 2, right - 3].flatMap(
+    (x) => [[x, top + 2], [x, bottom - 2]]);
+  return points.some(([x, y]) => document.elementFromPoint(x, y) !== label);
+}).map((label) => label.textContent)"""
+
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_every_tab_can_be_read_and_fits_in_every_look(
@@ -60,6 +67,18 @@ def test_every_tab_can_be_read_and_fits_in_every_look(
             assert visit.page.evaluate(TOO_FAINT) == []
             visit.page.screenshot(path=screenshot(f"{look}-{task}"), full_page=True)
         assert visit.refusals == []
+
+
+@pytest.mark.parametrize("look", ["light", "phone"])
+def test_no_box_is_drawn_across_the_label_of_another(
+    browser: "Browser", service: RealService, look: str
+) -> None:
+    with visiting(browser, f"{service.url}/", LOOKS[look]) as visit:
+        visit.page.locator("#readiness[data-state=ready]").wait_for()
+        stage = ask(visit, "detect").locator(".stage")
+        stage.scroll_into_view_if_needed()
+        assert stage.locator(".box").count() == 4
+        assert visit.page.evaluate(COVERED) == []
 
 
 def test_tabs_are_moved_between_by_keys_and_named_in_the_address(visit: Visit) -> None:
