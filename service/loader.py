@@ -19,17 +19,20 @@ from service.cache.keys import ModelIdentity
 from service.cache.responses import ResponseCache
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
+from service.families.base import RunsParts
 from service.invariance import reads_padding
 from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
 from service.rehearsal import refuse_misfits
+from service.repository.graph_part import disjoint_parts
 from service.repository.manifest import Manifest, read_parameters
 from service.repository.operators import BATCH_WIDE, operators
 from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
+from service.runtime.session import Graph
 from service.runtime.warmup import WarmUpPlan, lone_length, measure, wide_pays
 from service.types import Family, Lane, Tensors, Work
 
@@ -141,8 +144,9 @@ class Loader:
         limits = self._limits(files, batch_wide, "quantises over whole batches")
         family = await loop.run_in_executor(preprocess, _open_family, files)
         await loop.run_in_executor(preprocess, refuse_misfits, files, family)
+        graphs = await loop.run_in_executor(preprocess, _graphs, files, family)
         instances = await loop.run_in_executor(
-            preprocess, Instances, files.graphs, self.runtime.device, self.runtime.threads
+            preprocess, Instances, graphs, self.runtime.device, self.runtime.threads
         )
         limits, curves, padded = await self._prepared(files, family, instances, limits)
         pipeline = self._pipeline(files, family, instances, curves, limits)
@@ -278,6 +282,18 @@ def _open_family(files: VersionFiles) -> Family[Any, Any]:
     except (OSError, ValueError, MemoryError, ModelLoadError) as error:
         said = str(error).replace(f"{files.folder}/", "")  # where it is on this machine
         raise ModelLoadError(f"{files.model}/{files.version}: {said}") from error
+
+
+def _graphs(files: VersionFiles, family: Family[Any, Any]) -> Mapping[str, Graph]:
+    """Return what to open by session: a version's graphs, or the parts of one. ModelLoadError."""
+    graphs: dict[str, Graph] = dict(files.graphs)
+    if isinstance(family, RunsParts):
+        for name, outputs in family.parts.items():
+            file = files.graphs.get(name)
+            if file is not None and (parts := disjoint_parts(file, outputs)):
+                del graphs[name]
+                graphs.update(parts)
+    return graphs
 
 
 def _plan(lane: Lane, limits: BatchLimits, budget: float) -> WarmUpPlan:
