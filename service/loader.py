@@ -19,19 +19,22 @@ from service.cache.keys import ModelIdentity
 from service.cache.responses import ResponseCache
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
+from service.families.base import RunsParts
 from service.invariance import reads_padding
 from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
 from service.rehearsal import refuse_misfits
+from service.repository.graph_part import disjoint_parts
 from service.repository.manifest import Manifest, read_parameters
 from service.repository.operators import BATCH_WIDE, operators
 from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
-from service.runtime.warmup import WarmUpPlan, lone_length, measure, wide_pays
-from service.types import Family, Lane, Tensors, Work
+from service.runtime.session import Graph
+from service.timing import time_lane, warm_up_plan
+from service.types import Family, Tensors, Work
 
 _READY = 1
 """Batches formed ahead, so that a thread that ends one begins the next without the event loop:
@@ -141,8 +144,9 @@ class Loader:
         limits = self._limits(files, batch_wide, "quantises over whole batches")
         family = await loop.run_in_executor(preprocess, _open_family, files)
         await loop.run_in_executor(preprocess, refuse_misfits, files, family)
+        graphs = await loop.run_in_executor(preprocess, _graphs, files, family)
         instances = await loop.run_in_executor(
-            preprocess, Instances, files.graphs, self.runtime.device, self.runtime.threads
+            preprocess, Instances, graphs, self.runtime.device, self.runtime.threads
         )
         limits, curves, padded = await self._prepared(files, family, instances, limits)
         pipeline = self._pipeline(files, family, instances, curves, limits)
@@ -199,11 +203,11 @@ class Loader:
         pays = False
         dispatch = await self.runtime.dispatch()
         for lane in family.lanes:
-            plan = _plan(lane, limits, self.warm_up_seconds)
+            plan = warm_up_plan(lane, limits, self.warm_up_seconds)
             await self.runtime.slots.acquire()  # so that models already serving keep their share
             try:
                 curve, lane_pays = await _on(
-                    self.runtime.compute, _time_lane, family, instances, lane.name, plan, dispatch
+                    self.runtime.compute, time_lane, family, instances, lane.name, plan, dispatch
                 )
             finally:
                 self.runtime.slots.release()
@@ -280,27 +284,16 @@ def _open_family(files: VersionFiles) -> Family[Any, Any]:
         raise ModelLoadError(f"{files.model}/{files.version}: {said}") from error
 
 
-def _plan(lane: Lane, limits: BatchLimits, budget: float) -> WarmUpPlan:
-    """Time at most four lengths, spread from the shortest to the longest."""
-    lengths = list(lane.lengths)
-    if len(lengths) > 4:  # noqa: PLR2004 - said above
-        picked = sorted({0, len(lengths) // 3, 2 * len(lengths) // 3, len(lengths) - 1})
-        lengths = [lengths[index] for index in picked]
-    return WarmUpPlan(lengths, limits.max_batch_size, limits.max_batch_cost, budget)
-
-
-def _time_lane(
-    family: Family[Any, Any], instances: Instances, lane: str, plan: WarmUpPlan, dispatch: float
-) -> tuple[BatchCurve, bool]:
-    """Measure one lane on this thread; also whether a lone item gains from all threads."""
-    probe = partial(family.probe, lane)
-    measured = measure(family.infer, instances.narrow, probe, plan, instances.clock)
-    curve = BatchCurve.of(measured, dispatch)
-    wide = instances.wide
-    if wide is None:
-        return curve, False
-    lone = probe(lone_length(measured, plan.lengths))
-    return curve, wide_pays(family.infer, instances.narrow, wide, lone)
+def _graphs(files: VersionFiles, family: Family[Any, Any]) -> Mapping[str, Graph]:
+    """Return what to open by session: a version's graphs, or the parts of one. ModelLoadError."""
+    graphs: dict[str, Graph] = dict(files.graphs)
+    if isinstance(family, RunsParts):
+        for name, outputs in family.parts.items():
+            file = files.graphs.get(name)
+            if file is not None and (parts := disjoint_parts(file, outputs)):
+                del graphs[name]
+                graphs.update(parts)
+    return graphs
 
 
 def _batch_wide(files: VersionFiles) -> Sequence[str]:

@@ -47,6 +47,19 @@ class KnowsItsHead(Protocol):
 
 
 @runtime_checkable
+class RunsParts(Protocol):
+    """A family whose lanes need a part of a graph each, where others compute all of it."""
+
+    @property
+    def parts(self) -> Mapping[str, Mapping[str, str]]:
+        """Return, by graph, the output that each session wants of it, by the session's name.
+
+        The family gets either these sessions or, where the graph cannot be taken apart, its own.
+        """
+        ...
+
+
+@runtime_checkable
 class TriesAgain(Protocol[ItemT, AnswerT]):
     """A family that may ask its model more than once for one item."""
 

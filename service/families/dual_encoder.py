@@ -1,6 +1,6 @@
 """Two towers, one space: a text and an image that mean the same get vectors that are close."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class DualEncoderParameters:
     """Names of the graphs' outputs to take."""
     image_output: str = "image_embeds"
     one_graph: bool = False
-    """Both towers are in one graph `model`, which then computes the other one for nothing."""
+    """Both towers are in one graph `model`, of which each lane runs its own part."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +76,13 @@ class DualEncoder:
         return frozenset({"text", "image"})
 
     @property
+    def parts(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the towers of a graph that holds both, which the lanes' sessions are made of."""
+        if not self.one_graph:
+            return {}
+        return {_JOINT: dict(zip((_TEXT, _IMAGE), self.outputs, strict=True))}
+
+    @property
     def lanes(self) -> Sequence[Lane]:
         """Return a lane for each tower."""
         return [
@@ -98,8 +105,10 @@ class DualEncoder:
     def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Run the batch's tower once, then scale every vector to unit length."""
         lane = batch[0].lane
-        session = sessions[self._session(lane)]
-        outputs = session.run(self._feeds(session, batch, lane))
+        if lane in sessions:
+            outputs = sessions[lane].run(self._feeds(sessions[lane], batch, lane))
+        else:
+            outputs = sessions[_JOINT].run(self._joint_feeds(sessions[_JOINT], batch, lane))
         vectors = one_output(outputs, self.outputs[lane == _IMAGE])
         return [{"embedding": vector} for vector in unit(pooled_images(vectors, "none", 0))]
 
@@ -117,10 +126,11 @@ class DualEncoder:
         return _JOINT if self.one_graph else lane
 
     def _feeds(self, session: Session, batch: Sequence[Work], lane: str) -> Feeds:
-        if not self.one_graph:
-            if lane == _TEXT:
-                return self.texts.feeds_for(session, batch)
-            return self.images.feeds(batch, session)
+        if lane == _TEXT:
+            return self.texts.feeds_for(session, batch)
+        return self.images.feeds(batch, session)
+
+    def _joint_feeds(self, session: Session, batch: Sequence[Work], lane: str) -> Feeds:
         texts = batch if lane == _TEXT else [self.texts.probe(_TEXT, self.texts.lengths[0])]
         images = batch if lane == _IMAGE else [self.images.probe(_IMAGE, self.images.lengths[0])]
         # The towers have a batch axis each, so the one nobody asked for gets a row of nothing.

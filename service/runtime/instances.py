@@ -3,17 +3,16 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from service.runtime.devices import Device
-from service.runtime.session import OrtSession, PoisonedSessionError
+from service.runtime.session import Graph, OrtSession, PoisonedSessionError
 from service.types import Session, Sessions, Tensors, Work
 
 T = TypeVar("T")
 
 Infer: TypeAlias = Callable[[Sessions, Sequence[Work]], Sequence[Tensors]]
-OpenSession: TypeAlias = Callable[[Path, Device, int], Session]
+OpenSession: TypeAlias = Callable[[Graph, Device, int], Session]
 Clock: TypeAlias = Callable[[], float]
 
 
@@ -27,7 +26,7 @@ class Instances:
 
     def __init__(
         self,
-        graphs: Mapping[str, Path],
+        graphs: Mapping[str, Graph],
         device: Device,
         threads: tuple[int, int],
         open_session: OpenSession = OrtSession,
@@ -94,6 +93,6 @@ class Instances:
 
     def _open(self, threads: int) -> Sessions:
         return {
-            name: self._open_session(path, self._device, threads)
-            for name, path in self._graphs.items()
+            name: self._open_session(graph, self._device, threads)
+            for name, graph in self._graphs.items()
         }

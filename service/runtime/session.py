@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -17,11 +17,30 @@ from service.runtime.refusals import failure, refusal
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
 
 _OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "Available memory of", "bad_alloc")
+_EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
+"""Where they are for a graph that is loaded from memory, which has no folder."""
+
 _POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device-side assert")
 
 
 class PoisonedSessionError(InferenceError):
     """The session's device context is broken; only a new session will work again."""
+
+
+class PartOfGraph(Protocol):
+    """A graph within that of a file."""
+
+    @property
+    def file(self) -> Path:
+        """Return the file, beside which its external data are."""
+        ...
+
+    def content(self) -> bytes:
+        """Return an ONNX model. Raises ModelLoadError."""
+        ...
+
+
+Graph: TypeAlias = Path | PartOfGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +67,8 @@ class OrtSession:
     computes on the caller's thread alone; with more, the session owns the others.
     """
 
-    def __init__(self, path: Path, device: Device, threads: int) -> None:
-        """Load a graph.
+    def __init__(self, graph: Graph, device: Device, threads: int) -> None:
+        """Load a graph, or the part of one.
 
         Raises:
             ModelLoadError: the file is no graph that onnxruntime can load.
@@ -64,8 +83,11 @@ class OrtSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         provider = provider_of(device)
+        path, model = _source(graph)
+        if isinstance(model, bytes):
+            options.add_session_config_entry(_EXTERNAL_DATA, str(path.parent))
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=[provider])
+            self._session = ort.InferenceSession(model, options, providers=[provider])
             self.inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
             self.outputs = _specs(self._session.get_outputs())
         except Exception as error:
@@ -163,6 +185,13 @@ class OrtSession:
     def _bind(self, bind: Callable[..., None], name: str, span: Span) -> None:
         kind, index = ("cpu", 0) if span.on_host else (self._device.kind, self._device.index)
         bind(name, kind, index, np.dtype(span.dtype).type, span.shape, span.address)
+
+
+def _source(graph: Graph) -> tuple[Path, str | bytes]:
+    """Return a graph's file, and what to load. Raises ModelLoadError."""
+    if isinstance(graph, Path):
+        return graph, str(graph)
+    return graph.file, graph.content()
 
 
 def _specs(entries: Sequence[Any]) -> Mapping[str, TensorSpec]:

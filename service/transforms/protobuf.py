@@ -1,4 +1,4 @@
-"""The wire format of protobuf, read in place: enough of it for the headers of ONNX files.
+"""The wire format of protobuf, read in place: enough of it for ONNX files.
 
 Values are found by number and never copied; what is not asked for is skipped unread.
 """
@@ -34,6 +34,32 @@ def parts(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
             at = _after_number(data, at, end, kind)
     if at != end:
         raise ValueError("it is cut short")
+
+
+def fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, start, start of the value and end of every field of a message.
+
+    Raises:
+        ValueError: it is not a message.
+    """
+    while at < end:
+        start = at
+        number, kind, at = _tag(data, at, end)
+        if kind == _BYTES_KIND:
+            size, at = _varint(data, at, end)
+            after = at + size
+        else:
+            after = _after_number(data, at, end, kind)
+        if after <= end:
+            yield number, start, at, after
+        at = after
+    if at != end:
+        raise ValueError("it is cut short")
+
+
+def field_header(number: int, size: int) -> bytes:
+    """Return what stands before so many bytes in a field of this number."""
+    return _written(number << 3 | _BYTES_KIND) + _written(size)
 
 
 def numbers(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
@@ -79,3 +105,12 @@ def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
         if byte < _MORE:
             return value, position + 1
     raise ValueError("it is cut short")
+
+
+def _written(value: int) -> bytes:
+    made = bytearray()
+    while value >= _MORE:
+        made.append(value & (_MORE - 1) | _MORE)
+        value >>= 7
+    made.append(value)
+    return bytes(made)

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason='needs the extra "train"')
 pytest.importorskip("optimum.exporters.onnx", reason='needs the extra "train"')
 
+import onnx  # noqa: E402
 import transformers as tf  # noqa: E402
 
 from service import tasks  # noqa: E402
@@ -102,10 +103,59 @@ async def test_one_graph_answers_as_transformers_for_either_side(name: str, tmp_
     words = tokenizer()
     folder = export_directory(model, words, tmp_path / "m", "feature-extraction")
     pictures.save_pretrained(folder)
-    wanted = expected(model, words, pictures)
+    await _assert_answers(folder, expected(model, words, pictures))
+
+
+async def _assert_answers(folder: Path, wanted: list[np.ndarray]) -> None:
     for found in await answers(folder, ITEMS):
         for answer, vector in zip(found, wanted, strict=True):
             np.testing.assert_allclose(answer.vector, vector, atol=1e-4)
+
+
+def _one_graph(folder: Path) -> tuple[Path, list[np.ndarray]]:
+    model, pictures = _clip()
+    words = tokenizer()
+    export_directory(model, words, folder, "feature-extraction")
+    pictures.save_pretrained(folder)
+    return folder, expected(model, words, pictures)
+
+
+async def test_neither_side_of_one_graph_runs_the_other(tmp_path: Path) -> None:
+    folder, _ = _one_graph(tmp_path / "m")
+    async with serving(folder) as loaded:
+        inputs = {name: set(s.inputs) for name, s in loaded.instances.narrow.items()}
+    assert inputs == {"text": {"input_ids", "attention_mask"}, "image": {"pixel_values"}}
+
+
+async def test_one_graph_with_its_weights_in_another_file_answers_the_same(tmp_path: Path) -> None:
+    folder, wanted = _one_graph(tmp_path / "m")
+    whole = onnx.load(folder / "model.onnx")
+    (folder / "model.onnx").unlink()
+    onnx.save(
+        whole, folder / "model.onnx", save_as_external_data=True, location="model.onnx_data",
+        size_threshold=128,
+    )  # fmt: skip
+    assert (folder / "model.onnx_data").stat().st_size > (folder / "model.onnx").stat().st_size / 2
+    await _assert_answers(folder, wanted)
+
+
+async def test_one_graph_that_cannot_be_taken_apart_answers_as_a_whole(tmp_path: Path) -> None:
+    folder, wanted = _one_graph(tmp_path / "m")
+    whole = onnx.load(folder / "model.onnx")
+    for node in whole.graph.node:
+        node.output[:] = ["bare" if name == "text_embeds" else name for name in node.output]
+        node.input[:] = ["bare" if name == "text_embeds" else name for name in node.input]
+    whole.graph.node.extend(
+        [
+            onnx.helper.make_node("ReduceSum", ["pixel_values"], ["sum"], keepdims=0),
+            onnx.helper.make_node("Sub", ["sum", "sum"], ["nothing"]),
+            onnx.helper.make_node("Add", ["bare", "nothing"], ["text_embeds"]),
+        ]
+    )
+    onnx.save(whole, folder / "model.onnx")
+    await _assert_answers(folder, wanted)
+    async with serving(folder) as loaded:
+        assert list(loaded.instances.narrow) == ["model"]
 
 
 class _Tower(torch.nn.Module):

@@ -107,6 +107,34 @@ OLD: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         "CLIP",
         {},
     ),
+    # The fast ones crop whichever they are of, if told; the slow ones of ViT never do.
+    (
+        {
+            "image_processor_type": "ViTImageProcessorFast",
+            "size": EDGE,
+            "do_center_crop": True,
+            "crop_size": {"height": 40, "width": 32},
+        },
+        "CLIP",
+        {
+            "size": EDGE,
+            "crop_size": {"height": 40, "width": 32},
+            "resample": 2,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+        },
+    ),
+    (
+        {
+            "image_processor_type": "ViTImageProcessor",
+            "size": SQUARE,
+            "do_center_crop": True,
+            "crop_size": {"height": 40, "width": 32},
+        },
+        "ViT",
+        {"size": SQUARE},
+    ),
+    ({"image_processor_type": "ViTImageProcessorFast", "size": SQUARE}, "ViT", {"size": SQUARE}),
 ]
 
 
@@ -123,11 +151,25 @@ def test_files_of_other_ages_are_read(
         np.testing.assert_array_equal(ours(image)[0], wanted.astype(np.float32))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_one_file_of_a_processor_and_its_parts_is_read(tmp_path: Path) -> None:
+    processor = tf.CLIPImageProcessor(size=EDGE, crop_size=CROP)
+    within = {"image_processor": processor.to_dict(), "processor_class": "CLIPProcessor"}
+    (tmp_path / "processor_config.json").write_text(json.dumps(within))
+    wanted = processor(IMAGES[0], return_tensors="np")["pixel_values"][0]
+    found, _ = ImageProcessor(recipe_of(tmp_path))(IMAGES[0])
+    np.testing.assert_array_equal(found, wanted.astype(np.float32))
+    sources = {fact.source for fact in processing_facts(read_export(tmp_path))}
+    assert "processor_config.json: image_processor: crop_size" in sources
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
         ({}, "there is no preprocessor_config.json"),
         ({"preprocessor_config.json": {"image_processor_type": "SamImageProcessor"}}, "'Sam'"),
+        ({"processor_config.json": {"processor_class": "X"}}, "there is no preprocessor_config"),
+        ({"processor_config.json": {"image_processor": 1}}, "there is no preprocessor_config"),
         (
             {"preprocessor_config.json": {"image_processor_type": "ViTImageProcessor", "size": {}}},
             "size",

@@ -14,6 +14,8 @@ from service.repository.signature import GraphSignature, read_signature
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
+_IMAGE_PROCESSOR = "image_processor"
 GENERATION = "generation_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
@@ -86,8 +88,22 @@ class ExportFiles:
 
     @property
     def preprocessor(self) -> Mapping[str, Any]:
-        """Return preprocessor_config.json."""
-        return self.table(PREPROCESSOR)
+        """Return preprocessor_config.json, or what processor_config.json has in its place."""
+        if PREPROCESSOR in self.tables:
+            return self.table(PREPROCESSOR)
+        within = self.table(PROCESSOR).get(_IMAGE_PROCESSOR)
+        return within if isinstance(within, dict) else {}
+
+    @property
+    def preprocessor_source(self) -> str | None:
+        """Return where `preprocessor` is from; None if there is no such file.
+
+        Since its version 5 transformers writes one file for the parts of a processor.
+        """
+        if PREPROCESSOR in self.tables:
+            return PREPROCESSOR
+        within = isinstance(self.table(PROCESSOR).get(_IMAGE_PROCESSOR), dict)
+        return f"{PROCESSOR}: {_IMAGE_PROCESSOR}" if within else None
 
     @property
     def generation(self) -> Mapping[str, Any]:
@@ -175,6 +191,7 @@ def read_export(folder: Path, root: Path | None = None) -> ExportFiles:
     for name in (
         CONFIG,
         PREPROCESSOR,
+        PROCESSOR,
         GENERATION,
         TOKENIZER_CONFIG,
         SPECIAL_TOKENS,

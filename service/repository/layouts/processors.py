@@ -119,12 +119,13 @@ _OF_MODELS: Final[Mapping[str, str]] = {
 def processing_facts(files: ExportFiles) -> Iterator[Finding]:
     """Tell the recipe that the directory's image processor follows."""
     table = {key: value for key, value in files.preprocessor.items() if value is not None}
-    name, source = _named(table, files.model_type)
+    file = files.preprocessor_source
+    name, source = _named(table, files.model_type, file)
     processor = _PROCESSORS.get(name)
-    if is_timm(files) and (processor is None or PREPROCESSOR not in files.tables):
+    if is_timm(files) and (processor is None or file is None):
         yield from timm_processing(files, KEY)
         return
-    if PREPROCESSOR not in files.tables:
+    if file is None:
         yield Unknown(KEY, f"there is no {PREPROCESSOR}")
         return
     if processor is None:
@@ -134,21 +135,21 @@ def processing_facts(files: ExportFiles) -> Iterator[Finding]:
     try:
         steps = [*_sizes(table, processor), *_values(table, processor)]
     except (TypeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
-        yield Unknown(KEY, f"{PREPROCESSOR} cannot be followed: {error}")
+        yield Unknown(KEY, f"{file} cannot be followed: {error}")
         return
     for key, value, said_by in steps:
-        named = f"{PREPROCESSOR}: {said_by}" if said_by in table else f"{source}, its default"
+        named = f"{file}: {said_by}" if said_by in table else f"{source}, its default"
         yield Fact(f"{KEY}.{key}", value, named)
 
 
-def _named(table: Mapping[str, Any], model_type: str) -> tuple[str, str]:
+def _named(table: Mapping[str, Any], model_type: str, file: str | None) -> tuple[str, str]:
     """Return the processor's short name, and who says so."""
     for key, ending in (
         ("image_processor_type", "ImageProcessor"),
         ("feature_extractor_type", "FeatureExtractor"),
     ):
         if isinstance(named := table.get(key), str):
-            return named.removesuffix("Fast").removesuffix(ending), f"{PREPROCESSOR}: {key}"
+            return named.removesuffix("Fast").removesuffix(ending), f"{file}: {key}"
     return _OF_MODELS.get(model_type, model_type), f"{CONFIG}: model_type"
 
 
@@ -213,9 +214,12 @@ def _resizing(size: Mapping[str, int], processor: Processor) -> Iterator[tuple[s
 
 
 def _crop(table: Mapping[str, Any], processor: Processor) -> tuple[int, int] | None:
-    if processor.crop is None or not table.get("do_center_crop", processor.crops):
+    crop, crops = processor.crop, processor.crops
+    if crop is None and str(table.get("image_processor_type")).endswith("Fast"):
+        crop, crops = table.get("crop_size"), False  # the fast ones crop, whichever they are
+    if crop is None or not table.get("do_center_crop", crops):
         return None
-    crop = table.get("crop_size", processor.crop)
+    crop = table.get("crop_size", crop)
     if isinstance(crop, Mapping):
         return int(crop["height"]), int(crop["width"])
     if isinstance(crop, list):

@@ -131,14 +131,15 @@ def _layout(signature: GraphSignature) -> str | None:
     _, middle, last = first.shape
     if _selects(signature.metadata) and last in (_FOUND_NUMBERS, None):
         return "end_to_end"
+    # Only the newer exporter says its task, and none of its heads has a fifth number.
+    is_old = "task" not in signature.metadata
     if middle is None and last is None:
-        # Only the newer exporter says its task, and all its heads are as v8's.
-        return "yolov8" if "task" in signature.metadata else "yolov5"
+        return "yolov5" if is_old else "yolov8"
     numbers: Mapping[str, int] = {n: h.numbers(len(names)) for n, h in HEADS.items()}
-    if middle == numbers["yolov8"] and last != numbers["yolov5"]:
-        return "yolov8"
-    if last == numbers["yolov5"]:
+    if is_old and last == numbers["yolov5"]:
         return "yolov5"
+    if middle == numbers["yolov8"]:
+        return "yolov8"
     return "end_to_end" if last == _FOUND_NUMBERS else None
 
 
