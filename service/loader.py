@@ -33,6 +33,7 @@ from service.runtime.devices import Device
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
 from service.runtime.session import Graph
+from service.runtime.threads import step_back
 from service.timing import time_lane, warm_up_plan
 from service.types import Family, Tensors, Work
 
@@ -79,7 +80,7 @@ class DeviceRuntime:
         # On a GPU two batches at once: one computes while the other is collated and copied.
         count = min(self.cores, self._MOST_BATCHES) if self.device.kind == "cpu" else 2
         self.slots = Slots(count, _READY)
-        self.compute = ThreadPoolExecutor(count, "compute")
+        self.compute = ThreadPoolExecutor(count, "compute", step_back)
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
         self.texts = ThreadPoolExecutor(1, "texts")  # which must not wait behind images
 

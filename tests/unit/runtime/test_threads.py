@@ -1,0 +1,37 @@
+"""Threads that compute let the event loop go first."""
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service.loader import DeviceRuntime
+from service.runtime.devices import Device
+from service.runtime.threads import step_back
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness here")
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_a_thread_that_computes_steps_back_behind_the_one_that_made_it() -> None:
+    runtime = DeviceRuntime(Device("cpu"), cores=2)
+    try:
+        assert runtime.compute.submit(_niceness).result() > _niceness()
+        assert runtime.texts.submit(_niceness).result() == _niceness()
+    finally:
+        runtime.close()
+
+
+def test_who_is_as_nice_as_can_be_stays_so() -> None:
+    def twice_and_more() -> int:
+        for _ in range(5):
+            step_back()
+        return _niceness()
+
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(twice_and_more).result() == 19
