@@ -15,7 +15,8 @@ from service.cache.levels import TieredBackend
 from service.cache.memory import MemoryBackend
 from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
-from service.loader import BatchingOverrides, DeviceRuntime, Loader
+from service.device import DeviceRuntime
+from service.loader import BatchingOverrides, Loader
 from service.registry import Registry, RegistryOptions
 from service.repository.repository import ModelRepository
 from service.runtime.devices import available_cores, provider_of, resolve

@@ -3,20 +3,20 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
-from service.batching.dispatch import RunHere, dispatch_seconds, run_on
+from service.batching.dispatch import RunHere, run_on
 from service.batching.inflight.engine import InFlightEngine, Instancing, turns_on
 from service.batching.inflight.rows import InFlight
 from service.batching.policy import BatchLimits
-from service.batching.slots import Slots
 from service.cache.keys import ModelIdentity
 from service.cache.responses import ResponseCache
+from service.device import DeviceRuntime
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
 from service.families.base import RunsParts
@@ -33,13 +33,8 @@ from service.runtime.devices import Device
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
 from service.runtime.session import Graph
-from service.runtime.threads import step_back
 from service.timing import time_lane, warm_up_plan
 from service.types import Family, Tensors, Work
-
-_READY = 1
-"""Batches formed ahead, so that a thread that ends one begins the next without the event loop:
-5 % more of a DistilBERT-size classifier at 32 and 64 in flight (two cores, interleaved)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,48 +55,6 @@ class BatchingOverrides:
             self.max_queue_delay,
             own.max_batch_cost,
         )
-
-
-@dataclass(eq=False, slots=True)
-class DeviceRuntime:
-    """A device with its threads, shared by all models on it."""
-
-    device: Device
-    cores: int
-    slots: Slots = field(init=False)
-    compute: ThreadPoolExecutor = field(init=False)
-    preprocess: ThreadPoolExecutor = field(init=False)
-    texts: ThreadPoolExecutor = field(init=False)
-    _dispatch: float | None = field(default=None, init=False)
-
-    _MOST_BATCHES = 8
-
-    def __post_init__(self) -> None:
-        # On a GPU two batches at once: one computes while the other is collated and copied.
-        count = min(self.cores, self._MOST_BATCHES) if self.device.kind == "cpu" else 2
-        self.slots = Slots(count, _READY)
-        self.compute = ThreadPoolExecutor(count, "compute", step_back)
-        self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
-        self.texts = ThreadPoolExecutor(1, "texts")  # which must not wait behind images
-
-    @property
-    def threads(self) -> tuple[int, int]:
-        """Return the threads of a session when the device is shared, and when it is alone."""
-        if self.device.kind != "cpu":
-            return 1, 1
-        return max(1, self.cores // self.slots.threads), self.cores
-
-    async def dispatch(self) -> float:
-        """Return the seconds a batch costs beside its computation; measured once."""
-        if self._dispatch is None:
-            self._dispatch = await dispatch_seconds(self.compute, self.slots)
-        return self._dispatch
-
-    def close(self) -> None:
-        """Finish what runs, then end the threads."""
-        self.compute.shutdown(wait=True, cancel_futures=True)
-        self.preprocess.shutdown(wait=True, cancel_futures=True)
-        self.texts.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(eq=False, slots=True)

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from models.evaluation.errors import EvaluationError
 from service.cache.base import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
+from service.device import DeviceRuntime
 from service.errors import ServiceError
-from service.loader import DeviceRuntime, Loaded, Loader
+from service.loader import Loaded, Loader
 from service.pipeline import CallOptions
 from service.repository.external_data import external_files
 from service.repository.manifest import Precision

@@ -8,7 +8,8 @@ from typing import Any
 
 from service.cache.base import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
-from service.loader import DeviceRuntime, Loaded, Loader
+from service.device import DeviceRuntime
+from service.loader import Loaded, Loader
 from service.pipeline import CallOptions
 from service.repository.repository import ModelRepository
 from service.runtime.devices import Device

@@ -15,8 +15,9 @@ from PIL import Image as Picture
 
 from service.cache.base import NullBackend
 from service.cache.responses import ResponseCache
+from service.device import DeviceRuntime
 from service.errors import ModelLoadError
-from service.loader import DeviceRuntime, Loader
+from service.loader import Loader
 from service.pipeline import CallOptions
 from service.registry import Registry, RegistryOptions
 from service.repository.repository import ModelRepository

@@ -15,8 +15,9 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from service.cache.base import NullBackend
 from service.cache.responses import ResponseCache
+from service.device import DeviceRuntime
 from service.errors import ModelLoadError
-from service.loader import DeviceRuntime, Loaded, Loader
+from service.loader import Loaded, Loader
 from service.parity import Parity
 from service.repository.repository import ModelRepository
 from service.runtime.devices import Device

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.loader import DeviceRuntime
+from service.device import DeviceRuntime
 from service.runtime.devices import Device
 from service.runtime.threads import step_back
 
