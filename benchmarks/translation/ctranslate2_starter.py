@@ -13,11 +13,12 @@ from models.export.translator_weights import (
     Attention,
     Embedding,
     FeedForward,
-    Floats,
     Linear,
     Norm,
     TranslatorWeights,
 )
+
+_BEGIN, _END, _PAD = "<s>", "</s>", "<pad>"
 
 
 def write_ctranslate2(
@@ -38,9 +39,9 @@ def write_ctranslate2(
     spec: Any = _spec(weights, len(target))
     spec.register_source_vocabulary(list(source))
     spec.register_target_vocabulary(list(target))
-    spec.config.bos_token = spec.config.decoder_start_token = "<s>"
-    spec.config.eos_token = "</s>"
-    spec.config.unk_token = "<pad>"  # the tokenizers know every byte, and need none
+    spec.config.bos_token = spec.config.decoder_start_token = _BEGIN
+    spec.config.eos_token = _END
+    spec.config.unk_token = _PAD  # the tokenizers know every byte, and need none
     spec.validate()
     spec.optimize(quantization=quantization)
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def write_ctranslate2(
 
 
 def _spec(weights: TranslatorWeights, vocabulary: int) -> Any:
-    """Return the network; the decoder's factors stay apart, as CTranslate2 can compute with them."""
+    """Return the network. The decoder's two factors stay apart: CTranslate2 knows such decoders."""
     encoder: Any = transformer_spec.TransformerEncoderSpec(
         len(weights.encoder_layers), weights.heads
     )
@@ -79,14 +80,18 @@ def _scaled(embedding: Embedding) -> Linear:
     """Return the projection with the embedding's scale in it."""
     if embedding.projection is None:
         raise ValueError("the starter's embeddings have two factors")
-    return Linear(embedding.projection.weight * np.float32(embedding.scale), embedding.projection.bias)
+    return Linear(
+        embedding.projection.weight * np.float32(embedding.scale), embedding.projection.bias
+    )
 
 
 def _merged(embedding: Embedding) -> Embedding:
     """Return the same embedding as one table: CTranslate2's encoders project nothing."""
     layer = _scaled(embedding)
     table = embedding.table @ layer.weight
-    return Embedding(table if layer.bias is None else table + layer.bias, 1.0, None, embedding.positions)
+    return Embedding(
+        table if layer.bias is None else table + layer.bias, 1.0, None, embedding.positions
+    )
 
 
 def _set_embedding(stack: Any, spec: Any, embedding: Embedding) -> None:

@@ -29,6 +29,7 @@ from models.export.translator_weights import (
 )
 from models.training.translation_model import sinusoids
 
+_FILES = ("encoder_model", "step")
 _ENCODER_LAYER, _DECODER_LAYER = 5, 6
 """Linear layers of each."""
 
@@ -65,31 +66,30 @@ def weights_of_starter(folder: Path, longest: int) -> TranslatorWeights:
     )
 
 
-_FILES = ("encoder_model", "step")
-
-
 def _encoder_layers(parts: _Parts, decoder_layers: int) -> Iterator[EncoderLayer]:
     """After the embedding's projection, before what the decoder's cross attention reads."""
     linears = parts.linears[1 : len(parts.linears) - decoder_layers]
     for index in range(len(linears) // _ENCODER_LAYER):
-        key_value, query, output, *two = linears[_ENCODER_LAYER * index :][:_ENCODER_LAYER]
+        both, query, output, expand, contract = linears[_ENCODER_LAYER * index :][:_ENCODER_LAYER]
+        key, value = _split(both, 2)
         norms = parts.norms[2 * index :]
-        attention = Attention(query, *_split(key_value, 2), output)
-        yield EncoderLayer(attention, norms[0], FeedForward(*two, "relu"), norms[1])
+        attention = Attention(query, key, value, output)
+        yield EncoderLayer(attention, norms[0], FeedForward(expand, contract, "relu"), norms[1])
 
 
 def _decoder_layers(parts: _Parts, cross: Sequence[Sequence[Linear]]) -> Iterator[DecoderLayer]:
     """After the embedding's projection, before the output's."""
-    for index, key_value in enumerate(cross):
-        start = 1 + _DECODER_LAYER * index
-        merged, output, query, cross_output, *two = parts.linears[start:][:_DECODER_LAYER]
+    for index, (key, value) in enumerate(cross):
+        linears = parts.linears[1 + _DECODER_LAYER * index :]
+        merged, output, query, cross_output, expand, contract = linears[:_DECODER_LAYER]
+        own_query, own_key, own_value = _split(merged, 3)
         norms = parts.norms[3 * index :]
         yield DecoderLayer(
-            Attention(*_split(merged, 3), output),
+            Attention(own_query, own_key, own_value, output),
             norms[0],
-            Attention(query, *key_value, cross_output),
+            Attention(query, key, value, cross_output),
             norms[1],
-            FeedForward(*two, "relu"),
+            FeedForward(expand, contract, "relu"),
             norms[2],
         )
 
