@@ -156,7 +156,8 @@ def _draw_statics(axis: Any, findings: Findings) -> None:
     axis.set_xticks([place + 0.2 for place in range(len(sizes))], [str(size) for size in sizes])
     axis.set_xlabel("batch size")
     axis.set_ylabel("target tokens/s, greedy, fastest workers")
-    axis.legend(fontsize="small")
+    if engines:
+        axis.legend(fontsize="small")
 
 
 def _draw_latencies(axis: Any, findings: Findings) -> None:
@@ -175,4 +176,5 @@ def _draw_latencies(axis: Any, findings: Findings) -> None:
     axis.set_ylabel("share of sentences")
     axis.set_xscale("log")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    if arrivals:
+        axis.legend(fontsize="small")
