@@ -5,7 +5,7 @@
 # make e2e     build the images and try the composed service (needs Docker)
 # make loadtest  put a realistic load on it and judge (SCENARIO=smoke, HOST=URL of a running one)
 # make bench   measure the service against a bare session (Linux, about 20 minutes)
-# make bench-translation  measure translation in flight beside CTranslate2 (about 10 minutes)
+# make bench-translation  measure translation in flight beside CTranslate2 (about 15 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
 # make dashboards  write the Grafana dashboards anew
 # make lock    pin what the images install, with hashes (UPGRADE=1 takes the newest of all)

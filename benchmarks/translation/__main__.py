@@ -2,26 +2,27 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import machine
-from benchmarks.translation.countdown import Sentence, sentences
 from benchmarks.translation.findings import Findings
-from benchmarks.translation.folders import prepare
 from benchmarks.translation.promises import checks
-from benchmarks.translation.statics import StaticPlan, measure_statics
+from benchmarks.translation.starter import SUBJECT as STARTER
+from benchmarks.translation.statics import Batches, StaticPlan, measure_statics
 from benchmarks.translation.streams import StreamPlan, measure_streams
+from benchmarks.translation.subjects import SUBJECTS, Subject, prepare
 from benchmarks.translation.tables import draw, show, write_json
 
 _PARTS = ("static", "streams")
 _BUSY = 0.3
 _PIPED_WIDTH = 150
-_SEED = 11
+_QUICK = 16
+_QUICK_STREAM = 48
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,35 +33,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
-    found = Findings(machine.describe(), vars(given))
-    if found.machine["load_before"] > _BUSY * found.machine["cores"]:
-        console.print(f"[yellow]other programs are busy here (load {found.machine['load_before']})")
-    static, streams = _plans(given)
-    columns = (TextColumn("{task.description:56}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-        steps = static.steps * ("static" in given.parts) + streams.steps * (
-            "streams" in given.parts
+    before = Findings(machine.describe(), vars(given))
+    if before.machine["load_before"] > _BUSY * before.machine["cores"]:
+        console.print(
+            f"[yellow]other programs are busy here (load {before.machine['load_before']})"
         )
-        bar = progress.add_task("making the models", total=steps)
-        folders = prepare(given.out)
+    columns = (TextColumn("{task.description:56}"), SpinnerColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("")
 
         def tell(what: str) -> None:
-            progress.update(bar, advance=1, description=what)
+            progress.update(task, description=what)
 
-        if "static" in given.parts:
-            found = replace(found, speeds=measure_statics(folders, static, tell))
-        if "streams" in given.parts:
-            found = measure_streams(folders, streams, given.out / "logs", found, tell)
-    show(found, console)
+        found = [_measured(name, given, before, tell) for name in given.subjects]
+    for findings in found:
+        show(findings, console)
+        draw(findings, given.out / f"translation-{findings.subject}.png")
     write_json(found, given.out / "translation.json")
-    draw(found, given.out / "translation.png")
-    console.print(f"written: {given.out / 'translation.json'}, {given.out / 'translation.png'}")
-    return int(given.strict and not all(check.is_met for check in checks(found)))
+    console.print(f"written: {given.out / 'translation.json'}, {given.out / 'translation-*.png'}")
+    kept = all(check.is_met for findings in found for check in checks(findings))
+    return int(given.strict and not kept)
+
+
+def _measured(
+    name: str, given: argparse.Namespace, before: Findings, tell: Callable[[str], None]
+) -> Findings:
+    tell(f"making {name}")
+    subject = prepare(name, given.out)
+    static, streams = _plans(subject, given)
+    found = replace(before, subject=name, note=subject.note, exact=subject.exact)
+    if "static" in given.parts:
+        found = replace(found, speeds=measure_statics(subject, static, tell))
+    if "streams" in given.parts:
+        found = measure_streams(subject, streams, given.out / "logs" / name, found, tell)
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.translation", description=__doc__)
     add = parser.add_argument
+    add("--subjects", nargs="*", default=list(SUBJECTS), choices=SUBJECTS, metavar="NAME",
+        help=f"which of {', '.join(SUBJECTS)}")  # fmt: skip
     add("--parts", nargs="*", default=list(_PARTS), choices=_PARTS, metavar="NAME",
         help=f"which of {', '.join(_PARTS)}")  # fmt: skip
     add("--rounds", type=int, default=3, help="how often all is measured; medians count")
@@ -70,18 +83,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plans(given: argparse.Namespace) -> tuple[StaticPlan, StreamPlan]:
-    asked = sentences(200, _SEED)
-    cores = machine.cores()
+def _plans(subject: Subject, given: argparse.Namespace) -> tuple[StaticPlan, StreamPlan]:
+    asked, cores, rounds = subject.questions, machine.cores(), given.rounds
     if given.quick:
-        few = asked[:16]
-        static = StaticPlan(cores, 1, {1: few[:2], 8: few}, {8: few[:8]})
-        return static, StreamPlan(asked[:48], 1, [(cores, 1, 32)])
-    sized: dict[int, Sequence[Sentence]] = {1: asked[:24], 8: asked[:96], 32: asked[:192]}
-    static = StaticPlan(cores, given.rounds, sized, {1: asked[:8], 8: asked[:32]})
+        few = asked[:_QUICK]
+        batches = [Batches(1, 1, 1, few[:2]), Batches(8, 1, 1, few), Batches(8, 4, 1, few[:8])]
+        stream = StreamPlan(subject.streamed[:_QUICK_STREAM], 1, [(cores, 1, 32)])
+        return StaticPlan(cores, batches), stream
+    if subject.name == STARTER:
+        batches = [Batches(size, beams, rounds, asked) for beams in (1, 4) for size in (1, 8, 32)]
+    else:
+        greedy = {1: asked[:24], 8: asked[:96], 32: asked[:192]}
+        beamed = {1: asked[:8], 8: asked[:32]}
+        batches = [Batches(size, 1, rounds, some) for size, some in greedy.items()]
+        batches += [Batches(size, 4, 1, some) for size, some in beamed.items()]
     shapes = [(cores, 1), (1, cores)] if cores > 1 else [(1, 1)]
     tried = [(*shape, most) for shape in shapes for most in (16, 32, 64)]
-    return static, StreamPlan(asked, given.rounds, tried)
+    return StaticPlan(cores, batches), StreamPlan(subject.streamed, rounds, tried)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from itertools import islice
 
 from benchmarks.client import arrivals
 from benchmarks.target import HOST
-from benchmarks.translation.countdown import Sentence
 from benchmarks.translation.findings import Stream
+from benchmarks.translation.subjects import Load, Question
 
 _PATIENCE = 60.0
 """Seconds that an answer may take."""
@@ -23,11 +24,11 @@ class _Connections:
         self._port = port
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def translate(self, text: str) -> tuple[int, bytes]:
+    async def translate(self, text: str, beams: int) -> tuple[int, bytes]:
         """Return status and body."""
         idle = self._idle
         reader, writer = idle.pop() if idle else await asyncio.open_connection(HOST, self._port)
-        body = json.dumps({"text": text}).encode()
+        body = json.dumps({"text": text, "num_beams": beams}).encode()
         writer.write(
             b"POST /v1/translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Cache-Control: no-store\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -45,40 +46,36 @@ class _Connections:
             writer.close()
 
 
-def at_random_times(
-    engine: str, port: int, sentences: Sequence[Sentence], rate: float, seed: int
-) -> Stream:
+def at_random_times(engine: str, port: int, load: Load, rate: float, seed: int) -> Stream:
     """Send `rate` sentences a second on average; latencies count from when each was due."""
-    many = arrivals(rate, 10 * len(sentences) / rate, seed)
-    due = list(islice(many, len(sentences)))
+    many = arrivals(rate, 10 * len(load.questions) / rate, seed)
+    due = list(islice(many, len(load.questions)))
 
-    async def send(ask: Callable[[Sentence, float], Awaitable[None]]) -> None:
+    async def send(ask: Callable[[Question, float], Awaitable[None]]) -> None:
         started = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
-            for at, sentence in zip(due, sentences, strict=True):
+            for at, question in zip(due, load.questions, strict=True):
                 await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
-                tasks.create_task(_awaited(ask(sentence, started + at)))
+                tasks.create_task(_awaited(ask(question, started + at)))
 
-    return asyncio.run(_measured(engine, port, sentences, rate, send))
+    return asyncio.run(_measured(engine, port, load, rate, send))
 
 
-def as_fast_as_possible(
-    engine: str, port: int, sentences: Sequence[Sentence], connections: int
-) -> Stream:
+def as_fast_as_possible(engine: str, port: int, load: Load, connections: int) -> Stream:
     """Keep so many sentences on their way until all are answered."""
 
-    async def send(ask: Callable[[Sentence, float], Awaitable[None]]) -> None:
-        left = iter(sentences)
+    async def send(ask: Callable[[Question, float], Awaitable[None]]) -> None:
+        left = iter(load.questions)
 
         async def work() -> None:
-            for sentence in left:
-                await ask(sentence, time.perf_counter())
+            for question in left:
+                await ask(question, time.perf_counter())
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(connections):
                 tasks.create_task(work())
 
-    return asyncio.run(_measured(engine, port, sentences, None, send))
+    return asyncio.run(_measured(engine, port, load, None, send))
 
 
 async def _awaited(answer: Awaitable[None]) -> None:
@@ -88,27 +85,32 @@ async def _awaited(answer: Awaitable[None]) -> None:
 async def _measured(
     engine: str,
     port: int,
-    sentences: Sequence[Sentence],
+    load: Load,
     rate: float | None,
-    send: Callable[[Callable[[Sentence, float], Awaitable[None]]], Awaitable[None]],
+    send: Callable[[Callable[[Question, float], Awaitable[None]]], Awaitable[None]],
 ) -> Stream:
     connections = _Connections(port)
     latencies: list[float] = []
-    wrong = 0
+    answers: list[tuple[Question, int, bytes]] = []
 
-    async def ask(sentence: Sentence, due: float) -> None:
-        nonlocal wrong
+    async def ask(question: Question, due: float) -> None:
         async with asyncio.timeout(_PATIENCE):
-            status, body = await connections.translate(sentence.text)
-        latencies.append(time.perf_counter() - due)
-        wrong += status != 200 or _translation(body) != sentence.answer
+            status, body = await connections.translate(question.text, load.beams)
+        if status == HTTPStatus.OK:  # a refusal is quick, and must not make the mean better
+            latencies.append(time.perf_counter() - due)
+        answers.append((question, status, body))
 
     started = time.perf_counter()
     await send(ask)
     seconds = time.perf_counter() - started
     connections.close()
-    tokens = sum(sentence.target_length for sentence in sentences)
-    return Stream(engine, rate, latencies, tokens, seconds, wrong)
+    pairs = [
+        (q.answers[load.beams], _translation(body)) for q, s, body in answers if s == HTTPStatus.OK
+    ]
+    wrong = sum(right != said for right, said in pairs)
+    tokens = sum(load.count(said) for _, said in pairs if said is not None)
+    refused = len(answers) - len(pairs)
+    return Stream(engine, rate, latencies, tokens, seconds, wrong, refused, load.beams)
 
 
 def _translation(body: bytes) -> str | None:

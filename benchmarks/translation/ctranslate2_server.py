@@ -1,6 +1,6 @@
 """CTranslate2 behind HTTP, as one would serve it: FastAPI and dynamic batching.
 
-    python -m benchmarks.translation.ctranslate2_server FOLDER PORT WORKERS THREADS MAX_BATCH
+    python -m benchmarks.translation.ctranslate2_server FOLDER PORT WORKERS THREADS MAX_BATCH BEAMS
 
 As many batches run at once as the translator has workers. A worker that becomes free takes all
 requests that wait, up to the largest batch; nobody waits while a worker is free. The batch goes to
@@ -19,9 +19,8 @@ import ctranslate2
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
-from tokenizers import Tokenizer
 
-_MOST_TOKENS = 128
+from benchmarks.translation.ctranslate2_texts import MOST_TOKENS, Texts
 
 
 class Question(BaseModel):
@@ -33,8 +32,11 @@ class Question(BaseModel):
 class DynamicBatching:
     """A queue in front of a translator."""
 
-    def __init__(self, translator: ctranslate2.Translator, workers: int, max_batch: int) -> None:
-        self._translator, self._workers, self._max_batch = translator, workers, max_batch
+    def __init__(
+        self, translator: ctranslate2.Translator, workers: int, max_batch: int, beams: int
+    ) -> None:
+        self._translator, self._beams = translator, beams
+        self._workers, self._max_batch = workers, max_batch
         self._waiting: deque[tuple[Sequence[str], asyncio.Future[Sequence[str]]]] = deque()
         self._arrival = asyncio.Event()
 
@@ -60,8 +62,8 @@ class DynamicBatching:
             batch = [self._waiting.popleft() for _ in range(count)]
             running = self._translator.translate_batch(
                 [list(tokens) for tokens, _ in batch],
-                beam_size=1,
-                max_decoding_length=_MOST_TOKENS,
+                beam_size=self._beams,
+                max_decoding_length=MOST_TOKENS,
                 asynchronous=True,
             )
             found = await asyncio.to_thread(_results, running)
@@ -74,13 +76,13 @@ def _results(running: Sequence[Any]) -> Sequence[Any]:
     return [one.result() for one in running]
 
 
-def create_app(folder: Path, workers: int, threads: int, max_batch: int) -> FastAPI:
+def create_app(folder: Path, workers: int, threads: int, max_batch: int, beams: int) -> FastAPI:
     """Return an application that translates."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    texts = Texts(folder)
     translator = ctranslate2.Translator(
         str(folder), compute_type="int8", inter_threads=workers, intra_threads=threads
     )
-    batching = DynamicBatching(translator, workers, max_batch)
+    batching = DynamicBatching(translator, workers, max_batch, beams)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -96,15 +98,15 @@ def create_app(folder: Path, workers: int, threads: int, max_batch: int) -> Fast
 
     @app.post("/v1/translate")
     async def translate(question: Question) -> Mapping[str, str]:
-        tokens = await batching.translate(tokenizer.encode(question.text).tokens)
-        return {"translation": " ".join(tokens)}
+        tokens = await batching.translate(texts.tokens(question.text))
+        return {"translation": texts.text(tokens)}
 
     return app
 
 
 if __name__ == "__main__":
     uvicorn.run(
-        create_app(Path(sys.argv[1]), *map(int, sys.argv[3:6])),
+        create_app(Path(sys.argv[1]), *map(int, sys.argv[3:7])),
         port=int(sys.argv[2]),
         access_log=False,
         log_level="warning",

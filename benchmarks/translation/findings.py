@@ -8,6 +8,8 @@ from typing import Any
 from benchmarks.samples import percentile
 
 QUARTET, PLAIN, CTRANSLATE2 = "quartet", "plain", "ctranslate2"
+QUARTET_INT8 = "quartet int8"
+"""Where the service's default is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Speed:
     per_core: Sequence[float]
     """Tokens a second of processor time, of each round."""
     right: float
-    """Share of the answers that were the only right one."""
+    """Share of the answers that were the one which is compared with."""
 
     @property
     def rate(self) -> float:
@@ -40,10 +42,13 @@ class Stream:
     offered: float | None
     """Sentences a second at random times; None: so many connections at any time."""
     latencies: Sequence[float]
+    """Of what was answered."""
     tokens: int
     seconds: float
     wrong: int
-    """Answers other than the only right one, and refusals."""
+    """Answers other than the one which is compared with."""
+    refused: int = 0
+    beams: int = 1
 
     @property
     def rate(self) -> float:
@@ -67,28 +72,52 @@ class Findings:
 
     machine: Mapping[str, Any]
     options: Mapping[str, Any]
+    subject: str = ""
+    note: str = ""
+    """Which engine computes in what."""
+    exact: Sequence[str] = (QUARTET, PLAIN, CTRANSLATE2)
+    """Engines whose every answer must be the one that it is compared with."""
     speeds: Sequence[Speed] = ()
     streams: Sequence[Stream] = ()
     resident: Mapping[str, float] = field(default_factory=dict)
-    """Of each server after all load."""
-    reference: Sequence[int] = ()
-    """Workers, threads and largest batch of CTranslate2's server: the fastest of those tried."""
+    """Of each server after all load with the most beams."""
+    reference: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """By number of beams: workers, threads and largest batch of CTranslate2's server, the fastest
+    of those tried."""
+
+    def alone(self, engine: str, batch: int, beams: int = 1) -> Speed | None:
+        """Return the speed of one worker that has all threads."""
+        found = [speed for speed in self._speeds(engine, batch, beams) if speed.workers == 1]
+        return found[0] if found else None
 
     def fastest(self, engine: str, batch: int, beams: int = 1) -> Speed | None:
         """Return the speed with the workers and threads that are fastest there."""
-        found = [
-            speed
-            for speed in self.speeds
-            if (speed.engine, speed.batch, speed.beams) == (engine, batch, beams)
-        ]
+        found = self._speeds(engine, batch, beams)
         return max(found, key=lambda speed: speed.rate, default=None)
 
-    def saturated(self, engine: str) -> float | None:
+    def _speeds(self, engine: str, batch: int, beams: int) -> Sequence[Speed]:
+        wanted = (engine, batch, beams)
+        return [s for s in self.speeds if (s.engine, s.batch, s.beams) == wanted]
+
+    def saturated(self, engine: str, beams: int = 1) -> float | None:
         """Return the median tokens a second of the rounds at saturation."""
-        rates = [s.rate for s in self.streams if s.engine == engine and s.offered is None]
+        rates = [s.rate for s in self._streams(engine, beams) if s.offered is None]
         return median(rates) if rates else None
 
-    def latency(self, engine: str, of: str) -> float | None:
+    def latency(self, engine: str, of: str, beams: int = 1) -> float | None:
         """Return the median over the rounds of `mean` or `p95` of what came at random times."""
-        found = [getattr(s, of) for s in self.streams if s.engine == engine and s.offered]
+        found = [getattr(s, of) for s in self._streams(engine, beams) if s.offered]
         return median(found) if found else None
+
+    def right(self, engine: str, beams: int = 1) -> float:
+        """Return the share of the answers over HTTP that were the one which is compared with."""
+        streams = self._streams(engine, beams)
+        answers = sum(len(s.latencies) for s in streams)
+        return 1 - sum(s.wrong for s in streams) / answers if answers else 0.0
+
+    def refused(self, engine: str, beams: int = 1) -> int:
+        """Return how many sentences were refused."""
+        return sum(s.refused for s in self._streams(engine, beams))
+
+    def _streams(self, engine: str, beams: int) -> Sequence[Stream]:
+        return [s for s in self.streams if (s.engine, s.beams) == (engine, beams)]

@@ -104,8 +104,7 @@ def _write_quartet(network: MarianMTModel, folder: Path) -> None:
     for name, graph in step_graphs(weights_of(network, [_PAD]), "int8").items():
         graphs[name] = f"{name}.onnx"
         save_graph(graph, folder / graphs[name])
-    for name in ("source_tokenizer.json", "target_tokenizer.json"):
-        tokenizer().save(str(folder / name))
+    _write_tokenizers(folder)
     ids = {"decoder_start_id": _PAD, "eos_id": countdown.EOS}
     _write_manifest(folder, "seq2seq_steps", graphs, {**_COMMON, **ids})
 
@@ -161,4 +160,9 @@ def _write_ctranslate2(network: MarianMTModel, folder: Path) -> None:
         converter: Any = TransformersConverter(saved)
         converter.load_tokenizer = lambda *_, **__: _Words()
         converter.convert(str(folder), quantization="int8", force=True)
-    tokenizer().save(str(folder / "tokenizer.json"))
+    _write_tokenizers(folder)
+
+
+def _write_tokenizers(folder: Path) -> None:
+    for name in ("source_tokenizer.json", "target_tokenizer.json"):
+        tokenizer().save(str(folder / name))

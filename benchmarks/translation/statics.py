@@ -1,67 +1,24 @@
 """Batches of a fixed size, translated by each engine in turn."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from benchmarks.translation.countdown import Sentence
-from benchmarks.translation.findings import CTRANSLATE2, QUARTET, Speed
-from benchmarks.translation.folders import Folders
-
-_STOP_SECONDS = 20.0
+from benchmarks.translation.findings import PLAIN, Speed
+from benchmarks.translation.subjects import Load, Question, Subject
+from benchmarks.translation.workers import Worker
 
 
-class Worker:
-    """A process of `benchmarks.translation.worker`."""
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batches of one size."""
 
-    def __init__(self, engine: str, folder: Path, workers: int, threads: int) -> None:
-        self.engine, self.workers, self.threads = engine, workers, threads
-        command = [sys.executable, "-m", "benchmarks.translation.worker", engine, str(folder)]
-        self._process = subprocess.Popen(
-            [*command, str(workers), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End it."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def translate(self, sentences: Sequence[Sentence], batch: int, beams: int) -> Mapping[str, Any]:
-        """Return seconds, processor time and answers. Raises RuntimeError: it ended."""
-        texts = [sentence.text for sentence in sentences]
-        asked = json.dumps({"texts": texts, "batch": batch, "beams": beams})
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("the worker has no pipes")
-        self._process.stdin.write(asked + "\n")
-        self._process.stdin.flush()
-        if not (line := self._process.stdout.readline()):
-            raise RuntimeError(f"the worker of {self.engine} ended")
-        found: Mapping[str, Any] = json.loads(line)
-        return found
+    size: int
+    beams: int
+    rounds: int
+    questions: Sequence[Question]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +26,12 @@ class StaticPlan:
     """What is translated, and how often."""
 
     cores: int
-    rounds: int
-    sentences: Mapping[int, Sequence[Sentence]]
-    """By batch size."""
-    beamed: Mapping[int, Sequence[Sentence]]
-    """The same for searches with four beams, made once."""
+    batches: Sequence[Batches]
 
     @property
-    def steps(self) -> int:
-        """Return how many measurements there are."""
-        engines = 2 * (2 if self.cores > 1 else 1)
-        return engines * (self.rounds * len(self.sentences) + len(self.beamed))
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """Return workers and threads: one worker of all threads, and a worker a core."""
+        return [(1, self.cores)] + ([(self.cores, 1)] if self.cores > 1 else [])
 
 
 @dataclass(slots=True)
@@ -89,57 +41,55 @@ class _Readings:
     right: int = 0
     asked: int = 0
 
-    def add(self, sentences: Sequence[Sentence], found: Mapping[str, Any]) -> None:
-        tokens = sum(sentence.target_length for sentence in sentences)
+    def add(self, load: Load, found: Mapping[str, Any]) -> None:
+        tokens = sum(load.count(answer) for answer in found["answers"])
         self.rates.append(tokens / found["seconds"])
         self.per_core.append(tokens / found["cpu"])
-        pairs = zip(sentences, found["answers"], strict=True)
-        self.right += sum(sentence.answer == answer for sentence, answer in pairs)
-        self.asked += len(sentences)
+        pairs = zip(load.questions, found["answers"], strict=True)
+        self.right += sum(question.answers[load.beams] == answer for question, answer in pairs)
+        self.asked += len(load.questions)
 
 
 def measure_statics(
-    folders: Folders, plan: StaticPlan, tell: Callable[[str], None]
+    subject: Subject, plan: StaticPlan, tell: Callable[[str], None]
 ) -> Sequence[Speed]:
-    """Measure both engines with one worker of all threads, and a worker a core, in turn."""
-    shapes = [(1, plan.cores)] + ([(plan.cores, 1)] if plan.cores > 1 else [])
-    places = {QUARTET: folders.version, CTRANSLATE2: folders.ctranslate2}
+    """Measure the engines that are not only served, in turn, in every shape."""
+    engines = [engine for engine in subject.folders if engine != PLAIN]
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(Worker(engine, places[engine], *shape))
-            for shape, engine in product(shapes, places)
+            stack.enter_context(Worker(engine, subject.folders[engine], *shape))
+            for shape, engine in product(plan.shapes, engines)
         ]
+        warm_up = [question.text for question in subject.questions[:4]]
         for worker in workers:  # first runs allocate, and choose kernels
-            worker.translate(next(iter(plan.sentences.values()))[:4], 4, 1)
-        found: list[Speed] = []
-        for beams, rounds, sentences in (
-            (1, plan.rounds, plan.sentences),
-            (4, 1, plan.beamed),
-        ):
-            for batch, asked in sentences.items():
-                found += _measured(workers, (batch, beams, rounds), asked, tell)
-        return found
+            worker.translate(warm_up, 4, 1)
+        return [
+            speed
+            for batches in plan.batches
+            for speed in _measured(workers, batches, subject.count, tell)
+        ]
 
 
 def _measured(
     workers: Sequence[Worker],
-    how: tuple[int, int, int],
-    asked: Sequence[Sentence],
+    batches: Batches,
+    count: Callable[[str], int],
     tell: Callable[[str], None],
 ) -> Sequence[Speed]:
-    batch, beams, rounds = how
     readings = {worker: _Readings() for worker in workers}
-    for _ in range(rounds):
+    load = Load(batches.questions, batches.beams, count)
+    texts = [question.text for question in batches.questions]
+    for _ in range(batches.rounds):
         for worker, reading in readings.items():
-            tell(f"{worker.engine}, {worker.workers} x {worker.threads}, batches of {batch}")
-            reading.add(asked, worker.translate(asked, batch, beams))
+            tell(f"{worker.engine}, {worker.workers} x {worker.threads}, batches of {batches.size}")
+            reading.add(load, worker.translate(texts, batches.size, batches.beams))
     return [
         Speed(
             worker.engine,
             worker.workers,
             worker.threads,
-            batch,
-            beams,
+            batches.size,
+            batches.beams,
             reading.rates,
             reading.per_core,
             reading.right / reading.asked,

@@ -9,9 +9,8 @@ from statistics import median
 
 from benchmarks.servers import Server, free_port
 from benchmarks.translation.client import as_fast_as_possible, at_random_times
-from benchmarks.translation.countdown import Sentence
-from benchmarks.translation.findings import CTRANSLATE2, PLAIN, QUARTET, Findings, Stream
-from benchmarks.translation.folders import Folders
+from benchmarks.translation.findings import CTRANSLATE2, PLAIN, Findings, Stream
+from benchmarks.translation.subjects import Load, Question, Subject
 
 CONNECTIONS = 64
 SHARE = 0.8
@@ -30,44 +29,63 @@ _SETTINGS: Mapping[str, str] = {
 class StreamPlan:
     """What is sent, and how often."""
 
-    sentences: Sequence[Sentence]
+    questions: Sequence[Question]
     rounds: int
     tried: Sequence[tuple[int, int, int]]
     """Workers, threads and largest batch of CTranslate2's server, of which the best is taken."""
 
-    @property
-    def steps(self) -> int:
-        """Return how many measurements there are."""
-        return len(self.tried) + 5 * self.rounds
-
 
 def measure_streams(
-    folders: Folders, plan: StreamPlan, logs: Path, before: Findings, tell: Callable[[str], None]
+    subject: Subject, plan: StreamPlan, logs: Path, before: Findings, tell: Callable[[str], None]
 ) -> Findings:
-    """Measure saturation and random arrivals, the servers in turn."""
-    best = _best_settings(folders, plan, logs, tell)
+    """Measure saturation and random arrivals with each number of beams."""
+    found = before
+    for beams in subject.beams:
+        load = Load(plan.questions, beams, subject.count)
+        found = _measured(subject, plan, load, logs, found, tell)
+    return found
+
+
+def _measured(
+    subject: Subject,
+    plan: StreamPlan,
+    load: Load,
+    logs: Path,
+    before: Findings,
+    tell: Callable[[str], None],
+) -> Findings:
+    """Measure the servers in turn."""
+    best = _best_settings(subject, plan, load, logs, tell)
     with ExitStack() as stack:
         servers = {
             engine: stack.enter_context(server)
-            for engine, server in _servers(folders, best, logs).items()
+            for engine, server in _servers(subject, best, load.beams, logs).items()
         }
         for server in servers.values():
             server.wait_ready()
-            as_fast_as_possible("", server.port, plan.sentences[:_WARM_UP], CONNECTIONS)
+            _warm_up(server, load)
         streams: list[Stream] = []
         for number in range(plan.rounds):
             for engine, server in servers.items():
                 tell(f"{engine}: saturation")
-                streams.append(
-                    as_fast_as_possible(engine, server.port, plan.sentences, CONNECTIONS)
-                )
+                streams.append(as_fast_as_possible(engine, server.port, load, CONNECTIONS))
             offered = SHARE * _capacity(streams)
-            for engine in (CTRANSLATE2, QUARTET):
+            for engine in (engine for engine in servers if engine != PLAIN):
                 tell(f"{engine}: {offered:.0f} sentences a second")
                 port = servers[engine].port
-                streams.append(at_random_times(engine, port, plan.sentences, offered, number))
+                streams.append(at_random_times(engine, port, load, offered, number))
         resident = {engine: server.memory().rss for engine, server in servers.items()}
-    return replace(before, streams=streams, resident=resident, reference=best)
+    return replace(
+        before,
+        streams=[*before.streams, *streams],
+        resident=resident,
+        reference={**before.reference, load.beams: best},
+    )
+
+
+def _warm_up(server: Server, load: Load) -> None:
+    few = replace(load, questions=load.questions[:_WARM_UP])
+    as_fast_as_possible("", server.port, few, CONNECTIONS)
 
 
 def _capacity(streams: Sequence[Stream]) -> float:
@@ -79,31 +97,35 @@ def _capacity(streams: Sequence[Stream]) -> float:
     )
 
 
-def _servers(folders: Folders, best: tuple[int, int, int], logs: Path) -> Mapping[str, Server]:
+def _servers(
+    subject: Subject, best: tuple[int, int, int], beams: int, logs: Path
+) -> Mapping[str, Server]:
+    """Return the servers; the service serves the repository that a version's folder is in."""
     return {
-        CTRANSLATE2: _ctranslate2(folders.ctranslate2, best, logs),
-        QUARTET: Server.quartet(folders.quartet, logs / "quartet.log", _SETTINGS),
-        PLAIN: Server.quartet(folders.plain, logs / "plain.log", _SETTINGS),
+        engine: _ctranslate2(folder, best, beams, logs)
+        if engine == CTRANSLATE2
+        else Server.quartet(folder.parent.parent, logs / f"{engine}.log", _SETTINGS)
+        for engine, folder in subject.folders.items()
     }
 
 
-def _ctranslate2(folder: Path, settings: tuple[int, int, int], logs: Path) -> Server:
+def _ctranslate2(folder: Path, settings: tuple[int, int, int], beams: int, logs: Path) -> Server:
     port = free_port()
     module = "benchmarks.translation.ctranslate2_server"
     command = [sys.executable, "-m", module, str(folder), str(port), *map(str, settings)]
-    return Server(command, {}, logs / "ctranslate2.log", port)
+    return Server([*command, str(beams)], {}, logs / "ctranslate2.log", port)
 
 
 def _best_settings(
-    folders: Folders, plan: StreamPlan, logs: Path, tell: Callable[[str], None]
+    subject: Subject, plan: StreamPlan, load: Load, logs: Path, tell: Callable[[str], None]
 ) -> tuple[int, int, int]:
     """Return the settings with which CTranslate2 answers most at saturation."""
     rates = {}
     for settings in plan.tried:
         tell(f"ctranslate2: {settings[0]} workers of {settings[1]}, batches of {settings[2]}")
-        with _ctranslate2(folders.ctranslate2, settings, logs) as server:
+        with _ctranslate2(subject.folders[CTRANSLATE2], settings, load.beams, logs) as server:
             server.wait_ready()
-            as_fast_as_possible("", server.port, plan.sentences[:_WARM_UP], CONNECTIONS)
-            found = as_fast_as_possible(CTRANSLATE2, server.port, plan.sentences, CONNECTIONS)
+            _warm_up(server, load)
+            found = as_fast_as_possible(CTRANSLATE2, server.port, load, CONNECTIONS)
             rates[settings] = found.rate
     return max(rates, key=rates.__getitem__)

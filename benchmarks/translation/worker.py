@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ctranslate2
-from tokenizers import Tokenizer
 
+from benchmarks.translation.ctranslate2_texts import MOST_TOKENS, Texts
+from benchmarks.translation.findings import CTRANSLATE2
 from service.families import FAMILIES
 from service.repository.manifest import read_manifest, read_parameters
 from service.runtime.devices import Device
@@ -25,15 +26,13 @@ from service.tasks import TranslateItem
 Batch = Sequence[str]
 Translate = Callable[[Batch, int], Sequence[str]]
 
-_MOST_TOKENS = 128
-
 
 def open_quartet(folder: Path, threads: int) -> Translate:
     """Return the service's own family on its own sessions, without the service round it."""
     manifest = read_manifest(folder / "model.toml")
     entry = FAMILIES[manifest.family]
     family = entry.open(folder, read_parameters(manifest.parameters, entry.parameters))
-    [graphs] = manifest.graphs.values()
+    graphs = manifest.graphs[manifest.default_precision["cpu"]]
     device = Device("cpu")
     sessions = {name: OrtSession(folder / file, device, threads) for name, file in graphs.items()}
 
@@ -48,17 +47,18 @@ def open_quartet(folder: Path, threads: int) -> Translate:
 
 def open_ctranslate2(folder: Path, workers: int, threads: int) -> Translate:
     """Return CTranslate2, int8, with its own workers."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    texts = Texts(folder)
     translator = ctranslate2.Translator(
         str(folder), compute_type="int8", inter_threads=workers, intra_threads=threads
     )
 
     def translate(batch: Batch, beams: int) -> Sequence[str]:
-        sources = [encoding.tokens for encoding in tokenizer.encode_batch(list(batch))]
         results = translator.translate_batch(
-            sources, beam_size=beams, max_decoding_length=_MOST_TOKENS
+            [texts.tokens(text) for text in batch],
+            beam_size=beams,
+            max_decoding_length=MOST_TOKENS,
         )
-        return [" ".join(result.hypotheses[0]) for result in results]
+        return [texts.text(result.hypotheses[0]) for result in results]
 
     return translate
 
@@ -66,10 +66,10 @@ def open_ctranslate2(folder: Path, workers: int, threads: int) -> Translate:
 def main() -> None:
     """Answer lines until there are no more."""
     engine, folder, workers, threads = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:5])
-    if engine == "quartet":
-        translate = open_quartet(folder, threads)
-    else:
+    if engine == CTRANSLATE2:
         translate = open_ctranslate2(folder, workers, threads)
+    else:
+        translate = open_quartet(folder, threads)
     with ThreadPoolExecutor(workers) as pool:
         for line in sys.stdin:
             asked = json.loads(line)
