@@ -86,9 +86,9 @@ class Findings:
     of those tried."""
 
     def alone(self, engine: str, batch: int, beams: int = 1) -> Speed | None:
-        """Return the speed of one worker that has all threads."""
+        """Return the speed of one worker, with as many threads as are fastest there."""
         found = [speed for speed in self._speeds(engine, batch, beams) if speed.workers == 1]
-        return found[0] if found else None
+        return max(found, key=lambda speed: speed.rate, default=None)
 
     def fastest(self, engine: str, batch: int, beams: int = 1) -> Speed | None:
         """Return the speed with the workers and threads that are fastest there."""

@@ -6,8 +6,8 @@ from benchmarks.targets import Check
 from benchmarks.translation.findings import CTRANSLATE2, PLAIN, QUARTET, Findings
 
 STATIC = {1: 1.6, 8: 1.6, 32: 1.1}
-"""Least target tokens a second in units of CTranslate2's, by batch size: of one worker that has all
-threads, for that is what they were derived from."""
+"""Least target tokens a second in units of CTranslate2's, by batch size: of one worker, for that is
+what they were derived from."""
 
 _MEAN, _P95, _SATURATED, _OVER_PLAIN, _MORE_MEMORY = 0.6, 0.7, 1.3, 1.5, 100.0
 
@@ -20,8 +20,8 @@ def checks(findings: Findings) -> Sequence[Check]:
 def fastest_ratios(findings: Findings) -> Mapping[int, float]:
     """Return, by batch size, greedy tokens a second over CTranslate2's, each in its best shape.
 
-    That is for information: what is promised is of one worker with all threads, as it was measured
-    when it was promised.
+    That is for information: what is promised is of one batch at a time, as it was measured when it
+    was promised.
     """
     pairs = {size: [findings.fastest(e, size) for e in (QUARTET, CTRANSLATE2)] for size in STATIC}
     return {

@@ -30,8 +30,8 @@ class StaticPlan:
 
     @property
     def shapes(self) -> Sequence[tuple[int, int]]:
-        """Return workers and threads: one worker of all threads, and a worker a core."""
-        return [(1, self.cores)] + ([(self.cores, 1)] if self.cores > 1 else [])
+        """Return workers and threads: one worker of all threads, or of one, and a worker a core."""
+        return [(1, self.cores)] + ([(1, 1), (self.cores, 1)] if self.cores > 1 else [])
 
 
 @dataclass(slots=True)
