@@ -56,11 +56,9 @@ def measure_subject(subject: Subject, options: Options, progress: Progress) -> S
         Workers(subject, options.cores, 1) as narrow,
         Workers(subject, 1, options.cores) as wide,
         Workers(subject, 1, 1) as lone,
-        Server.naive(subject.folder, logs / f"{subject.name}-naive.log") as naive,
-        Server.quartet(subject.repository, logs / f"{subject.name}.log") as quartet,
+        _ready(Server.naive(subject.folder, logs / f"{subject.name}-naive.log")) as naive,
+        _ready(Server.quartet(subject.repository, logs / f"{subject.name}.log")) as quartet,
     ):
-        naive.wait_ready()
-        quartet.wait_ready()
         ready_memory = quartet.memory()
         bare = []
         for batch in options.batches:
@@ -84,6 +82,16 @@ def measure_subject(subject: Subject, options: Options, progress: Progress) -> S
             naive.memory(),
             same,
         )
+
+
+def _ready(server: Server) -> Server:
+    """Wait for a server before anything else starts: the service times its batches meanwhile."""
+    try:
+        server.wait_ready()
+    except BaseException:
+        server.stop()
+        raise
+    return server
 
 
 def _bare(narrow: Workers, wide: Workers, batch: int, seconds: float) -> Bare:
