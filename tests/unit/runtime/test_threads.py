@@ -35,3 +35,14 @@ def test_who_is_as_nice_as_can_be_stays_so() -> None:
 
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(twice_and_more).result() == 19
+
+
+def test_where_it_is_forbidden_threads_compute_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbid(*arguments: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbid)
+    with ThreadPoolExecutor(1, initializer=step_back) as threads:
+        assert threads.submit(int).result() == 0
