@@ -8,7 +8,7 @@ import onnxruntime as ort
 
 from service.runtime.devices import Device
 
-_SMALLER_RUNS = 64
+_SMALLER_RUNS = 32
 """In a row, each with less than half of the largest input: then the rest is given back. Getting it
 again costs a few milliseconds, so not after every burst."""
 

@@ -16,21 +16,21 @@ def test_runs_of_one_size_never_give_back() -> None:
 
 
 def test_many_smaller_runs_in_a_row_give_back_once() -> None:
-    assert given_back(ArenaWatch(Device("cpu")), 100, *[10] * MANY) == [64]
+    assert given_back(ArenaWatch(Device("cpu")), 100, *[10] * MANY) == [32]
 
 
 def test_a_large_run_now_and_then_keeps_the_memory() -> None:
-    assert given_back(ArenaWatch(Device("cpu")), *([100] + [10] * 63) * 10) == []
+    assert given_back(ArenaWatch(Device("cpu")), *([100] + [10] * 31) * 10) == []
 
 
 def test_a_run_of_half_the_size_keeps_the_memory() -> None:
-    assert given_back(ArenaWatch(Device("cpu")), *([100] + [10] * 40 + [50] + [10] * 40) * 5) == []
+    assert given_back(ArenaWatch(Device("cpu")), *([100] + [10] * 20 + [50] + [10] * 20) * 5) == []
 
 
 def test_what_is_kept_then_is_what_the_largest_of_the_smaller_runs_needed() -> None:
     watch = ArenaWatch(Device("cpu"))
-    assert given_back(watch, 100, 40, *[10] * 63) == [64]
-    assert given_back(watch, *[19] * MANY) == [63]
+    assert given_back(watch, 100, 40, *[10] * 31) == [32]
+    assert given_back(watch, *[19] * MANY) == [31]
     assert given_back(watch, *[10] * MANY) == []
 
 
