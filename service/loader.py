@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from service.batching.batcher import Batcher
@@ -26,13 +27,14 @@ from service.parity import Parity, compare
 from service.pipeline import Pipeline
 from service.rehearsal import refuse_misfits
 from service.repository.graph_part import disjoint_parts
+from service.repository.look_up_tables import look_up_tables
 from service.repository.manifest import Manifest, read_parameters
 from service.repository.operators import BATCH_WIDE, operators
 from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
+from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
-from service.runtime.session import Graph
 from service.timing import time_lane, warm_up_plan
 from service.types import Family, Tensors, Work
 
@@ -98,7 +100,7 @@ class Loader:
         limits = self._limits(files, batch_wide, "quantises over whole batches")
         family = await loop.run_in_executor(preprocess, _open_family, files)
         await loop.run_in_executor(preprocess, refuse_misfits, files, family)
-        graphs = await loop.run_in_executor(preprocess, _graphs, files, family)
+        graphs = await loop.run_in_executor(preprocess, _graphs, files, family, self.runtime.device)
         instances = await loop.run_in_executor(
             preprocess, Instances, graphs, self.runtime.device, self.runtime.threads
         )
@@ -239,16 +241,23 @@ def _open_family(files: VersionFiles) -> Family[Any, Any]:
         raise ModelLoadError(f"{files.model}/{files.version}: {said}") from error
 
 
-def _graphs(files: VersionFiles, family: Family[Any, Any]) -> Mapping[str, Graph]:
+def _graphs(files: VersionFiles, family: Family[Any, Any], device: Device) -> Mapping[str, Graph]:
     """Return what to open by session: a version's graphs, or the parts of one. ModelLoadError."""
-    graphs: dict[str, Graph] = dict(files.graphs)
+    graphs: dict[str, Path | PartOfGraph] = dict(files.graphs)
     if isinstance(family, RunsParts):
         for name, outputs in family.parts.items():
             file = files.graphs.get(name)
             if file is not None and (parts := disjoint_parts(file, outputs)):
                 del graphs[name]
                 graphs.update(parts)
-    return graphs
+    if device.kind != "cpu":
+        return graphs
+    return {name: _sharing(graph) for name, graph in graphs.items()}
+
+
+def _sharing(graph: Path | PartOfGraph) -> Graph:
+    tables = look_up_tables(graph if isinstance(graph, Path) else graph.file)
+    return SharingGraph.of(graph, tables) if tables else graph
 
 
 def _batch_wide(files: VersionFiles) -> Sequence[str]:

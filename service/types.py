@@ -57,6 +57,17 @@ class Work:
     """Only works of the same group may share a batch (e.g. the same number of beams)."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """A constant of a graph that is only looked up in: where it lies in the graph's file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    """Of its first byte."""
+
+
 class DeviceValue(Protocol):
     """A tensor that stayed on the device, good for feeding to a session there."""
 

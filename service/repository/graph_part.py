@@ -152,10 +152,10 @@ def _reached(nodes: list[_Node], wanted: bytes) -> tuple[set[_Node], set[bytes]]
 
 def _node(data: mmap.mmap, start: int, value: int, end: int) -> _Node:
     gives = [data[at:to] for number, at, to in parts(data, value, end) if number == _NODE_OUTPUT]
-    return _Node(list(_taken(data, value, end)), gives, (start, end))
+    return _Node(list(taken(data, value, end)), gives, (start, end))
 
 
-def _taken(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
+def taken(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
     """Yield the names that a node takes, and all that graphs nested in it might."""
     waiting = [("Node", start, end)]  # a stack: a hostile file can nest as deeply as it likes
     while waiting:

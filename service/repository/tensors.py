@@ -63,6 +63,10 @@ class StoredTensor:
     """Bytes that the file spends on it."""
     raw: int | None
     """Bytes of its values, where they are in the file as in memory."""
+    raw_at: int
+    """Where in the file these begin."""
+    kind: int
+    """Its type, by ONNX's number."""
     is_external: bool
     external: Mapping[bytes, bytes]
     """Where its values are: location, offset, length."""
@@ -102,7 +106,7 @@ def tensors(data: mmap.mmap) -> Iterator[StoredTensor]:
     while waiting:
         message, start, end = waiting.pop()
         if message == "Tensor":
-            yield _tensor(data, start, end)
+            yield stored_tensor(data, start, end)
             continue
         nested = _NESTED[message]
         waiting.extend(
@@ -112,21 +116,22 @@ def tensors(data: mmap.mmap) -> Iterator[StoredTensor]:
         )
 
 
-def _tensor(data: mmap.mmap, start: int, end: int) -> StoredTensor:
+def stored_tensor(data: mmap.mmap, start: int, end: int) -> StoredTensor:
+    """Return what is said of the constant that these bytes of a file are. Raises ValueError."""
     shape = []
     plain = {}
     for number, value in numbers(data, start, end):
         if number == _DIMS:
             shape.append(value)
         plain[number] = value
-    raw, name, entries = None, b"", []
+    raw, raw_at, name, entries = None, 0, b"", []
     for number, at, to in parts(data, start, end):
         if number == _DIMS:
             shape.extend(_packed(data, at, to))
         elif number == _NAME:
             name = _short(data, at, to)
         elif number == _RAW:
-            raw = to - at
+            raw, raw_at = to - at, at
         elif number == _EXTERNAL:
             entry = {field: _short(data, low, high) for field, low, high in parts(data, at, to)}
             entries.append((entry.get(_KEY, b""), entry.get(_VALUE, b"")))
@@ -136,6 +141,8 @@ def _tensor(data: mmap.mmap, start: int, end: int) -> StoredTensor:
         _BITS.get(plain.get(_DTYPE, 0)),
         end - start,
         raw,
+        raw_at,
+        plain.get(_DTYPE, 0),
         plain.get(_LOCATION) == _IS_EXTERNAL,
         dict(entries),
         tuple(value for key, value in entries if key == b"location"),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from service.runtime.devices import Device
-from service.runtime.session import Graph, OrtSession, PoisonedSessionError
+from service.runtime.graphs import Graph
+from service.runtime.session import OrtSession, PoisonedSessionError
 from service.types import Session, Sessions, Tensors, Work
 
 T = TypeVar("T")

@@ -1,22 +1,31 @@
 """One graph in ONNX Runtime. With `devices` the only code that knows onnxruntime."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
+from service.runtime.arenas import ArenaWatch
 from service.runtime.buffers import DeviceBuffer
 from service.runtime.devices import Device, provider_of
+from service.runtime.graphs import Graph, opened
+from service.runtime.memory import return_free_memory
 from service.runtime.refusals import failure, refusal
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
 
-_OUT_OF_MEMORY = ("out of memory", "Failed to allocate memory", "Available memory of", "bad_alloc")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "Failed to allocate memory",
+    "Cannot allocate memory",
+    "Available memory of",
+    "bad_alloc",
+)
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 """Where they are for a graph that is loaded from memory, which has no folder."""
 
@@ -25,22 +34,6 @@ _POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device
 
 class PoisonedSessionError(InferenceError):
     """The session's device context is broken; only a new session will work again."""
-
-
-class PartOfGraph(Protocol):
-    """A graph within that of a file."""
-
-    @property
-    def file(self) -> Path:
-        """Return the file, beside which its external data are."""
-        ...
-
-    def content(self) -> bytes:
-        """Return an ONNX model. Raises ModelLoadError."""
-        ...
-
-
-Graph: TypeAlias = Path | PartOfGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +76,13 @@ class OrtSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         provider = provider_of(device)
-        path, model = _source(graph)
+        # Patterns keep a block for every number of rows there ever was: 23 MiB for a translator.
+        options.enable_mem_pattern = device.kind != "cpu"
+        path, model, self._tables = opened(graph)
         if isinstance(model, bytes):
             options.add_session_config_entry(_EXTERNAL_DATA, str(path.parent))
+        for name, table in self._tables.items():  # which must live as long as the session
+            options.add_initializer(name, table)
         try:
             self._session = ort.InferenceSession(model, options, providers=[provider])
             self.inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
@@ -96,6 +93,7 @@ class OrtSession:
             raise DeviceUnavailableError(f"{path.name} did not load on {device}")
         self._name, self._device = path.name, device
         self._output_names = list(self.outputs)
+        self._arena = ArenaWatch(device)
 
     def __repr__(self) -> str:
         return f"<OrtSession {self._name} on {self._device}>"
@@ -109,10 +107,13 @@ class OrtSession:
         """
         if any(isinstance(value, OnDevice) for value in feeds.values()):
             return self.run_kept(feeds, self.outputs)[0]
+        options = self._arena.options(_size(feeds))
         try:
-            arrays = self._session.run(self._output_names, dict(feeds))
+            arrays = self._session.run(self._output_names, dict(feeds), options)
         except Exception as error:
             raise _translated(error, self._name) from error
+        if options is not None:
+            return_free_memory()
         return dict(zip(self.outputs, arrays, strict=True))
 
     def run_kept(
@@ -133,10 +134,7 @@ class OrtSession:
         for name in self.outputs:
             place = "cpu" if name in host else self._device.kind
             binding.bind_output(name, place, 0 if place == "cpu" else self._device.index)
-        try:
-            self._session.run_with_iobinding(binding)
-        except Exception as error:
-            raise _translated(error, self._name) from error
+        self._run_binding(binding, _size(feeds))
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         copied = {name: values[name].numpy() for name in host}
         return copied, {name: OnDevice(v) for name, v in values.items() if name not in copied}
@@ -170,28 +168,35 @@ class OrtSession:
             self._bind(binding.bind_output, name, span)
 
         spans = [*inputs.values(), *outputs.values()]  # whose memory lives as long as the function
-        return partial(self._run_bound, binding, changing, spans)
+        return partial(self._run_bound, binding, changing, spans, _size(inputs))
 
     def _run_bound(
-        self, binding: ort.IOBinding, changing: Mapping[str, Span], spans: Sequence[object]
+        self, binding: ort.IOBinding, changing: Mapping[str, Span], _: Sequence[object], size: int
     ) -> None:
         try:
             for name, span in changing.items():
                 self._bind(binding.bind_input, name, span)
-            self._session.run_with_iobinding(binding)
         except Exception as error:
             raise _translated(error, self._name) from error
+        self._run_binding(binding, size)
+
+    def _run_binding(self, binding: ort.IOBinding, size: int) -> None:
+        options = self._arena.options(size)
+        try:
+            self._session.run_with_iobinding(binding, options)
+        except Exception as error:
+            raise _translated(error, self._name) from error
+        if options is not None:
+            return_free_memory()
 
     def _bind(self, bind: Callable[..., None], name: str, span: Span) -> None:
         kind, index = ("cpu", 0) if span.on_host else (self._device.kind, self._device.index)
         bind(name, kind, index, np.dtype(span.dtype).type, span.shape, span.address)
 
 
-def _source(graph: Graph) -> tuple[Path, str | bytes]:
-    """Return a graph's file, and what to load. Raises ModelLoadError."""
-    if isinstance(graph, Path):
-        return graph, str(graph)
-    return graph.file, graph.content()
+def _size(inputs: Mapping[str, Feed | Span]) -> int:
+    """Return about how many values a run reads."""
+    return sum(math.prod(value.shape) for value in inputs.values())
 
 
 def _specs(entries: Sequence[Any]) -> Mapping[str, TensorSpec]:

@@ -69,19 +69,19 @@ class Seat:
 class Desk:
     """One queue, some seats. Every method holds the lock for as long as it takes to decide."""
 
-    def __init__(self, seats: Sequence[Seat], most_rows: int, budgets: tuple[int, int]) -> None:
+    def __init__(self, seats: Sequence[Seat], most_rows: int, budget: int) -> None:
         """Make a desk.
 
         Args:
             seats: the instances.
             most_rows: that a seat may use; a work that wants more is let in alone.
-            budgets: most cost of reading before a step, while works are running and while not.
+            budget: most cost of reading before a step.
         """
         self.seats = seats
         self.most_rows = most_rows
         self.is_closing = False
         """Turns end after the step they are in."""
-        self._budgets = budgets
+        self._budget = budget
         self._waiting: dict[Entry, None] = {}
         self._lock = threading.Lock()
 
@@ -123,7 +123,7 @@ class Desk:
                 self.most_rows - used,
                 used,
                 fair_share(wanted, len(self.seats)),
-                self._budgets[0 if used else 1],
+                self._budget,
                 seat.holds_suspect,
             )
             joining = [waiting[index] for index in admit([e.seen for e in waiting], room)]

@@ -32,8 +32,14 @@ _FIRST_RETRY_AFTER = 1.0
 """Seconds to suggest before any work has told the drain rate."""
 
 _READ_BETWEEN_STEPS = 512
-"""Most tokens that newcomers may have together while others are running: reading them takes
-about as long as ten steps, which those others wait for."""
+"""Most tokens that newcomers may have together: reading them takes about as long as ten steps,
+which those who are running wait for. Where nobody is, more at once would gain nothing either, and
+what the encoder makes of a token is kept until the step: 24 KiB for a translator 512 wide."""
+
+
+_IDLE_SECONDS = 60.0
+"""After which rows give their memory back: 85 MiB for 32 rows of a translator 512 wide. Getting it
+again takes a few milliseconds of the next works' time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,8 @@ class InFlightEngine:
         self.meter, self._clock = meter, clock
         self.curve = curve or BatchCurve.proportional()
         seats = [Seat(model.open_rows()) for _ in range(instancing.count)]
-        budget = limits.max_batch_cost or 2**31
-        budgets = (min(budget, _READ_BETWEEN_STEPS), budget)
-        self._desk = Desk(seats, instancing.most_rows, budgets)
+        budget = min(limits.max_batch_cost or _READ_BETWEEN_STEPS, _READ_BETWEEN_STEPS)
+        self._desk = Desk(seats, instancing.most_rows, budget)
         self._arrival = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -204,14 +209,24 @@ class InFlightEngine:
         slots = self._device.slots
         while not self._desk.is_closing:
             while not seat.running and not self._desk.pending:
-                self._arrival.clear()
-                await self._arrival.wait()
+                await self._await_arrival(seat)
             await slots.acquire()
             try:
                 await self._take_turn(seat)
             finally:
                 slots.release()
                 self._note_idle()
+
+    async def _await_arrival(self, seat: Seat) -> None:
+        """Wait for a work; a seat that waits for long gives its rows' memory back meanwhile."""
+        self._arrival.clear()
+        try:
+            async with asyncio.timeout(_IDLE_SECONDS):
+                await self._arrival.wait()
+        except TimeoutError:
+            if not seat.running and not self._desk.pending:
+                seat.rows.reset()
+            await self._arrival.wait()
 
     async def _take_turn(self, seat: Seat) -> None:
         loop, slots = asyncio.get_running_loop(), self._device.slots

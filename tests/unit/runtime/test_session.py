@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
@@ -108,3 +109,27 @@ def test_the_same_loop_runs_on_cuda(graphs, tmp_path: Path) -> None:
         )
         past = kept["present"]
     assert host["total"].tolist() == [10]
+
+
+def test_a_run_after_many_smaller_ones_gives_memory_back(graphs, tmp_path: Path) -> None:
+    session = OrtSession(graphs.matmul(tmp_path / "matmul.onnx"), CPU, threads=1)
+    large = np.ones((16_384, 256), np.float32)
+    session.run({"x": large[:1]})  # the memory that an arena got first, it keeps
+    session.run({"x": large})
+    before = psutil.Process().memory_info().rss
+    for _ in range(100):
+        answer = session.run({"x": large[:1]})
+    assert answer["y"].tolist() == large[:1].tolist()
+    assert before - psutil.Process().memory_info().rss > 10 * 2**20
+
+
+def test_a_buffer_takes_no_memory_until_it_is_written_to(accumulator: OrtSession) -> None:
+    before = psutil.Process().memory_info().rss
+    buffer = accumulator.allocate("float32", (4, 2**26))
+    assert buffer.first(2).shape == (2, 2**26)
+    assert psutil.Process().memory_info().rss - before < 2**26
+
+
+def test_a_buffer_that_cannot_be_had_is_a_lack_of_memory(accumulator: OrtSession) -> None:
+    with pytest.raises(DeviceMemoryError, match=r"accumulator\.onnx"):
+        accumulator.allocate("float32", (2**46,))

@@ -301,3 +301,24 @@ async def test_its_representation_says_who_waits_and_runs() -> None:
         assert engine.statistics().pending == 2
         await asyncio.gather(*tasks)
         assert engine.statistics().inference_count == 3
+
+
+async def test_rows_give_their_memory_back_after_a_minute_without_works(looptime: Any) -> None:
+    model = Model()
+    async with running(model) as engine:
+        await engine.submit(work(1))
+        await asyncio.sleep(59)
+        assert model.opened[0].resets == 0
+        await asyncio.sleep(300)
+        assert model.opened[0].resets == 1
+        assert doubled(await engine.submit(work(2))) == 4
+        await asyncio.sleep(61)
+        assert model.opened[0].resets == 2
+
+
+async def test_reading_before_the_first_step_is_bounded_too(looptime: Any) -> None:
+    long = [Work(work(value).tensors, length=300, group=1) for value in (1, 2, 3)]
+    model = Model()
+    async with running(model) as engine:
+        await asyncio.gather(*(engine.submit(each) for each in long))
+    assert model.log == [[1], [2], [3]]

@@ -1,0 +1,39 @@
+"""When a session gives back what its arena keeps.
+
+ONNX Runtime's arena keeps, for ever, as much as its largest run needed: one burst of long texts,
+or the largest batch of warm-up. A run can end by giving back what is not in use.
+"""
+
+import onnxruntime as ort
+
+from service.runtime.devices import Device
+
+_SMALLER_RUNS = 32
+"""In a row, each with less than half of the largest input: then the rest is given back. Getting it
+again costs a few milliseconds, so not after every burst."""
+
+
+class ArenaWatch:
+    """Compares the runs of a session with its largest. A lost race costs one run more."""
+
+    def __init__(self, device: Device) -> None:
+        """Watch a session on a device; only those on a CPU give back."""
+        self._options: ort.RunOptions | None = None
+        if device.kind == "cpu":
+            self._options = ort.RunOptions()
+            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._largest = self._largest_since = self._smaller = 0
+
+    def options(self, size: int) -> ort.RunOptions | None:
+        """Return how to make a run with so many values of input; None is the usual way."""
+        if 2 * size >= self._largest:
+            self._largest = max(size, self._largest)
+            self._largest_since = self._smaller = 0
+            return None
+        self._smaller += 1
+        self._largest_since = max(size, self._largest_since)
+        if self._smaller < _SMALLER_RUNS:
+            return None
+        self._largest = self._largest_since
+        self._largest_since = self._smaller = 0
+        return self._options

@@ -1,0 +1,67 @@
+"""Tables that sessions read from the graph's file."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from service.errors import ModelLoadError
+from service.repository.graph_part import GraphPart
+from service.repository.look_up_tables import look_up_tables
+from service.runtime.devices import Device
+from service.runtime.graphs import SharingGraph
+from service.runtime.session import OrtSession
+
+CPU = Device("cpu")
+TABLE = np.arange(2**20, dtype=np.int8).reshape(-1, 16)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Neg", ["ids"], ["others"]),
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])
+    rows = helper.make_tensor_value_info("rows", TensorProto.INT8, ["n", 16])
+    others = helper.make_tensor_value_info("others", TensorProto.INT64, ["n"])
+    table = numpy_helper.from_array(TABLE, "table")
+    graph = helper.make_graph(nodes, "g", [ids], [rows, others], [table])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_all_sessions_of_a_graph_read_its_table_where_it_lies(file: Path) -> None:
+    tables = look_up_tables(file)
+    graph = SharingGraph.of(file, tables)
+    sessions = [OrtSession(graph, CPU, threads) for threads in (1, 2)]
+    del graph  # the sessions hold what they need
+    with file.open("r+b") as content:  # which nobody should do: here it shows who reads the file
+        content.seek(tables[0].offset)
+        content.write(b"\x07" * 16)
+    for session in sessions:
+        rows = session.run({"ids": np.array([0, 1])})["rows"]
+        assert rows.tolist() == [[7] * 16, TABLE[1].tolist()]
+
+
+def test_a_part_of_a_graph_need_not_have_the_table(file: Path) -> None:
+    part = SharingGraph.of(GraphPart(file, "others"), look_up_tables(file))
+    answer = OrtSession(part, CPU, threads=1).run({"ids": np.array([3])})
+    assert answer["others"].tolist() == [-3]
+
+
+def test_a_part_of_a_graph_reads_the_table_too(file: Path) -> None:
+    part = SharingGraph.of(GraphPart(file, "rows"), look_up_tables(file))
+    assert OrtSession(part, CPU, 1).run({"ids": np.array([5])})["rows"][0].tolist() == [
+        *TABLE[5].tolist()
+    ]
+
+
+def test_a_file_that_is_gone_is_a_load_error_that_names_it(file: Path) -> None:
+    tables = look_up_tables(file)
+    file.unlink()
+    with pytest.raises(ModelLoadError, match=r"model\.onnx cannot be read"):
+        SharingGraph.of(file, tables)
