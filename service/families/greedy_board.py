@@ -28,6 +28,8 @@ class GreedyBoard:
         self._rows = np.zeros(0, np.int64)
         self._written = np.zeros((0, 16), np.int64)
         self.tokens = self.parents = self._rows
+        self._quiet = 0
+        """Steps in which nothing can happen but that a token ends a sentence."""
 
     def __repr__(self) -> str:
         return f"<GreedyBoard {len(self)} running>"
@@ -36,8 +38,20 @@ class GreedyBoard:
         return len(self._lines.keys)
 
     @property
+    def stands_still(self) -> bool:
+        """Tell whether all go on in their rows, as they did before the last step."""
+        return self.parents is self._rows
+
+    @property
+    def rows(self) -> Ints:
+        """Return where everybody was at the last step."""
+        return self._rows
+
+    @property
     def candidates(self) -> int:
         """Return how many candidates a row `advance` wants to see."""
+        if self._quiet:
+            return 1
         more = self._next.more(self._written, self._lines.steps)
         return 1 + bool((self._lines.steps < self._lines.least).any()) + more
 
@@ -51,9 +65,24 @@ class GreedyBoard:
         self._lines.add(key, decoding, self._rules)
         self._rows = np.append(self._rows, row)
         self._written = wide_enough(self._written, 0, 1)
+        self._quiet = 0
 
     def advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
         """Take the most probable tokens; return who is done."""
+        if self._quiet:
+            tokens = ids[self._rows, 0]
+            if not (tokens == self._rules.eos_id).any():
+                self._go_on(tokens)
+                return ()
+        return self._advance(ids, logprobs)
+
+    def _go_on(self, tokens: Ints) -> None:
+        self._quiet -= 1
+        self._written[self._line, self._lines.steps] = tokens
+        self._lines.steps += 1
+        self.tokens, self.parents = tokens, self._rows
+
+    def _advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
         lines, rules = self._lines, self._rules
         tokens, scores = ids[self._rows], logprobs[self._rows]
         scores = self._next.judged(tokens, scores, self._written, lines.steps)
@@ -78,9 +107,13 @@ class GreedyBoard:
             hypothesis = Hypothesis(ids, False, ran_into_loop=True)
             finished.append(Finished(lines.keys[line], [hypothesis]))
             stay[line] = False
-        self.tokens, self.parents = tokens[stay], self._rows[stay]
+        self.tokens, self.parents = tokens, self._rows
         if finished:
+            self.tokens, self.parents = tokens[stay], self._rows[stay]
             self._keep(stay)
+        self._line = np.arange(len(self))
+        if self._next.takes_any:
+            self._quiet = lines.quiet_steps(self._written.shape[1])
         return finished
 
     def place(self, rows: Ints) -> None:
@@ -91,6 +124,7 @@ class GreedyBoard:
         """Forget some sentences."""
         stay = others_than(self._lines.keys, keys)
         self._keep(stay)
+        self._quiet = 0
         self.tokens, self.parents = self.tokens[stay], self.parents[stay]
 
     def progress(self) -> Sequence[tuple[Hashable, Ints]]:
@@ -103,5 +137,5 @@ class GreedyBoard:
         return Finished(self._lines.keys[line], [Hypothesis(ids, natural)])
 
     def _keep(self, stay: NDArray[np.bool_]) -> None:
-        self._lines = self._lines.kept(stay)
+        self._lines.keep(stay)
         self._written = self._written[stay]
