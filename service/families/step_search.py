@@ -160,7 +160,7 @@ class Lines:
         enough to be one, and what is written fits into so many places.
         """
         steps = self.steps
-        if not len(steps) or not steps.all() or (steps < self.least).any():
+        if not len(steps) or self.must_begin().any() or (steps < self.least).any():
             return 0
         lasting = int((self.limits - steps).min()) - 1
         if (windows := self.loop_windows).any():
