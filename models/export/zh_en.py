@@ -57,7 +57,7 @@ MANIFEST: dict[str, TomlValue] = {
     "family": "seq2seq_steps",
     "description": "Chinese to English, short everyday sentences and Python documentation",
     "graphs": GRAPHS,
-    # int8 halves the size, not the time: fp32 was twice as fast on an AVX-512 core
+    # int8 takes about 0.7 of the time with VNNI instructions, and answers a tenth otherwise
     "default_precision": {"cpu": "fp32", "cuda": "fp32"},
     "batching": {"max_batch_size": 32, "max_queue_size": 256, "max_batch_cost": 4096},
     "tolerance": {"fp32": 0.1, "int8": 0.25},  # shares of goldens whose text differs

@@ -72,7 +72,8 @@ def _encoder_layers(parts: _Parts) -> Iterator[EncoderLayer]:
     for index in range(len(linears) // _ENCODER_LAYER):
         merged, output, expand, contract = linears[_ENCODER_LAYER * index :][:_ENCODER_LAYER]
         norms = parts.norms[2 * index :]
-        attention = Attention(*_split(merged, 3), output)
+        query, key, value = _split(merged, 3)
+        attention = Attention(query, key, value, output)
         yield EncoderLayer(attention, norms[0], FeedForward(expand, contract, "relu"), norms[1])
 
 
@@ -81,9 +82,10 @@ def _decoder_layers(parts: _Parts, cross: Sequence[Linear]) -> Iterator[DecoderL
     for index, (key, value) in enumerate(zip(cross[::2], cross[1::2], strict=True)):
         linears = parts.linears[1 + _DECODER_LAYER * index :]
         merged, output, query, cross_output, expand, contract = linears[:_DECODER_LAYER]
+        own_query, own_key, own_value = _split(merged, 3)
         norms = parts.norms[3 * index :]
         yield DecoderLayer(
-            Attention(*_split(merged, 3), output),
+            Attention(own_query, own_key, own_value, output),
             norms[0],
             Attention(query, key, value, cross_output),
             norms[1],
