@@ -11,7 +11,7 @@ from typing import Any
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
-from service.batching.dispatch import RunHere, run_on
+from service.batching.dispatch import RunHere, run_near, run_on
 from service.batching.inflight.engine import InFlightEngine, Instancing, turns_on
 from service.batching.inflight.rows import InFlight
 from service.batching.policy import BatchLimits
@@ -188,13 +188,14 @@ class Loader:
         limits: BatchLimits,
     ) -> Pipeline[Any, Any]:
         meter = SilentMeter()
-        run_batch = partial(run_on, self.runtime.compute, partial(instances.infer, family.infer))
+        run = partial(instances.infer, family.infer)
         batchers: dict[str, Batcher | InFlightEngine] = {}
         for lane, curve in curves.items():
             if isinstance(family, InFlight):
                 device = self._instancing(instances, family.rows_for(family.probe(lane, 1)), limits)
                 batchers[lane] = InFlightEngine(family, device, limits, meter, curve)
             else:
+                run_batch = partial(run_near, self.runtime.compute, curve, run)
                 batchers[lane] = Batcher(run_batch, limits, self.runtime.slots, meter, curve)
         return Pipeline(
             files.manifest.task,

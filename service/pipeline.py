@@ -3,7 +3,7 @@
 import asyncio
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -58,8 +58,10 @@ class Outcome(Generic[AnswerT]):
     timings: Timings
 
 
-def longest(timings: Iterable[Timings]) -> Timings:
+def longest(timings: Sequence[Timings]) -> Timings:
     """Return the longest of each step, of items that ran at the same time."""
+    if len(timings) == 1:
+        return timings[0]
     found = Timings()
     for each in timings:
         for step in Timings.__slots__:
@@ -88,9 +90,12 @@ class Pipeline(Generic[ItemT, AnswerT]):
     """Calls of `answer` that have not returned, and callers who hold it."""
 
     _gatherer: Gatherer[ItemT, Work] | None = field(default=None, init=False)
+    _tries_again: TriesAgain[ItemT, AnswerT] | None = field(default=None, init=False)
+    """The family, if it may ask more than once. To ask that of a protocol takes 10 µs."""
 
     def __post_init__(self) -> None:
         self.idle.set()
+        self._tries_again = self.family if isinstance(self.family, TriesAgain) else None
         if self.text_threads is not None and isinstance(self.family, PreprocessesTogether):
             self._gatherer = Gatherer(self.family.preprocess_all, self.text_threads)
 
@@ -189,7 +194,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
 
     async def _settle(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
         """Ask the model as often as the family wants."""
-        plan = self.family.plan(item) if isinstance(self.family, TriesAgain) else None
+        plan = None if self._tries_again is None else self._tries_again.plan(item)
         if plan is None:
             return await self._compute(item, options, timings)
         unseen = replace(options, watch=None)  # what is tried may be thrown away

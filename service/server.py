@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -40,6 +40,30 @@ class ServerOptions:
     grace: int
 
 
+class WholeAnswer:
+    """The connection as one answer sees it: a head that tells of a body leaves together with it.
+
+    uvicorn writes the two apart: two system calls, and a client that is woken for a head alone,
+    which took a tenth of what the event loop does for a small request.
+    """
+
+    __slots__ = ("_begun", "_head", "_transport", "close", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._begun, self._head = False, b""
+        self.close, self.is_closing = transport.close, transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send, unless it is a head whose body comes next (a stream's head says no length)."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif not self._begun and b"\r\ncontent-length: " in data:
+            self._begun, self._head = True, data
+            return
+        self._transport.write(data)
+
+
 class Protocol(HttpToolsProtocol):
     """One connection; bounds what uvicorn would collect, or wait for, without end."""
 
@@ -65,9 +89,12 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Wait no longer."""
+        """Wait no longer; have the answer sent in one piece."""
         self.head_since = None
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle is not before and self.scope["method"] != "HEAD":
+            self.cycle.transport = cast("asyncio.Transport", WholeAnswer(self.transport))
 
     def on_body(self, body: bytes) -> None:
         """Leave the size of a body to the application."""

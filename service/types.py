@@ -146,6 +146,11 @@ class Buffer(Protocol):
         """Return its shape."""
         ...
 
+    @property
+    def on_host(self) -> NDArray[Any] | None:
+        """Return the memory as an array, None where the host cannot reach it."""
+        ...
+
     def first(self, rows: int) -> Span:
         """Return its first entries along the first axis, where they are."""
         ...

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from benchmarks.texts import sentences_zh
 from benchmarks.translation.ctranslate2_starter import write_ctranslate2
 from benchmarks.translation.findings import QUARTET
-from benchmarks.translation.starter_weights import weights_of_starter
 from benchmarks.translation.workers import Worker
+from models.export.zh_en_graph_weights import weights_of_graphs
 
 SUBJECT = "starter"
 _VERSION = Path("zh-en", "1")
@@ -48,7 +48,8 @@ def make_ctranslate2(version: Path, folder: Path, quantization: str | None) -> N
     """Write a version's network for CTranslate2, with its tokenizers."""
     source, target = (Tokenizer.from_file(str(version / name)) for name in _TOKENIZERS)
     vocabularies = _words(source), _words(target)
-    write_ctranslate2(weights_of_starter(version, _LONGEST), vocabularies, folder, quantization)
+    weights = weights_of_graphs(version, _LONGEST, _LONGEST)
+    write_ctranslate2(weights, vocabularies, folder, quantization)
     for name in _TOKENIZERS:
         shutil.copyfile(version / name, folder / name)
 

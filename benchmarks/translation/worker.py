@@ -8,6 +8,7 @@ of so many, in their order, and writes `{"seconds": ..., "cpu": ..., "answers": 
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,27 +19,42 @@ import ctranslate2
 from benchmarks.translation.ctranslate2_texts import MOST_TOKENS, Texts
 from benchmarks.translation.findings import CTRANSLATE2
 from service.families import FAMILIES
+from service.families.encoder_decoder_steps import EncoderDecoderSteps
+from service.families.seq2seq_steps import Seq2SeqSteps
+from service.families.translation_rows import translated
 from service.repository.manifest import read_manifest, read_parameters
 from service.runtime.devices import Device
 from service.runtime.session import OrtSession
 from service.tasks import TranslateItem
+from service.types import Tensors, Work
 
 Batch = Sequence[str]
 Translate = Callable[[Batch, int], Sequence[str]]
 
 
 def open_quartet(folder: Path, threads: int) -> Translate:
-    """Return the service's own family on its own sessions, without the service round it."""
+    """Return the service's own family on its own sessions, without the service round it.
+
+    A thread has rows of its own and keeps them, as an instance of the service does.
+    """
     manifest = read_manifest(folder / "model.toml")
     entry = FAMILIES[manifest.family]
     family = entry.open(folder, read_parameters(manifest.parameters, entry.parameters))
     graphs = manifest.graphs[manifest.default_precision["cpu"]]
     device = Device("cpu")
     sessions = {name: OrtSession(folder / file, device, threads) for name, file in graphs.items()}
+    kept = threading.local()
+
+    def infer(works: Sequence[Work]) -> Sequence[Tensors]:
+        if not isinstance(family, EncoderDecoderSteps | Seq2SeqSteps):
+            return family.infer(sessions, works)
+        if not hasattr(kept, "rows"):
+            kept.rows = family.open_rows()
+        return translated(kept.rows, sessions, works)
 
     def translate(batch: Batch, beams: int) -> Sequence[str]:
         items = [TranslateItem(text, num_beams=beams) for text in batch]
-        results = family.infer(sessions, [family.preprocess(item) for item in items])
+        results = infer([family.preprocess(item) for item in items])
         answers = [family.postprocess(*pair) for pair in zip(results, items, strict=True)]
         return [answer.text for answer in answers]
 

@@ -8,8 +8,10 @@ from models.export.graph_parts import (
     encoder_distance_bias,
     expanded,
     scaled_and_projected,
+    side_by_side,
 )
 from models.export.graph_writer import Arithmetic, GraphWriter, Shape
+from models.export.step_graph import cache_names
 from models.export.translator_weights import Attention, Embedding, EncoderLayer, TranslatorWeights
 
 
@@ -29,7 +31,7 @@ class _EncoderGraph:
         self._mask = writer.node("Cast", [mask], to=onnx.TensorProto.INT32)
         self._shape = writer.node("Shape", [self._ids])
         width = weights.heads * weights.head_width
-        self._sentences = self._shaped([width])
+        self._sentences = self._shaped([-1])
         self._rows = writer.integers([-1, width])
         length = writer.node("Gather", [self._shape, writer.integers(1)])
         self._places = writer.node("Range", [writer.integers(0), length, writer.integers(1)])
@@ -66,10 +68,9 @@ class _EncoderGraph:
 
     def _mixed(self, states: str, attention: Attention, bias: str) -> str:
         writer = self._writer
-        parts = [
-            writer.node("Reshape", [writer.linear(states, projection), self._sentences])
-            for projection in (attention.query, attention.key, attention.value)
-        ]
+        merged = side_by_side([attention.query, attention.key, attention.value])
+        packed = writer.node("Reshape", [writer.linear(states, merged), self._sentences])
+        parts = writer.parted(packed, [f"{packed}.{part}" for part in "qkv"], axis=2)
         heads, scale = self._weights.encoder_attention
         mixed = writer.node(
             "fused:MultiHeadAttention",
@@ -82,13 +83,16 @@ class _EncoderGraph:
 
     def _project(self, states: str) -> None:
         writer, heads = self._writer, self._weights.heads
-        parted = self._shaped([heads, self._weights.head_width])
+        layers = self._weights.decoder_layers
+        merged = side_by_side(
+            [part for each in layers for part in (each.cross.key, each.cross.value)]
+        )
+        parted = self._shaped([-1, self._weights.head_width])
+        split = writer.node("Reshape", [writer.linear(states, merged), parted])
+        turned = writer.node("Transpose", [split], perm=[0, 2, 1, 3])
         axes: Shape = ["batch", heads, "source", self._weights.head_width]
-        for index, layer in enumerate(self._weights.decoder_layers):
-            for part, projection in (("key", layer.cross.key), ("value", layer.cross.value)):
-                name = writer.output(f"cross.{index}.{part}", writer.float_type, axes)
-                split = writer.node("Reshape", [writer.linear(states, projection), parted])
-                writer.node("Transpose", [split], name, perm=[0, 2, 1, 3])
+        names = cache_names("cross", len(layers))
+        writer.parted(turned, [writer.output(n, writer.float_type, axes) for n in names], axis=1)
 
     def _shaped(self, last: list[int]) -> str:
         """Return the shape [B, S, *last]."""

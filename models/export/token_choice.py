@@ -45,11 +45,10 @@ class TokenChoice:
         shape = writer.integers([0, len(output.table) // BLOCK, BLOCK])
         blocks = writer.node("Reshape", [logits, shape])
         best = writer.node("ReduceMax", [blocks, writer.integers([2])], keepdims=0)
-        count = writer.node("Squeeze", [self._candidates, writer.integers([0])])
         axes = ["rows", "candidates"]
         writer.nodes_with(
             "If",
-            [writer.node("Greater", [count, writer.integers(1)])],
+            [writer.node("Greater", [self._candidates, writer.integers([1])])],
             [
                 writer.output("ids", np.int64, axes),
                 writer.output("logprobs", np.float32, axes),

@@ -75,7 +75,7 @@ async def answer(  # noqa: PLR0913 - each is a thing of its own that a route kno
     answered = [result for result in results if isinstance(result, Outcome)]
     body: dict[str, Any] = {}
     if answered:
-        call.timings = longest(outcome.timings for outcome in answered)
+        call.timings = longest([outcome.timings for outcome in answered])
         model = next(iter(pipelines.values())).model
         body = {"model": model.name, "version": model.version}
         body |= head([outcome.answer for outcome in answered])

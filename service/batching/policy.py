@@ -21,6 +21,9 @@ _NEARLY, _NEARLY_OF_FEW = 0.99, 0.97
 """A smaller batch within 1 % of the best worth is preferred, since everyone in it waits less;
 within 3 % where few wait, since it also leaves company for the next."""
 
+_OUT_OF_BOUNDS = (0.0, 0.0)
+"""Worth, by time and in all, of a window that there is not."""
+
 _SMALL_QUEUE = 8
 """Company comes from the more urgent half of a queue longer than this. An item of a rare length
 is company for few; were the whole queue asked, everybody who comes later could pass it. By
@@ -117,36 +120,46 @@ def _batch(
 ) -> list[int]:
     """Grow a window of lengths around the anchor and return the best one seen."""
     anchor, most = bounds
-    ordered = sorted(company, key=lambda index: waiting[index].length)  # ties: as they came
-    lengths = [waiting[index].length for index in ordered]
-    low = high = ordered.index(anchor)
-    worth = curve.ideal(lengths[low])
-    best = worth / curve.seconds(1, lengths[low])
-    seen = [(best, low, high)]
-    for rows in range(2, most + 1):
-        options = [
-            (total / curve.seconds(rows, longest), total, begin, end)
-            for begin, end, longest, total in _neighbours(curve, lengths, low, high, worth)
-            if limits.max_batch_cost is None or rows * longest <= limits.max_batch_cost
-        ]
-        if not options:
-            break
-        value, worth, low, high = max(options)
-        seen.append((value, low, high))
-        best = max(best, value)
-        if value < _HOPELESS * best:
+    every_length = [item.length for item in waiting]
+    ordered = sorted(company, key=every_length.__getitem__)  # ties: as they came
+    lengths = [every_length[index] for index in ordered]
+    seen, best = [], 0.0
+    for window in _windows(limits, curve, lengths, ordered.index(anchor), most):
+        seen.append(window)
+        best = max(best, window[0])
+        if window[0] < _HOPELESS * best:
             break
     enough = best * (_NEARLY if len(company) > _SMALL_QUEUE else _NEARLY_OF_FEW)
     _, begin, end = next(window for window in seen if window[0] >= enough)
     return ordered[begin : end + 1]
 
 
-def _neighbours(
-    curve: BatchCurve, lengths: Sequence[int], low: int, high: int, worth: float
-) -> Iterator[tuple[int, int, int, float]]:
-    """Yield the windows with one more row: begin, end, longest row, worth of the rows."""
-    if low > 0:
-        yield low - 1, high, lengths[high], worth + curve.ideal(lengths[low - 1])
-    if high + 1 < len(lengths):
-        longest = lengths[high + 1]
-        yield low, high + 1, longest, worth + curve.ideal(longest)
+def _windows(
+    limits: BatchLimits, curve: BatchCurve, lengths: Sequence[int], anchor: int, most: int
+) -> Iterator[tuple[float, int, int]]:
+    """Yield worth, begin and end of ever larger windows of ascending lengths, from the anchor on.
+
+    Each has one row more, on the side where it is worth more. This is most of what a decision
+    costs, so nothing is looked up twice.
+    """
+    cost = inf if limits.max_batch_cost is None else limits.max_batch_cost
+    ideals = [curve.ideal(length) for length in lengths]
+    low = high = anchor
+    worth = ideals[anchor]
+    yield worth / curve.seconds(1, lengths[anchor]), low, high
+    for rows in range(2, most + 1):
+        shorter = longer = _OUT_OF_BOUNDS
+        if low > 0 and rows * lengths[high] <= cost:
+            total = worth + ideals[low - 1]
+            shorter = total / curve.seconds(rows, lengths[high]), total
+        if high + 1 < len(lengths) and rows * lengths[high + 1] <= cost:
+            total = worth + ideals[high + 1]
+            longer = total / curve.seconds(rows, lengths[high + 1]), total
+        value, worth = max(shorter, longer)
+        if not value:
+            return
+        if longer >= shorter:
+            high += 1
+        else:
+            low -= 1
+        yield value, low, high

@@ -106,5 +106,5 @@ def _joined(document: Document, outcomes: Sequence[Outcome[Translation]]) -> Out
     return Outcome(
         whole,
         together(outcome.cache for outcome in outcomes),
-        longest(outcome.timings for outcome in outcomes),
+        longest([outcome.timings for outcome in outcomes]),
     )

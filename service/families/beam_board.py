@@ -34,6 +34,8 @@ class BeamBoard:
         self._written = np.zeros((0, num_beams, 16), np.int64)
         self._pools: list[_Pool] = []
         self.tokens = self.parents = np.zeros(0, np.int64)
+        self._quiet = 0
+        """Steps in which nothing can happen but that hypotheses end by their end token."""
 
     def __repr__(self) -> str:
         return f"<BeamBoard {len(self)} running with {self._beams} beams>"
@@ -42,9 +44,21 @@ class BeamBoard:
         return len(self._lines.keys)
 
     @property
+    def stands_still(self) -> bool:
+        """Tell whether all go on in their rows, as they did before the last step."""
+        return np.array_equal(self.parents, self.rows)
+
+    @property
+    def rows(self) -> Ints:
+        """Return where everybody was at the last step."""
+        return self._rows.ravel()
+
+    @property
     def candidates(self) -> int:
         """Return how many candidates a row `advance` wants to see."""
         # Twice as many as beams: even if every beam ends, enough of them go on.
+        if self._quiet:
+            return 2 * self._beams
         written, steps = self._of_hypotheses()
         more = bool((self._lines.steps < self._lines.least).any()) + self._next.more(written, steps)
         return 2 * self._beams + more
@@ -64,32 +78,54 @@ class BeamBoard:
         self._scores = np.concatenate([self._scores, scores])
         self._written = wide_enough(self._written, 0, 1)
         self._pools.append(_Pool(self._beams))
+        self._quiet = 0
 
     def advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
         """Choose the best continuations of every sentence; return who is done."""
         lines, beams = self._lines, self._beams
         tokens, parents, scores = self._best(ids, logprobs)
-        self._written = wide_enough(self._written, int(lines.steps.max()) + 1, 0)
-        natural = tokens == self._rules.eos_id
         lines.steps += 1
-        hits = natural | (lines.steps >= lines.limits)[:, None]
-        self._keep_ended(tokens, parents, scores, hits & (np.arange(2 * beams) < beams))
-        running = scores + hits * NEVER
-        order = np.argsort(-running, axis=1, kind="stable")[:, :beams]
-        self._scores = np.take_along_axis(running, order, axis=1)
-        parents, tokens = (np.take_along_axis(a, order, axis=1) for a in (parents, tokens))
+        hits = tokens == self._rules.eos_id
+        if not self._quiet:
+            self._written = wide_enough(self._written, int(lines.steps.max()), 0)
+            hits |= (lines.steps >= lines.limits)[:, None]
+        has_hits = bool(hits.any())
+        if has_hits:
+            self._keep_ended(tokens, parents, scores, hits & (np.arange(2 * beams) < beams))
+            scores = scores + hits * NEVER
+            order = np.argsort(-scores, axis=1, kind="stable")
+            tokens, parents, scores = (
+                np.take_along_axis(a, order, axis=1) for a in (tokens, parents, scores)
+            )
+        self._go_on(tokens[:, :beams], parents[:, :beams], scores[:, :beams])
+        if self._quiet and not has_hits and not any(pool.is_full for pool in self._pools):
+            self._quiet -= 1
+            return ()
+        return self._let_go(hits)
+
+    def _go_on(self, tokens: Ints, parents: Ints, scores: Floats) -> None:
+        """Let these be the beams, whoever is done by them."""
         line = np.arange(len(tokens))[:, None]
+        self._scores = scores
         self._written = self._written[line, parents]
-        self._written[line, np.arange(beams), (lines.steps - 1)[:, None]] = tokens
+        self._written[line, np.arange(self._beams), self._lines.steps[:, None] - 1] = tokens
+        self.tokens, self.parents = tokens.ravel(), self._rows[line, parents].ravel()
+
+    def _let_go(self, hits: NDArray[np.bool_]) -> Sequence[Finished]:
+        """Return who is done."""
+        lines = self._lines
         stay = ~(self._is_decided() | hits.all(axis=1))
         finished = [
             Finished(lines.keys[index], self._pools[index].found) for index in np.flatnonzero(~stay)
         ]
         finished += self._stop_loops(stay)
-        rows = np.take_along_axis(self._rows, parents, axis=1)
-        self.tokens, self.parents = tokens[stay].ravel(), rows[stay].ravel()
         if finished:
+            of_hypotheses = np.repeat(stay, self._beams)
+            self.tokens, self.parents = self.tokens[of_hypotheses], self.parents[of_hypotheses]
             self._keep(stay)
+        self._quiet = 0
+        if self._next.takes_any:
+            self._quiet = lines.quiet_steps(self._written.shape[2])
         return finished
 
     def place(self, rows: Ints) -> None:
@@ -100,6 +136,7 @@ class BeamBoard:
         """Forget some sentences."""
         stay = others_than(self._lines.keys, keys)
         self._keep(stay)
+        self._quiet = 0
         of_hypotheses = np.repeat(stay, self._beams)
         self.tokens, self.parents = self.tokens[of_hypotheses], self.parents[of_hypotheses]
 
@@ -110,22 +147,26 @@ class BeamBoard:
 
     def _best(self, ids: Ints, logprobs: Floats) -> tuple[Ints, Ints, Floats]:
         """Return token, beam and score of twice as many continuations as beams, best first."""
-        count = len(self)
-        width = ids.shape[1]
-        known = logprobs[self._rows]
-        tokens = ids[self._rows]
+        known, tokens = logprobs[self._rows], ids[self._rows]
+        if not self._quiet:
+            tokens, known = self._ruled(tokens, known)
+        total = known + self._scores[:, :, None]
+        if not self._quiet:
+            total = np.where((self._rows == _ABSENT)[:, :, None], 2 * NEVER, total)
+        total, tokens = total.reshape(len(total), -1), tokens.reshape(len(total), -1)
+        order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * self._beams]
+        line = np.arange(len(total))[:, None]
+        return tokens[line, order], order // ids.shape[1], total[line, order]
+
+    def _ruled(self, tokens: Ints, known: Floats) -> tuple[Ints, Floats]:
+        """Return what the rules leave of the candidates [N, beams, candidates]."""
+        width = tokens.shape[2]
         written, steps = self._of_hypotheses()
         flat = (tokens.reshape(-1, width), known.reshape(-1, width))
         known = self._next.judged(*flat, written, steps).reshape(known.shape)
         tokens, known = self._forced(tokens, known)
         early = (self._lines.steps < self._lines.least)[:, None, None]
-        known = np.where(early & (tokens == self._rules.eos_id), NEVER, known)
-        absent = (self._rows == _ABSENT)[:, :, None]
-        total = np.where(absent, 2 * NEVER, known + self._scores[:, :, None])
-        total = total.reshape(count, -1)
-        order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * self._beams]
-        scores = np.take_along_axis(total, order, axis=1)
-        return np.take_along_axis(tokens.reshape(count, -1), order, axis=1), order // width, scores
+        return tokens, np.where(early & (tokens == self._rules.eos_id), NEVER, known)
 
     def _of_hypotheses(self) -> tuple[Ints, Ints]:
         """Return what every hypothesis has written, and how many tokens that are."""
@@ -196,7 +237,7 @@ class BeamBoard:
         return decided
 
     def _keep(self, stay: NDArray[np.bool_]) -> None:
-        self._lines = self._lines.kept(stay)
+        self._lines.keep(stay)
         self._scores, self._written = self._scores[stay], self._written[stay]
         self._pools = [pool for pool, stays in zip(self._pools, stay, strict=True) if stays]
 

@@ -28,6 +28,9 @@ class GreedyBoard:
         self._rows = np.zeros(0, np.int64)
         self._written = np.zeros((0, 16), np.int64)
         self.tokens = self.parents = self._rows
+        self._quiet: int | None = None
+        """Steps in which nothing can happen but that a token ends a sentence; None where that is
+        to be found out."""
 
     def __repr__(self) -> str:
         return f"<GreedyBoard {len(self)} running>"
@@ -36,8 +39,22 @@ class GreedyBoard:
         return len(self._lines.keys)
 
     @property
+    def stands_still(self) -> bool:
+        """Tell whether all go on in their rows, as they did before the last step."""
+        return self.parents is self._rows
+
+    @property
+    def rows(self) -> Ints:
+        """Return where everybody was at the last step."""
+        return self._rows
+
+    @property
     def candidates(self) -> int:
         """Return how many candidates a row `advance` wants to see."""
+        if self._quiet is None:
+            self._quiet = self._count_quiet()
+        if self._quiet:
+            return 1
         more = self._next.more(self._written, self._lines.steps)
         return 1 + bool((self._lines.steps < self._lines.least).any()) + more
 
@@ -51,9 +68,31 @@ class GreedyBoard:
         self._lines.add(key, decoding, self._rules)
         self._rows = np.append(self._rows, row)
         self._written = wide_enough(self._written, 0, 1)
+        self._quiet = None
 
     def advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
         """Take the most probable tokens; return who is done."""
+        if self._quiet:
+            self._quiet -= 1
+            return self._go_on(ids[self._rows, 0])
+        return self._advance(ids, logprobs)
+
+    def _go_on(self, tokens: Ints) -> Sequence[Finished]:
+        """Take the tokens of a quiet step."""
+        self._written[np.arange(len(tokens)), self._lines.steps] = tokens
+        self._lines.steps += 1
+        self.tokens, self.parents = tokens, self._rows
+        ended = tokens == self._rules.eos_id
+        if not ended.any():
+            return ()
+        finished = [self._result(line, True, True) for line in np.flatnonzero(ended).tolist()]
+        self._let_go(~ended)
+        return finished
+
+    def _count_quiet(self) -> int:
+        return self._lines.quiet_steps(self._written.shape[1]) if self._next.takes_any else 0
+
+    def _advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
         lines, rules = self._lines, self._rules
         tokens, scores = ids[self._rows], logprobs[self._rows]
         scores = self._next.judged(tokens, scores, self._written, lines.steps)
@@ -78,9 +117,10 @@ class GreedyBoard:
             hypothesis = Hypothesis(ids, False, ran_into_loop=True)
             finished.append(Finished(lines.keys[line], [hypothesis]))
             stay[line] = False
-        self.tokens, self.parents = tokens[stay], self._rows[stay]
+        self.tokens, self.parents = tokens, self._rows
+        self._quiet = None
         if finished:
-            self._keep(stay)
+            self._let_go(stay)
         return finished
 
     def place(self, rows: Ints) -> None:
@@ -90,8 +130,7 @@ class GreedyBoard:
     def drop(self, keys: frozenset[Hashable]) -> None:
         """Forget some sentences."""
         stay = others_than(self._lines.keys, keys)
-        self._keep(stay)
-        self.tokens, self.parents = self.tokens[stay], self.parents[stay]
+        self._let_go(stay)
 
     def progress(self) -> Sequence[tuple[Hashable, Ints]]:
         """Return what every sentence would say if it ended here."""
@@ -102,6 +141,8 @@ class GreedyBoard:
         ids = self._written[line, : self._lines.steps[line] - ended].copy()
         return Finished(self._lines.keys[line], [Hypothesis(ids, natural)])
 
-    def _keep(self, stay: NDArray[np.bool_]) -> None:
-        self._lines = self._lines.kept(stay)
+    def _let_go(self, stay: NDArray[np.bool_]) -> None:
+        """Forget all others."""
+        self.tokens, self.parents = self.tokens[stay], self.parents[stay]
+        self._lines.keep(stay)
         self._written = self._written[stay]

@@ -59,7 +59,7 @@ def repeats_itself(ids: Ints, window: int) -> bool:
     It counts from a third of the window on, as two languages rarely need as many tokens for the
     same. Whoever translates such a text says the same over and over with good reason.
     """
-    for length in range(1, window // _LEAST_ROUNDS + 1):
+    for length in range(1, min(window, len(ids)) // _LEAST_ROUNDS + 1):
         same = np.concatenate([[False], ids[length:] == ids[: max(len(ids) - length, 0)], [False]])
         ends = np.flatnonzero(~same)
         longest = int(np.diff(ends).max()) - 1

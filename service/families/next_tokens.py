@@ -18,6 +18,11 @@ class NextTokens:
         self._start_id, self._penalty = rules.start_id, np.float32(rules.repetition_penalty)
         self._bans, self._always = rules.bans, np.array(rules.bans.always, np.int64)
 
+    @property
+    def takes_any(self) -> bool:
+        """Tell whether no rule ever takes a candidate away or lowers it."""
+        return self._penalty == 1 and not len(self._always) and not self._bans.looks_back
+
     def more(self, written: Ints, steps: Ints) -> int:
         """Return how many more candidates a row must have, for so many the rules may take."""
         most = len(self._always)

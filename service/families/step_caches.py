@@ -8,12 +8,13 @@ more rows than ever before are asked for.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ModelLoadError
+from service.families import host_caches
 from service.types import BindableSession, Buffer, DeviceValue, Sessions, Span
 
 Ints = NDArray[np.int64]
@@ -41,6 +42,11 @@ class Room:
 
 _FIRST_ROOM = Room(rows=8, self_length=64, cross_length=64)
 """On a CPU it takes no memory until it is written to."""
+
+
+_LITTLE = 4096
+"""Lines of caches up to which they are copied without a session, whose run costs more than that
+but lets other threads run meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +93,12 @@ class StepCaches:
     def __init__(self) -> None:
         self._bound: dict[tuple[int, int, int], tuple[Callable[[], None], Chosen]] = {}
         self._buffers: dict[str, Buffer] = {}
+        self._arrays: Mapping[str, NDArray[Any]] | None = None
+        """The same memory, where the host can reach all of it."""
         self._room = _FIRST_ROOM
         self._inputs = _Inputs(_FIRST_ROOM.rows)
+        self._longest = 0
+        """Of the rows of the next step; 0 where it must be measured."""
 
     def __repr__(self) -> str:
         return f"<StepCaches {self._room}>"
@@ -106,12 +116,19 @@ class StepCaches:
     @property
     def positions(self) -> NDArray[np.int32]:
         """Return how many tokens each row has cached; to be written to."""
+        self._longest = 0
         return self._inputs.positions
 
     @property
     def source_lengths(self) -> NDArray[np.int32]:
         """Return how long each row's source is; to be written to."""
+        self._longest = 0
         return self._inputs.source_lengths
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether there may be no room for one more token of the rows of the last step."""
+        return not 0 < self._longest <= self._room.self_length
 
     def reserve(self, sessions: Sessions, rows: int, written: int, source: int) -> None:
         """Make room for so many rows, tokens written and tokens read.
@@ -126,7 +143,8 @@ class StepCaches:
             return
         old, old_inputs, used = self._buffers, self._inputs, self._room
         self._buffers = _allocated(_session(sessions, STEP), wanted, old)
-        self._inputs = _Inputs(wanted.rows)
+        self._arrays = _on_host(self._buffers)
+        self._inputs, self._longest = _Inputs(wanted.rows), 0
         for name in ("tokens", "positions", "source_lengths"):
             getattr(self._inputs, name)[: used.rows] = getattr(old_inputs, name)
         self._room = wanted
@@ -141,6 +159,10 @@ class StepCaches:
 
     def join(self, sessions: Sessions, cross: Mapping[str, DeviceValue], rows: Ints) -> None:
         """Put what the encoder made of some sentences into rows."""
+        if self._arrays is not None:
+            for name, value in cross.items():
+                host_caches.join(self._arrays[name], value.numpy(), rows)
+            return
         inputs: dict[str, Span | DeviceValue] = {"rows": Span.of(rows)}
         outputs = {}
         for name, value in cross.items():
@@ -161,18 +183,26 @@ class StepCaches:
         if key not in self._bound:
             self._bound[key] = self._bind_step(session, rows, candidates)
         run, chosen = self._bound[key]
-        inputs = self._inputs
-        inputs.longest[...] = inputs.positions[:rows].max() + 1
-        inputs.longest_source[...] = inputs.source_lengths[:rows].max()
+        if not self._longest:
+            inputs = self._inputs
+            self._longest = int(inputs.positions[:rows].max()) + 1
+            inputs.longest[...] = self._longest
+            inputs.longest_source[...] = inputs.source_lengths[:rows].max()
         run()
         return chosen
+
+    def advance(self, rows: int) -> None:
+        """Take note that a step has written one more token of the first rows."""
+        self._inputs.positions[:rows] += 1
+        self._longest += 1
+        self._inputs.longest[...] = self._longest
 
     def forget(self) -> None:
         """Give all memory back, as after a fault of the device."""
         self._bound.clear()
-        self._buffers = {}
+        self._buffers, self._arrays = {}, None
         self._room = _FIRST_ROOM
-        self._inputs = _Inputs(_FIRST_ROOM.rows)
+        self._inputs, self._longest = _Inputs(_FIRST_ROOM.rows), 0
 
     def _bind_step(
         self, session: BindableSession, rows: int, candidates: int
@@ -200,6 +230,13 @@ class StepCaches:
         own: tuple[Ints, Ints],
         cross: tuple[Ints, Ints],
     ) -> None:
+        after = self._arrays
+        before = after if old is self._buffers else _on_host(old)
+        if before is not None and after is not None and self._is_little(own, cross):
+            for kind, (start, end) in (("self", own), ("cross", cross)):
+                pairs = ((before[name], after[name]) for name in after if name.startswith(kind))
+                host_caches.move(pairs, start, end)
+            return
         inputs: dict[str, Span | DeviceValue] = {}
         for kind, (start, end) in (("self", own), ("cross", cross)):
             inputs |= {f"{kind}_from": Span.of(start), f"{kind}_to": Span.of(end)}
@@ -210,9 +247,21 @@ class StepCaches:
             outputs[f"present.{name}"] = span
         _session(sessions, MOVE).bind(inputs, outputs)()
 
+    def _is_little(self, own: tuple[Ints, Ints], cross: tuple[Ints, Ints]) -> bool:
+        heads = next(iter(self._buffers.values())).shape[1]
+        places = max(len(own[0]), len(cross[0]))
+        return places * heads * len(self._buffers) <= _LITTLE
+
 
 def _session(sessions: Sessions, name: str) -> BindableSession:
     return cast(BindableSession, sessions[name])
+
+
+def _on_host(buffers: Mapping[str, Buffer]) -> Mapping[str, NDArray[Any]] | None:
+    """Return the caches as arrays; None where the host cannot reach them."""
+    arrays = {name: buffer.on_host for name, buffer in buffers.items()}
+    found = {name: array for name, array in arrays.items() if array is not None}
+    return found if len(found) == len(arrays) else None
 
 
 def _allocated(

@@ -45,6 +45,8 @@ class StepRows:
         self._width: dict[Hashable, int] = {}
         """Rows that each sentence may come to take."""
         self._clock = 0
+        self._rows = 0
+        """How many the last step ran on."""
         self._forget_rows()
 
     def __repr__(self) -> str:
@@ -66,10 +68,14 @@ class StepRows:
         Raises:
             DeviceMemoryError, InferenceError: the step failed; call `reset` and begin anew.
         """
-        rows = self._settle(sessions, newcomers)
+        if newcomers or self._caches.is_full or not self._stands_still():
+            self._rows = self._settle(sessions, newcomers)
+        else:
+            self._hand_over_tokens()
         candidates = max(board.candidates for board in self._boards.values() if len(board))
-        chosen = self._caches.step(sessions, rows, candidates)
-        self._note_written(rows)
+        chosen = self._caches.step(sessions, self._rows, candidates)
+        self._caches.advance(self._rows)
+        self._unnoted += 1
         finished: list[Finished] = []
         for board in self._boards.values():
             if len(board):
@@ -95,6 +101,7 @@ class StepRows:
         self._caches.forget()
         self._boards.clear()
         self._width.clear()
+        self._rows = 0
         self._forget_rows()
 
     def _judged_by(self, board: Board, chosen: Chosen) -> NDArray[np.float32]:
@@ -117,9 +124,23 @@ class StepRows:
         """[rows, places]: which token of which step is cached there."""
         self._readers = np.full(0, _NOBODY)
         """[rows]: whose source each row reads."""
+        self._unnoted = 0
+        """How many of the last tokens of every row are not in `_nodes` yet."""
+
+    def _stands_still(self) -> bool:
+        """Tell whether everybody goes on where they are, so that nothing must be settled."""
+        running = [board for board in self._boards.values() if len(board)]
+        return self.in_use == self._rows and all(board.stands_still for board in running)
+
+    def _hand_over_tokens(self) -> None:
+        """Tell the step what everybody wrote last."""
+        for board in self._boards.values():
+            if len(board):
+                self._caches.tokens[board.rows] = board.tokens
 
     def _settle(self, sessions: Sessions, newcomers: Sequence[Newcomers]) -> int:
         """Give everybody a row for the next step; return how many rows that are."""
+        self._note_written()
         parents = np.concatenate(
             [np.zeros(0, np.int64), *(board.parents for board in self._boards.values())]
         )
@@ -202,13 +223,16 @@ class StepRows:
                 )
             board.add(key, decoding, row)
 
-    def _note_written(self, rows: int) -> None:
-        """Every row has one more token cached, unlike any other."""
-        positions = self._caches.positions[:rows]
-        lines = np.arange(rows)
-        self._nodes[lines, positions] = self._clock + 1 + lines
-        self._clock += rows
-        positions += 1
+    def _note_written(self) -> None:
+        """Every token that was cached since the last time is unlike any other."""
+        rows, steps = self._rows, self._unnoted
+        if not steps:
+            return
+        places = self._caches.positions[:rows, None] - np.arange(steps, 0, -1)
+        names = self._clock + 1 + np.arange(rows * steps).reshape(rows, steps)
+        self._nodes[np.arange(rows)[:, None], places] = names
+        self._clock += rows * steps
+        self._unnoted = 0
 
 
 def _open_board(num_beams: int, rules: SearchRules) -> Board:
@@ -221,10 +245,12 @@ def assigned(parents: Ints, total: int) -> tuple[Ints, Ints]:
 
     A hypothesis keeps its parent's row if that is among them and no sibling before it took it.
     """
-    _, first = np.unique(parents, return_index=True)
-    stays = np.zeros(len(parents), np.bool_)
-    stays[first] = True
-    stays &= parents < total
+    if len(parents) == total and (parents == np.arange(total)).all():
+        return parents, parents[:0]
+    order = np.arange(len(parents))
+    first = np.zeros(parents.max(initial=0) + 1, np.int64)
+    first[parents[::-1]] = order[::-1]  # of what is assigned to one place the last stays
+    stays = (first[parents] == order) & (parents < total)
     free = np.ones(total, np.bool_)
     free[parents[stays]] = False
     left = np.flatnonzero(free)

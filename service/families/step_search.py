@@ -10,7 +10,7 @@ and its beam search, so that a model trained and judged there answers the same h
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -77,6 +77,16 @@ class Board(Protocol):
         ...
 
     @property
+    def stands_still(self) -> bool:
+        """Tell whether all hypotheses go on in their rows, as they did before the last step."""
+        ...
+
+    @property
+    def rows(self) -> Ints:
+        """Return where the hypotheses were at the last step."""
+        ...
+
+    @property
     def candidates(self) -> int:
         """Return how many candidates a row `advance` wants to see."""
         ...
@@ -107,49 +117,59 @@ class Board(Protocol):
         ...
 
 
-@dataclass(slots=True)
+_COLUMNS = 5
+
+
 class Lines:
     """What both boards keep of their sentences, a line each."""
 
-    keys: list[Hashable] = field(default_factory=list)
-    steps: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    limits: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    least: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """No end before so many tokens."""
-    penalties: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    loop_windows: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    first_ids: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """What each must begin with; FREE where it need not."""
+    def __init__(self) -> None:
+        self.keys: list[Hashable] = []
+        self._hold(np.zeros((_COLUMNS, 0), np.int64), np.zeros(0))
 
     def add(self, key: Hashable, decoding: Decoding, rules: SearchRules) -> None:
         """Begin a sentence."""
-        self.keys.append(key)
-        self.steps = np.append(self.steps, 0)
-        self.limits = np.append(self.limits, decoding.max_new_tokens)
-        self.least = np.append(self.least, decoding.min_new_tokens)
-        self.penalties = np.append(self.penalties, decoding.length_penalty)
-        self.loop_windows = np.append(self.loop_windows, decoding.loop_window)
         first_id = rules.forced_first_id if decoding.first_id is None else decoding.first_id
-        self.first_ids = np.append(self.first_ids, FREE if first_id is None else first_id)
-
-    def kept(self, stay: NDArray[np.bool_]) -> "Lines":
-        """Return those who stay."""
-        keys = [key for key, stays in zip(self.keys, stay, strict=True) if stays]
-        return replace(
-            self,
-            keys=keys,
-            steps=self.steps[stay],
-            limits=self.limits[stay],
-            least=self.least[stay],
-            penalties=self.penalties[stay],
-            loop_windows=self.loop_windows[stay],
-            first_ids=self.first_ids[stay],
+        numbers = [
+            0,
+            decoding.max_new_tokens,
+            decoding.min_new_tokens,
+            decoding.loop_window,
+            FREE if first_id is None else first_id,
+        ]
+        self.keys.append(key)
+        self._hold(
+            np.append(self._numbers, np.array(numbers)[:, None], axis=1),
+            np.append(self.penalties, decoding.length_penalty),
         )
+
+    def keep(self, stay: NDArray[np.bool_]) -> None:
+        """Forget all others."""
+        self.keys = [key for key, stays in zip(self.keys, stay.tolist(), strict=True) if stays]
+        self._hold(self._numbers[:, stay], self.penalties[stay])
 
     def must_begin(self) -> NDArray[np.bool_]:
         """Tell whose next token is the first, and not free."""
         due: NDArray[np.bool_] = (self.steps == 0) & (self.first_ids != FREE)
         return due
+
+    def quiet_steps(self, width: int) -> int:
+        """Return for how many steps a sentence can only go on, or end by its end token.
+
+        No limit is reached in them, nobody has to begin or may not end yet, no loop is long
+        enough to be one, and what is written fits into so many places.
+        """
+        steps = self.steps
+        if not len(steps) or self.must_begin().any() or (steps < self.least).any():
+            return 0
+        lasting = int((self.limits - steps).min()) - 1
+        if (windows := self.loop_windows).any():
+            lasting = min(lasting, int((windows - steps)[windows > 0].min()) - 1)
+        return max(0, min(lasting, width - int(steps.max())))
+
+    def _hold(self, numbers: Ints, penalties: NDArray[np.float64]) -> None:
+        self._numbers, self.penalties = numbers, penalties
+        self.steps, self.limits, self.least, self.loop_windows, self.first_ids = numbers
 
 
 def wide_enough(written: Any, steps: int, more_lines: int) -> Any:

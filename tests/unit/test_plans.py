@@ -38,8 +38,7 @@ class TwiceFamily(SpellingFamily):
 
 
 def twice(pipeline: Pipeline[TranslateItem, Translation]) -> Pipeline[TranslateItem, Translation]:
-    pipeline.family = TwiceFamily()
-    return pipeline
+    return replace(pipeline, family=TwiceFamily())
 
 
 ITEM = TranslateItem("ann sings", glossary=(("ann", "Anna"),))

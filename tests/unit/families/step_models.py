@@ -1,6 +1,7 @@
 """A tiny translator with random weights, as real graphs for in-flight batching."""
 
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from models.export.translator_weights import (
     Stack,
     TranslatorWeights,
 )
+from service.runtime.buffers import DeviceBuffer
 from service.runtime.devices import Device
 from service.runtime.session import OrtSession
 
@@ -79,7 +81,16 @@ def random_weights(source: int, target: int, seed: int = 0) -> TranslatorWeights
     )
 
 
-class WitnessedSession(OrtSession):
+class DeviceLikeSession(OrtSession):
+    """Its buffers are out of the host's reach, as a GPU's are: only graphs change them."""
+
+    def allocate(self, dtype: str, shape: Sequence[int]) -> DeviceBuffer:
+        buffer = super().allocate(dtype, shape)
+        buffer.on_host = None
+        return buffer
+
+
+class WitnessedSession(DeviceLikeSession):
     """Remembers that it was run, or bound to be."""
 
     fed: bool = False

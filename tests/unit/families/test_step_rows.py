@@ -1,7 +1,5 @@
 """Rows of running translations: who is where never changes what anybody gets."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +12,7 @@ from service.families.step_search import SearchRules
 from service.runtime.devices import Device
 from service.runtime.session import OrtSession
 from service.types import Sessions
-from tests.unit.families.step_models import random_weights
+from tests.unit.families.step_models import DeviceLikeSession, random_weights
 
 pytestmark = pytest.mark.looptime(False)
 
@@ -22,13 +20,21 @@ RULES = SearchRules(start_id=1, eos_id=2)
 DECODINGS = [Decoding(1, 1.0, 12), Decoding(3, 1.0, 12), Decoding(4, 0.5, 40)]
 
 
-@pytest.fixture(params=["fp32", "int8"], scope="module")
+OPENED = {
+    "fp32": ("fp32", OrtSession),
+    "fp32, as on a device": ("fp32", DeviceLikeSession),
+    "int8": ("int8", OrtSession),
+}
+
+
+@pytest.fixture(params=OPENED, scope="module")
 def sessions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sessions:
-    folder: Path = tmp_path_factory.mktemp(request.param)
+    arithmetic, kind = OPENED[request.param]
+    folder = tmp_path_factory.mktemp(arithmetic)
     opened = {}
-    for name, graph in step_graphs(random_weights(30, 24), request.param).items():
+    for name, graph in step_graphs(random_weights(30, 24), arithmetic).items():
         (folder / name).write_bytes(graph.SerializeToString())
-        opened[name] = OrtSession(folder / name, Device("cpu"), 1)
+        opened[name] = kind(folder / name, Device("cpu"), 1)
     return opened
 
 

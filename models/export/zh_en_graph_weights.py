@@ -1,7 +1,7 @@
 """The starter translator's weights, read back from its fp32 graphs.
 
 Its checkpoint is not in the repository, but the graphs hold all of it, in the order in which it is
-computed with.
+computed with: layers that read the same stand side by side in one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from models.export.translator_weights import (
 from models.training.translation_model import sinusoids
 
 _FILES = ("encoder_model", "step")
-_ENCODER_LAYER, _DECODER_LAYER = 5, 6
+_ENCODER_LAYER, _DECODER_LAYER = 4, 6
 """Linear layers of each."""
 
 
@@ -45,41 +45,41 @@ class _Parts:
     """Of what is looked up in the table."""
 
 
-def weights_of_starter(folder: Path, longest: int) -> TranslatorWeights:
+def weights_of_graphs(folder: Path, source_length: int, target_length: int) -> TranslatorWeights:
     """Return the weights of a version of `zh-en`, and the codes of so many places."""
     encoder_graph, step_graph = (onnx.load(str(folder / f"{n}.onnx")) for n in _FILES)
     encoder, step = _parts(encoder_graph), _parts(step_graph)
     heads = _heads(step_graph)
     width = len(encoder.norms[-1].weight)
     layers = (len(step.linears) - 2) // _DECODER_LAYER
-    cross = [_split(linear, 2) for linear in encoder.linears[-layers:]]
+    cross = _split(encoder.linears[-1], 2 * layers)
     return TranslatorWeights(
         heads=heads,
         head_width=width // heads,
         norm_first=True,
         attention_scale=(width // heads) ** -0.5,
-        encoder=Stack(_embedding(encoder, width, longest), encoder.norms[-1]),
-        encoder_layers=list(_encoder_layers(encoder, layers)),
-        decoder=Stack(_embedding(step, width, longest), step.norms[-1]),
+        encoder=Stack(_embedding(encoder, width, source_length), encoder.norms[-1]),
+        encoder_layers=list(_encoder_layers(encoder)),
+        decoder=Stack(_embedding(step, width, target_length), step.norms[-1]),
         decoder_layers=list(_decoder_layers(step, cross)),
         output=Output(step.table, _output_bias(step_graph), step.linears[-1]),
     )
 
 
-def _encoder_layers(parts: _Parts, decoder_layers: int) -> Iterator[EncoderLayer]:
+def _encoder_layers(parts: _Parts) -> Iterator[EncoderLayer]:
     """After the embedding's projection, before what the decoder's cross attention reads."""
-    linears = parts.linears[1 : len(parts.linears) - decoder_layers]
+    linears = parts.linears[1:-1]
     for index in range(len(linears) // _ENCODER_LAYER):
-        both, query, output, expand, contract = linears[_ENCODER_LAYER * index :][:_ENCODER_LAYER]
-        key, value = _split(both, 2)
+        merged, output, expand, contract = linears[_ENCODER_LAYER * index :][:_ENCODER_LAYER]
         norms = parts.norms[2 * index :]
+        query, key, value = _split(merged, 3)
         attention = Attention(query, key, value, output)
         yield EncoderLayer(attention, norms[0], FeedForward(expand, contract, "relu"), norms[1])
 
 
-def _decoder_layers(parts: _Parts, cross: Sequence[Sequence[Linear]]) -> Iterator[DecoderLayer]:
-    """After the embedding's projection, before the output's."""
-    for index, (key, value) in enumerate(cross):
+def _decoder_layers(parts: _Parts, cross: Sequence[Linear]) -> Iterator[DecoderLayer]:
+    """After the embedding's projection, before the output's; `cross` are keys and values."""
+    for index, (key, value) in enumerate(zip(cross[::2], cross[1::2], strict=True)):
         linears = parts.linears[1 + _DECODER_LAYER * index :]
         merged, output, query, cross_output, expand, contract = linears[:_DECODER_LAYER]
         own_query, own_key, own_value = _split(merged, 3)
@@ -103,7 +103,7 @@ def _split(layer: Linear, count: int) -> Sequence[Linear]:
     """Return layers that stand side by side in one."""
     if layer.bias is None:
         raise ValueError("every layer of the starter has a bias")
-    weights = np.split(layer.weight, count, axis=1)
+    weights = map(np.ascontiguousarray, np.split(layer.weight, count, axis=1))
     return [Linear(*one) for one in zip(weights, np.split(layer.bias, count), strict=True)]
 
 
@@ -120,7 +120,7 @@ def _parts(model: onnx.ModelProto) -> _Parts:
             linears.append(Linear(known[0], _bias(reader, constants)))
         elif node.op_type.endswith("LayerNormalization"):
             norms.append(Norm(known[0], known[1], _attribute(node, "epsilon")))
-        elif node.op_type == "Gather" and table is None and known:
+        elif node.op_type == "Gather" and table is None and known and known[0].ndim == 2:
             table = known[0]
             scale = float(constants[readers[node.output[0]].input[1]])
     if table is None:
@@ -136,10 +136,9 @@ def _constants(model: onnx.ModelProto) -> Mapping[str, Floats]:
     return {**found, **widened}
 
 
-def _bias(reader: onnx.NodeProto, constants: Mapping[str, Floats]) -> Floats:
-    """Return what is added to a product: by a node of its own, or within the next norm."""
-    names = reader.input if reader.op_type == "Add" else reader.input[4:]
-    return next(constants[name] for name in names if name in constants)
+def _bias(adding: onnx.NodeProto, constants: Mapping[str, Floats]) -> Floats:
+    """Return what is added to a product."""
+    return next(constants[name] for name in adding.input if name in constants)
 
 
 def _output_bias(step: onnx.ModelProto) -> Floats:
