@@ -35,6 +35,7 @@ from service.runtime.devices import Device
 from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
 from service.runtime.instances import Instances
 from service.runtime.memory import return_free_memory
+from service.runtime.session import OrtSession
 from service.timing import time_lane, warm_up_plan
 from service.types import Family, Tensors, Work
 
@@ -101,8 +102,10 @@ class Loader:
         family = await loop.run_in_executor(preprocess, _open_family, files)
         await loop.run_in_executor(preprocess, refuse_misfits, files, family)
         graphs = await loop.run_in_executor(preprocess, _graphs, files, family, self.runtime.device)
+        opening = partial(OrtSession, keeps_patterns=not isinstance(family, InFlight))
+        device, threads = self.runtime.device, self.runtime.threads
         instances = await loop.run_in_executor(
-            preprocess, Instances, graphs, self.runtime.device, self.runtime.threads
+            preprocess, Instances, graphs, device, threads, opening
         )
         limits, curves, padded = await self._prepared(files, family, instances, limits)
         pipeline = self._pipeline(files, family, instances, curves, limits)

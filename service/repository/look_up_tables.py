@@ -1,6 +1,6 @@
 """Which constants of a graph are tables that it only looks rows up in, and where they lie.
 
-A session need not copy such a table: it can read the rows from the file.
+Sessions of one graph need no copy each of such a table, since none packs it for a product.
 """
 
 import mmap
@@ -19,7 +19,7 @@ _NODE_INPUT, _NODE_OP_TYPE, _NODE_DOMAIN, _VALUE_NAME = 1, 4, 7, 1
 
 _LOOK_UP = b"Gather"
 _SMALLEST = 2**20
-"""Bytes of a table that is worth a mapping."""
+"""Bytes of a table that is worth sharing."""
 
 _DTYPES: Mapping[int, str] = {
     # TensorProto.DataType -> how numpy calls it, of types that embeddings are stored in.

@@ -1,5 +1,6 @@
-"""What a session is opened from: a graph, and those of its constants that stay in its file."""
+"""What a session is opened from: a graph, and those of its constants that sessions share."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,21 +28,17 @@ class PartOfGraph(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharingGraph:
-    """A graph whose sessions read tables where these lie in its file, and all of them the same.
-
-    Of a table of 65,000 rows a session would else copy every one, and few are ever looked up.
-    The file must not be written to while they are in use.
-    """
+    """A graph of whose tables all sessions read one copy, where each would else have its own."""
 
     graph: "Path | PartOfGraph"
     tables: Mapping[str, ort.OrtValue]
 
     @classmethod
     def of(cls, graph: "Path | PartOfGraph", tables: Sequence[StoredTable]) -> "SharingGraph":
-        """Map the tables, for sessions on a CPU. Raises ModelLoadError."""
+        """Read the tables, for sessions on a CPU. Raises ModelLoadError."""
         file = graph if isinstance(graph, Path) else graph.file
         try:
-            return cls(graph, {table.name: _mapped(file, table) for table in tables})
+            return cls(graph, {table.name: _read(file, table) for table in tables})
         except (OSError, ValueError) as error:
             raise ModelLoadError(f"{file.name} cannot be read: {error}") from error
 
@@ -58,6 +55,9 @@ def opened(graph: Graph) -> tuple[Path, str | bytes, Mapping[str, ort.OrtValue]]
     return graph.file, graph.content(), {}
 
 
-def _mapped(file: Path, table: StoredTable) -> ort.OrtValue:
-    array = np.memmap(file, table.dtype, "r", table.offset, table.shape)
-    return ort.OrtValue.ortvalue_from_numpy(array)  # which refers to the array
+def _read(file: Path, table: StoredTable) -> ort.OrtValue:
+    # Not mapped: who cuts a file short that is in use must not end the process.
+    count = math.prod(table.shape)
+    values = np.fromfile(file, table.dtype, count, offset=table.offset)
+    # It refers to the array.
+    return ort.OrtValue.ortvalue_from_numpy(values.reshape(table.shape))

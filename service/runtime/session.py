@@ -60,8 +60,19 @@ class OrtSession:
     computes on the caller's thread alone; with more, the session owns the others.
     """
 
-    def __init__(self, graph: Graph, device: Device, threads: int) -> None:
+    def __init__(
+        self, graph: Graph, device: Device, threads: int, *, keeps_patterns: bool = True
+    ) -> None:
         """Load a graph, or the part of one.
+
+        Args:
+            graph: what to load.
+            device: where it runs.
+            threads: that share the work of a run, on a CPU.
+            keeps_patterns: whether it keeps a plan of all memory for each shape of inputs that
+                there ever was. Without, decoding with caches that grow is a seventh slower; a
+                translator's step, which runs in place on any number of rows, is not, and on a CPU
+                its plans took 24 MiB.
 
         Raises:
             ModelLoadError: the file is no graph that onnxruntime can load.
@@ -76,8 +87,7 @@ class OrtSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         provider = provider_of(device)
-        # Patterns keep a block for every number of rows there ever was: 23 MiB for a translator.
-        options.enable_mem_pattern = device.kind != "cpu"
+        options.enable_mem_pattern = keeps_patterns or device.kind != "cpu"
         path, model, self._tables = opened(graph)
         if isinstance(model, bytes):
             options.add_session_config_entry(_EXTERNAL_DATA, str(path.parent))

@@ -1,4 +1,4 @@
-"""Tables that sessions read from the graph's file."""
+"""Tables that the sessions of a graph share."""
 
 from pathlib import Path
 
@@ -34,17 +34,22 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "model.onnx"
 
 
-def test_all_sessions_of_a_graph_read_its_table_where_it_lies(file: Path) -> None:
-    tables = look_up_tables(file)
-    graph = SharingGraph.of(file, tables)
+def test_all_sessions_of_a_graph_read_one_copy_of_its_table(file: Path) -> None:
+    graph = SharingGraph.of(file, look_up_tables(file))
     sessions = [OrtSession(graph, CPU, threads) for threads in (1, 2)]
-    del graph  # the sessions hold what they need
-    with file.open("r+b") as content:  # which nobody should do: here it shows who reads the file
-        content.seek(tables[0].offset)
-        content.write(b"\x07" * 16)
+    changed = TABLE.copy()
+    changed[0] = 7
+    graph.tables["table"].update_inplace(changed)  # which shows who reads it
     for session in sessions:
         rows = session.run({"ids": np.array([0, 1])})["rows"]
         assert rows.tolist() == [[7] * 16, TABLE[1].tolist()]
+
+
+def test_a_file_that_is_cut_short_later_changes_nothing(file: Path) -> None:
+    session = OrtSession(SharingGraph.of(file, look_up_tables(file)), CPU, 1)
+    file.write_bytes(b"")
+    last = len(TABLE) - 1
+    assert session.run({"ids": np.array([last])})["rows"][0].tolist() == TABLE[last].tolist()
 
 
 def test_a_part_of_a_graph_need_not_have_the_table(file: Path) -> None:
@@ -53,7 +58,7 @@ def test_a_part_of_a_graph_need_not_have_the_table(file: Path) -> None:
     assert answer["others"].tolist() == [-3]
 
 
-def test_a_part_of_a_graph_reads_the_table_too(file: Path) -> None:
+def test_a_part_of_a_graph_shares_the_table_too(file: Path) -> None:
     part = SharingGraph.of(GraphPart(file, "rows"), look_up_tables(file))
     assert OrtSession(part, CPU, 1).run({"ids": np.array([5])})["rows"][0].tolist() == [
         *TABLE[5].tolist()
