@@ -159,7 +159,8 @@ class StepCaches:
 
     def join(self, sessions: Sessions, cross: Mapping[str, DeviceValue], rows: Ints) -> None:
         """Put what the encoder made of some sentences into rows."""
-        if self._arrays is not None:
+        sentences, _, length, _ = next(iter(cross.values())).shape
+        if self._arrays is not None and self._is_little(sentences * length):
             for name, value in cross.items():
                 host_caches.join(self._arrays[name], value.numpy(), rows)
             return
@@ -232,7 +233,8 @@ class StepCaches:
     ) -> None:
         after = self._arrays
         before = after if old is self._buffers else _on_host(old)
-        if before is not None and after is not None and self._is_little(own, cross):
+        places = max(len(own[0]), len(cross[0]))
+        if before is not None and after is not None and self._is_little(places):
             for kind, (start, end) in (("self", own), ("cross", cross)):
                 pairs = ((before[name], after[name]) for name in after if name.startswith(kind))
                 host_caches.move(pairs, start, end)
@@ -247,9 +249,8 @@ class StepCaches:
             outputs[f"present.{name}"] = span
         _session(sessions, MOVE).bind(inputs, outputs)()
 
-    def _is_little(self, own: tuple[Ints, Ints], cross: tuple[Ints, Ints]) -> bool:
+    def _is_little(self, places: int) -> bool:
         heads = next(iter(self._buffers.values())).shape[1]
-        places = max(len(own[0]), len(cross[0]))
         return places * heads * len(self._buffers) <= _LITTLE
 
 
