@@ -21,7 +21,7 @@ from models.export.goldens import Goldens, TomlValue, write_card, write_manifest
 from models.export.graph_writer import Arithmetic
 from models.export.inflight_graphs import step_graphs
 from models.export.onnx_graphs import round_to_fp16, save_graph, store_weights_as_fp16
-from models.export.translation_parity import Scores, open_translator, scores
+from models.export.translation_scores import Scores, open_translator, scores
 from models.export.translator_weights import TranslatorWeights
 from models.export.zh_en_weights import weights_of
 from models.training.data import data_folder
