@@ -8,16 +8,14 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import HANDLED_SIGNALS
 
-_log = logging.getLogger(__name__)
+from service.connection import Protocol
 
-_MOST_UNUSED_BYTES = 64 * 1024
-"""Most bytes in a row that are neither a body nor the end of a request."""
+_log = logging.getLogger(__name__)
 
 _HEAD_SECONDS = 20.0
 """How long a client may take to send the head of a request, from the connection or its start."""
@@ -38,77 +36,6 @@ class ServerOptions:
     backlog: int
     keep_alive: int
     grace: int
-
-
-class WholeAnswer:
-    """The connection as one answer sees it: a head that tells of a body leaves together with it.
-
-    uvicorn writes the two apart: two system calls, and a client that is woken for a head alone,
-    which took a tenth of what the event loop does for a small request.
-    """
-
-    __slots__ = ("_begun", "_head", "_transport", "close", "is_closing")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._begun, self._head = False, b""
-        self.close, self.is_closing = transport.close, transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Send, unless it is a head whose body comes next (a stream's head says no length)."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif not self._begun and b"\r\ncontent-length: " in data:
-            self._begun, self._head = True, data
-            return
-        self._transport.write(data)
-
-
-class Protocol(HttpToolsProtocol):
-    """One connection; bounds what uvicorn would collect, or wait for, without end."""
-
-    head_since: float | None = None
-    """Loop time from which the head of a request is awaited; None while none is."""
-    _unused_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a first head."""
-        self.head_since = self.loop.time()
-        super().connection_made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; refuse a head, or trailers, that have no end."""
-        self._unused_bytes += len(data)
-        super().data_received(data)
-        if self._unused_bytes > _MOST_UNUSED_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too long.")
-
-    def on_message_begin(self) -> None:
-        """Begin to wait for the rest of a head."""
-        self.head_since = self.loop.time()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Wait no longer; have the answer sent in one piece."""
-        self.head_since = None
-        before = self.cycle
-        super().on_headers_complete()
-        if self.cycle is not None and self.cycle is not before and self.scope["method"] != "HEAD":
-            self.cycle.transport = cast("asyncio.Transport", WholeAnswer(self.transport))
-
-    def on_body(self, body: bytes) -> None:
-        """Leave the size of a body to the application."""
-        self._unused_bytes = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Begin to count anew."""
-        self._unused_bytes = 0
-        super().on_message_complete()
-
-    def is_idle(self) -> bool:
-        """Tell whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
 
 
 class Server(uvicorn.Server):

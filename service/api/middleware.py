@@ -53,6 +53,7 @@ class RequestMiddleware:
             HTTP_DISCONNECTS.labels(_route(scope)).inc()
         finally:
             self._count(call)
+            del scope[CALL]  # which refers to the scope: only the garbage collector would find both
 
     async def _run(self, call: Call) -> None:
         try:

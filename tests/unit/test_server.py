@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import uvicorn
 
 from service import server as server_module
-from service.server import Protocol, Server, WholeAnswer
+from service.connection import Protocol
+from service.server import Server
 
 pytestmark = pytest.mark.looptime(False)  # real sockets and signals
 
@@ -263,54 +264,6 @@ async def test_a_client_that_waits_for_its_answer_is_not_cut_off(
         writer.write(REQUEST)
         await answer(reader)
         writer.close()
-
-
-class Wire:
-    """A transport that keeps what it was told to write."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("told", "written"),
-    [
-        pytest.param([HEAD, b"done"], [HEAD + b"done"], id="a head waits for its body"),
-        pytest.param([HEAD, b"do", b"ne"], [HEAD + b"do", b"ne"], id="but not for all of it"),
-        pytest.param([HEAD, HEAD, HEAD], [HEAD + HEAD, HEAD], id="a body may look like a head"),
-        pytest.param(
-            [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"2\r\nhi\r\n"],
-            [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"2\r\nhi\r\n"],
-            id="the head of a stream leaves at once",
-        ),
-        pytest.param(
-            [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD, b"done"],
-            [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD + b"done"],
-            id="so does leave to send the body",
-        ),
-    ],
-)
-def test_an_answer_leaves_in_one_piece(told: list[bytes], written: list[bytes]) -> None:
-    wire = Wire()
-    answer = WholeAnswer(cast("asyncio.Transport", wire))
-    for data in told:
-        answer.write(data)
-    assert wire.written == written
-    answer.close()
-    assert answer.is_closing()
 
 
 async def test_an_answer_to_head_is_its_head() -> None:
