@@ -3,7 +3,7 @@
 import asyncio
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -192,11 +192,18 @@ class Pipeline(Generic[ItemT, AnswerT]):
         timings.cache = max(0.0, total - spent)
         return Outcome(answer, how, timings)
 
-    async def _settle(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
+    def _settle(
+        self, item: ItemT, options: CallOptions, timings: Timings
+    ) -> Coroutine[Any, Any, AnswerT]:
         """Ask the model as often as the family wants."""
         plan = None if self._tries_again is None else self._tries_again.plan(item)
         if plan is None:
-            return await self._compute(item, options, timings)
+            return self._compute(item, options, timings)
+        return self._follow(plan, options, timings)
+
+    async def _follow(
+        self, plan: Generator[ItemT, AnswerT, AnswerT], options: CallOptions, timings: Timings
+    ) -> AnswerT:
         unseen = replace(options, watch=None)  # what is tried may be thrown away
         asked = next(plan)
         while True:
@@ -220,11 +227,11 @@ class Pipeline(Generic[ItemT, AnswerT]):
         timings.postprocess += time.perf_counter() - started
         return answer
 
-    async def _submit(self, work: Work, options: CallOptions) -> Done:
+    def _submit(self, work: Work, options: CallOptions) -> Awaitable[Done]:
         batcher = self.batchers[work.lane]
         if isinstance(batcher, InFlightEngine):
-            return await batcher.submit(work, options.deadline, options.priority, options.watch)
-        return await batcher.submit(work, options.deadline, options.priority)
+            return batcher.submit(work, options.deadline, options.priority, options.watch)
+        return batcher.submit(work, options.deadline, options.priority)
 
     def _let_go(self) -> None:
         self.active -= 1

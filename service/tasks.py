@@ -223,10 +223,8 @@ Answer: TypeAlias = Classification | Translation | Detections | Embedding
 
 def modality(item: AnyItem) -> str:
     """Return what an item is made of: "text" or "image"."""
-    match item:
-        case TranslateItem():
-            return "text"
-        case DetectItem():
-            return "image"
-        case ClassifyItem(content) | EmbedItem(content):
-            return "text" if isinstance(content, Text) else "image"
+    if isinstance(item, TranslateItem):
+        return "text"
+    if isinstance(item, DetectItem):
+        return "image"
+    return "text" if isinstance(item.content, Text) else "image"

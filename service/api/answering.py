@@ -27,11 +27,11 @@ Result: TypeAlias = Outcome[Any] | Exception
 Ask: TypeAlias = Callable[[Pipeline[Any, Any], Any, CallOptions], Awaitable[Outcome[Any]]]
 
 
-async def ask_pipeline(
+def ask_pipeline(
     pipeline: Pipeline[Any, Any], item: AnyItem, options: CallOptions
-) -> Outcome[Any]:
+) -> Awaitable[Outcome[Any]]:
     """Return what a pipeline answers. Raises ServiceError."""
-    return await pipeline.answer(item, options)
+    return pipeline.answer(item, options)
 
 
 async def answer(  # noqa: PLR0913 - each is a thing of its own that a route knows

@@ -7,7 +7,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from fastapi import Request
@@ -152,7 +152,7 @@ class Call(Request):
         self.received, self.read_at = len(body), time.perf_counter()
         return body
 
-    async def while_wanted(self, work: Awaitable[ResultT]) -> ResultT:
+    def while_wanted(self, work: Awaitable[ResultT]) -> Coroutine[Any, Any, ResultT]:
         """Return what `work` returns; cancel it when the client leaves or the deadline is over.
 
         The body must have been read before: watching for the client takes what it sends.
@@ -162,7 +162,7 @@ class Call(Request):
             DeadlineExceededError: the work went on after the deadline.
         """
         soon = asyncio.get_running_loop().time() + self.watch_after
-        return await self._until_cut(work, soon, self._start_watching)
+        return self._until_cut(work, soon, self._start_watching)
 
     async def _receive_all(self) -> bytes:
         most = self.context.limits.max_body_bytes

@@ -73,6 +73,13 @@ class BatchCurve:
             self._ideal[length] = known
         return known
 
+    def ideals(self, lengths: Sequence[int]) -> Sequence[float]:
+        """Return `ideal` of each length."""
+        try:
+            return [self._ideal[length] for length in lengths]
+        except KeyError:
+            return [self.ideal(length) for length in lengths]
+
     def favoured(self, length: int) -> int:
         """Return the smallest number of rows within 3 % of the best rate at this length."""
         rows = range(1, len(self.table[0]) + 1)

@@ -98,38 +98,32 @@ def decide(
     if not waiting:
         return Wait(until=None)
     urgencies = [item.urgency for item in waiting]
-    anchor = urgencies.index(min(urgencies))
-    group = waiting[anchor].group
-    company = [index for index, item in enumerate(waiting) if item.group == group]
-    company.sort(key=urgencies.__getitem__)
+    order = sorted(range(len(waiting)), key=urgencies.__getitem__)
+    first = waiting[order[0]]
+    company = [index for index in order if waiting[index].group == first.group]
     most = min(limits.max_batch_size, -(-len(company) // max(1, free_instances)))
-    leave_at = waiting[anchor].enqueued_at + limits.max_queue_delay
+    leave_at = first.enqueued_at + limits.max_queue_delay
     if len(company) < limits.max_batch_size and now < leave_at:
         return Wait(until=leave_at)
-    if sum(curve.ideal(waiting[index].length) for index in company) > _SHORT_QUEUE_SECONDS:
-        company = company[: max(_SMALL_QUEUE, -(-len(company) // 2))]
-    return Dispatch(_batch(limits, curve, waiting, company, (anchor, most)))
+    lengths = [waiting[index].length for index in company]
+    if sum(curve.ideals(lengths)) > _SHORT_QUEUE_SECONDS:
+        lengths = lengths[: max(_SMALL_QUEUE, -(-len(company) // 2))]
+    return Dispatch([company[place] for place in _batch(limits, curve, lengths, most)])
 
 
 def _batch(
-    limits: BatchLimits,
-    curve: BatchCurve,
-    waiting: Sequence[Waiting],
-    company: list[int],
-    bounds: tuple[int, int],
-) -> list[int]:
-    """Grow a window of lengths around the anchor and return the best one seen."""
-    anchor, most = bounds
-    every_length = [item.length for item in waiting]
-    ordered = sorted(company, key=every_length.__getitem__)  # ties: as they came
-    lengths = [every_length[index] for index in ordered]
+    limits: BatchLimits, curve: BatchCurve, lengths: Sequence[int], most: int
+) -> Sequence[int]:
+    """Grow a window of lengths around the first and return the places of the best one seen."""
+    ordered = sorted(range(len(lengths)), key=lengths.__getitem__)  # ties: as they came
+    ascending = [lengths[place] for place in ordered]
     seen, best = [], 0.0
-    for window in _windows(limits, curve, lengths, ordered.index(anchor), most):
+    for window in _windows(limits, curve, ascending, ordered.index(0), most):
         seen.append(window)
         best = max(best, window[0])
         if window[0] < _HOPELESS * best:
             break
-    enough = best * (_NEARLY if len(company) > _SMALL_QUEUE else _NEARLY_OF_FEW)
+    enough = best * (_NEARLY if len(lengths) > _SMALL_QUEUE else _NEARLY_OF_FEW)
     _, begin, end = next(window for window in seen if window[0] >= enough)
     return ordered[begin : end + 1]
 
@@ -143,7 +137,7 @@ def _windows(
     costs, so nothing is looked up twice.
     """
     cost = inf if limits.max_batch_cost is None else limits.max_batch_cost
-    ideals = [curve.ideal(length) for length in lengths]
+    ideals = curve.ideals(lengths)
     low = high = anchor
     worth = ideals[anchor]
     yield worth / curve.seconds(1, lengths[anchor]), low, high

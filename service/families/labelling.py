@@ -52,9 +52,10 @@ def ranked(
     if not np.isfinite(logits).all():
         raise InferenceError("the graph gives a score that is not a finite number")
     scores = _scores(logits, activation)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    descending = np.take_along_axis(scores, order, axis=1)
-    return [{"scores": row, "order": places} for row, places in zip(descending, order, strict=True)]
+    order = (-scores).argsort(axis=1, kind="stable")
+    return [
+        {"scores": row[places], "order": places} for row, places in zip(scores, order, strict=True)
+    ]
 
 
 def scores_problem(outputs: Mapping[str, TensorSpec], labels: Sequence[str]) -> str | None:
