@@ -108,6 +108,7 @@ def probe(length: int) -> Work:
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
     fake = Clocked()
     monkeypatch.setattr("service.runtime.warmup.time.perf_counter", fake.clock)
+    monkeypatch.setattr("service.runtime.warmup.time.sleep", lambda _: None)
     return fake
 
 
@@ -162,7 +163,23 @@ def test_a_session_of_one_thread_is_timed_by_that_thread_alone() -> None:
     assert instances(2, 4).clock is time.perf_counter
 
 
-@pytest.mark.parametrize(("wide", "pays"), [(0.5, True), (0.95, False), (1.2, False)])
-def test_a_second_set_must_clearly_save_time(clocked: Clocked, wide: float, pays: bool) -> None:
-    sessions = {"model": Slow(1.0)}, {"model": Slow(wide)}
+@pytest.mark.parametrize("scale", [1e-4, 1.0], ids=["short", "long"])
+@pytest.mark.parametrize(("wide", "pays"), [(0.5, True), (0.97, False), (1.2, False)])
+def test_a_second_set_must_clearly_save_time(
+    clocked: Clocked, scale: float, wide: float, pays: bool
+) -> None:
+    sessions = {"model": Slow(scale)}, {"model": Slow(scale * wide)}
     assert wide_pays(clocked.infer, *sessions, probe(8)) is pays
+
+
+@pytest.mark.parametrize(("scale", "pays"), [(1e-4, False), (1.0, True)], ids=["short", "long"])
+def test_one_bad_moment_does_not_decide_over_long_works(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch, scale: float, pays: bool
+) -> None:
+    wide = Slow(scale)
+
+    def recover(_: float) -> None:
+        wide.seconds = scale / 2
+
+    monkeypatch.setattr("service.runtime.warmup.time.sleep", recover)
+    assert wide_pays(clocked.infer, {"model": Slow(scale)}, {"model": wide}, probe(8)) is pays
