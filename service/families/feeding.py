@@ -1,6 +1,7 @@
 """What a family feeds, made to fit the graph at hand: exports of one model differ in it."""
 
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def fitted(feeds: Feeds, session: Session) -> Feeds:
                 f"the graph wants {name!r}, which this family does not feed: "
                 "another family, or another export of the model, may fit"
             )
-        fed[name] = feeds[name].astype(_dtype(name, spec.dtype), copy=False)
+        fed[name] = feeds[name].astype(_fed_dtype(name, spec.dtype), copy=False)
     return fed
 
 
@@ -44,7 +45,8 @@ def one_output(outputs: Feeds, name: str) -> NDArray[Any]:
     return next(iter(outputs.values()))
 
 
-def _dtype(name: str, wanted: str) -> np.dtype[Any]:
+@lru_cache(256)  # every batch asks the same of the graphs that are loaded
+def _fed_dtype(name: str, wanted: str) -> np.dtype[Any]:
     with suppress(TypeError):  # of a type that numpy does not have, such as bfloat16
         dtype = np.dtype(wanted)
         if dtype.kind in _FED:  # other packages lend numpy such types, but sessions take none

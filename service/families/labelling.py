@@ -49,7 +49,7 @@ def ranked(
     if logits.shape[1] != len(labels):
         raise InferenceError(f"the graph gives {logits.shape[1]} scores for {len(labels)} labels")
     logits = logits.astype(np.float32, copy=False)
-    if not np.isfinite(logits).all():
+    if not np.logical_and.reduce(np.isfinite(logits), axis=None):
         raise InferenceError("the graph gives a score that is not a finite number")
     scores = _scores(logits, activation)
     order = (-scores).argsort(axis=1, kind="stable")
@@ -79,8 +79,11 @@ def best_labels(result: Tensors, labels: Sequence[str], top_k: int | None) -> Cl
 def _scores(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
     match activation:
         case "softmax":
-            exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-            scores: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+            # By the ufuncs: the methods of an array reach them through Python.
+            largest: NDArray[np.float32] = np.maximum.reduce(logits, axis=1, keepdims=True)
+            exponentials = np.exp(logits - largest)
+            sums: NDArray[np.float32] = np.add.reduce(exponentials, axis=1, keepdims=True)
+            scores: NDArray[np.float32] = exponentials / sums
         case "sigmoid":
             with np.errstate(over="ignore"):  # infinity's inverse is 0, which is right
                 scores = np.reciprocal(1 + np.exp(-logits))

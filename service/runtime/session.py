@@ -115,9 +115,12 @@ class OrtSession:
             DeviceMemoryError: the device has no memory for these feeds.
             InferenceError: the graph failed.
         """
-        if any(isinstance(value, OnDevice) for value in feeds.values()):
-            return self.run_kept(feeds, self.outputs)[0]
-        options = self._arena.options(_size(feeds))
+        size = 0
+        for value in feeds.values():
+            if isinstance(value, OnDevice):
+                return self.run_kept(feeds, self.outputs)[0]
+            size += math.prod(value.shape)
+        options = self._arena.options(size)
         try:
             arrays = self._session.run(self._output_names, dict(feeds), options)
         except Exception as error:

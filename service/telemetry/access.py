@@ -77,11 +77,12 @@ class AccessLog:
             return
         else:
             allowance = self._ordinary
-        unlogged = allowance.take(self._clock())
+        if (unlogged := allowance.take(self._clock())) is None:
+            return
         # That models are not loaded yet is no news of its own; that one failed has its own event.
         warns = _is_ours(request.status) and route not in PROBES
         level = logging.WARNING if warns else logging.INFO
-        if unlogged is None or not _log.isEnabledFor(level):
+        if not _log.isEnabledFor(level):
             return
         fields = _fields(request, route, seconds)
         if trace_id is not None:

@@ -175,9 +175,10 @@ def pad_rows(
     Returns:
         ids and mask (1 for a token, 0 for padding), both int64 [rows, width].
     """
-    lengths = np.fromiter(map(len, rows), np.intp, len(rows))
-    width = -(-int(lengths.max()) // multiple) * multiple
-    filled = np.arange(width) < lengths[:, None]
-    ids = np.full(filled.shape, pad_id, np.int64)
-    ids[filled] = np.concatenate(rows)
-    return ids, filled.astype(np.int64)
+    width = -(-max(map(len, rows)) // multiple) * multiple
+    ids = np.full((len(rows), width), pad_id, np.int64)
+    mask = np.zeros((len(rows), width), np.int64)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return ids, mask
