@@ -11,7 +11,7 @@ from typing import Any
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
-from service.batching.dispatch import RunHere, run_near, run_on
+from service.batching.dispatch import RunHere, run_here, run_near, run_on
 from service.batching.inflight.engine import InFlightEngine, Instancing, turns_on
 from service.batching.inflight.rows import InFlight
 from service.batching.policy import BatchLimits
@@ -199,7 +199,14 @@ class Loader:
                 batchers[lane] = InFlightEngine(family, device, limits, meter, curve)
             else:
                 run_batch = partial(run_near, self.runtime.compute, curve, run)
-                batchers[lane] = Batcher(run_batch, limits, self.runtime.slots, meter, curve)
+                batchers[lane] = Batcher(
+                    run_batch,
+                    limits,
+                    self.runtime.slots,
+                    meter,
+                    curve,
+                    run_now=partial(run_here, run),
+                )
         return Pipeline(
             files.manifest.task,
             ModelIdentity(files.model, files.version, files.digest),

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
 from service.batching.curve import BatchCurve
+from service.batching.entry import Entry
 from service.batching.measures import BatcherStatistics, Done, Meter, Ran
 from service.batching.policy import BatchLimits, Dispatch, Wait, Waiting, decide
 from service.batching.slots import Slots
@@ -23,33 +24,14 @@ from service.types import Work
 RunBatch = Callable[[Sequence[Work], bool], Awaitable[Ran]]
 """Runs a batch; the flag says that nothing else runs, so that it may take the whole device."""
 
+RunNow = Callable[[Sequence[Work]], Ran]
+"""Runs a batch on the thread that calls it, which is the event loop's."""
+
+AT_ONCE = 2e-3
+"""Seconds that the event loop, and with it everybody, may wait for a batch."""
+
 _FIRST_RETRY_AFTER = 1.0
 """Seconds to suggest before any batch has told the drain rate."""
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    work: Work
-    seen: Waiting
-    queued_at: float
-    result: "asyncio.Future[Done]"
-
-    @property
-    def deadline(self) -> float:
-        return inf if self.seen.deadline is None else self.seen.deadline
-
-    @property
-    def has_left(self) -> bool:
-        return self.result.done()
-
-    def succeed(self, done: Done) -> None:
-        if not self.result.done():  # the caller may have left
-            self.result.set_result(done)
-
-    def fail(self, error: ServiceError) -> None:
-        if not self.result.done():
-            self.result.set_exception(error)
-            self.result.exception()  # a caller who is about to leave will not retrieve it
 
 
 class Batcher:
@@ -60,26 +42,29 @@ class Batcher:
     ones run, so an idle device is never kept waiting (work-conserving) unless a queue delay is set.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last two have their defaults
         self,
         run_batch: RunBatch,
         limits: BatchLimits,
         slots: Slots,
         meter: Meter,
         curve: BatchCurve | None = None,
+        *,
         clock: Callable[[], float] = time.perf_counter,
+        run_now: RunNow | None = None,
     ) -> None:
         # The clock measures what is reported; a loop's own may tick in whole milliseconds.
         self._clock = clock
         self._run_batch, self._limits, self._slots = run_batch, limits, slots
+        self._run_now = None if limits.max_queue_delay else run_now
         self.meter = meter
         self.curve = curve or BatchCurve.proportional()
         self._ceiling = limits.max_batch_size
-        self._waiting: dict[_Entry, None] = {}
+        self._waiting: dict[Entry, None] = {}
         self._arrival = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._batches: dict[asyncio.Task[None], Sequence[_Entry]] = {}
+        self._batches: dict[asyncio.Task[None], Sequence[Entry]] = {}
         self._former: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._next_expiry = inf
@@ -137,8 +122,13 @@ class Batcher:
         now = loop.time()
         self._admit(work, deadline, now)
         seen = Waiting(work.length, now, deadline, priority, work.group)
-        entry = _Entry(work, seen, self._clock(), loop.create_future())
-        self._add(entry)
+        entry = Entry(work, seen, self._clock(), loop.create_future())
+        self._waiting[entry] = None
+        self._idle.clear()
+        if self._run_now is not None and self._is_alone() and self._is_short(work):
+            loop.call_soon(self._answer_lone, self._run_now)  # unless more comes in this turn
+        else:
+            self._arrival.set()
         if entry.deadline < self._next_expiry:
             self._expire_at(entry.deadline)
         try:
@@ -169,12 +159,27 @@ class Batcher:
             return _FIRST_RETRY_AFTER
         return len(self._waiting) * self._seconds_per_item / self._slots.threads
 
-    def _add(self, entry: _Entry) -> None:
-        self._waiting[entry] = None
-        self._idle.clear()
-        self._arrival.set()
+    def _is_alone(self) -> bool:
+        """Tell whether one work waits, and nothing runs on the device."""
+        return len(self._waiting) == 1 and self._slots.free == self._slots.count
 
-    def _remove(self, entry: _Entry) -> None:
+    def _is_short(self, work: Work) -> bool:
+        return self.curve.seconds(1, work.length) <= AT_ONCE
+
+    def _answer_lone(self, run_now: RunNow) -> None:
+        """Run the only work on this thread, without the way through the former and a thread."""
+        if not self._is_alone():
+            self._arrival.set()
+            return
+        batch = list(self._waiting)
+        self._waiting.clear()
+        try:
+            self._deliver(batch, run_now([batch[0].work]))
+        except Exception as error:  # as in `_run`
+            self._note_failure(batch, error)
+        self._note_idle()
+
+    def _remove(self, entry: Entry) -> None:
         if entry in self._waiting:
             del self._waiting[entry]
             self._note_idle()
@@ -249,7 +254,7 @@ class Batcher:
         except TimeoutError:
             return
 
-    def _launch(self, batch: list[_Entry]) -> None:
+    def _launch(self, batch: list[Entry]) -> None:
         for entry in batch:
             del self._waiting[entry]
         alone = self._slots.free + 1 == self._slots.count and not self._waiting
@@ -264,33 +269,39 @@ class Batcher:
             entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
         self._note_idle()
 
-    async def _run(self, batch: Sequence[_Entry], alone: bool) -> None:
+    async def _run(self, batch: Sequence[Entry], alone: bool) -> None:
         """Run a batch; on a failure retry its halves until only the guilty fail."""
         try:
             ran = await self._run_batch([entry.work for entry in batch], alone)
-            pairs = list(zip(batch, ran.results, strict=True))  # before anyone gets an answer
+            self._deliver(batch, ran)
         except Exception as error:  # every caller of the batch must hear of it
             await self._recover(batch, error)
-            return
-        self._account(batch, ran)
+
+    def _deliver(self, batch: Sequence[Entry], ran: Ran) -> None:
+        pairs = list(zip(batch, ran.results, strict=True))  # before anyone gets an answer
         for entry, result in pairs:
             queued = ran.started - entry.queued_at
             entry.succeed(Done(result, queued, ran.seconds, len(batch)))
+        asyncio.get_running_loop().call_soon(self._account, batch, ran)  # after the answers
 
-    async def _recover(self, batch: Sequence[_Entry], error: Exception) -> None:
+    def _note_failure(self, batch: Sequence[Entry], error: Exception) -> None:
         if isinstance(error, DeviceMemoryError):
             self.meter.memory_exhausted()
             self._ceiling = max(1, min(self._ceiling, len(batch) // 2))
         if len(batch) == 1:
             self.meter.isolated()
             batch[0].fail(_as_service_error(error))
+
+    async def _recover(self, batch: Sequence[Entry], error: Exception) -> None:
+        self._note_failure(batch, error)
+        if len(batch) == 1:
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
             if staying := [entry for entry in half if not entry.has_left]:
                 await self._run(staying, alone=False)
 
-    def _account(self, batch: Sequence[_Entry], ran: Ran) -> None:
+    def _account(self, batch: Sequence[Entry], ran: Ran) -> None:
         self._answered += len(batch)
         self._executed += 1
         per_item = ran.seconds / len(batch)

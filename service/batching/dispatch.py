@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeAlias
 
-from service.batching.batcher import Batcher
+from service.batching.batcher import AT_ONCE, Batcher
 from service.batching.curve import BatchCurve
 from service.batching.measures import Ran
 from service.batching.policy import BatchLimits
@@ -20,9 +20,6 @@ RunHere: TypeAlias = Callable[[Sequence[Work], bool], Sequence[Tensors]]
 
 _ROUNDS, _BATCHES = 5, 40
 
-_AT_ONCE = 2e-3
-"""Seconds that the event loop, and with it everybody, may wait for a batch."""
-
 _UNDER_LOAD = 3
 """So many times what it costs at rest: under load a batch also costs turns of the event loop and
 waits for the interpreter's lock. A batch of a small classifier cost about 0.5 ms (64 in flight),
@@ -34,6 +31,11 @@ async def run_on(threads: Executor, run: RunHere, batch: Sequence[Work], alone: 
     return await asyncio.get_running_loop().run_in_executor(threads, _timed, run, batch, alone)
 
 
+def run_here(run: RunHere, batch: Sequence[Work]) -> Ran:
+    """Run a batch on the thread that calls, and on no other."""
+    return _timed(run, batch, False)
+
+
 async def run_near(
     threads: Executor, curve: BatchCurve, run: RunHere, batch: Sequence[Work], alone: bool
 ) -> Ran:
@@ -42,8 +44,8 @@ async def run_near(
     To a small model's lone request the way to a thread and back is 0.2 to 0.3 of 1.3 ms, and a
     third of its processor time. Threads to share the computation would save it nothing either.
     """
-    if alone and curve.seconds(len(batch), max(work.length for work in batch)) <= _AT_ONCE:
-        return _timed(run, batch, False)
+    if alone and curve.seconds(len(batch), max(work.length for work in batch)) <= AT_ONCE:
+        return run_here(run, batch)
     return await run_on(threads, run, batch, alone)
 
 

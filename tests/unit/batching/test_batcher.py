@@ -83,7 +83,7 @@ async def running(
         Slots(slots),
         tally or Tally(),
         BATCHING_PAYS,
-        asyncio.get_running_loop().time,
+        clock=asyncio.get_running_loop().time,
     )
     batcher.start()
     yield batcher
