@@ -103,9 +103,9 @@ async def read_request(call: Call, model: type[RequestT]) -> RequestT:
     query = call.scope["query_string"]
     if query and not media_type.startswith(b"image/"):
         raise InvalidInputError("parameters belong in the body; the query only goes with images")
-    takes_images = "image" in model.model_fields
     if media_type == _JSON:
         return parse_json(await call.read_body(), model, limits)
+    takes_images = "image" in model.model_fields
     if media_type == _FORM and takes_images:
         most = limits.max_items + len(model.model_fields)
         return _validated(
