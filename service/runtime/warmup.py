@@ -29,9 +29,10 @@ _RUNS = 2
 """Of a point at first, as far as the budget goes; the first of them also warms up."""
 
 _MOST_RUNS = 8
-_POINT_SECONDS = 0.01
+_POINT_SECONDS = 0.03
 """A batch that takes less than half of this runs more often at first: noise must not look like a
-batch that gains nothing."""
+batch that gains nothing. Warm-ups of a DistilBERT-size classifier on a busy host differed by 5 to
+6 % at most points with 0.01, by 1 to 3 % with this, within the same budget."""
 
 _FURTHER_PASSES = 4
 
