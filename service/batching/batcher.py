@@ -126,7 +126,7 @@ class Batcher:
         self._waiting[entry] = None
         self._idle.clear()
         if self._run_now is not None and self._is_alone() and self._is_short(work):
-            loop.call_soon(self._answer_lone, self._run_now)  # unless more comes in this turn
+            loop.call_soon(self._answer_lone, entry, self._run_now)  # unless more comes meanwhile
         else:
             self._arrival.set()
         if entry.deadline < self._next_expiry:
@@ -166,17 +166,18 @@ class Batcher:
     def _is_short(self, work: Work) -> bool:
         return self.curve.seconds(1, work.length) <= AT_ONCE
 
-    def _answer_lone(self, run_now: RunNow) -> None:
+    def _answer_lone(self, entry: Entry, run_now: RunNow) -> None:
         """Run the only work on this thread, without the way through the former and a thread."""
+        if entry not in self._waiting:  # it has left, or is in a batch
+            return
         if not self._is_alone():
             self._arrival.set()
             return
-        batch = list(self._waiting)
-        self._waiting.clear()
+        del self._waiting[entry]
         try:
-            self._deliver(batch, run_now([batch[0].work]))
+            self._deliver([entry], run_now([entry.work]))
         except Exception as error:  # as in `_run`
-            self._note_failure(batch, error)
+            self._note_failure([entry], error)
         self._note_idle()
 
     def _remove(self, entry: Entry) -> None:

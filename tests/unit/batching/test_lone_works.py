@@ -133,6 +133,18 @@ async def test_who_leaves_at_once_is_not_computed_and_is_in_nobodys_way() -> Non
         assert batcher.statistics().pending == 0
 
 
+async def test_a_long_work_does_not_take_the_place_of_a_short_one_that_left() -> None:
+    device = Device()
+    async with running(device) as batcher:
+        leaving = asyncio.create_task(batcher.submit(work(1)))
+        asyncio.get_running_loop().call_soon(batcher._fail_waiting, InferenceError("left"))
+        coming = asyncio.create_task(batcher.submit(work(2, LONG)))  # all in one turn
+        with pytest.raises(InferenceError):
+            await leaving
+        await coming
+    assert (device.here, device.batches) == ([], [[2]])
+
+
 async def test_a_stop_waits_for_a_lone_work() -> None:
     device = Device()
     async with running(device) as batcher:
