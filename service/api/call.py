@@ -116,8 +116,6 @@ class Call(Request):
         wished = self.given.get(b"cache-control")
         if wished is None:
             return CacheMode.USE
-        if wished == b"no-store":
-            return CacheMode.BYPASS
         directives = {part.strip() for part in wished.lower().split(b",")}
         if b"no-store" in directives:
             return CacheMode.BYPASS

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from service import server as server_module
+from service.api.call import WHOLE_BODY
 from service.connection import Protocol
 from service.server import Server
 
@@ -31,6 +32,7 @@ class Application:
             self.may_answer.set()
         self.asked = asyncio.Semaphore(0)
         self.events: list[str] = []
+        self.found_whole_bodies: list[bool] = []
         self.server: Server
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -41,6 +43,7 @@ class Application:
             self.events.append("stopped")
             await send({"type": "lifespan.shutdown.complete"})
             return
+        self.found_whole_bodies.append(WHOLE_BODY in scope)
         while (await receive())["more_body"]:
             pass
         self.asked.release()
@@ -95,6 +98,21 @@ async def test_a_connection_carries_several_requests_until_the_stop() -> None:
             assert b"connection: close" not in await answer(reader)
         writer.close()
     assert app.events == ["answered", "answered", "last", "stopped"]
+
+
+@pytest.mark.parametrize("parts", [(REQUEST,), (REQUEST[:-2], REQUEST[-2:])])
+async def test_the_application_is_told_whether_all_of_the_body_has_come(
+    parts: Sequence[bytes],
+) -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.2)
+        await answer(reader)
+        writer.close()
+    assert app.found_whole_bodies == [len(parts) == 1]
 
 
 async def test_a_stop_without_connections_is_quick() -> None:

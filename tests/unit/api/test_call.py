@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.api.call import Call
+from service.api.call import WHOLE_BODY, Call
 from service.api.context import ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
 from service.cache.responses import CacheMode
@@ -97,6 +97,15 @@ async def test_a_body_that_trickles_in_is_given_up_at_the_deadline(
         await one.read_body()
     assert looptime == context.limits.request_timeout_seconds
     assert one.must_close
+
+
+async def test_a_body_that_is_there_is_read_without_a_timer(
+    context: ApiContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = call(context, receiving(chunk(b"abc", more=False)))
+    one.scope[WHOLE_BODY] = True
+    monkeypatch.setattr(one, "_until_cut", None)
+    assert await one.read_body() == b"abc"
 
 
 async def test_a_client_who_leaves_in_the_middle_of_the_body_is_noticed(

@@ -1,6 +1,7 @@
 """What every response has, and what every failure becomes."""
 
 import asyncio
+import gc
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
+from service.api.call import Call
 from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
 from service.metrics import UNKNOWN_MODEL
@@ -55,6 +57,18 @@ async def test_every_response_has_the_request_id_and_the_time_it_took(
     response = await client.get(path, headers={"x-request-id": "mine-1"})
     assert response.headers["x-request-id"] == "mine-1"
     assert response.headers["server-timing"].startswith("total;dur=")
+
+
+async def test_a_request_that_has_ended_waits_for_no_garbage_collector(
+    client: httpx.AsyncClient,
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        assert (await client.get("/health/live")).status_code == 200
+        assert not [one for one in gc.get_objects() if type(one) is Call]
+    finally:
+        gc.enable()
 
 
 async def test_an_error_carries_the_request_id(client: httpx.AsyncClient) -> None:
