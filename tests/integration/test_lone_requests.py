@@ -1,0 +1,43 @@
+"""A model as it is loaded answers a lone short item without a batch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from service.batching.batcher import Batcher
+from service.batching.measures import Ran
+from service.cache.base import NullBackend
+from service.cache.responses import CacheMode, ResponseCache
+from service.device import DeviceRuntime
+from service.loader import Loader
+from service.pipeline import CallOptions
+from service.repository.repository import ModelRepository
+from service.runtime.devices import Device
+from service.tasks import ClassifyItem, Text
+from service.types import Work
+
+pytestmark = pytest.mark.looptime(False)  # sessions run on real threads
+
+STARTERS = Path(__file__).parents[2] / "models" / "repository"
+
+
+async def no_batch(batch: Sequence[Work], alone: bool) -> Ran:
+    raise AssertionError("a batch was formed")
+
+
+async def test_a_lone_headline_is_answered_without_a_batch() -> None:
+    runtime = DeviceRuntime(Device("cpu"), 2)
+    try:
+        files = ModelRepository(STARTERS).open("news-topics", None, None, "cpu")
+        loader = Loader(runtime, ResponseCache(NullBackend()), warm_up_seconds=0.05)
+        loaded = await loader.load(files)
+        (batcher,) = loaded.pipeline.batchers.values()
+        assert isinstance(batcher, Batcher)
+        batcher._run_batch = no_batch
+        item = ClassifyItem(Text("Stocks rise"), top_k=1)
+        outcome = await loaded.pipeline.answer(item, CallOptions(cache=CacheMode.BYPASS))
+        assert outcome.answer.labels[0].name == "business"
+        await loaded.close(grace=0)
+    finally:
+        runtime.close()
