@@ -1,10 +1,13 @@
 """The HTTP server: uvicorn, with a stop that loses nothing and bounds on who says nothing."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import socket
+import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,8 +26,25 @@ _HEAD_SECONDS = 20.0
 _SWEEP_TICKS = 20
 """Ticks (of 0.1 s) between two looks for clients that are late."""
 
+_HANDSHAKE_SECONDS = 0.1
+"""How long, at a stop, connections that have begun may take to be established."""
+
 _LINGER_SECONDS = 0.5
 """How long, at a stop, idle connections stay open for a request that may be on its way."""
+
+_SO_ATTACH_FILTER = 26
+"""Linux's option of a socket; the module has no name for it."""
+
+_NO_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte of the TCP header that holds its flags
+        (0x45, 0, 1, 0x02),  # if SYN is not among them, skip the next
+        (0x06, 0, 0, 0),  # drop the packet
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+    )
+)
+"""A filter of packets in Linux's classic BPF: no connection begins, all others go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +86,8 @@ class Server(uvicorn.Server):
 
         uvicorn would drop connections that the system has accepted and the process has not, and
         close idle ones at once, and so lose requests that were already on their way. Here the
-        former are taken over, every answer says `Connection: close`, and an idle connection gets
-        `_LINGER_SECONDS` to send one more request.
+        former are taken over, on Linux no other can begin meanwhile, every answer says
+        `Connection: close`, and an idle connection gets `_LINGER_SECONDS` to send one more request.
         """
         await self._stop_listening()
         self.server_state.default_headers.append((b"connection", b"close"))
@@ -85,6 +105,9 @@ class Server(uvicorn.Server):
         # Closing the last descriptor of a listener resets who waits in its backlog. With a second
         # one they can be accepted first, and between the last of them and the end is no await.
         listeners = [_second(one) for server in self.servers for one in server.sockets]
+        for listener in listeners:
+            _let_nobody_begin(listener)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
         for server in self.servers:
             server.close()
         waiting = [connection for one in listeners for connection in _accept_all(one)]
@@ -109,6 +132,20 @@ class Server(uvicorn.Server):
 
 def _second(listener: socket.socket) -> socket.socket:
     return socket.socket(listener.family, listener.type, fileno=os.dup(listener.fileno()))
+
+
+def _let_nobody_begin(listener: socket.socket) -> None:
+    """Make the system ignore who begins to connect from now on; who has begun may end.
+
+    A client tries again a second later, and is refused if the listener is closed by then. Without
+    this, who connects between the last accept and the close would be reset. Where the system has
+    no such filters, that can happen.
+    """
+    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    filter_of_packets = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(program))
+    if sys.platform == "linux":
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_of_packets)
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:

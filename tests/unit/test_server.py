@@ -180,6 +180,20 @@ async def test_a_connection_that_only_the_system_has_accepted_is_still_answered(
     assert app.events.count("answered") == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux filters a listener's packets")
+async def test_who_begins_to_connect_during_a_stop_is_refused_and_never_cut_off() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        stop = asyncio.create_task(app.server.shutdown())
+        await asyncio.sleep(0)  # it has begun, and still listens
+        client = asyncio.create_task(asyncio.open_connection("127.0.0.1", port))
+        await asyncio.sleep(server_module._HANDSHAKE_SECONDS / 2)
+        assert not client.done()
+        await stop
+        with pytest.raises(ConnectionRefusedError):
+            await client
+
+
 async def test_what_outlasts_the_grace_is_cancelled() -> None:
     app = Application(may_answer=False)
     started = time.monotonic()
