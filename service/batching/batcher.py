@@ -27,9 +27,6 @@ RunBatch = Callable[[Sequence[Work], bool], Awaitable[Ran]]
 RunNow = Callable[[Sequence[Work]], Ran]
 """Runs a batch on the thread that calls it, which is the event loop's."""
 
-AT_ONCE = 2e-3
-"""Seconds that the event loop, and with it everybody, may wait for a batch."""
-
 _FIRST_RETRY_AFTER = 1.0
 """Seconds to suggest before any batch has told the drain rate."""
 
@@ -125,7 +122,7 @@ class Batcher:
         entry = Entry(work, seen, self._clock(), loop.create_future())
         self._waiting[entry] = None
         self._idle.clear()
-        if self._run_now is not None and self._is_alone() and self._is_short(work):
+        if self._run_now is not None and self._is_alone() and self.curve.is_short(1, work.length):
             loop.call_soon(self._answer_lone, entry, self._run_now)  # unless more comes meanwhile
         else:
             self._arrival.set()
@@ -162,9 +159,6 @@ class Batcher:
     def _is_alone(self) -> bool:
         """Tell whether one work waits, and nothing runs on the device."""
         return len(self._waiting) == 1 and self._slots.free == self._slots.count
-
-    def _is_short(self, work: Work) -> bool:
-        return self.curve.seconds(1, work.length) <= AT_ONCE
 
     def _answer_lone(self, entry: Entry, run_now: RunNow) -> None:
         """Run the only work on this thread, without the way through the former and a thread."""

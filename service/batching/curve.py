@@ -9,6 +9,9 @@ from typing import TypeAlias
 Measurements: TypeAlias = Mapping[tuple[int, int], float]
 """(rows, length) -> seconds of one batch of so many rows, all of that length."""
 
+_SHORT_SECONDS = 2e-3
+"""What the event loop, and with it everybody, may wait for a batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchCurve:
@@ -53,6 +56,10 @@ class BatchCurve:
     def proportional(cls) -> "BatchCurve":
         """Return a curve on which batching neither costs nor saves anything."""
         return cls.of({(1, 1): 1e-3})
+
+    def is_short(self, rows: int, length: int) -> bool:
+        """Tell whether such a batch may be run on the event loop's own thread."""
+        return self.seconds(rows, length) <= _SHORT_SECONDS
 
     def seconds(self, rows: int, length: int) -> float:
         """Return the expected seconds of `rows` rows padded to `length`."""

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeAlias
 
-from service.batching.batcher import AT_ONCE, Batcher
+from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
 from service.batching.measures import Ran
 from service.batching.policy import BatchLimits
@@ -44,7 +44,7 @@ async def run_near(
     To a small model's lone request the way to a thread and back is 0.2 to 0.3 of 1.3 ms, and a
     third of its processor time. Threads to share the computation would save it nothing either.
     """
-    if alone and curve.seconds(len(batch), max(work.length for work in batch)) <= AT_ONCE:
+    if alone and curve.is_short(len(batch), max(work.length for work in batch)):
         return run_here(run, batch)
     return await run_on(threads, run, batch, alone)
 
