@@ -216,6 +216,7 @@ class Loader:
             self.runtime.preprocess,
             meter,
             self.runtime.texts,
+            self.runtime.cores,
         )
 
     def _instancing(self, instances: Instances, rows: int, limits: BatchLimits) -> Instancing:

@@ -14,10 +14,11 @@ from service.batching.batcher import Batcher
 from service.batching.gather import Gatherer
 from service.batching.inflight.engine import InFlightEngine
 from service.batching.measures import Done
+from service.batching.preprocess_queue import PreprocessQueue
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
-from service.errors import DeadlineExceededError, ServiceError
-from service.families.base import PreprocessesTogether, SplitsTexts, TriesAgain
+from service.errors import ServiceError
+from service.families.base import ChoosesLanes, PreprocessesTogether, SplitsTexts, TriesAgain
 from service.meters import SilentMeter
 from service.tasks import Task
 from service.transforms.segmentation import Document
@@ -84,17 +85,29 @@ class Pipeline(Generic[ItemT, AnswerT]):
     meter: SilentMeter
     text_threads: Executor | None = None
     """Where light items that arrive together are preprocessed together; None does them here."""
+    thread_count: int = 1
+    """Of `threads`."""
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while no call of `answer` runs; a version that is drained waits for it."""
     active: int = field(default=0, init=False)
     """Calls of `answer` that have not returned, and callers who hold it."""
 
+    _incoming: Mapping[str, PreprocessQueue] = field(default_factory=dict, init=False)
+    """By lane."""
     _gatherer: Gatherer[ItemT, Work] | None = field(default=None, init=False)
     _tries_again: TriesAgain[ItemT, AnswerT] | None = field(default=None, init=False)
     """The family, if it may ask more than once. To ask that of a protocol takes 10 µs."""
+    _chooses: ChoosesLanes[ItemT] | None = field(default=None, init=False)
+    """The family, if it has several lanes."""
 
     def __post_init__(self) -> None:
         self.idle.set()
+        self._incoming = {
+            lane: PreprocessQueue(self.threads, self.thread_count) for lane in self.batchers
+        }
+        for lane, batcher in self.batchers.items():
+            batcher.incoming = self._incoming[lane]
+        self._chooses = self.family if isinstance(self.family, ChoosesLanes) else None
         self._tries_again = self.family if isinstance(self.family, TriesAgain) else None
         if self.text_threads is not None and isinstance(self.family, PreprocessesTogether):
             self._gatherer = Gatherer(self.family.preprocess_all, self.text_threads)
@@ -135,7 +148,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
             OverloadedError: the queue is full; says when to come back.
             ShuttingDownError: the model is being stopped.
         """
-        if len(self.batchers) == 1:  # else only the work says whose queue it is for
+        if self._chooses is None:  # else only an item says whose queue it is for
             next(iter(self.batchers.values())).check_room()
 
     async def split(self, item: ItemT, in_sentences: bool) -> Document | None:
@@ -149,8 +162,8 @@ class Pipeline(Generic[ItemT, AnswerT]):
             return None
         if not family.is_heavy(item):
             return family.split(item, in_sentences)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, family.split, item, in_sentences)
+        incoming = self._incoming[self._lane_of(item)]
+        return await incoming.run(partial(family.split, item, in_sentences))
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
         """Cache, preprocess, batcher, session, postprocess, cache.
@@ -215,9 +228,9 @@ class Pipeline(Generic[ItemT, AnswerT]):
                 return found
 
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
-        self.check_room()
+        self.batchers[self._lane_of(item)].check_room()
         started = time.perf_counter()
-        work = await self._preprocess(item, options.deadline)
+        work = await self._preprocess(item, options)
         timings.preprocess += time.perf_counter() - started
         done = await self._submit(work, options)
         timings.queue += done.queue_seconds
@@ -238,19 +251,21 @@ class Pipeline(Generic[ItemT, AnswerT]):
         if not self.active:
             self.idle.set()
 
-    async def _preprocess(self, item: ItemT, deadline: float | None) -> Work:
+    def _lane_of(self, item: ItemT) -> str:
+        if self._chooses is not None:
+            return self._chooses.lane_of(item)
+        return next(iter(self.batchers))
+
+    async def _preprocess(self, item: ItemT, options: CallOptions) -> Work:
         if not self.family.is_heavy(item):
             if self._gatherer is None or self.active == 1:
                 return self.family.preprocess(item)
             # Microseconds on a thread that does nothing longer; a deadline that passes meanwhile
             # is seen by the batcher.
             return await self._gatherer.run(item)
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await loop.run_in_executor(self.threads, self.family.preprocess, item)
-        except TimeoutError:
-            raise DeadlineExceededError("the deadline passed during preprocessing") from None
+        incoming = self._incoming[self._lane_of(item)]
+        preprocess = partial(self.family.preprocess, item)
+        return await incoming.run(preprocess, options.deadline, options.priority)
 
 
 def _load_of(pipeline: "weakref.ref[Pipeline[Any, Any]]") -> tuple[int, int]:

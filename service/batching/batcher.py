@@ -10,6 +10,7 @@ from service.batching.curve import BatchCurve
 from service.batching.entry import Entry
 from service.batching.measures import BatcherStatistics, Done, Meter, Ran
 from service.batching.policy import BatchLimits, Dispatch, Wait, Waiting, decide
+from service.batching.preprocess_queue import PreprocessQueue
 from service.batching.slots import Slots
 from service.errors import (
     DeadlineExceededError,
@@ -56,6 +57,7 @@ class Batcher:
         self._run_now = None if limits.max_queue_delay else run_now
         self.meter = meter
         self.curve = curve or BatchCurve.proportional()
+        self.incoming: PreprocessQueue | None = None  # who is in it has a place here already
         self._ceiling = limits.max_batch_size
         self._waiting: dict[Entry, None] = {}
         self._arrival = asyncio.Event()
@@ -75,8 +77,12 @@ class Batcher:
     def statistics(self) -> BatcherStatistics:
         """Return what is queued, what is on the device and what was done."""
         return BatcherStatistics(
-            len(self._waiting), len(self._batches), self._answered, self._executed, self._ceiling
+            self._pending, len(self._batches), self._answered, self._executed, self._ceiling
         )
+
+    @property
+    def _pending(self) -> int:
+        return len(self._waiting) + (self.incoming.pending if self.incoming else 0)
 
     @property
     def window(self) -> int:
@@ -142,8 +148,8 @@ class Batcher:
         """
         if not self._accepting:
             raise ShuttingDownError("the model is stopping")
-        if len(self._waiting) >= self._limits.max_queue_size:
-            raise OverloadedError(f"{len(self._waiting)} items already wait", self._retry_after())
+        if self._pending >= self._limits.max_queue_size:
+            raise OverloadedError(f"{self._pending} items already wait", self._retry_after())
 
     def _admit(self, work: Work, deadline: float | None, now: float) -> None:
         self.check_room()
@@ -154,7 +160,8 @@ class Batcher:
         """Return the seconds in which what waits now will have been worked off."""
         if self._seconds_per_item is None:
             return _FIRST_RETRY_AFTER
-        return len(self._waiting) * self._seconds_per_item / self._slots.threads
+        incoming = self.incoming.seconds_left if self.incoming else 0.0
+        return incoming + self._pending * self._seconds_per_item / self._slots.threads
 
     def _is_alone(self) -> bool:
         """Tell whether one work waits, and nothing runs on the device."""

@@ -38,6 +38,15 @@ class SplitsTexts(Protocol[Item_contra]):
 
 
 @runtime_checkable
+class ChoosesLanes(Protocol[Item_contra]):
+    """A family of several lanes: an item tells which of them it is for."""
+
+    def lane_of(self, item: Item_contra) -> str:
+        """Return the lane of the work that `preprocess` makes of this item."""
+        ...
+
+
+@runtime_checkable
 class KnowsItsHead(Protocol):
     """A family that can tell by a graph's header whether its head has as many scores as labels."""
 

@@ -90,6 +90,10 @@ class DualEncoder:
             Lane(_IMAGE, self.images.lengths, [self._session(_IMAGE)]),
         ]
 
+    def lane_of(self, item: EmbedItem) -> str:
+        """Return the lane of the item's tower."""
+        return _TEXT if isinstance(item.content, Text) else _IMAGE
+
     def is_heavy(self, item: EmbedItem) -> bool:
         """Tell whether it is an image or a long text."""
         return isinstance(item.content, Image) or is_heavy_text(item.content.text)

@@ -21,6 +21,7 @@ from service.batching.inflight.rows import InFlight
 from service.batching.inflight.turn import Turn, UseSessions, as_service_error, drive
 from service.batching.measures import BatcherStatistics, Done
 from service.batching.policy import BatchLimits
+from service.batching.preprocess_queue import PreprocessQueue
 from service.batching.slots import Slots
 from service.errors import DeadlineExceededError, OverloadedError, ServiceError, ShuttingDownError
 from service.meters import SilentMeter, TurnReport
@@ -70,6 +71,7 @@ class InFlightEngine:
         self._model, self._device, self._limits = model, instancing, limits
         self.meter, self._clock = meter, clock
         self.curve = curve or BatchCurve.proportional()
+        self.incoming: PreprocessQueue | None = None  # who is in it has a place here already
         seats = [Seat(model.open_rows()) for _ in range(instancing.count)]
         budget = min(limits.max_batch_cost or _READ_BETWEEN_STEPS, _READ_BETWEEN_STEPS)
         self._desk = Desk(seats, instancing.most_rows, budget)
@@ -92,7 +94,13 @@ class InFlightEngine:
         """Return what is queued, how many instances are busy, and what was done."""
         desk = self._desk
         busy = sum(bool(seat.running) for seat in desk.seats)
-        return BatcherStatistics(desk.pending, busy, self._answered, self._executed, desk.most_rows)
+        return BatcherStatistics(
+            self._pending, busy, self._answered, self._executed, desk.most_rows
+        )
+
+    @property
+    def _pending(self) -> int:
+        return self._desk.pending + (self.incoming.pending if self.incoming else 0)
 
     @property
     def rows_in_use(self) -> int:
@@ -172,14 +180,15 @@ class InFlightEngine:
         """
         if not self._accepting:
             raise ShuttingDownError("the model is stopping")
-        if self._desk.pending >= self._limits.max_queue_size:
-            raise OverloadedError(f"{self._desk.pending} items already wait", self._retry_after())
+        if self._pending >= self._limits.max_queue_size:
+            raise OverloadedError(f"{self._pending} items already wait", self._retry_after())
 
     def _retry_after(self) -> float:
         """Return the seconds in which what waits now will have been worked off."""
         if self._seconds_per_item is None:
             return _FIRST_RETRY_AFTER
-        return self._desk.pending * self._seconds_per_item / self._device.count
+        incoming = self.incoming.seconds_left if self.incoming else 0.0
+        return incoming + self._pending * self._seconds_per_item / self._device.count
 
     def _note_idle(self) -> None:
         if self._desk.is_idle:

@@ -1,0 +1,145 @@
+"""What waits for a model is bounded, wherever in the pipeline it waits."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from service.batching.batcher import Batcher
+from service.batching.measures import Ran
+from service.batching.policy import BatchLimits
+from service.batching.slots import Slots
+from service.cache.base import NullBackend
+from service.cache.keys import ModelIdentity
+from service.cache.responses import ResponseCache
+from service.errors import OverloadedError
+from service.meters import SilentMeter
+from service.pipeline import CallOptions, Pipeline
+from service.tasks import Classification, ClassifyItem, Task, Text
+from service.types import Lane, Work
+from tests.unit.fakes import CountingFamily
+
+pytestmark = pytest.mark.looptime(False)  # there are real threads
+
+QUEUE = 4
+
+
+@dataclass
+class GatedFamily(CountingFamily):
+    """Preprocesses a text of over three characters on a thread, and only when the gate opens."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def is_heavy(self, item: ClassifyItem) -> bool:
+        return len(_text(item)) > 3
+
+    def preprocess(self, item: ClassifyItem) -> Work:
+        if self.is_heavy(item):
+            assert self.gate.wait(10)
+        return super().preprocess(item)
+
+
+@dataclass
+class TwoLanes(GatedFamily):
+    """Has a lane for texts on threads, and one for the others."""
+
+    lanes: Sequence[Lane] = (Lane("long", (8,), ("model",)), Lane("short", (8,), ("model",)))
+
+    def lane_of(self, item: ClassifyItem) -> str:
+        return "long" if self.is_heavy(item) else "short"
+
+    def preprocess(self, item: ClassifyItem) -> Work:
+        return Work(super().preprocess(item).tensors, self.lane_of(item))
+
+
+def _text(item: ClassifyItem) -> str:
+    assert isinstance(item.content, Text)
+    return item.content.text
+
+
+@asynccontextmanager
+async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Classification]]:
+    async def run_batch(batch: Sequence[Work], alone: bool) -> Ran:
+        return Ran(family.infer({}, batch), 0.0, 0.01)
+
+    limits = BatchLimits(4, QUEUE)
+    batchers = {
+        lane.name: Batcher(run_batch, limits, Slots(1), SilentMeter()) for lane in family.lanes
+    }
+    for batcher in batchers.values():
+        batcher.start()
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            yield Pipeline(
+                Task.CLASSIFY,
+                ModelIdentity("counting", 1, "digest"),
+                family,
+                batchers,
+                ResponseCache(NullBackend(), enabled=False),
+                threads,
+                SilentMeter(),
+            )
+        finally:
+            family.gate.set()
+            for batcher in batchers.values():
+                await batcher.stop(grace=1)
+
+
+async def ask(pipeline: Pipeline[ClassifyItem, Classification], text: str) -> str:
+    outcome = await pipeline.answer(ClassifyItem(Text(text)), CallOptions())
+    return outcome.answer.labels[0].name
+
+
+def pending(pipeline: Pipeline[ClassifyItem, Classification], lane: str) -> int:
+    return pipeline.batchers[lane].statistics().pending
+
+
+async def test_who_waits_to_be_preprocessed_takes_a_place_in_the_models_queue() -> None:
+    family = GatedFamily()
+    async with opened(family) as pipeline:
+        accepted = [asyncio.create_task(ask(pipeline, "long" + "!" * n)) for n in range(QUEUE)]
+        await asyncio.sleep(0)
+        assert pending(pipeline, "default") == QUEUE
+        for text in ("longer", "abc"):
+            with pytest.raises(OverloadedError, match="4 items already wait"):
+                await ask(pipeline, text)
+        with pytest.raises(OverloadedError):
+            pipeline.check_room()
+        family.gate.set()
+        assert await asyncio.gather(*accepted) == ["4", "5", "6", "7"]
+        assert pending(pipeline, "default") == 0
+        assert await ask(pipeline, "longer") == "6"
+
+
+async def test_a_flood_in_one_lane_leaves_the_other_its_places() -> None:
+    async with opened(TwoLanes()) as pipeline:
+        accepted = [asyncio.create_task(ask(pipeline, "long" + "!" * n)) for n in range(QUEUE)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await ask(pipeline, "longer")
+        assert await ask(pipeline, "abc") == "3"
+        for task in accepted:
+            task.cancel()
+        await asyncio.wait(accepted)
+        assert pending(pipeline, "long") == 0
+
+
+async def test_a_refusal_says_how_long_what_waits_will_take() -> None:
+    family = GatedFamily()
+    family.gate.set()
+    async with opened(family) as pipeline:
+        threading.Timer(0.2, family.gate.set).start()
+        family.gate.clear()
+        await ask(pipeline, "long")  # takes 0.2 s, as far as anybody knows for ever
+        family.gate.clear()
+        accepted = [asyncio.create_task(ask(pipeline, "long" + "!" * n)) for n in range(QUEUE)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError) as refused:
+            await ask(pipeline, "longer")
+        assert refused.value.retry_after == pytest.approx(QUEUE * 0.2, rel=0.2)
+        family.gate.set()
+        await asyncio.gather(*accepted)
