@@ -32,7 +32,7 @@ class DeviceRuntime:
         count = min(self.cores, self._MOST_BATCHES) if self.device.kind == "cpu" else 2
         self.slots = Slots(count, _READY)
         self.compute = ThreadPoolExecutor(count, "compute", step_back)
-        self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess", step_back)
+        self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
         self.texts = ThreadPoolExecutor(1, "texts")  # which must not wait behind images
 
     @property
