@@ -87,7 +87,7 @@ class ConflictError(ServiceError):
 
 
 class OverloadedError(ServiceError):
-    """The queue is full."""
+    """The queue is full, or large bodies have taken all their room."""
 
     code = "overloaded"
 

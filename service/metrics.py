@@ -208,6 +208,10 @@ HTTP_DISCONNECTS = Counter(
     "Requests whose client left before the answer; their work was cancelled.",
     ("route",),
 )
+HTTP_BODY_BYTES = Gauge(
+    "http_body_bytes",
+    "Bytes of request bodies held now, of those over 16 KiB.",
+)
 HTTP_STREAMS = Gauge(
     "http_streams",
     "Streams that are being told now, by route template.",

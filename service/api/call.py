@@ -18,7 +18,7 @@ from service.api.context import ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
 from service.cache.keys import ModelIdentity
 from service.cache.responses import CacheMode, CacheOutcome
-from service.errors import DeadlineExceededError, LimitExceededError
+from service.errors import DeadlineExceededError, LimitExceededError, OverloadedError
 from service.pipeline import CallOptions, Timings
 
 ResultT = TypeVar("ResultT")
@@ -35,6 +35,12 @@ _GRACE = 0.1
 
 _DISCARDED = 4
 """So many limits of an oversized body are read and dropped, so that the client hears the 413."""
+
+_SMALL_BODY = 16 * 1024
+"""Bytes of a body that needs no room: requests for texts pass when large bodies have taken it."""
+
+_ROOM_SECONDS = 1.0
+"""When to come back to a process that has no room for a body."""
 
 
 class Call(Request):
@@ -79,6 +85,8 @@ class Call(Request):
         """Of the response; 0 before it starts."""
         self.must_close = False
         """Whether the connection is of no further use: an unread body still comes in on it."""
+        self._held = 0
+        """Bytes of the body that are counted in the process's room for bodies."""
         self._watcher: asyncio.Task[None] | None = None
         self._cut: Exception | None = None
 
@@ -142,6 +150,7 @@ class Call(Request):
 
         Raises:
             LimitExceededError: it is longer than the limit, whatever it announced.
+            OverloadedError: the process has no room for it, beside other large bodies.
             RequestTimeoutError: it was not complete at the deadline.
             ClientDisconnect: the client left in the middle of it.
         """
@@ -164,20 +173,41 @@ class Call(Request):
         soon = asyncio.get_running_loop().time() + self.watch_after
         return self._until_cut(work, soon, self._start_watching)
 
+    def let_go(self) -> None:
+        """Leave the room that the body has taken to others."""
+        if self._held:
+            self.context.bodies.give_back(self._held)
+            self._held = 0
+
+    def _finds_room(self, size: int) -> bool:
+        """Take room for so many bytes of the body in all; give back what it has if it can't."""
+        if size <= _SMALL_BODY:
+            return True
+        if not self.context.bodies.take(size - self._held, self.context.limits.max_bodies_bytes):
+            self.let_go()
+            return False
+        self._held = size
+        return True
+
     async def _receive_all(self) -> bytes:
         most = self.context.limits.max_body_bytes
-        body, size, more = bytearray(), 0, True
+        body, size, more, has_room = bytearray(), 0, True, True
         while more and size <= most * _DISCARDED:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             chunk, more = message.get("body", b""), message.get("more_body", False)
             size += len(chunk)
-            if size <= most:
+            has_room = has_room and size <= most and self._finds_room(size)
+            if has_room:
                 body += chunk
+            else:  # what still comes is dropped, so that the client hears why
+                body.clear()
         self.must_close = more
         if size > most:
             raise self._too_large()
+        if not has_room:
+            raise OverloadedError("too many large bodies at once", _ROOM_SECONDS)
         return bytes(body)
 
     async def _until_cut(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from service.api.body_room import BodyRoom
 from service.api.limits import ApiLimits
 from service.registry import Registry
 from service.telemetry.record import RequestObserver
@@ -25,3 +26,4 @@ class ApiContext:
     """Without one nobody may load or unload models."""
     observer: RequestObserver | None = None
     """Hears of every request that has ended."""
+    bodies: BodyRoom = field(default_factory=BodyRoom)

@@ -1,4 +1,4 @@
-"""How much one request may ask for."""
+"""How much a request may ask for, and all of them together."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,8 @@ class ApiLimits:
     """The limits of the HTTP border; every one is on by default."""
 
     max_body_bytes: int = 16 * 1024 * 1024
+    max_bodies_bytes: int = 256 * 1024 * 1024
+    """Of all bodies at once."""
     max_items: int = 64
     """Items of one request, texts and images together."""
     max_characters: int = 20_000

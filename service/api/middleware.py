@@ -52,6 +52,7 @@ class RequestMiddleware:
             call.status, call.code = _LEFT, "client_left"
             HTTP_DISCONNECTS.labels(_route(scope)).inc()
         finally:
+            call.let_go()
             self._count(call)
             del scope[CALL]  # which refers to the scope: only the garbage collector would find both
 

@@ -152,9 +152,12 @@ class CacheSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """How much one request may ask for."""
+    """How much one request may ask for, and all of them together."""
 
     max_body_bytes: _Count = Field(16 * 1024 * 1024, description="Size of a body.")
+    max_bodies_bytes: _Count = Field(
+        256 * 1024 * 1024, description="Size of all bodies at once; more are refused with 429."
+    )
     max_items: _Count = Field(64, description="Items of one request.")
     max_characters: _Count = Field(20_000, description="Characters of one text.")
     max_pixels: _Count = Field(50_000_000, description="Pixels of one decoded image.")
@@ -176,9 +179,11 @@ class LimitSettings(_Section):
     )
 
     @model_validator(mode="after")
-    def _default_is_allowed(self) -> Self:
+    def _parts_fit_the_whole(self) -> Self:
         if self.request_timeout_seconds > self.max_timeout_seconds:
             raise ValueError("request_timeout_seconds must not exceed max_timeout_seconds")
+        if self.max_body_bytes > self.max_bodies_bytes:
+            raise ValueError("max_body_bytes must not exceed max_bodies_bytes")
         return self
 
 

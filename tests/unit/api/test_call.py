@@ -9,10 +9,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from service.api.call import WHOLE_BODY, Call
-from service.api.context import ApiContext
+from service.api.context import ApiContext, Lifecycle
 from service.api.errors import MalformedRequestError, RequestTimeoutError
+from service.api.limits import ApiLimits
 from service.cache.responses import CacheMode
-from service.errors import DeadlineExceededError, LimitExceededError
+from service.errors import DeadlineExceededError, LimitExceededError, OverloadedError
+from tests.unit.api.fakes import FakeRegistry
 
 LEFT: Message = {"type": "http.disconnect"}
 
@@ -67,6 +69,57 @@ async def test_an_oversized_body_is_read_to_its_end_so_that_the_connection_stays
     with pytest.raises(LimitExceededError):
         await one.read_body()
     assert not one.must_close
+
+
+@pytest.fixture
+def crowded(registry: FakeRegistry) -> ApiContext:
+    """Has room for two bodies of the longest, less a little."""
+    limits = ApiLimits(max_body_bytes=100_000, max_bodies_bytes=199_000)
+    return ApiContext(registry, Lifecycle(), limits)
+
+
+def half_come(size: int) -> Callable[[], Awaitable[Message]]:
+    """Half of a body, and then nothing for a second."""
+    half = b"x" * (size // 2)
+    return receiving(chunk(half), chunk(half, more=False), every=1.0)
+
+
+async def test_a_large_body_that_finds_no_room_is_refused_and_the_others_are_read(
+    crowded: ApiContext,
+) -> None:
+    calls = [call(crowded, half_come(100_000)) for _ in range(3)]
+    bodies = await asyncio.gather(*(one.read_body() for one in calls), return_exceptions=True)
+    assert [len(body) for body in bodies if isinstance(body, bytes)] == [100_000]
+    refusals = [body for body in bodies if isinstance(body, OverloadedError)]
+    assert [refusal.retry_after for refusal in refusals] == [1.0, 1.0]
+    assert not any(one.must_close for one in calls)
+    assert crowded.bodies.held == 100_000
+
+
+async def test_a_small_body_needs_no_room(crowded: ApiContext) -> None:
+    assert crowded.bodies.take(199_000, 199_000)
+    body = b"x" * 16_384
+    assert await call(crowded, receiving(chunk(body, more=False))).read_body() == body
+    with pytest.raises(OverloadedError):
+        await call(crowded, receiving(chunk(body + b"x", more=False))).read_body()
+
+
+async def test_the_room_of_a_body_is_free_when_its_request_has_ended(
+    crowded: ApiContext,
+) -> None:
+    one = call(crowded, half_come(100_000))
+    await one.read_body()
+    one.let_go()
+    one.let_go()
+    assert crowded.bodies.held == 0
+
+
+async def test_a_body_that_is_over_the_limit_keeps_no_room(crowded: ApiContext) -> None:
+    one = call(crowded, receiving(chunk(b"x" * 60_000), chunk(b"x" * 60_000, more=False)))
+    with pytest.raises(LimitExceededError):
+        await one.read_body()
+    one.let_go()
+    assert crowded.bodies.held == 0
 
 
 async def test_an_endless_body_is_given_up(context: ApiContext) -> None:

@@ -71,6 +71,21 @@ async def test_a_request_that_has_ended_waits_for_no_garbage_collector(
         gc.enable()
 
 
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/translate"])
+async def test_a_request_that_has_ended_takes_no_room_for_its_body(
+    client: httpx.AsyncClient, context: ApiContext, path: str
+) -> None:
+    most = context.limits.max_bodies_bytes
+    assert context.bodies.take(most - 60_000, most)
+    for _ in range(3):
+        response = await client.post(path, json={"text": ["a" * 900] * 8, "": "b" * 40_000})
+        assert response.status_code == 422
+    assert count("http_body_bytes") == context.bodies.held == most - 60_000
+    response = await client.post(path, json={"text": "a" * 61_000})
+    assert (response.status_code, response.json()["code"]) == (429, "overloaded")
+    assert response.headers["retry-after"] == "1"
+
+
 async def test_an_error_carries_the_request_id(client: httpx.AsyncClient) -> None:
     response = await client.get("/nothing")
     assert response.json()["request_id"] == response.headers["x-request-id"]
