@@ -31,6 +31,7 @@ from service.settings import (
 )
 from service.telemetry.access import AccessLog, AccessOptions
 from service.telemetry.observer import Telemetry, Traces
+from service.transforms.image import DECODING
 
 _log = logging.getLogger(__name__)
 
@@ -165,6 +166,7 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         SettingsError: the administrators' token cannot be read, or traces cannot be exported.
     """
     engine = build_engine(settings)
+    DECODING.most = settings.models.max_decoding_pixels
     traces = open_traces(settings.traces)
     context = ApiContext(
         registry=engine.registry,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service import tasks
 from service.errors import InferenceError, LimitExceededError
 from service.transforms.geometry import Placement, Shape
-from service.transforms.image import decode_image
+from service.transforms.image import decoding
 from service.transforms.processing import ImageProcessor, Processing
 from service.types import Feeds, Session, Tensors, Work
 
@@ -103,9 +103,11 @@ class ImageInput:
             LimitExceededError: it has too many pixels, or too many for this model.
             UnsupportedMediaTypeError: it is of a kind not read here.
         """
-        decoded = decode_image(image.data, max_pixels=image.max_pixels, background=self.background)
-        self._check_shape(decoded.height, decoded.width)
-        return self.processor(decoded)
+        with decoding(
+            image.data, max_pixels=image.max_pixels, background=self.background
+        ) as decoded:
+            self._check_shape(decoded.height, decoded.width)
+            return self.processor(decoded)
 
     def wrapped(
         self, tensor: NDArray[np.float32], lane: str, beside: Tensors | None = None

@@ -8,7 +8,8 @@ operations but give different pixels.
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TypeAlias
@@ -27,6 +28,7 @@ from PIL import (
 )
 
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.transforms.pixel_budget import PixelBudget
 
 PixelImage: TypeAlias = Image.Image
 """A decoded image. Ours are upright, opaque, and of mode "L" or "RGB"."""
@@ -34,7 +36,10 @@ PixelImage: TypeAlias = Image.Image
 Colour: TypeAlias = tuple[int, int, int]
 
 MAX_PIXELS = 50_000_000
-"""Default limit on width x height: a 48 megapixel photograph passes; it takes 200 MB."""
+"""Default limit on width x height: a 48 megapixel photograph passes; it takes 200 to 400 MB."""
+
+DECODING = PixelBudget(2 * MAX_PIXELS)
+"""What all threads may decode at once, 4 to 8 bytes a pixel. The composition root sets the most."""
 
 WHITE: Colour = (255, 255, 255)
 
@@ -65,6 +70,12 @@ _UPRIGHT = {
 }
 
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
+
+_WEBP_SHARE = 2
+"""So many times the memory of other formats: libwebp keeps the picture before and after a frame."""
+
+_STRIP_PIXELS = 1_000_000
+"""Composited at once."""
 
 _SCAN_MARKER = b"\xff\xda"
 _MAX_SCANS = 64
@@ -102,6 +113,36 @@ def decode_image(
         LimitExceededError: more pixels than `max_pixels`.
         UnsupportedMediaTypeError: not one of the six formats read here.
     """
+    with decoding(data, max_pixels=max_pixels, background=background) as image:
+        return image
+
+
+@contextmanager
+def decoding(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, background: Sequence[int] = WHITE
+) -> Iterator[PixelImage]:
+    """Decode as `decode_image` does; the image counts as in memory until the block ends.
+
+    Waits while others decode too much for one more.
+
+    Raises:
+        Exception: what `decode_image` raises.
+    """
+    image = _header(data, max_pixels)
+    share = _WEBP_SHARE if image.format == "WEBP" else 1
+    with DECODING.held(share * image.width * image.height):
+        try:
+            image.load()
+            image = _flat(_upright(image), background)
+        except (InvalidInputError, MemoryError):
+            raise
+        except Exception as error:  # a decoder raises nearly anything on damaged data
+            raise InvalidInputError(f"the image is damaged or cut short: {error}") from error
+        yield image
+
+
+def _header(data: bytes, max_pixels: int) -> PixelImage:
+    """Return an image that is not decoded yet, but may be."""
     _silence_pillow()
     if not data:
         raise InvalidInputError("the image is empty")
@@ -113,13 +154,7 @@ def decode_image(
         )
     if image.format in ("JPEG", "MPO") and data.count(_SCAN_MARKER) > _MAX_SCANS:
         raise InvalidInputError(f"the JPEG has more than {_MAX_SCANS} scans")
-    try:
-        image.load()
-        return _flat(_upright(image), background)
-    except (InvalidInputError, MemoryError):
-        raise
-    except Exception as error:  # a decoder raises nearly anything on damaged data
-        raise InvalidInputError(f"the image is damaged or cut short: {error}") from error
+    return image
 
 
 def to_tensor(
@@ -215,10 +250,7 @@ def _flat(image: PixelImage, background: Sequence[int]) -> PixelImage:
     if image.mode == "F":
         raise InvalidInputError("floating point pixels have no agreed range; send 8 or 16 bits")
     if image.has_transparency_data:
-        if image.mode == "La":
-            image = image.convert("LA")
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        return _composited(layer.convert("RGB"), layer.getchannel("A"), background)
+        return _composited(image, background)
     if image.mode in ("L", "RGB"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
@@ -236,14 +268,22 @@ def _from_16_bits(image: PixelImage, background: Sequence[int]) -> PixelImage:
     see_through = image.info.get("transparency")
     if not isinstance(see_through, int):
         return grey
-    alpha = Image.fromarray(np.where(values == see_through, 0, 255).astype(np.uint8))
-    return _composited(grey.convert("RGB"), alpha, background)
+    grey.putalpha(Image.fromarray(np.where(values == see_through, 0, 255).astype(np.uint8)))
+    return _composited(grey, background)
 
 
-def _composited(image: PixelImage, alpha: PixelImage, background: Sequence[int]) -> PixelImage:
+def _composited(image: PixelImage, background: Sequence[int]) -> PixelImage:
+    """Lay an image on a background, some rows at a time: all at once would take it four times."""
     red, green, blue = background
     canvas = Image.new("RGB", image.size, (red, green, blue))
-    canvas.paste(image, mask=alpha)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        layer = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if layer.mode == "La":
+            layer = layer.convert("LA")
+        if layer.mode != "RGBA":
+            layer = layer.convert("RGBA")
+        canvas.paste(layer.convert("RGB"), (0, top), layer.getchannel("A"))
     return canvas
 
 

@@ -15,6 +15,7 @@ from service.settings import (
     settings_table,
     split_options,
 )
+from service.transforms.image import DECODING
 
 
 def test_without_anything_set_the_defaults_hold() -> None:
@@ -239,6 +240,10 @@ def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: str | 
 def test_the_limits_and_their_defaults_are_those_of_the_http_border() -> None:
     limits = Settings().limits.model_dump()
     assert limits == {field.name: field.default for field in fields(ApiLimits)}
+
+
+def test_as_many_pixels_are_decoded_at_once_as_the_decoder_itself_would() -> None:
+    assert Settings().models.max_decoding_pixels == DECODING.most
 
 
 def test_the_cache_s_defaults_are_those_of_its_levels() -> None:

@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.transforms import image as image_module
 from service.transforms.image import Letterbox, decode_image, letterbox, to_tensor
 from tests.unit.transforms.images import encoded
 
@@ -297,3 +298,25 @@ def test_a_letterbox_equals_pasting_on_a_grey_canvas() -> None:
     canvas.paste(noise.resize((32, 19), Image.Resampling.BILINEAR), (0, 6))
     reference = np.asarray(canvas, np.float32).transpose(2, 0, 1) / np.float32(255)
     assert_array_equal(letterbox(noise, 32, 114)[0], reference)
+
+
+DRAWN = Image.fromarray(np.random.default_rng(0).integers(0, 256, (10, 7, 4), np.uint8), "RGBA")
+SEE_THROUGH = {
+    "RGBA": encoded(DRAWN),
+    "LA": encoded(DRAWN.convert("LA")),
+    "P": encoded(DRAWN.convert("RGB").convert("P"), transparency=bytes(range(0, 256, 2))),
+    "RGB": encoded(DRAWN.convert("RGB"), transparency=DRAWN.convert("RGB").getpixel((3, 4))),
+    "L": encoded(DRAWN.convert("L"), transparency=DRAWN.convert("L").getpixel((3, 4))),
+    "WebP": encoded(DRAWN, "WEBP", lossless=True),
+}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+@pytest.mark.parametrize("kind", SEE_THROUGH)
+def test_what_is_composited_in_strips_of_rows_is_what_it_is_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, kind: str, rows: int
+) -> None:
+    whole = pixels(SEE_THROUGH[kind], background=(10, 200, 30))
+    assert whole.shape == (10, 7, 3)
+    monkeypatch.setattr(image_module, "_STRIP_PIXELS", 7 * rows + 1)
+    assert_array_equal(pixels(SEE_THROUGH[kind], background=(10, 200, 30)), whole)
