@@ -22,6 +22,7 @@ from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
 from service.families.base import RunsParts
 from service.invariance import reads_padding
+from service.memory import return_free_memory
 from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
@@ -34,7 +35,6 @@ from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
 from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
 from service.runtime.instances import Instances
-from service.runtime.memory import return_free_memory
 from service.runtime.session import OrtSession
 from service.timing import time_lane, warm_up_plan
 from service.types import Family, Tensors, Work

@@ -11,11 +11,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
+from service.memory import return_free_memory
 from service.runtime.arenas import ArenaWatch
 from service.runtime.buffers import DeviceBuffer
 from service.runtime.devices import Device, provider_of
 from service.runtime.graphs import Graph, opened
-from service.runtime.memory import return_free_memory
 from service.runtime.refusals import failure, refusal
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
 

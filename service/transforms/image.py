@@ -28,6 +28,7 @@ from PIL import (
 )
 
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.memory import return_free_memory
 from service.transforms.pixel_budget import PixelBudget
 
 PixelImage: TypeAlias = Image.Image
@@ -70,6 +71,9 @@ _UPRIGHT = {
 }
 
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
+
+_LARGE_PIXELS = 8_000_000
+"""What decoding so many frees is given back at once; each thread would keep some of it."""
 
 _WEBP_SHARE = 2
 """So many times the memory of other formats: libwebp keeps the picture before and after a frame."""
@@ -138,6 +142,8 @@ def decoding(
             raise
         except Exception as error:  # a decoder raises nearly anything on damaged data
             raise InvalidInputError(f"the image is damaged or cut short: {error}") from error
+        if image.width * image.height > _LARGE_PIXELS:
+            return_free_memory()
         yield image
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from service.runtime.memory import return_free_memory
+from service.memory import return_free_memory
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
