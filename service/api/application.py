@@ -1,15 +1,24 @@
 """The FastAPI application, put together."""
 
+from functools import cached_property
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from service.api.call import Call
 from service.api.context import ApiContext
-from service.api.documentation import ASSETS, ASSETS_PATH, OPENAPI_PATH, completed, show_docs
+from service.api.documentation import (
+    ASSETS,
+    ASSETS_PATH,
+    OPENAPI_PATH,
+    RELATIVE,
+    completed,
+    show_docs,
+)
 from service.api.middleware import RequestMiddleware
 from service.api.page import page_routes
 from service.api.reply import Reply
@@ -37,7 +46,6 @@ class Api(FastAPI):
             redirect_slashes=False,
         )
         self.context = context
-        self._document = b""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return what stands before the router: it answers every error itself."""
@@ -52,13 +60,29 @@ class Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        return completed(super().openapi(), REQUESTS)
+        routes = [r.documented() for r in self.routes if isinstance(r, DirectRoute)]
+        document = get_openapi(
+            title=self.title, version=self.version, description=self.description, routes=routes
+        )
+        return completed(document, REQUESTS)
 
     async def show_openapi(self, call: Call) -> Reply:
-        """Show the OpenAPI document, written once."""
-        if not self._document:
-            self._document = orjson.dumps(self.openapi(), option=orjson.OPT_NON_STR_KEYS)
-        return Reply(self._document)
+        """Return the OpenAPI document.
+
+        The server is left out, which means the root of the host. With `?relative` it is the folder
+        of this document: the browser knows the prefix that a proxy has stripped, we do not.
+        """
+        query = call.scope["query_string"]
+        return Reply(self._relative_document if query == RELATIVE else self._document)
+
+    @cached_property
+    def _document(self) -> bytes:
+        return orjson.dumps(self.openapi(), option=orjson.OPT_NON_STR_KEYS)
+
+    @cached_property
+    def _relative_document(self) -> bytes:
+        document = {**self.openapi(), "servers": [{"url": "."}]}
+        return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
 
 
 def build_api(context: ApiContext, lifespan: Lifespan[Any] | None = None) -> FastAPI:

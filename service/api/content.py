@@ -1,6 +1,5 @@
 """Where items come from: JSON, a form with files, or an image as the whole body."""
 
-import binascii
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from service.api.call import Call
 from service.api.errors import MalformedRequestError
 from service.api.form_body import parse_form, parse_query
+from service.api.image_text import image_bytes
 from service.api.json_body import parse_json, refusal
 from service.api.limits import ApiLimits
 from service.errors import (
@@ -20,6 +20,7 @@ from service.errors import (
 from service.tasks import Image, Text
 
 _JSON = b"application/json"
+_JSON_SUFFIX = b"+json"
 _FORM = b"multipart/form-data"
 _UTF_8 = (b"utf-8", b"utf8", b"us-ascii")
 _REPEATABLE = {"text", "image"}
@@ -98,12 +99,12 @@ async def read_request(call: Call, model: type[RequestT]) -> RequestT:
     """
     content_type = call.given.get(b"content-type", b"")
     media_type, limits = _media_type(content_type), call.context.limits
-    if call.given.get(b"content-encoding", b"identity") != b"identity":
+    if b"content-encoding" in call.given and not _is_identity(call.given[b"content-encoding"]):
         raise UnsupportedMediaTypeError("compressed bodies are not read; send it as it is")
     query = call.scope["query_string"]
     if query and not media_type.startswith(b"image/"):
         raise InvalidInputError("parameters belong in the body; the query only goes with images")
-    if media_type == _JSON:
+    if media_type == _JSON or media_type.endswith(_JSON_SUFFIX):
         return parse_json(await call.read_body(), model, limits)
     takes_images = "image" in model.model_fields
     if media_type == _FORM and takes_images:
@@ -167,7 +168,7 @@ def as_image(value: object, limits: ApiLimits) -> Image:
         UnsupportedMediaTypeError: a data URI of something that is no image.
     """
     if isinstance(value, str):
-        value = _from_base64(value)
+        value = image_bytes(value)
     if not isinstance(value, bytes):
         raise InvalidInputError("an image must be a string: base64, or a data URI")
     if not value:
@@ -175,19 +176,9 @@ def as_image(value: object, limits: ApiLimits) -> Image:
     return Image(value, limits.max_pixels)
 
 
-def _from_base64(text: str) -> bytes:
-    if text[:5].lower() == "data:":
-        head, _, text = text[5:].partition(",")
-        media_type, *parameters = head.lower().split(";")
-        if not media_type.startswith("image/"):
-            raise UnsupportedMediaTypeError("the data URI is of no image type")
-        if "base64" not in parameters:
-            raise InvalidInputError("the data URI is not in base64")
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError as error:  # characters outside ASCII give a plain one
-        reason = "there are other characters in it" if not text.isascii() else str(error)
-        raise InvalidInputError(f"the image is not base64: {reason}") from None
+def _is_identity(codings: bytes) -> bool:
+    """Tell whether a Content-Encoding names no coding that would have to be undone."""
+    return {coding.strip() for coding in codings.lower().split(b",")} <= {b"identity", b""}
 
 
 def _media_type(content_type: bytes) -> bytes:
@@ -196,7 +187,7 @@ def _media_type(content_type: bytes) -> bytes:
     media_type, *parameters = (part.strip() for part in content_type.lower().split(b";"))
     for parameter in parameters:
         name, _, value = parameter.partition(b"=")
-        if name == b"charset" and value.strip(b'"') not in _UTF_8:
+        if name == b"charset" and value.strip(b"\"'") not in _UTF_8:
             raise UnsupportedMediaTypeError("the charset must be utf-8")
     return media_type
 

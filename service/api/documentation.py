@@ -20,6 +20,8 @@ from service.api.call import Call
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
 ASSETS_PATH = "/docs/assets"
 OPENAPI_PATH = "/openapi.json"
+RELATIVE = b"relative"
+"""The query with which the document names the server relative to itself."""
 
 _SCHEMAS = "#/components/schemas/{model}"
 _SAMPLES = files("service.api") / "samples"
@@ -187,14 +189,14 @@ def completed(openapi: dict[str, Any], requests: Sequence[type[BaseModel]]) -> d
 
 
 async def show_docs(call: Call) -> Response:
-    """Show the documentation with its "Try it out"."""
-    root = call.scope.get("root_path", "")
+    """Return the documentation page. Its links are relative: it may stand behind a prefix."""
+    assets = ASSETS_PATH.removeprefix("/")
     return get_swagger_ui_html(
-        openapi_url=f"{root}{OPENAPI_PATH}",
+        openapi_url=f"{OPENAPI_PATH.removeprefix('/')}?{RELATIVE.decode()}",
         title="Quartet",
-        swagger_js_url=f"{root}{ASSETS_PATH}/swagger-ui-bundle.js",
-        swagger_css_url=f"{root}{ASSETS_PATH}/swagger-ui.css",
-        swagger_favicon_url=f"{root}{ASSETS_PATH}/favicon.png",
+        swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+        swagger_css_url=f"{assets}/swagger-ui.css",
+        swagger_favicon_url=f"{assets}/favicon.png",
         # Without this, the page asks a server of Swagger's whether the document is valid.
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
     )

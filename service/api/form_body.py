@@ -1,7 +1,8 @@
 """Forms with files, and parameters in a query: both become the values of a request model."""
 
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,14 +18,19 @@ _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": T
 
 Values = dict[str, Any]
 
+_BRACKETS = re.compile(r"\[\d*\]$")
+
 # It warns of every broken form; who sent it is told, and must not be able to fill the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 def parse_form(body: bytes, content_type: bytes, max_parts: int, repeatable: set[str]) -> Values:
-    """Return the fields of a multipart form; files as bytes, other fields as text.
+    """Return the fields of a multipart form: images as bytes, everything else as text.
 
-    A name in `repeatable` gives a list in order of its parts.
+    An image may also be a text (base64 or a data URI), so a part named `image` is bytes only if it
+    is a file, has the media type of one, or is not ASCII. A file in any other field is read as
+    text. A name in `repeatable` gives a list in the order of its parts, and may end in brackets
+    (`image[]`), as some clients write a list.
 
     Raises:
         MalformedRequestError: no well-formed form, or a field given twice.
@@ -33,12 +39,12 @@ def parse_form(body: bytes, content_type: bytes, max_parts: int, repeatable: set
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise MalformedRequestError("the multipart content type names no boundary")
-    parts = _Parts(max_parts)
+    parts = _Parts(max_parts, repeatable)
     try:
         parser = FormParser(
             "multipart/form-data", parts.add, parts.add, parts.end, boundary, config=_IN_MEMORY
         )
-        parser.write(body)
+        parser.write(_without_preamble(body, b"--" + boundary))
         parser.finalize()
     except FormParserError as error:
         raise MalformedRequestError(f"the form cannot be read: {error}") from None
@@ -77,17 +83,21 @@ def collected(pairs: Iterable[tuple[str, str | bytes]], repeatable: set[str]) ->
 class _Parts:
     """What a form's parser has found so far."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, repeatable: Collection[str]) -> None:
         self.found: list[tuple[str, str | bytes]] = []
         self.complete = False
-        self._most = most
+        self._most, self._repeatable = most, repeatable
 
     def add(self, part: Field | File) -> None:
         if len(self.found) >= self._most:
             raise LimitExceededError(f"the form has more than {self._most} parts")
         try:
             name = (part.field_name or b"").decode()
-            self.found.append((name, _content(part)))
+            listed = _BRACKETS.sub("", name)
+            name = listed if listed in self._repeatable else name
+            data = _data(part)
+            is_image = name == "image" and _is_binary(part, data)
+            self.found.append((name, data if is_image else data.decode()))
         except UnicodeDecodeError:
             raise MalformedRequestError("a form field is not UTF-8") from None
 
@@ -95,9 +105,24 @@ class _Parts:
         self.complete = True
 
 
-def _content(part: Field | File) -> str | bytes:
+def _without_preamble(body: bytes, delimiter: bytes) -> bytes:
+    """Return a multipart body from its first delimiter on (RFC 2046, 5.1.1)."""
+    if body.startswith(delimiter):
+        return body
+    at = body.find(b"\r\n" + delimiter)
+    return body if at < 0 else body[at + 2 :]
+
+
+def _is_binary(part: Field | File, data: bytes) -> bool:
+    """Tell whether an image was sent as a file and not as base64 or a data URI."""
+    media_type = (part.content_type or "").partition(";")[0].strip().lower()
+    is_file = isinstance(part, File) or media_type.startswith("image/")
+    return is_file or media_type == "application/octet-stream" or not data.isascii()
+
+
+def _data(part: Field | File) -> bytes:
     if isinstance(part, Field):
-        return (part.value or b"").decode()
+        return part.value or b""
     stored = part.file_object
     stored.seek(0)
     return stored.getvalue() if isinstance(stored, BytesIO) else stored.read()

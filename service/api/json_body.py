@@ -19,6 +19,7 @@ _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
 _LONGEST_ECHO = 40
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
@@ -29,6 +30,7 @@ def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
         LimitExceededError: more values than any valid request has.
         InvalidInputError: JSON, but not of this shape.
     """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     check_structure(body, limits)
     try:
         parsed = model.model_validate_json(body, strict=True)

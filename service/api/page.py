@@ -83,10 +83,9 @@ class PageFile:
 
 def page_routes() -> Sequence[DirectRoute]:
     """Return the page and its files. Its links are relative: it may stand behind a prefix."""
-    methods = ["GET", "HEAD"]
     return [
-        DirectRoute("/", show_page, methods=methods, include_in_schema=False),
-        DirectRoute("/page/{name:path}", show_file, methods=methods, include_in_schema=False),
+        DirectRoute("/", show_page, methods=["GET"], include_in_schema=False),
+        DirectRoute("/page/{name:path}", show_file, methods=["GET"], include_in_schema=False),
     ]
 
 

@@ -1,6 +1,7 @@
 """How a path leads to its function, without what FastAPI would do in between."""
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any
 
 from fastapi.routing import APIRoute, APIRouter
@@ -22,7 +23,16 @@ class DirectRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Endpoint, **documentation: Any) -> None:
         super().__init__(path, endpoint, response_model=None, **documentation)
+        self.methods = set(self.methods or ())
+        if "GET" in self.methods:  # the server sends no body in answer to HEAD
+            self.methods.add("HEAD")
         self.app = _direct(endpoint)
+
+    def documented(self) -> "DirectRoute":
+        """Return the route as OpenAPI lists it: HEAD, which every GET answers, is left out."""
+        route = copy(self)
+        route.methods = set(self.methods or ()) - {"HEAD"}
+        return route
 
 
 class ExactRoutes:
