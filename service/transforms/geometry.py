@@ -1,16 +1,21 @@
 """How large an image becomes for a network, and where a point of it goes. Pure arithmetic.
 
-Sizes are rounded exactly as the image processors of `transformers` (and the letterbox of the
-YOLO family) round them: one row more or less gives other pixels everywhere.
+Sizes are rounded exactly as the image processors of `transformers` and the letterboxes of
+Ultralytics and YOLOX round them: one row more or less gives other pixels everywhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Shape: TypeAlias = tuple[int, int]
 """Height and width."""
 
+Anchor: TypeAlias = Literal["centre", "corner"]
+Rounding: TypeAlias = Literal["nearest", "down"]
 Resizing: TypeAlias = Literal["none", "stretch", "shortest_edge", "inside", "letterbox"]
+
+_LETTERBOX_ROUNDS: Mapping[Anchor, Rounding] = {"centre": "nearest", "corner": "down"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,11 @@ class Sizing:
     """With `shortest_edge`: what the longer edge may not exceed."""
     multiple_of: int = 1
     """With `shortest_edge`: both edges are then cut down to a multiple of it."""
-    anchor: Literal["centre", "corner"] = "centre"
+    anchor: Anchor = "centre"
     """Where a letterboxed image lies: in the centre, or at the top left."""
+    letterbox_rounds: Rounding | None = None
+    """How the sides of a letterboxed image are rounded: to the nearest number, as by Ultralytics,
+    or down, as by YOLOX. If not given: down where `anchor` is the corner, else to the nearest."""
     crop: Shape | None = None
     """Cut this much out of the centre; what is beyond the edges is black."""
     crop_rounds: Literal["down", "even"] = "down"
@@ -107,6 +115,10 @@ class Sizing:
             return (shape[0] - crop[0]) // 2, (shape[1] - crop[1]) // 2
         return _rounded_half(shape[0] - crop[0]), _rounded_half(shape[1] - crop[1])
 
+    @property
+    def _truncates(self) -> bool:
+        return (self.letterbox_rounds or _LETTERBOX_ROUNDS[self.anchor]) == "down"
+
     def _resized(self, height: int, width: int) -> Shape:
         match self.resize:
             case "none":
@@ -118,7 +130,8 @@ class Sizing:
                 return max(1, int(height * scale)), max(1, int(width * scale))
             case "letterbox":
                 scale = min(self.square[0] / height, self.square[1] / width)
-                return max(1, round(height * scale)), max(1, round(width * scale))
+                rounded = int if self._truncates else round
+                return max(1, rounded(height * scale)), max(1, rounded(width * scale))
             case "shortest_edge":
                 return self._by_shortest_edge(height, width)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from service.transforms.geometry import Placement, Shape, Sizing
 from service.transforms.image import PixelImage
+from service.transforms.sampling import Sampling, sampled
 
 Channels: TypeAlias = Literal["L", "RGB", "BGR"]
 Resample: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
@@ -26,7 +27,7 @@ RESAMPLES: tuple[Resample, ...] = ("nearest", "lanczos", "bilinear", "bicubic", 
 _FILTERS: Mapping[Resample, Image.Resampling] = {
     name: Image.Resampling(number) for number, name in enumerate(RESAMPLES)
 }
-_SAMPLING = ("nearest", "bilinear", "bicubic")
+_SAMPLING: tuple[Sampling, ...] = ("nearest", "bilinear", "bicubic")
 _LEVELS = 256
 _CHW = (2, 0, 1)
 
@@ -37,7 +38,8 @@ class Processing(Sizing):
 
     resample: Resample = "bilinear"
     antialias: bool = True
-    """False samples four neighbours whatever the scale, as OpenCV's INTER_LINEAR does."""
+    """False samples the nearest neighbours whatever the scale, as OpenCV does: INTER_LINEAR for
+    bilinear, INTER_NEAREST and INTER_CUBIC for the other two."""
     pad_value: int = 114
     """Grey around a letterboxed image."""
     mode: Channels = "RGB"
@@ -144,11 +146,9 @@ def _resized(image: PixelImage, shape: Shape, recipe: Processing) -> PixelImage:
     height, width = shape
     if image.size == (width, height):
         return image
-    chosen = _FILTERS[recipe.resample]
     if recipe.antialias:
-        return image.resize((width, height), chosen)
-    whole = (0, 0, image.width, image.height)
-    return image.transform((width, height), Image.Transform.EXTENT, whole, chosen)
+        return image.resize((width, height), _FILTERS[recipe.resample])
+    return sampled(image, width, height, next(s for s in _SAMPLING if s == recipe.resample))
 
 
 def _on_canvas(image: PixelImage, recipe: Processing, place: Placement) -> PixelImage:
