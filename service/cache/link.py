@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from service.cache.breaker import Breaker, BreakerState
 from service.metrics import RESPONSE_CACHE_BREAKER_OPEN
@@ -96,11 +96,17 @@ class Link:
     async def _renew_if_closed(self) -> None:
         """Connect again, once, if the server closed the connection while it was idle.
 
-        A server that was restarted in the meantime costs nobody a miss then.
+        A server that was restarted in the meantime costs nobody a miss then. One that sent what
+        was not asked for is at fault.
         """
-        with suppress(Exception):  # one that is closed may also say so by raising
+        try:
             if self.is_ready and not await self._connection.can_read():
                 return
+        except InvalidResponse as error:
+            await self._fail(error)
+            raise LinkError from error
+        except Exception:  # noqa: S110 - one that is closed may also say so by raising
+            pass
         await self.close()
         await self._try_to_connect()
 
@@ -136,6 +142,9 @@ class Link:
         values = await self._connection.read_response()
         if not isinstance(values, list) or len(values) != len(keys):
             raise LinkError("not the reply to what was asked")
+        if not all(value is None or isinstance(value, bytes) for value in values):
+            raise LinkError("a reply of other things than values")
+        await self._connection.can_read()  # raises if more came than was asked for
         return values
 
     async def _send(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> None:

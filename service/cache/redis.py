@@ -18,10 +18,12 @@ from enum import Enum
 from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from redis.asyncio import ConnectionPool
+from redis.maint_notifications import MaintNotificationsConfig
 
 from service.cache.breaker import Breaker
 from service.cache.envelope import MAX_SECRET, seal, unseal
 from service.cache.link import Link, LinkError, NameLookup
+from service.cache.replies import MAX_ITEMS, MAX_VALUE, BoundedParser
 from service.metrics import (
     RESPONSE_CACHE_LOOKUPS,
     RESPONSE_CACHE_REDIS_SECONDS,
@@ -37,8 +39,11 @@ _REJECTED = RESPONSE_CACHE_LOOKUPS.labels("redis", "rejected")
 LONGEST_GET: Final = 0.050
 """Seconds. No configuration makes a request wait longer for Redis."""
 
-_BATCH = 64
+_BATCH = MAX_ITEMS
 """Commands sent together at most: a round trip is shared, and no reply gets long."""
+
+_LONGEST_STORED = MAX_VALUE - 1024
+"""Bytes of an answer; its envelope takes a few more."""
 
 _TTL_JITTER = 0.1
 """Share of its time to live that an entry may lose, so that a burst does not expire at once."""
@@ -120,10 +125,13 @@ class RedisBackend:
         """
         pool = ConnectionPool.from_url(
             options.url,
-            protocol=2,  # one round trip less to connect, and it has all that is used here
             socket_connect_timeout=options.io_timeout,
             socket_timeout=None,  # a link puts one timeout around each whole exchange
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
+        # Set here since a URL may hold options, too, and those would win. Version 2 takes one
+        # round trip less to connect, and has all that is used here.
+        pool.connection_kwargs.update(protocol=2, parser_class=BoundedParser)
         self._options = options
         self._names = NameLookup(pool.connection_kwargs)
         self._breaker = Breaker(options.max_faults, options.cool_down, clock)
@@ -169,9 +177,12 @@ class RedisBackend:
         return value
 
     async def set(self, key: str, value: bytes) -> None:
-        """Leave it with the writer, or drop it if the writer cannot keep up or connect."""
+        """Leave it with the writer, or drop it if the writer cannot keep up or connect.
+
+        A value too long to be read back is dropped, too.
+        """
         try:
-            if self._writer.is_ready:
+            if self._writer.is_ready and len(value) <= _LONGEST_STORED:
                 self._writes.put_nowait((key, value))
                 return
         except asyncio.QueueFull:
