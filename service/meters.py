@@ -1,5 +1,6 @@
 """What is counted of one version: its series of the metrics, bound once."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,12 +11,14 @@ from service.metrics import (
     INFERENCE_BATCH_SIZE,
     INFERENCE_COMPUTE_SECONDS,
     INFERENCE_ISOLATED_FAILURES,
+    INFERENCE_OVERDUE_RUNS,
     INFERENCE_PADDING_RATIO,
     INFERENCE_PENDING_REQUESTS,
     INFERENCE_QUEUE_SECONDS,
     INFERENCE_REQUEST_SECONDS,
     INFERENCE_REQUESTS,
     INFERENCE_RUNNING_BATCHES,
+    INFERENCE_STOPPED_RUNS,
     INFLIGHT_FIRST_TOKEN_SECONDS,
     INFLIGHT_JOIN_SECONDS,
     INFLIGHT_ROWS,
@@ -24,6 +27,8 @@ from service.metrics import (
     INFLIGHT_TOKENS,
     INFLIGHT_WASTED_ROWS,
 )
+
+_log = logging.getLogger(__name__)
 
 _EXPECTED_OUTCOMES = (
     "ok",
@@ -77,6 +82,12 @@ class SilentMeter:
     def memory_exhausted(self) -> None:
         """Forget a lack of memory."""
 
+    def stopped(self) -> None:
+        """Forget a run that was told to stop."""
+
+    def overdue(self, change: int) -> None:
+        """Forget a run that does not end."""
+
     def turn(self, report: TurnReport) -> None:
         """Forget a turn."""
 
@@ -100,6 +111,8 @@ class ModelMeter(SilentMeter):
         self._padding_ratio = INFERENCE_PADDING_RATIO.labels(*self._labels)
         self._isolated = INFERENCE_ISOLATED_FAILURES.labels(*self._labels)
         self._exhausted = DEVICE_MEMORY_EXHAUSTED.labels(*self._labels)
+        self._stopped = INFERENCE_STOPPED_RUNS.labels(*self._labels)
+        self._overdue = INFERENCE_OVERDUE_RUNS.labels(*self._labels)
         self._inflight: _InFlightSeries | None = None
 
     def request(self, outcome: str, seconds: float) -> None:
@@ -129,6 +142,16 @@ class ModelMeter(SilentMeter):
     def memory_exhausted(self) -> None:
         """Record a batch that the device had no memory for."""
         self._exhausted.inc()
+
+    def stopped(self) -> None:
+        """Record a run that was told to stop."""
+        self._stopped.inc()
+
+    def overdue(self, change: int) -> None:
+        """Record runs that go on after they were told to stop, or that have ended at last."""
+        self._overdue.inc(change)
+        said = "a run goes on after it was stopped" if change > 0 else "a stopped run has ended"
+        _log.warning(said, extra={"model": self._labels[0], "version": self._labels[1]})
 
     def turn(self, report: TurnReport) -> None:
         """Record what was done in flight."""

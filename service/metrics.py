@@ -108,6 +108,17 @@ INFERENCE_ISOLATED_FAILURES = Counter(
     "Items that failed alone after their batch was retried in halves.",
     _VERSION,
 )
+INFERENCE_STOPPED_RUNS = Counter(
+    "inference_stopped_runs",
+    "Runs told to stop: all their callers had left or were past their deadlines, or the model was "
+    "unloaded.",
+    _VERSION,
+)
+INFERENCE_OVERDUE_RUNS = Gauge(
+    "inference_overdue_runs",
+    "Runs that go on a second after they were told to stop; each holds a slot of the device.",
+    _VERSION,
+)
 DEVICE_MEMORY_EXHAUSTED = Counter(
     "device_memory_exhausted",
     "Batches that the device had no memory for; each lowers the model's batch ceiling.",

@@ -7,15 +7,16 @@ from dataclasses import replace
 from math import inf
 
 from service.batching.curve import BatchCurve
-from service.batching.entry import Entry
+from service.batching.drain_rate import DrainRate
+from service.batching.entry import Entry, as_service_error
 from service.batching.measures import BatcherStatistics, Done, Meter, Ran
 from service.batching.policy import BatchLimits, Dispatch, Wait, Waiting, decide
 from service.batching.preprocess_queue import PreprocessQueue
+from service.batching.running import RunningBatches
 from service.batching.slots import Slots
 from service.errors import (
     DeadlineExceededError,
     DeviceMemoryError,
-    InferenceError,
     OverloadedError,
     ServiceError,
     ShuttingDownError,
@@ -27,9 +28,6 @@ RunBatch = Callable[[Sequence[Work], bool], Awaitable[Ran]]
 
 RunNow = Callable[[Sequence[Work]], Ran]
 """Runs a batch on the thread that calls it, which is the event loop's."""
-
-_FIRST_RETRY_AFTER = 1.0
-"""Seconds to suggest before any batch has told the drain rate."""
 
 
 class Batcher:
@@ -55,6 +53,7 @@ class Batcher:
         self._clock = clock
         self._run_batch, self._limits, self._slots = run_batch, limits, slots
         self._run_now = None if limits.max_queue_delay else run_now
+        self._running = RunningBatches(slots, meter)
         self.meter = meter
         self.curve = curve or BatchCurve.proportional()
         self.incoming: PreprocessQueue | None = None  # who is in it has a place here already
@@ -63,22 +62,35 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._batches: dict[asyncio.Task[None], Sequence[Entry]] = {}
         self._former: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._next_expiry = inf
         self._accepting = False
         self._answered = self._executed = 0
-        self._seconds_per_item: float | None = None
+        self._rate = DrainRate()
 
     def __repr__(self) -> str:
-        return f"<Batcher {len(self._waiting)} waiting, {len(self._batches)} running>"
+        return f"<Batcher {len(self._waiting)} waiting, {len(self._running)} running>"
 
     def statistics(self) -> BatcherStatistics:
         """Return what is queued, what is on the device and what was done."""
         return BatcherStatistics(
-            self._pending, len(self._batches), self._answered, self._executed, self._ceiling
+            self._pending,
+            len(self._running),
+            self._answered,
+            self._executed,
+            self._ceiling,
+            self._running.overdue.count,
         )
+
+    @property
+    def meter(self) -> Meter:
+        """Where it reports what it does."""
+        return self._meter
+
+    @meter.setter
+    def meter(self, meter: Meter) -> None:
+        self._meter = self._running.overdue.meter = meter
 
     @property
     def _pending(self) -> int:
@@ -94,20 +106,26 @@ class Batcher:
         self._accepting = True
         self._former = asyncio.get_running_loop().create_task(self._form_batches())
 
-    async def stop(self, grace: float) -> None:
-        """Refuse new works, give accepted ones `grace` seconds, then turn the rest away."""
+    async def stop(self, grace: float) -> int:
+        """Refuse new works, give accepted ones `grace` seconds, then turn the rest away.
+
+        Returns:
+            How many batches were told to stop and go on; each holds its slot until it ends.
+        """
         self._accepting = False
         try:
             async with asyncio.timeout(grace):
                 await self._idle.wait()
         except TimeoutError:
             pass
-        tasks = [*self._batches, *([self._former] if self._former else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._former is not None:
+            self._former.cancel()
+            await asyncio.wait([self._former])
         self._fail_waiting(ShuttingDownError("the model was stopped before this item's turn"))
+        for entry in self._running.entries():
+            entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
         self._expire_at(inf)
+        return await self._running.stop()
 
     async def submit(self, work: Work, deadline: float | None = None, priority: int = 0) -> Done:
         """Queue one work and wait for its result.
@@ -136,6 +154,9 @@ class Batcher:
             self._expire_at(entry.deadline)
         try:
             return await entry.result  # a cancelled caller cancels this future, nothing else
+        except asyncio.CancelledError:
+            self._running.look_soon()
+            raise
         finally:
             self._remove(entry)
 
@@ -149,19 +170,13 @@ class Batcher:
         if not self._accepting:
             raise ShuttingDownError("the model is stopping")
         if self._pending >= self._limits.max_queue_size:
-            raise OverloadedError(f"{self._pending} items already wait", self._retry_after())
+            wait = self._rate.retry_after(self._pending, self.incoming, self._slots.threads)
+            raise OverloadedError(f"{self._pending} items already wait", wait)
 
     def _admit(self, work: Work, deadline: float | None, now: float) -> None:
         self.check_room()
         if deadline is not None and now + self.curve.seconds(1, work.length) > deadline:
             raise DeadlineExceededError("the deadline is too near for this item")
-
-    def _retry_after(self) -> float:
-        """Return the seconds in which what waits now will have been worked off."""
-        if self._seconds_per_item is None:
-            return _FIRST_RETRY_AFTER
-        incoming = self.incoming.seconds_left if self.incoming else 0.0
-        return incoming + self._pending * self._seconds_per_item / self._slots.threads
 
     def _is_alone(self) -> bool:
         """Tell whether one work waits, and nothing runs on the device."""
@@ -197,11 +212,12 @@ class Batcher:
     def _expire(self) -> None:
         """Fail who is too late, waiting or running, and look ahead to who is next."""
         now = asyncio.get_running_loop().time()
-        accepted = [*self._waiting, *(entry for batch in self._batches.values() for entry in batch)]
+        accepted = [*self._waiting, *self._running.entries()]
         for entry in accepted:
             if entry.deadline <= now:
                 self._remove(entry)
                 entry.fail(DeadlineExceededError("the deadline passed before the answer"))
+        self._running.look_soon()
         self._expire_at(min((e.deadline for e in accepted if not e.has_left), default=inf))
 
     def _fail_waiting(self, error: ServiceError) -> None:
@@ -210,7 +226,7 @@ class Batcher:
             entry.fail(error)
 
     def _note_idle(self) -> None:
-        if not self._waiting and not self._batches:
+        if not self._waiting and not self._running:
             self._idle.set()
 
     async def _form_batches(self) -> None:
@@ -224,7 +240,7 @@ class Batcher:
                 decision = self._decide(loop.time())
             except Exception as error:  # a bug here must not leave everybody waiting
                 self._slots.release()
-                self._fail_waiting(_as_service_error(error))
+                self._fail_waiting(as_service_error(error))
                 continue
             match decision:
                 case Dispatch(indices):
@@ -261,11 +277,11 @@ class Batcher:
             del self._waiting[entry]
         alone = self._slots.free + 1 == self._slots.count and not self._waiting
         task = asyncio.get_running_loop().create_task(self._run(batch, alone))
-        self._batches[task] = batch
+        self._running.add(task, batch)
         task.add_done_callback(self._finish)
 
     def _finish(self, task: "asyncio.Task[None]") -> None:
-        batch = self._batches.pop(task)
+        batch = self._running.pop(task)
         self._slots.release()
         for entry in batch:  # only those whom a stop left without an answer
             entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
@@ -292,7 +308,7 @@ class Batcher:
             self._ceiling = max(1, min(self._ceiling, len(batch) // 2))
         if len(batch) == 1:
             self.meter.isolated()
-            batch[0].fail(_as_service_error(error))
+            batch[0].fail(as_service_error(error))
 
     async def _recover(self, batch: Sequence[Entry], error: Exception) -> None:
         self._note_failure(batch, error)
@@ -306,19 +322,9 @@ class Batcher:
     def _account(self, batch: Sequence[Entry], ran: Ran) -> None:
         self._answered += len(batch)
         self._executed += 1
-        per_item = ran.seconds / len(batch)
-        known = self._seconds_per_item
-        self._seconds_per_item = per_item if known is None else 0.9 * known + 0.1 * per_item
+        self._rate.note(ran.seconds / len(batch))
         self.meter.batch(
             [entry.work.length for entry in batch],
             [ran.started - entry.queued_at for entry in batch],
             ran.seconds,
         )
-
-
-def _as_service_error(error: Exception) -> ServiceError:
-    if isinstance(error, ServiceError):
-        return error
-    failure = InferenceError(f"the model failed on this item: {error}")
-    failure.__cause__ = error
-    return failure

@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
@@ -13,7 +13,10 @@ from service.batching.measures import Ran
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.meters import SilentMeter
+from service.stopping import StopSignal, obey
 from service.types import Tensors, Work
+
+T = TypeVar("T")
 
 RunHere: TypeAlias = Callable[[Sequence[Work], bool], Sequence[Tensors]]
 """Runs a batch on the thread that calls it; the flag says that nothing else runs."""
@@ -27,8 +30,31 @@ where 0.09 were measured at rest; as much as that makes batches too large where 
 
 
 async def run_on(threads: Executor, run: RunHere, batch: Sequence[Work], alone: bool) -> Ran:
-    """Run a batch on one of the threads and wait for it."""
-    return await asyncio.get_running_loop().run_in_executor(threads, _timed, run, batch, alone)
+    """Run a batch on one of the threads and wait for it; a cancellation stops it."""
+    stop = StopSignal()
+    return await ended(threads.submit(obey, stop, _timed, run, batch, alone), stop)
+
+
+async def ended(running: "Future[T]", stop: StopSignal) -> T:
+    """Wait for what runs on a thread.
+
+    A cancellation stops it, and is passed on only when the thread has really ended with it; a
+    second cancellation is passed on at once.
+    """
+    try:
+        return await asyncio.wrap_future(running)
+    except asyncio.CancelledError:
+        stop.set()
+        if not running.cancel():  # a thread has begun with it
+            end = asyncio.wrap_future(running)
+            end.add_done_callback(_take_note)
+            await asyncio.wait([end])
+        raise
+
+
+def _take_note(end: "asyncio.Future[T]") -> None:
+    if not end.cancelled():
+        end.exception()  # nobody is left who would hear of it
 
 
 def run_here(run: RunHere, batch: Sequence[Work]) -> Ran:

@@ -6,7 +6,7 @@ from math import inf
 
 from service.batching.measures import Done
 from service.batching.policy import Waiting
-from service.errors import ServiceError
+from service.errors import InferenceError, ServiceError
 from service.types import Work
 
 
@@ -39,3 +39,12 @@ class Entry:
         if not self.result.done():
             self.result.set_exception(error)
             self.result.exception()  # a caller who is about to leave will not retrieve it
+
+
+def as_service_error(error: Exception) -> ServiceError:
+    """Return an error as one of ours."""
+    if isinstance(error, ServiceError):
+        return error
+    failure = InferenceError(f"the model failed on this item: {error}")
+    failure.__cause__ = error
+    return failure

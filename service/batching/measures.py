@@ -21,6 +21,14 @@ class Meter(Protocol):
         """The device had no memory for a batch."""
         ...
 
+    def stopped(self) -> None:
+        """A run was told to stop."""
+        ...
+
+    def overdue(self, change: int) -> None:
+        """So many runs more (or fewer, if negative) go on after they were told to stop."""
+        ...
+
 
 class Ran(NamedTuple):
     """What a device made of a batch: one result a work, in order, and when."""
@@ -54,3 +62,5 @@ class BatcherStatistics(NamedTuple):
     """Batches run; inference_count over this is the mean batch."""
     ceiling: int
     """Largest batch now allowed; below the limit after the device ran out of memory."""
+    overdue: int = 0
+    """Runs that were told to stop and have not ended in time."""

@@ -18,6 +18,8 @@ class Slots:
         self._threads = threads
         self._free = self._count = threads + ahead
         self._askers: deque[asyncio.Future[None]] = deque()
+        self.overdue = 0
+        """Slots held by runs that were told to stop and have not ended in time."""
 
     def __repr__(self) -> str:
         return f"<Slots {self._free} of {self._count} free, {len(self._askers)} asking>"
@@ -36,6 +38,11 @@ class Slots:
     def free(self) -> int:
         """Return how many slots nobody holds."""
         return self._free
+
+    @property
+    def are_lost(self) -> bool:
+        """Tell whether nothing can be computed, since every thread is held by an overdue run."""
+        return self.overdue >= self._threads
 
     async def acquire(self) -> None:
         """Take a slot, waiting in line for it. Give it back with `release`."""

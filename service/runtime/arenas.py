@@ -18,10 +18,7 @@ class ArenaWatch:
 
     def __init__(self, device: Device) -> None:
         """Watch a session on a device; only those on a CPU give back."""
-        self._options: ort.RunOptions | None = None
-        if device.kind == "cpu":
-            self._options = ort.RunOptions()
-            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._gives_back = device.kind == "cpu"
         self._largest = self._largest_since = self._smaller = 0
 
     def options(self, size: int) -> ort.RunOptions | None:
@@ -36,4 +33,11 @@ class ArenaWatch:
             return None
         self._largest = self._largest_since
         self._largest_since = self._smaller = 0
-        return self._options
+        return _giving_back() if self._gives_back else None
+
+
+def _giving_back() -> ort.RunOptions:
+    # Made for one run: options that several runs share could only stop all of them.
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options

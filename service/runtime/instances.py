@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
+from service.errors import DeviceMemoryError
 from service.runtime.devices import Device
 from service.runtime.graphs import Graph
 from service.runtime.session import OrtSession, PoisonedSessionError
@@ -82,6 +83,8 @@ class Instances:
         except PoisonedSessionError:
             self._rebuild(sessions)
             raise
+        except MemoryError as error:  # of numpy, beside the graphs
+            raise DeviceMemoryError("no memory left for the batch") from error
 
     def _rebuild(self, broken: Sessions) -> None:
         with self._lock:

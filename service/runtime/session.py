@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -17,7 +17,10 @@ from service.runtime.buffers import DeviceBuffer
 from service.runtime.devices import Device, provider_of
 from service.runtime.graphs import Graph, opened
 from service.runtime.refusals import failure, refusal
+from service.stopping import RunStoppedError, StopSignal, current_stop
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
+
+T = TypeVar("T")
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -28,6 +31,10 @@ _OUT_OF_MEMORY = (
 )
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 """Where they are for a graph that is loaded from memory, which has no folder."""
+
+_STOPPED = "terminate flag"
+_SAYS_NOTHING = 4
+"""Severity of ONNX Runtime's own log: why a run failed is in what it raises."""
 
 _POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device-side assert")
 
@@ -113,6 +120,7 @@ class OrtSession:
 
         Raises:
             DeviceMemoryError: the device has no memory for these feeds.
+            RunStoppedError: it was told to stop.
             InferenceError: the graph failed.
         """
         size = 0
@@ -120,13 +128,8 @@ class OrtSession:
             if isinstance(value, OnDevice):
                 return self.run_kept(feeds, self.outputs)[0]
             size += math.prod(value.shape)
-        options = self._arena.options(size)
-        try:
-            arrays = self._session.run(self._output_names, dict(feeds), options)
-        except Exception as error:
-            raise _translated(error, self._name) from error
-        if options is not None:
-            return_free_memory()
+        run = partial(self._session.run, self._output_names, dict(feeds))
+        arrays: Sequence[NDArray[Any]] = self._computed(run, size)
         return dict(zip(self.outputs, arrays, strict=True))
 
     def run_kept(
@@ -194,17 +197,35 @@ class OrtSession:
         self._run_binding(binding, size)
 
     def _run_binding(self, binding: ort.IOBinding, size: int) -> None:
-        options = self._arena.options(size)
+        self._computed(partial(self._session.run_with_iobinding, binding), size)
+
+    def _computed(self, run: Callable[[ort.RunOptions | None], T], size: int) -> T:
+        """Run, so that the signal which this thread obeys can stop it."""
+        giving_back = self._arena.options(size)
+        stop = current_stop()
         try:
-            self._session.run_with_iobinding(binding, options)
+            result = run(giving_back) if stop is None else _stoppable(run, giving_back, stop)
         except Exception as error:
             raise _translated(error, self._name) from error
-        if options is not None:
+        if giving_back is not None:
             return_free_memory()
+        return result
 
     def _bind(self, bind: Callable[..., None], name: str, span: Span) -> None:
         kind, index = ("cpu", 0) if span.on_host else (self._device.kind, self._device.index)
         bind(name, kind, index, np.dtype(span.dtype).type, span.shape, span.address)
+
+
+def _stoppable(
+    run: Callable[[ort.RunOptions | None], T], options: ort.RunOptions | None, stop: StopSignal
+) -> T:
+    options = options or ort.RunOptions()
+    options.log_severity_level = _SAYS_NOTHING
+    stop.begin(partial(setattr, options, "terminate", True))
+    try:
+        return run(options)
+    finally:
+        stop.end()
 
 
 def _size(inputs: Mapping[str, Feed | Span]) -> int:
@@ -227,7 +248,11 @@ def _shape(shape: Sequence[Any]) -> tuple[int | None, ...]:
 
 def _translated(error: Exception, name: str) -> InferenceError | DeviceMemoryError:
     """Return our error for one of onnxruntime's, which differ by their message only."""
+    if isinstance(error, RunStoppedError):
+        return error
     message = str(error)
+    if _STOPPED in message:
+        return RunStoppedError(f"the run of {name} was stopped")
     if any(mark in message for mark in _OUT_OF_MEMORY):
         return DeviceMemoryError(f"no memory left to run {name}")
     if any(mark in message for mark in _POISONED):

@@ -15,10 +15,12 @@ from functools import partial
 from math import inf
 
 from service.batching.curve import BatchCurve
+from service.batching.drain_rate import DrainRate
+from service.batching.entry import as_service_error
 from service.batching.inflight.desk import Desk, Entry, Seat, Watch
 from service.batching.inflight.policy import Candidate
 from service.batching.inflight.rows import InFlight
-from service.batching.inflight.turn import Turn, UseSessions, as_service_error, drive
+from service.batching.inflight.turn import Turn, UseSessions, drive
 from service.batching.measures import BatcherStatistics, Done
 from service.batching.policy import BatchLimits
 from service.batching.preprocess_queue import PreprocessQueue
@@ -28,9 +30,6 @@ from service.meters import SilentMeter, TurnReport
 from service.types import Work
 
 RunTurn = Callable[[Turn], Awaitable[None]]
-
-_FIRST_RETRY_AFTER = 1.0
-"""Seconds to suggest before any work has told the drain rate."""
 
 _READ_BETWEEN_STEPS = 512
 """Most tokens that newcomers may have together: reading them takes about as long as ten steps,
@@ -83,7 +82,7 @@ class InFlightEngine:
         self._next_expiry = inf
         self._accepting = False
         self._answered = self._executed = 0
-        self._seconds_per_item: float | None = None
+        self._rate = DrainRate()
         self._unanswered_seconds = 0.0
         """Of turns since the last one in which a work was done."""
 
@@ -181,14 +180,8 @@ class InFlightEngine:
         if not self._accepting:
             raise ShuttingDownError("the model is stopping")
         if self._pending >= self._limits.max_queue_size:
-            raise OverloadedError(f"{self._pending} items already wait", self._retry_after())
-
-    def _retry_after(self) -> float:
-        """Return the seconds in which what waits now will have been worked off."""
-        if self._seconds_per_item is None:
-            return _FIRST_RETRY_AFTER
-        incoming = self.incoming.seconds_left if self.incoming else 0.0
-        return incoming + self._pending * self._seconds_per_item / self._device.count
+            wait = self._rate.retry_after(self._pending, self.incoming, self._device.count)
+            raise OverloadedError(f"{self._pending} items already wait", wait)
 
     def _note_idle(self) -> None:
         if self._desk.is_idle:
@@ -267,9 +260,7 @@ class InFlightEngine:
         self._executed += report.steps
         self._unanswered_seconds += seconds
         if report.computed:
-            per_item = self._unanswered_seconds / len(report.computed)
-            known = self._seconds_per_item
-            self._seconds_per_item = per_item if known is None else 0.9 * known + 0.1 * per_item
+            self._rate.note(self._unanswered_seconds / len(report.computed))
             self._unanswered_seconds = 0.0
         self.meter.turn(report)
 

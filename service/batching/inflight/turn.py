@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from service.batching.entry import as_service_error
 from service.batching.inflight.desk import Desk, Entry, Seat
 from service.batching.measures import Done
-from service.errors import DeviceMemoryError, InferenceError, ServiceError
+from service.errors import DeviceMemoryError
 from service.meters import TurnReport
 from service.types import Sessions, Tensors
 
@@ -166,12 +167,3 @@ def drive(turn: Turn) -> None:
     """Make all the steps of a turn, on the thread that calls."""
     while turn.prepare():
         turn.step()
-
-
-def as_service_error(error: Exception) -> ServiceError:
-    """Return an error as one of ours."""
-    if isinstance(error, ServiceError):
-        return error
-    failure = InferenceError(f"the model failed on this item: {error}")
-    failure.__cause__ = error
-    return failure

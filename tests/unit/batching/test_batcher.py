@@ -57,6 +57,8 @@ class Tally:
 
     isolations: int = 0
     exhaustions: int = 0
+    stops: int = 0
+    late: int = 0
     sizes: list[int] = field(default_factory=list)
 
     def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
@@ -67,6 +69,12 @@ class Tally:
 
     def memory_exhausted(self) -> None:
         self.exhaustions += 1
+
+    def stopped(self) -> None:
+        self.stops += 1
+
+    def overdue(self, change: int) -> None:
+        self.late += change
 
 
 BATCHING_PAYS = BatchCurve.of({(1, 1): SECONDS, (8, 1): SECONDS})

@@ -54,3 +54,41 @@ def matmul(path: Path, width: int = 256) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
     return path
+
+
+def counting(path: Path) -> Path:
+    """n [1] -> y [1]: adds 1 to 0 as often as n says, one node at a time."""
+    scalar = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["go_on"]),
+            helper.make_node("Add", ["y_before", "one"], ["y_after"]),
+        ],
+        "body",
+        [
+            scalar("i", INT, []),
+            scalar("goes_on", TensorProto.BOOL, []),
+            scalar("y_before", FLOAT, [1]),
+        ],
+        [scalar("go_on", TensorProto.BOOL, []), scalar("y_after", FLOAT, [1])],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["one"], value_floats=[1.0]),
+        helper.make_node("Constant", [], ["zero"], value_floats=[0.0]),
+        helper.make_node("Constant", [], ["axes"], value_ints=[0]),
+        helper.make_node("Squeeze", ["n", "axes"], ["count"]),
+        helper.make_node("Loop", ["count", "", "zero"], ["y"], body=body),
+    ]
+    inputs = [helper.make_tensor_value_info("n", INT, [1])]
+    return save(path, nodes, inputs, [helper.make_tensor_value_info("y", FLOAT, [1])])
+
+
+def filling(path: Path) -> Path:
+    """n [1] -> y: the sum of a tensor of n ones."""
+    ones = helper.make_tensor("ones", FLOAT, [1], [1.0])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["n"], ["filled"], value=ones),
+        helper.make_node("ReduceSum", ["filled"], ["y"], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("n", INT, [1])]
+    return save(path, nodes, inputs, [helper.make_tensor_value_info("y", FLOAT, [])])
