@@ -73,9 +73,13 @@ class Loaded:
     seconds: float
     """What the load took."""
 
-    async def close(self, grace: float) -> None:
-        """Give accepted items `grace` seconds, then stop. The sessions go with this object."""
-        await asyncio.gather(*(b.stop(grace) for b in self.pipeline.batchers.values()))
+    async def close(self, grace: float) -> int:
+        """Give accepted items `grace` seconds, then stop. The sessions go with this object.
+
+        Returns:
+            How many runs were told to stop and go on; each holds its slot until it ends.
+        """
+        return sum(await asyncio.gather(*(b.stop(grace) for b in self.pipeline.batchers.values())))
 
 
 @dataclass(frozen=True, slots=True)

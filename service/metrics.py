@@ -116,7 +116,7 @@ INFERENCE_STOPPED_RUNS = Counter(
 )
 INFERENCE_OVERDUE_RUNS = Gauge(
     "inference_overdue_runs",
-    "Runs that go on a second after they were told to stop; each holds a slot of the device.",
+    "Runs that go on half a second after they were told to stop; each holds a slot of the device.",
     _VERSION,
 )
 DEVICE_MEMORY_EXHAUSTED = Counter(

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from service.batching.slots import Slots
 
-OBEYS_SECONDS = 1.0
+OBEYS_SECONDS = 0.5
 """How long a run may take to end after it was told to: then it counts as overdue. ONNX Runtime
 looks between two nodes, so only a single node that lasts takes longer."""
 

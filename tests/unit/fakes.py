@@ -128,6 +128,6 @@ class ShelfLoader:
 class ShelfLoaded(Loaded):
     closings: list[tuple[str, int]]
 
-    async def close(self, grace: float) -> None:
+    async def close(self, grace: float) -> int:
         self.closings.append((self.files.model, self.files.version))
-        await Loaded.close(self, grace)
+        return await Loaded.close(self, grace)

@@ -10,6 +10,7 @@ from service.batching.inflight.policy import Candidate, Room, admit, fair_share
 from service.batching.inflight.rows import Rows
 from service.batching.measures import Done
 from service.errors import ServiceError
+from service.stopping import StopSignal
 from service.types import Tensors, Work
 
 Watch = Callable[[Tensors], None]
@@ -53,7 +54,8 @@ class Seat:
 
     rows: Rows
     running: set[Entry] = field(default_factory=set)
-    is_in_turn: bool = False
+    stop: StopSignal | None = None
+    """Stops the turn it is in; None between turns."""
 
     @property
     def used_rows(self) -> int:
@@ -142,7 +144,17 @@ class Desk:
         """Let works that were in a seat wait again, at the place of their urgency."""
         with self._lock:
             seat.running.difference_update(entries)
-            self._waiting.update(dict.fromkeys(entries))
+            staying = [entry for entry in entries if not entry.has_left]
+            self._waiting.update(dict.fromkeys(staying))
+
+    def abandoned(self) -> list[Seat]:
+        """Return the seats in a turn for works that nobody waits for any more."""
+        with self._lock:
+            return [
+                seat
+                for seat in self.seats
+                if seat.stop and seat.running and all(entry.has_left for entry in seat.running)
+            ]
 
     def everybody(self) -> list[Entry]:
         """Return who waits and who runs."""

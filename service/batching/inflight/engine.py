@@ -22,8 +22,10 @@ from service.batching.inflight.policy import Candidate
 from service.batching.inflight.rows import InFlight
 from service.batching.inflight.turn import Turn, UseSessions, drive
 from service.batching.measures import BatcherStatistics, Done
+from service.batching.overdue import OBEYS_SECONDS, Overdue
 from service.batching.policy import BatchLimits
 from service.batching.preprocess_queue import PreprocessQueue
+from service.batching.running import GRACE_SECONDS
 from service.batching.slots import Slots
 from service.errors import DeadlineExceededError, OverloadedError, ServiceError, ShuttingDownError
 from service.meters import SilentMeter, TurnReport
@@ -68,6 +70,8 @@ class InFlightEngine:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._model, self._device, self._limits = model, instancing, limits
+        self._overdue = Overdue(instancing.slots, meter)
+        self._look: asyncio.TimerHandle | None = None
         self.meter, self._clock = meter, clock
         self.curve = curve or BatchCurve.proportional()
         self.incoming: PreprocessQueue | None = None  # who is in it has a place here already
@@ -94,8 +98,22 @@ class InFlightEngine:
         desk = self._desk
         busy = sum(bool(seat.running) for seat in desk.seats)
         return BatcherStatistics(
-            self._pending, busy, self._answered, self._executed, desk.most_rows
+            self._pending,
+            busy,
+            self._answered,
+            self._executed,
+            desk.most_rows,
+            self._overdue.count,
         )
+
+    @property
+    def meter(self) -> SilentMeter:
+        """Where it reports what it does."""
+        return self._meter
+
+    @meter.setter
+    def meter(self, meter: SilentMeter) -> None:
+        self._meter = self._overdue.meter = meter
 
     @property
     def _pending(self) -> int:
@@ -117,8 +135,12 @@ class InFlightEngine:
         loop = asyncio.get_running_loop()
         self._servers = {loop.create_task(self._serve(seat)): seat for seat in self._desk.seats}
 
-    async def stop(self, grace: float) -> None:
-        """Refuse new works, give accepted ones `grace` seconds, then turn the rest away."""
+    async def stop(self, grace: float) -> int:
+        """Refuse new works, give accepted ones `grace` seconds, then turn the rest away.
+
+        Returns:
+            How many turns were told to stop and go on; each holds its slot until it ends.
+        """
         self._accepting = False
         try:
             async with asyncio.timeout(grace):
@@ -127,11 +149,24 @@ class InFlightEngine:
             pass
         self._desk.is_closing = True
         for server, seat in self._servers.items():
-            if not seat.is_in_turn:  # a turn ends by itself, after the step it is in
+            if seat.stop is None:
                 server.cancel()
-        await asyncio.gather(*self._servers, return_exceptions=True)
+        # A turn ends by itself, after the step it is in; a step that lasts must be stopped.
+        going_on = await self._still_serving(GRACE_SECONDS)
+        for server in going_on:
+            self._stop_turn(self._servers[server])
+        going_on = await self._still_serving(OBEYS_SECONDS)
         self._fail(self._desk.everybody(), ShuttingDownError("the model was stopped"))
         self._expire_at(inf)
+        if self._look is not None:
+            self._look.cancel()
+        return len(going_on)
+
+    async def _still_serving(self, patience: float) -> set[asyncio.Task[None]]:
+        """Wait until every server has ended; return those that have not in time."""
+        if not self._servers:
+            return set()
+        return (await asyncio.wait(self._servers, timeout=patience))[1]
 
     async def submit(
         self,
@@ -166,6 +201,9 @@ class InFlightEngine:
             self._expire_at(until)
         try:
             return await entry.result  # a cancelled caller cancels this future, nothing else
+        except asyncio.CancelledError:
+            self._look_soon()
+            raise
         finally:
             self._desk.remove(entry)
             self._note_idle()
@@ -205,7 +243,23 @@ class InFlightEngine:
         now = asyncio.get_running_loop().time()
         late = [entry for entry in self._desk.everybody() if entry.deadline <= now]
         self._fail(late, DeadlineExceededError("the deadline passed before the answer"))
+        self._look_soon()
         self._expire_at(self._desk.next_deadline())
+
+    def _look_soon(self) -> None:
+        """After the grace, stop the turns whose works nobody waits for."""
+        if self._look is None and self._desk.running:
+            self._look = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._stop_abandoned)
+
+    def _stop_abandoned(self) -> None:
+        self._look = None
+        for seat in self._desk.abandoned():
+            self._stop_turn(seat)
+
+    def _stop_turn(self, seat: Seat) -> None:
+        if seat.stop is not None and not seat.stop.is_set:
+            seat.stop.set()
+            self._overdue.tell(seat.stop)
 
     async def _serve(self, seat: Seat) -> None:
         slots = self._device.slots
@@ -241,7 +295,7 @@ class InFlightEngine:
             loop.call_soon_threadsafe,
         )
         started = self._clock()
-        seat.is_in_turn = True
+        seat.stop = turn.stop
         try:
             await self._device.run_turn(turn)
         except Exception as error:  # a bug here must not leave everybody waiting
@@ -250,7 +304,8 @@ class InFlightEngine:
             seat.rows.reset()
             self._fail(running, as_service_error(error))
         finally:
-            seat.is_in_turn = False
+            seat.stop = None
+            self._overdue.end(turn.stop)
         self._account(turn.report, self._clock() - started)
         if not turn.report.steps:
             await asyncio.sleep(0)  # who waited has left, and must be let go of

@@ -9,6 +9,7 @@ from service.batching.inflight.desk import Desk, Entry, Seat
 from service.batching.measures import Done
 from service.errors import DeviceMemoryError
 from service.meters import TurnReport
+from service.stopping import RunStoppedError, StopSignal, obey
 from service.types import Sessions, Tensors
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Turn:
         self._device_is_free, self._clock, self._post = device_is_free, clock, post
         self._ends_at = clock() + SECONDS
         self.report = TurnReport()
+        self.stop = StopSignal()
 
     def prepare(self) -> bool:
         """Let people out and in; tell whether there is a step to make."""
@@ -59,13 +61,16 @@ class Turn:
         self._let_out()
         if newcomers := self._desk.take(self._seat, self._clock()):
             self._let_in(newcomers)
-        return bool(self._seat.running)
+        return bool(self._seat.running) and not self.stop.is_set
 
     def step(self) -> None:
         """Make one step, and hand results over."""
         seat, rows = self._seat, self._seat.rows.in_use
         try:
             results = self._use(seat.rows.step, self._is_alone())
+        except RunStoppedError:
+            self._begin_again()
+            return
         except Exception as error:  # everybody in these rows must hear of it, or try again
             self._recover(error)
             return
@@ -92,13 +97,17 @@ class Turn:
         try:
             works = {entry: entry.work for entry in newcomers}
             self._use(lambda sessions: self._seat.rows.begin(sessions, works), self._is_alone())
+        except RunStoppedError:
+            self._begin_again()
+            return
         except Exception as error:
             if len(newcomers) == 1:
                 self.report.isolated += 1
                 self._give_up(newcomers, error)
                 return
             for entry in newcomers:
-                self._let_in([entry])
+                if entry in self._seat.running:
+                    self._let_in([entry])
             return
         self.report.join_waits += [entry.joined_at - entry.queued_at for entry in newcomers]
 
@@ -135,6 +144,11 @@ class Turn:
 
         self._post(show)
 
+    def _begin_again(self) -> None:
+        """Empty the rows of a turn that was stopped. Those who still wait are not to blame."""
+        self._seat.rows.reset()
+        self._desk.put_back(self._seat, list(self._seat.running))
+
     def _recover(self, error: Exception) -> None:
         """Empty the rows. Who was alone fails; the others begin anew, each alone."""
         running = list(self._seat.running)
@@ -165,5 +179,9 @@ class Turn:
 
 def drive(turn: Turn) -> None:
     """Make all the steps of a turn, on the thread that calls."""
+    obey(turn.stop, _drive, turn)
+
+
+def _drive(turn: Turn) -> None:
     while turn.prepare():
         turn.step()

@@ -126,7 +126,7 @@ async def test_a_stop_says_how_many_runs_go_on_and_does_not_wait_for_them(loopti
     callers = [asyncio.create_task(batcher.submit(work(LASTS))) for _ in range(2)]
     await asyncio.sleep(0.1)
     assert await batcher.stop(grace=3) == 2
-    assert looptime == pytest.approx(4.1)
+    assert looptime == pytest.approx(3.6)
     for caller in callers:
         with pytest.raises(ShuttingDownError):
             await caller

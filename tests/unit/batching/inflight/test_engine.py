@@ -22,10 +22,11 @@ from service.errors import (
     ShuttingDownError,
 )
 from service.meters import SilentMeter
+from service.stopping import RunStoppedError
 from service.types import Sessions, Tensors, Work
 
 STEP = 0.1
-POISON, UNREADABLE = -1, -2
+POISON, UNREADABLE, LASTS = -1, -2, -3
 
 
 def work(value: int, steps: int = 1, rows: int = 1) -> Work:
@@ -64,6 +65,8 @@ class Countdown:
             raise DeviceMemoryError("no memory")
         if POISON in values:
             raise RuntimeError("poisoned")
+        if LASTS in values:
+            raise RunStoppedError("the step was stopped")
         done = {}
         for key in list(self.works):
             self.left[key] -= 1
@@ -113,6 +116,10 @@ def doubled(done: Done) -> int:
 async def run_turn(turn: Turn) -> None:
     while turn.prepare():
         await asyncio.sleep(STEP)
+        while any(value(entry.work) == LASTS for entry in turn._seat.running):
+            await asyncio.sleep(STEP)
+            if turn.stop.is_set:
+                break
         turn.step()
 
 
@@ -322,3 +329,52 @@ async def test_reading_before_the_first_step_is_bounded_too(looptime: Any) -> No
     async with running(model) as engine:
         await asyncio.gather(*(engine.submit(each) for each in long))
     assert model.log == [[1], [2], [3]]
+
+
+async def test_a_step_that_lasts_is_stopped_when_nobody_waits_for_it(looptime: Any) -> None:
+    slots = Slots(1)
+    async with running(Model(), slots=slots) as engine:
+        with pytest.raises(DeadlineExceededError):
+            await engine.submit(work(LASTS), deadline=2.0)
+        assert looptime == pytest.approx(2.0)
+        assert doubled(await engine.submit(work(5), deadline=4.0)) == 10
+        assert looptime < 3.0
+        assert engine.statistics()[:2] == (0, 0)
+    assert (slots.free, slots.overdue) == (1, 0)
+
+
+async def test_who_joined_a_stopped_step_begins_again() -> None:
+    model = Model()
+    async with running(model) as engine:
+        lasting = asyncio.create_task(engine.submit(work(LASTS)))
+        other = asyncio.create_task(engine.submit(work(5, steps=2)))
+        await asyncio.sleep(1.0)
+        (stop,) = [seat.stop for seat in engine._desk.seats]
+        assert stop is not None
+        lasting.cancel()
+        await asyncio.sleep(1.0)
+        assert not stop.is_set  # somebody still waits for the step
+        stop.set()
+        assert doubled(await other) == 10
+        assert engine.statistics().pending == 0
+    assert model.log[-2:] == [[5], [5]]
+
+
+async def test_works_that_left_before_their_step_failed_do_not_wait_again(looptime: Any) -> None:
+    async with running(Model()) as engine:
+        callers = [asyncio.create_task(engine.submit(work(n))) for n in (POISON, 5)]
+        await asyncio.sleep(STEP / 2)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.sleep(2 * STEP)
+        assert engine.statistics()[:2] == (0, 0)
+
+
+async def test_a_stop_ends_a_step_that_lasts(looptime: Any) -> None:
+    async with running(Model()) as engine:
+        lasting = asyncio.create_task(engine.submit(work(LASTS)))
+        await asyncio.sleep(1.0)
+        assert await engine.stop(grace=1.0) == 0
+        assert looptime < 3.0
+        with pytest.raises(ShuttingDownError):
+            await lasting
