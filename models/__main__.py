@@ -15,7 +15,7 @@ RECIPES: Mapping[str, str] = {
     "cards": "cards",
     "emoji": "emoji",
 }
-"""Model to module: `models.training.<module>` and `models.export.<module>`."""
+"""Model to package: `models.starters.<package>.train` and `.export`."""
 
 
 def steps(model: str, data: Path, out: Path, repository: Path) -> Sequence[Sequence[str]]:
@@ -23,9 +23,9 @@ def steps(model: str, data: Path, out: Path, repository: Path) -> Sequence[Seque
     module, checkpoint = RECIPES[model], str(out / model)
     source = ["--data", str(data)]
     return (
-        [f"models.training.{module}", *source, "--out", checkpoint],
+        [f"models.starters.{module}.train", *source, "--out", checkpoint],
         [
-            f"models.export.{module}",
+            f"models.starters.{module}.export",
             *source,
             "--checkpoint",
             checkpoint,

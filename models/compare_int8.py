@@ -19,15 +19,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.evaluate import REPOSITORY, SUBJECTS
-from models.evaluation.forms import (
+from models.evaluate.command import REPOSITORY, SUBJECTS
+from models.evaluate.forms import (
     Form,
     graph_times,
     item_times,
     versions_in_forms,
 )
-from models.evaluation.measures import Measure
-from models.evaluation.served import Served, serve
+from models.evaluate.measures import Measure
+from models.evaluate.served import Served, serve
 
 _NAMES = ("ms of CPU an item, alone", "ms of CPU an item, 64 in flight")
 

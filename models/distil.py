@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from models.compression.learning import Course
-from models.compression.lessons import Lessons, lessons_of
-from models.compression.students import Size, read, student_of
-from models.compression.teaching import Balance, distil
-from models.compression.writing import weights_of, write_checkpoint
-from models.conversion.checkpoint import open_checkpoint
-from models.conversion.errors import CheckpointError
-from models.conversion.sources import fetch
+from models.compress.learning import Course
+from models.compress.lessons import Lessons, lessons_of
+from models.compress.students import Size, read, student_of
+from models.compress.teaching import Balance, distil
+from models.compress.writing import weights_of, write_checkpoint
+from models.convert.checkpoint import open_checkpoint
+from models.convert.errors import CheckpointError
+from models.convert.sources import fetch
 
 
 def read_arguments() -> argparse.Namespace:

@@ -17,17 +17,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from models.compression.heads import heads_left, prune_heads
-from models.compression.importance import Scores, by_magnitude, by_taylor
-from models.compression.learning import Course, Lesson, learn
-from models.compression.lessons import Lessons, lessons_of, loss_of
-from models.compression.magnitude import prune_weights, zeros_kept, zeros_of
-from models.compression.structure import Stack, stacks_of
-from models.compression.width import prune_width
-from models.compression.writing import weights_of, write_checkpoint
-from models.conversion.checkpoint import Checkpoint, open_checkpoint
-from models.conversion.errors import CheckpointError
-from models.conversion.sources import fetch
+from models.compress.heads import heads_left, prune_heads
+from models.compress.importance import Scores, by_magnitude, by_taylor
+from models.compress.learning import Course, Lesson, learn
+from models.compress.lessons import Lessons, lessons_of, loss_of
+from models.compress.magnitude import prune_weights, zeros_kept, zeros_of
+from models.compress.structure import Stack, stacks_of
+from models.compress.width import prune_width
+from models.compress.writing import weights_of, write_checkpoint
+from models.convert.checkpoint import Checkpoint, open_checkpoint
+from models.convert.errors import CheckpointError
+from models.convert.sources import fetch
 
 _TOLD = 16
 """Batches whose loss is told before and after."""

@@ -9,7 +9,7 @@ import numpy as np
 from ctranslate2.converters import utils
 from ctranslate2.specs import common_spec, transformer_spec
 
-from models.export.translator_weights import (
+from models.graphs.translator_weights import (
     Attention,
     Embedding,
     FeedForward,

@@ -21,11 +21,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import MarianMTModel
 
 from benchmarks.translation import countdown
-from models.conversion.precisions import make_precision
-from models.export.goldens import write_manifest
-from models.export.inflight_graphs import step_graphs
-from models.export.onnx_graphs import save_graph
-from models.export.pretrained_weights import weights_of
+from models.convert.precisions import make_precision
+from models.graphs.files import save_graph
+from models.graphs.in_flight import step_graphs
+from models.graphs.pretrained_weights import weights_of
+from models.version_files import write_manifest
 
 MODEL = "opus-mt-size"
 LONGEST = 128

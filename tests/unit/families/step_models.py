@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from models.export.inflight_graphs import step_graphs
-from models.export.translator_weights import (
+from models.graphs.in_flight import step_graphs
+from models.graphs.translator_weights import (
     Attention,
     DecoderLayer,
     Embedding,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.export.inflight_graphs import step_graphs
+from models.graphs.in_flight import step_graphs
 from service.families.decoding import Decoding
 from service.families.step_rows import Newcomers, StepRows, assigned
 from service.families.step_search import SearchRules

@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("torch", reason='needs the extra "train"')
 pytest.importorskip("faster_coco_eval", reason='needs the extra "train"')
 
-from models import evaluate
-from models.evaluation.answering import DataFile, questions_of
-from models.evaluation.artefact import Artefact, evaluate_artefact, write_into_card, write_results
-from models.evaluation.errors import EvaluationError
-from models.evaluation.pictures import front
-from models.evaluation.rows import labelled, read_rows
+from models.evaluate import command
+from models.evaluate.answering import DataFile, questions_of
+from models.evaluate.artefact import Artefact, evaluate_artefact, write_into_card, write_results
+from models.evaluate.errors import EvaluationError
+from models.evaluate.pictures import front
+from models.evaluate.rows import labelled, read_rows
 from service.tasks import (
     Classification,
     DetectedObject,
@@ -215,7 +215,7 @@ def test_what_does_not_fit_the_model_is_said_in_a_sentence(
     data = lines(tmp_path / "a.jsonl", [row])
     place = STARTERS / "news-topics" / "1"
     monkeypatch.setattr(sys, "argv", asked(place, "--items", data.path, "--precisions", precision))
-    assert evaluate.main() == 1
+    assert command.main() == 1
     assert said in capsys.readouterr().err
 
 

@@ -6,14 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.training.detection_loss import (  # noqa: E402
+from models.starters.cards.loss import (  # noqa: E402
     Targets,
     assign,
     box_overlap,
     complete_overlap,
     detection_loss,
 )
-from models.training.detection_model import all_centres  # noqa: E402
+from models.starters.cards.model import all_centres  # noqa: E402
 
 CENTRES = all_centres(64).T  # 4 x 4 cells of 16 pixels, then 2 x 2 of 32
 

@@ -12,16 +12,16 @@ pytest.importorskip("cv2")
 import onnxruntime as ort  # noqa: E402
 from onnx import ModelProto  # noqa: E402
 
-from models.export.cards import kept_in_fp32  # noqa: E402
-from models.export.onnx_graphs import (  # noqa: E402
+from models.graphs.files import (  # noqa: E402
     export_graph,
     fold_batch_norms,
     round_to_fp16,
     save_graph,
     store_weights_as_fp16,
 )
-from models.export.quantise import quantise_statically  # noqa: E402
-from models.training.detection_model import (  # noqa: E402
+from models.graphs.quantise import quantise_statically  # noqa: E402
+from models.starters.cards.export import kept_in_fp32  # noqa: E402
+from models.starters.cards.model import (  # noqa: E402
     Detector,
     ServedDetector,
     all_centres,

@@ -10,12 +10,12 @@ cv2 = pytest.importorskip("cv2")
 pytest.importorskip("faster_coco_eval")
 pytest.importorskip("onnxscript")
 
-from models.export.cards import as_answer, load_checkpoint  # noqa: E402
-from models.training.cards import Plan, Watch, as_network, collate, train  # noqa: E402
-from models.training.curves import Curves  # noqa: E402
-from models.training.detection_answers import Detections, detect  # noqa: E402
-from models.training.detection_data import Photo, find_outlines, to_batch  # noqa: E402
-from models.training.detection_scenes import Scene, SceneMaker  # noqa: E402
+from models.datasets.detection import Photo, find_outlines, to_batch  # noqa: E402
+from models.evaluate.detection_answers import Detections, detect  # noqa: E402
+from models.starters.cards.export import as_answer, load_checkpoint  # noqa: E402
+from models.starters.cards.scenes import Scene, SceneMaker  # noqa: E402
+from models.starters.cards.train import Plan, Watch, as_network, collate, train  # noqa: E402
+from models.starters.curves import Curves  # noqa: E402
 
 LABELS = ["red", "blue"]
 

@@ -5,9 +5,9 @@ import pytest
 
 cv2 = pytest.importorskip("cv2")
 
-from models.training.detection_data import Photo, find_outlines  # noqa: E402
-from models.training.detection_light import develop  # noqa: E402
-from models.training.detection_scenes import (  # noqa: E402
+from models.datasets.detection import Photo, find_outlines  # noqa: E402
+from models.starters.cards.light import develop  # noqa: E402
+from models.starters.cards.scenes import (  # noqa: E402
     OCCLUDER,
     Canvas,
     SceneMaker,

@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("cv2")
 pytest.importorskip("faster_coco_eval")
 
-from models.training.detection_answers import Detections, detect, read_output
-from models.training.detection_data import Photo
-from models.training.detection_scores import detection_scores
+from models.datasets.detection import Photo
+from models.evaluate.detection_answers import Detections, detect, read_output
+from models.evaluate.detection_scores import detection_scores
 from service.transforms.image import Letterbox
 
 LABELS = ("ace", "king")

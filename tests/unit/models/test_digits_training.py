@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.training.digits import Digits, distorted, normalised, photographed  # noqa: E402
+from models.starters.digits.train import Digits, distorted, normalised, photographed  # noqa: E402
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from models.training.emoji import contrast  # noqa: E402
-from models.training.emoji_data import (  # noqa: E402
+from models.datasets.emoji import (  # noqa: E402
     HELD_OUT_STYLE,
     TRAINED_STYLES,
     Concept,
     all_captions,
     premultiplied,
 )
-from models.training.emoji_images import augmented, normalised, on_white  # noqa: E402
+from models.starters.emoji.images import augmented, normalised, on_white  # noqa: E402
+from models.starters.emoji.train import contrast  # noqa: E402
 from service.transforms.image import decode_image, to_tensor  # noqa: E402
 
 

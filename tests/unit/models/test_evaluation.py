@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from models import evaluate
-from models.evaluation.measures import Measure, markdown_table
-from models.evaluation.scores import classification_scores, recall_at
-from models.evaluation.translation import aligned_references
+from models.evaluate import command
+from models.evaluate.measures import Measure, markdown_table
+from models.evaluate.scores import classification_scores, recall_at
+from models.evaluate.translation import aligned_references
 
 
 def test_macro_measures_count_each_label_the_same():
@@ -72,15 +72,15 @@ def test_sentences_with_fewer_references_leave_later_streams_empty():
 
 
 def test_every_starter_of_the_repository_is_measured():
-    present = {path.name for path in evaluate.REPOSITORY.iterdir() if path.is_dir()}
-    assert present <= set(evaluate.SUBJECTS)
+    present = {path.name for path in command.REPOSITORY.iterdir() if path.is_dir()}
+    assert present <= set(command.SUBJECTS)
 
 
 def test_missing_data_sets_are_named_before_anything_runs(tmp_path, monkeypatch, capsys):
     (tmp_path / "mnist").mkdir()
     arguments = ["evaluate", "--data", str(tmp_path), "--models", "digits", "news-topics", "zh-en"]
     monkeypatch.setattr(sys, "argv", arguments)
-    assert evaluate.main() == 2
+    assert command.main() == 2
     said = capsys.readouterr().err
     assert "mnist" not in said.replace(str(tmp_path), "")
     for name in ("news_aggregator", "tatoeba_zh_en", "pydocs_zh_en", "ntrex_zh_en_eval"):
@@ -95,5 +95,5 @@ def test_a_model_that_cannot_be_loaded_fails_the_evaluation(tmp_path, monkeypatc
     arguments = ["evaluate", "--data", str(tmp_path / "data"), "--models", "digits"]
     arguments += ["--repository", str(tmp_path / "repository")]
     monkeypatch.setattr(sys, "argv", arguments)
-    assert evaluate.main() == 1
+    assert command.main() == 1
     assert "digits" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from models.export.goldens import (  # noqa: E402
+from models.version_files import (  # noqa: E402
     Goldens,
     label_scores,
     replace_table,

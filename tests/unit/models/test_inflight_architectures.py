@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 tf = pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("onnx")
 
-from models.conversion.inflight import STEP_RECIPES, write_precision  # noqa: E402
-from models.export.pretrained_weights import weights_of  # noqa: E402
-from models.export.translator_weights import TranslatorWeights  # noqa: E402
+from models.convert.inflight import STEP_RECIPES, write_precision  # noqa: E402
+from models.graphs.pretrained_weights import weights_of  # noqa: E402
+from models.graphs.translator_weights import TranslatorWeights  # noqa: E402
 from service.families.step_caches import StepCaches  # noqa: E402
 from service.runtime.devices import Device  # noqa: E402
 from service.runtime.session import OrtSession  # noqa: E402

@@ -27,8 +27,8 @@ from transformers import (  # noqa: E402
     T5ForConditionalGeneration,
 )
 
-from models.export.inflight_graphs import step_graphs  # noqa: E402
-from models.export.pretrained_weights import weights_of  # noqa: E402
+from models.graphs.in_flight import step_graphs  # noqa: E402
+from models.graphs.pretrained_weights import weights_of  # noqa: E402
 from service.families.decoding import Decoding, Hypothesis  # noqa: E402
 from service.families.step_rows import Newcomers, StepRows  # noqa: E402
 from service.families.step_search import SearchRules  # noqa: E402

@@ -13,7 +13,8 @@ pytest.importorskip("torch", reason='needs the extra "train"')
 pytest.importorskip("optimum.exporters.onnx", reason='needs the extra "train"')
 
 from models import compare_int8
-from models.export.int8_forms import (
+from models.graphs.files import save_graph, store_weights_as_fp16
+from models.graphs.int8_forms import (
     DYNAMIC,
     FORMS,
     FP32,
@@ -21,7 +22,6 @@ from models.export.int8_forms import (
     quantise_by_rows,
     weights_as_fp32,
 )
-from models.export.onnx_graphs import save_graph, store_weights_as_fp16
 
 pytestmark = pytest.mark.looptime(False)
 

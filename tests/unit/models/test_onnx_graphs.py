@@ -12,15 +12,15 @@ pytest.importorskip("onnxscript")
 import onnxruntime as ort  # noqa: E402
 from onnx import ModelProto, TensorProto  # noqa: E402
 
-from models.export.onnx_graphs import (  # noqa: E402
+from models.graphs.files import (  # noqa: E402
     export_graph,
     fold_batch_norms,
     round_to_fp16,
     save_graph,
     store_weights_as_fp16,
 )
-from models.training.news_topics import NewsTopics  # noqa: E402
-from models.training.text_encoder import TextEncoderShape  # noqa: E402
+from models.starters.news_topics.train import NewsTopics  # noqa: E402
+from models.starters.text_encoder import TextEncoderShape  # noqa: E402
 
 ROUNDED, NOT_ROUNDED = True, False
 AXES = {0: "batch", 1: "sequence"}

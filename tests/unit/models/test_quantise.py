@@ -10,13 +10,13 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from models.export.onnx_graphs import export_graph, save_graph  # noqa: E402
-from models.export.quantise import (  # noqa: E402
+from models.graphs.files import export_graph, save_graph  # noqa: E402
+from models.graphs.quantise import (  # noqa: E402
     quantise_embeddings,
     quantise_statically,
     quantise_weights,
 )
-from models.training.text_encoder import TextEncoder, TextEncoderShape  # noqa: E402
+from models.starters.text_encoder import TextEncoder, TextEncoderShape  # noqa: E402
 
 SHAPE = TextEncoderShape(80, max_length=16, embedding=32, width=64, layers=2, heads=2)
 AXES = {0: "batch", 1: "sequence"}

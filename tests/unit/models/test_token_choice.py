@@ -8,14 +8,14 @@ pytest.importorskip("onnx", reason="needs the extra train")
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.export.graph_writer import GraphWriter
-from models.export.token_choice import BLOCK, TokenChoice, in_whole_blocks
-from models.export.translator_weights import (
+from models.graphs.token_choice import BLOCK, TokenChoice, in_whole_blocks
+from models.graphs.translator_weights import (
     Embedding,
     Output,
     Stack,
     TranslatorWeights,
 )
+from models.graphs.writer import GraphWriter
 
 Floats = NDArray[np.float32]
 WIDTH = 3

@@ -6,8 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from models.training.curves import Curves  # noqa: E402
-from models.training.data import (  # noqa: E402
+from models.datasets.files import (  # noqa: E402
     MASK_ID,
     PAD_ID,
     SPECIAL_TOKENS,
@@ -17,15 +16,16 @@ from models.training.data import (  # noqa: E402
     read_jsonl,
     train_wordpiece,
 )
-from models.training.news_data import (  # noqa: E402
+from models.datasets.news import (  # noqa: E402
     Headline,
     NearCopies,
     TokenRows,
     varied,
 )
-from models.training.news_teacher import Teacher  # noqa: E402
-from models.training.pace import Pace, WeightAverage  # noqa: E402
-from models.training.text_encoder import (  # noqa: E402
+from models.pace import Pace, WeightAverage  # noqa: E402
+from models.starters.curves import Curves  # noqa: E402
+from models.starters.news_topics.teacher import Teacher  # noqa: E402
+from models.starters.text_encoder import (  # noqa: E402
     TextEncoder,
     TextEncoderShape,
     mask_words,

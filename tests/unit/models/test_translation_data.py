@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 from tokenizers import Tokenizer
 
-from models.training.translation_data import (
+from models.datasets.translation import (
     Corpora,
     Pair,
     TokenPair,

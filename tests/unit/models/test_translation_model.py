@@ -6,14 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.training.translation_model import (  # noqa: E402
+from models.starters.zh_en.model import (  # noqa: E402
     BOS_ID,
     Dropout,
     Translator,
     TranslatorSizes,
     load_translator,
 )
-from models.training.translation_search import pad  # noqa: E402
+from models.starters.zh_en.search import pad  # noqa: E402
 
 SIZES = TranslatorSizes(50, 40, 8, 16, 2, 2, 24, 2, 24)
 

@@ -9,8 +9,8 @@ pytest.importorskip("torch")
 
 from tokenizers import Tokenizer, models
 
-from models.training.translation_model import BOS_ID, EOS_ID
-from models.training.translation_search import Tokenizers, search, translate_all
+from models.starters.zh_en.model import BOS_ID, EOS_ID
+from models.starters.zh_en.search import Tokenizers, search, translate_all
 from service.families.decoding import Decoding
 
 A, B, C = 3, 4, 5

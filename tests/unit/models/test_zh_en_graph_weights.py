@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("onnx", reason="needs the extra train")
 
-from models.export.zh_en import MAX_SOURCE_LENGTH, SEARCH, write_graphs
-from models.export.zh_en_graph_weights import weights_of_graphs
+from models.starters.zh_en.export import MAX_SOURCE_LENGTH, SEARCH, write_graphs
+from models.starters.zh_en.graph_weights import weights_of_graphs
 
 STARTER = Path(__file__).parents[3] / "models" / "repository" / "zh-en" / "1"
 

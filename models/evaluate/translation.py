@@ -1,0 +1,41 @@
+"""`zh-en` on everyday sentences, technical prose and news."""
+
+from pathlib import Path
+
+from sacrebleu.metrics import BLEU, CHRF
+
+from models.datasets.files import data_folder, read_jsonl
+from models.evaluate.measures import Measure
+from models.evaluate.served import Served
+from service.tasks import TranslateItem, Translation
+
+TEST_SETS = {
+    "tatoeba": "tatoeba_zh_en",
+    "pydocs": "pydocs_zh_en",
+    "NTREX": "ntrex_zh_en_eval",
+}
+
+
+async def measure_zh_en(served: Served, data: Path) -> list[Measure]:
+    """Translate every test sentence of the three sets with the model's own search."""
+    measures: list[Measure] = []
+    for title, folder in TEST_SETS.items():
+        rows = read_jsonl(data_folder(data, folder) / "test.jsonl.gz")
+        items = [TranslateItem(row["zh"]) for row in rows]
+        answers = await served.answers(items, title)
+        texts = [answer.text for answer in answers if isinstance(answer, Translation)]
+        references = aligned_references([row.get("refs") or [row["en"]] for row in rows])
+        measures += [
+            Measure(f"{title}: sacreBLEU", BLEU().corpus_score(texts, references).score, 2),
+            Measure(f"{title}: chrF", CHRF().corpus_score(texts, references).score, 2),
+        ]
+    return measures
+
+
+def aligned_references(references: list[list[str]]) -> list[list[str | None]]:
+    """Turn the references of each sentence into as many streams as the richest sentence has.
+
+    A sentence with fewer has None in the later streams, which sacreBLEU leaves out.
+    """
+    most = max(len(own) for own in references)
+    return [[own[at] if at < len(own) else None for own in references] for at in range(most)]

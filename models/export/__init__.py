@@ -1,1 +1,0 @@
-"""From checkpoints to versions of the model repository."""

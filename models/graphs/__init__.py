@@ -1,0 +1,1 @@
+"""ONNX graphs: exported from PyTorch, written node by node, quantised."""
