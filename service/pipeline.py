@@ -218,14 +218,14 @@ class Pipeline(Generic[ItemT, AnswerT]):
         self, plan: Generator[ItemT, AnswerT, AnswerT], options: CallOptions, timings: Timings
     ) -> AnswerT:
         unseen = replace(options, watch=None)  # what is tried may be thrown away
-        asked = next(plan)
+        answer: AnswerT | None = None  # which begins the plan; it may need no answer at all
         while True:
-            answer = await self._compute(asked, unseen, timings)
             try:
-                asked = plan.send(answer)
+                asked = next(plan) if answer is None else plan.send(answer)
             except StopIteration as settled:
                 found: AnswerT = settled.value
                 return found
+            answer = await self._compute(asked, unseen, timings)
 
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
         self.batchers[self._lane_of(item)].check_room()

@@ -79,7 +79,7 @@ class Classification:
     labels: tuple[Label, ...]
 
 
-LiteralKind: TypeAlias = Literal["urls", "emails", "numbers"]
+LiteralKind: TypeAlias = Literal["urls", "emails", "numbers", "emoji", "placeholders", "code"]
 
 
 class FinishReason(StrEnum):

@@ -50,8 +50,10 @@ class TranslateRequest(TaskRequest):
         description="Words of the text and what must stand for each in its translation. The "
         "result says of each whether it does.",
     )
-    protect: Annotated[list[LiteralKind], Field(max_length=3)] | None = Field(
-        None, description="What must stay as it is: urls, emails, numbers. Told as the glossary."
+    protect: Annotated[list[LiteralKind], Field(max_length=6)] | None = Field(
+        None,
+        description="What must stay as it is: urls, emails, numbers, emoji, placeholders ({name}, "
+        "%s, ${x}), code (in backticks). Listed in the result like terms of a glossary.",
     )
     split: SplitBy = Field(
         "auto",

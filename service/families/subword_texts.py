@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidInputError
 from service.families.decoding import Decoding
-from service.families.glossary import Plan, StandIns, plan
+from service.families.glossary import Plan, StandIns
 from service.families.languages import Languages, Pair, Template
 from service.families.search_options import LOOP_WINDOW, UsualSearch, timed_lengths
 from service.families.splitting import divided
 from service.families.token_rules import UNFORCED, TokenRules
+from service.families.translation_plan import plan
 from service.families.translation_results import translation_of
 from service.repository.paths import file_inside
 from service.tasks import TranslateItem, Translation
@@ -142,12 +143,12 @@ class SubwordTexts:
         return _work(ids, len(found) > room, first, decoding, lane)
 
     def plan(self, item: TranslateItem) -> Plan | None:
-        """Return how to ask for an item with terms to keep; None if it has none."""
-        if not (item.glossary or item.protect):
-            return None
+        """Return how to ask for an item that is not asked as it is; None for any other."""
         own = self.parameters
         num_beams = own.num_beams if item.num_beams is None else item.num_beams
-        return plan(item, num_beams, own.stand_ins)
+        return plan(
+            item, num_beams, own.stand_ins, lambda: self.languages.pair(item.source, item.target)
+        )
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""

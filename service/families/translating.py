@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from service.errors import InvalidInputError
-from service.families.glossary import Plan, StandIns, plan
+from service.families.glossary import Plan, StandIns
 from service.families.inputs import TextInput, open_tokenizer
+from service.families.languages import Pair
 from service.families.search_options import LOOP_WINDOW, UsualSearch, timed_lengths
 from service.families.splitting import divided
+from service.families.translation_plan import plan
 from service.families.translation_results import translation_of
 from service.tasks import TranslateItem, Translation
 from service.transforms.languages import by_any_name
@@ -95,12 +97,10 @@ class TranslationTexts:
         return Work(tensors, lane, len(ids), self.parameters.usual.decoding(item, ids))
 
     def plan(self, item: TranslateItem) -> Plan | None:
-        """Return how to ask for an item with terms to keep; None if it has none."""
-        if not (item.glossary or item.protect):
-            return None
+        """Return how to ask for an item that is not asked as it is; None for any other."""
         own = self.parameters
         num_beams = own.num_beams if item.num_beams is None else item.num_beams
-        return plan(item, num_beams, own.stand_ins)
+        return plan(item, num_beams, own.stand_ins, lambda: self._pair(item))
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""
@@ -123,6 +123,11 @@ class TranslationTexts:
         decoding = self.parameters.usual.timed(length)
         work = self.inputs.probe(lane, length, decoding)
         return Work({**work.tensors, "is_cut": np.array(False)}, lane, length, decoding)
+
+    def _pair(self, item: TranslateItem) -> Pair:
+        """Return the languages, as the model calls them. Raises InvalidInputError."""
+        self._check_languages(item)
+        return Pair(self.parameters.source_language, self.parameters.target_language)
 
     def _check_languages(self, item: TranslateItem) -> None:
         own = self.parameters

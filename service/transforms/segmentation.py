@@ -13,16 +13,17 @@ from typing import Final, TypeAlias
 import regex
 import sentencex
 
+from service.transforms.untranslated import has_words
+
 Fits: TypeAlias = Callable[[str], bool]
 """Whether the model reads so much at once."""
 
 Span: TypeAlias = tuple[int, int]
 """Start and end of a piece in its text, in characters."""
 
-_UNSPACED: Final = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my", "bo", "dz"})
+UNSPACED: Final = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my", "bo", "dz"})
 """Languages that write no space between sentences."""
 
-_LETTER: Final = regex.compile(r"\p{L}")
 _GRAPHEME: Final = regex.compile(r"\X")
 _CLAUSE: Final = regex.compile(r"(?:[，、；：；،؛—–…]+|[,;:](?=\s))[\p{Pe}\p{Pf}\"']*\s*")
 _WORD: Final = regex.compile(r"\s+")
@@ -92,12 +93,12 @@ def split(text: str, how: Splitting, fits: Fits) -> Document:
     """Return a text in pieces that fit; `joined` with the pieces themselves, it is the text.
 
     Only a space is added between pieces that nothing separates, if the target's language writes
-    one there. Pieces without a letter are no pieces: there is nothing to translate in them. One
+    one there. Pieces without words are no pieces: there is nothing to translate in them. One
     character of a reader's that alone does not fit stays a piece.
     """
     segments: list[Segment] = []
     at = 0
-    gap = "" if how.target in _UNSPACED else " "
+    gap = "" if how.target in UNSPACED else " "
     for start, end in _pieces(text, how, fits):
         between = text[at:start] or (gap if segments else "")
         segments.append(Segment(text[start:end], start, end, between))
@@ -118,7 +119,7 @@ def _pieces(text: str, how: Splitting, fits: Fits) -> Iterator[Span]:
                 for sentence in _sentences(text, span, how.source)
                 for piece in _cut(text, sentence, fits)
             )
-        yield from (piece for piece in found if _LETTER.search(text, *piece))
+        yield from (piece for piece in found if has_words(text[slice(*piece)]))
 
 
 def _stripped(text: str, span: Span) -> Span:

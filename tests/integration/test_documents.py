@@ -72,6 +72,23 @@ def wait_until(service: RealService, name: str, value: float) -> None:
         time.sleep(0.02)
 
 
+def test_what_is_not_to_be_translated_comes_back_and_spoils_nothing(service: RealService) -> None:
+    for text in ("2026-11-29", "¥1,299.00", "1234567890\n", "。", "😆", "\n", " ", "\ufeff"):
+        for split in ("auto", "sentences", "none"):
+            answer = translate(service, text=text, split=split)
+            assert (answer["translation"], answer["finish_reason"]) == (text, "stop")
+        start, segment, end = streamed(service, {"text": text})
+        assert (segment["translation"], start["total"], end["failed"]) == (text, 1, 0)
+    plain = translate(service, text="我喜欢喝茶。")["translation"]
+    for text in ("我喜\u200b欢喝茶。", "\ufeff我喜欢喝茶。", "我喜欢\u2060喝茶。"):
+        assert translate(service, text=text)["translation"] == plain
+    assert translate(service, text="😀我喜欢喝茶。")["translation"] == f"😀 {plain}"
+    assert translate(service, text="我喜欢喝茶😀。")["translation"] == f"{plain[:-1]} 😀."
+    told = list(streamed(service, {"text": "我喜欢喝茶。😀\n2026-11-29\n我喜欢喝茶。"}))
+    joined = "".join(e["before"] + e["translation"] + e["after"] for e in told[1:-1])
+    assert joined == f"{plain} 😀\n2026-11-29\n{plain}"
+
+
 def test_a_thousand_lines_are_told_in_order_with_their_progress(service: RealService) -> None:
     text = document(1000, seed=1)
     told = list(streamed(service, {"text": text}))

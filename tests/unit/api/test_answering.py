@@ -130,7 +130,7 @@ async def test_alternatives_and_terms_are_told_if_there_are_any(
         ({"glossary": {" ": "x"}}, "glossary"),
         ({"glossary": {"x" * 201: "y"}}, "glossary"),
         ({"glossary": {str(n): "y" for n in range(101)}}, "glossary"),
-        ({"protect": ["phones"]}, "'urls', 'emails' or 'numbers'"),
+        ({"protect": ["phones"]}, "'urls', 'emails', 'numbers'"),
     ],
 )
 async def test_options_of_a_translation_that_make_no_sense_are_refused(

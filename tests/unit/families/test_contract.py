@@ -18,7 +18,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 from service.families import FAMILIES
-from service.families.base import SplitsTexts
+from service.families.base import SplitsTexts, TriesAgain
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
 from service.types import Family, Tensors, Work
@@ -169,9 +169,50 @@ def test_a_translator_refuses_to_split_what_it_would_refuse_to_translate(
     name: str, family: Family[Any, Any], case: Case
 ) -> None:
     if isinstance(family, SplitsTexts):
-        for item in (*case.foreign, replace(case.items[0], text="\n42\n")):
-            with pytest.raises(InvalidInputError, match=r"this model|nothing"):
+        for item in case.foreign:
+            with pytest.raises(InvalidInputError, match="this model"):
                 family.split(item, False)
+
+
+def test_a_translator_leaves_a_text_without_words_as_it_is(
+    family: Family[Any, Any], case: Case
+) -> None:
+    if not isinstance(family, SplitsTexts):
+        return
+    assert isinstance(family, TriesAgain)
+    for text in ("42", "2026-11-29", "¥1,299.00", "。", "😀", "\n42\n", " ", "\n", "\ufeff"):
+        item = replace(case.items[0], text=text)
+        assert family.split(item, True) is None
+        plan = family.plan(item)
+        assert plan is not None
+        with pytest.raises(StopIteration) as settled:
+            next(plan)
+        answer = settled.value.value
+        assert (answer.text, answer.finish_reason, answer.truncated) == (text, "stop", False)
+        assert answer.source
+        assert answer.target
+    for item in case.foreign:
+        plan = family.plan(replace(item, text="42"))
+        assert plan is not None
+        with pytest.raises(InvalidInputError, match="this model"):
+            next(plan)
+
+
+def test_a_translator_does_not_see_emoji(family: Family[Any, Any], case: Case) -> None:
+    if not isinstance(family, TriesAgain):
+        return
+    item = replace(case.items[0], text="\ufeff😀 on\u200be, 👍🏽 two", protect=("emoji",))
+    plan = family.plan(item)
+    assert plan is not None
+    assert next(plan).text == "one, two"
+    with pytest.raises(StopIteration) as settled:
+        plan.send(tasks.Translation("One, two", "zh", "en", False))
+    answer = settled.value.value
+    assert answer.text.split() == ["😀", "One,", "👍🏽", "two"]
+    assert [(term.source, term.is_kept) for term in answer.glossary] == [
+        ("😀", True),
+        ("👍🏽", True),
+    ]
 
 
 def test_images_and_long_texts_are_heavy_and_short_texts_are_not(

@@ -1,0 +1,130 @@
+"""What a translator does not have to read: texts without words, emoji, invisible marks.
+
+Models of small vocabularies make up words for them, so they are kept out of the model's sight and
+put back into the translation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import regex
+
+from service.transforms.emoji import EMOJI
+from service.transforms.literals import ADDRESS
+
+_LETTER: Final = regex.compile(r"[[\p{L}\p{Nl}]--[ªº]]", regex.V1)
+"""Chinese, Japanese and Roman numerals are letters; digits of all scripts are not."""
+_TIMESTAMP: Final = regex.compile(
+    r"\s*\d{4}-?\d\d-?\d\dT\d\d(?::?\d\d(?::?\d\d(?:[.,]\d+)?)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?\s*"
+)
+"""ISO 8601, whose T and Z are no words."""
+
+_INVISIBLE = (
+    # A joiner and a non-joiner shape letters of the scripts that join them; a space of no width
+    # parts the words of scripts without spaces.
+    r"(?:(?<![[\p{L}\p{M}]--[\p{Latin}\p{Greek}\p{Cyrillic}\p{Han}\p{Hiragana}\p{Katakana}"
+    r"\p{Hangul}]])[\u200c\u200d]"
+    r"|(?<![\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}])\u200b"
+    r"|[[\p{Default_Ignorable_Code_Point}\ufffc]--[\u200b-\u200d\u180b-\u180f\u115f\u1160]]"
+    r"|[\p{Cc}--[\t-\r\x1c-\x1e\x85]])"
+)
+_SET_APART: Final = regex.compile(rf"(?P<emoji>{EMOJI})|{_INVISIBLE}", regex.V1)
+_BEFORE: Final = regex.compile(rf"(?:\s*(?:{EMOJI}|{_INVISIBLE}))+\s*", regex.V1)
+_AFTER: Final = regex.compile(rf"\s*(?:(?:{EMOJI}|{_INVISIBLE})\s*)+$", regex.V1)
+_MARKS: Final = regex.compile(r"[，、；：。！？…]+|[,;:.!?]+(?!\w)")
+_MARK_BEFORE: Final = regex.compile(r"[，、；：。！？…,;:.!?]\s*$")
+
+
+def has_words(text: str) -> bool:
+    """Tell whether a text has anything to translate.
+
+    Numbers, dates, prices, punctuation, emoji, addresses and white space are nothing.
+    """
+    if not _LETTER.search(text):
+        return False
+    if "@" in text or "//" in text or "www." in text:
+        return _LETTER.search(ADDRESS.sub("", text)) is not None
+    return not (text.isascii() and _TIMESTAMP.fullmatch(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an emoji stood within a text."""
+
+    emoji: str
+    marks: int
+    """Punctuation marks before it."""
+    follows_mark: bool
+    """Whether it stood right behind the last of them; else it goes with the rest of its clause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A text without its emoji and invisible marks, and how to put the emoji back."""
+
+    text: str
+    before: str
+    """Emoji and white space that the text began with."""
+    after: str
+    """The same of its end."""
+    within: Sequence[Place]
+    marks: int
+    """Punctuation marks of `text`."""
+
+    def restored(self, translation: str, gap: str) -> str:
+        """Return a translation with all emoji.
+
+        One from within a sentence goes where its clause ends, or to the end of the translation if
+        that has other clauses.
+
+        Args:
+            translation: of `text`.
+            gap: what stands between a word and an emoji where nothing did.
+        """
+        marks = list(_MARKS.finditer(translation)) if self.within else []
+        is_alike = len(marks) == self.marks
+        parts, at = [], 0
+        for place in self.within:
+            if not is_alike or place.marks >= len(marks) + place.follows_mark:
+                until = len(translation)
+            elif place.follows_mark:
+                until = marks[place.marks - 1].end()
+            else:
+                until = marks[place.marks].start()
+            parts += [translation[at:until], gap, place.emoji]
+            at = until
+        parts.append(translation[at:])
+        before = self.before + (gap if self.before and not self.before[-1].isspace() else "")
+        after = (gap if self.after and not self.after[0].isspace() else "") + self.after
+        return before + "".join(parts) + after
+
+
+def reduced(text: str) -> Reduced | None:
+    """Return a text without emoji and invisible marks; None if it has none of them."""
+    if (text.isascii() and text.isprintable()) or not _SET_APART.search(text):
+        return None
+    start = found.end() if (found := _BEFORE.match(text)) else 0
+    end = found.start() if (found := _AFTER.search(text, start)) else len(text)
+    kept, within, at = "", [], start
+    for match in _SET_APART.finditer(text, start, end):
+        kept += text[at : match.start()]
+        at = match.end()
+        if emoji := match["emoji"]:
+            marks = len(_MARKS.findall(kept))
+            within.append(Place(emoji, marks, _MARK_BEFORE.search(kept) is not None))
+            if kept[-1:].isspace() and text[at : at + 1].isspace():
+                at += 1
+    kept += text[at:end]
+    return Reduced(
+        kept,
+        _visible(text[:start]),
+        _visible(text[end:]),
+        within,
+        len(_MARKS.findall(kept)),
+    )
+
+
+def _visible(edge: str) -> str:
+    """Return emoji and white space without the invisible marks that belong to no emoji."""
+    return _SET_APART.sub(lambda match: match["emoji"] or "", edge)
