@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from service import metrics
+from service.families.base import KnowsLanguages
 from service.loader import Loaded
 from service.parity import Parity
 from service.tasks import Task
@@ -52,7 +53,11 @@ class VersionStatus:
     default_for: tuple[str, ...] = ()
     """The modalities for which a request of its task that names no model gets it."""
     languages: tuple[str, str] | None = None
-    """Source and target of a translator."""
+    """Source and target of a translator where a request names none."""
+    source_languages: tuple[str, ...] = ()
+    """What a translator can be asked to translate from."""
+    target_languages: tuple[str, ...] = ()
+    """What a translator can be asked to translate to."""
     labels: tuple[str, ...] = ()
     deviation: float | None = None
     """Largest deviation from the golden answers at load."""
@@ -67,6 +72,8 @@ def describe(loaded: Loaded) -> VersionStatus:
     """Return the status of a version that is ready."""
     files, pipeline = loaded.files, loaded.pipeline
     manifest = files.manifest
+    family = pipeline.family
+    sources, targets = family.languages if isinstance(family, KnowsLanguages) else ((), ())
     languages = [manifest.parameters.get(f"{side}_language") for side in ("source", "target")]
     return VersionStatus(
         model=files.model,
@@ -80,6 +87,8 @@ def describe(loaded: Loaded) -> VersionStatus:
         device=str(loaded.device),
         description=manifest.description,
         languages=(str(languages[0]), str(languages[1])) if all(languages) else None,
+        source_languages=tuple(sources),
+        target_languages=tuple(targets),
         labels=tuple(manifest.parameters.get("labels", ())),
         deviation=loaded.parity.deviation if loaded.parity else None,
         parity=loaded.parity,

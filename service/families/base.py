@@ -38,6 +38,16 @@ class SplitsTexts(Protocol[Item_contra]):
 
 
 @runtime_checkable
+class KnowsLanguages(Protocol):
+    """A family of translators."""
+
+    @property
+    def languages(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the languages that it translates from, and those that it translates to."""
+        ...
+
+
+@runtime_checkable
 class ChoosesLanes(Protocol[Item_contra]):
     """A family of several lanes: an item tells which of them it is for."""
 

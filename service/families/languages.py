@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from service.errors import InvalidInputError
 from service.repository.spelling import did_you_mean
-from service.transforms.languages import by_any_name
+from service.transforms.languages import meant_by
 
 Template: TypeAlias = Literal["eos", "source_eos", "eos_source", "target_eos"]
 """What stands round a text: the end token, and the token of a language before the text (when
@@ -43,16 +43,31 @@ class Languages:
         """
         if self.prefixes:
             return self._of_prefixes(source, target)
-        # A model of one pair knows it by its defaults; one of many, by its tokens.
-        many = list(self.ids)
-        sources = [str(self.source)] if self.template in ("eos", "target_eos") else many
-        targets = [str(self.target)] if self.template == "eos" else many
-        if self.template == "target_eos" and self.target is not None:
-            targets = [*many, self.target]  # the whole group, of which the model then chooses
         return Pair(
-            _chosen("source", source or self.source, sources),
-            _chosen("target", target or self.target, targets),
+            _chosen("source", source or self.source, self.sources),
+            _chosen("target", target or self.target, self.targets),
         )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Return the languages that it translates from, as the model calls them."""
+        if self.prefixes:
+            return tuple(dict.fromkeys(pair.source for pair in self._pairs()))
+        # A model of one pair knows it by its defaults; one of many, by its tokens.
+        is_one = self.template in ("eos", "target_eos")
+        return (str(self.source),) if is_one else tuple(self.ids)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the languages that it translates to, as the model calls them."""
+        if self.prefixes:
+            return tuple(dict.fromkeys(pair.target for pair in self._pairs()))
+        if self.template == "eos":
+            return (str(self.target),)
+        if self.template == "target_eos" and self.target is not None:
+            # The whole group too, of which the model then chooses.
+            return tuple(dict.fromkeys([*self.ids, self.target]))
+        return tuple(self.ids)
 
     def around(self, pair: Pair, eos_id: int) -> tuple[Sequence[int], Sequence[int]]:
         """Return the ids before a text and after it."""
@@ -75,16 +90,16 @@ class Languages:
         """Return the token that the translation must begin with; None if it is free."""
         return self.ids[pair.target] if self.template in ("source_eos", "eos_source") else None
 
+    def _pairs(self) -> Sequence[Pair]:
+        return [Pair(*name.split("-", 1)) for name in self.prefixes]
+
     def _of_prefixes(self, source: str | None, target: str | None) -> Pair:
-        pairs = [Pair(*name.split("-", 1)) for name in self.prefixes]
         wanted = (source or self.source, target or self.target)
-        fitting = [
-            pair
-            for pair in pairs
-            if all(
-                w in (None, w_) for w, w_ in zip(wanted, (pair.source, pair.target), strict=True)
-            )
-        ]
+        sources, targets = (
+            codes if asked is None else meant_by(asked, codes)
+            for asked, codes in zip(wanted, (self.sources, self.targets), strict=True)
+        )
+        fitting = [p for p in self._pairs() if p.source in sources and p.target in targets]
         known = ", ".join(self.prefixes)
         if not fitting:
             raise InvalidInputError(
@@ -95,12 +110,13 @@ class Languages:
         return fitting[0]
 
 
-def _chosen(which: str, asked: str | None, codes: Sequence[str]) -> str:
+def _chosen(which: str, asked: str | None, codes: tuple[str, ...]) -> str:
     if asked is None:
         raise InvalidInputError(f"this model translates between many languages: say {which}")
-    names = by_any_name(codes)
-    code = names.get(asked.lower())
-    if code is None:
-        known = f", only {codes[0]!r}" if len(codes) == 1 else did_you_mean(asked, list(names))
+    found = meant_by(asked, codes)
+    if len(found) > 1:
+        raise InvalidInputError(f"{which} {asked!r} may mean any of {', '.join(found)}: name one")
+    if not found:
+        known = f", only {codes[0]!r}" if len(codes) == 1 else did_you_mean(asked, codes)
         raise InvalidInputError(f"{which} {asked!r} is no language that this model knows{known}")
-    return code
+    return found[0]

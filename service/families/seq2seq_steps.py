@@ -53,6 +53,11 @@ class Seq2SeqSteps:
         return frozenset({"text"})
 
     @property
+    def languages(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the languages that it translates from, and those that it translates to."""
+        return self.texts.languages
+
+    @property
     def lanes(self) -> Sequence[Lane]:
         """Return the one lane."""
         return [Lane(_LANE, self.texts.lengths, SESSIONS)]
@@ -66,7 +71,7 @@ class Seq2SeqSteps:
         return self.texts.split(item, in_sentences)
 
     def plan(self, item: TranslateItem) -> Plan | None:
-        """Return how to ask for an item with terms to keep; None if it has none."""
+        """Return how to ask for an item that is not asked as it is; None for any other."""
         return self.texts.plan(item)
 
     def preprocess(self, item: TranslateItem) -> Work:

@@ -15,7 +15,7 @@ from service.families.splitting import divided
 from service.families.translation_plan import plan
 from service.families.translation_results import translation_of
 from service.tasks import TranslateItem, Translation
-from service.transforms.languages import by_any_name
+from service.transforms.languages import meant_by
 from service.transforms.segmentation import Document, Splitting
 from service.transforms.text import TextTokenizer
 from service.types import Tensors, Work
@@ -80,6 +80,11 @@ class TranslationTexts:
         return cls(parameters, inputs, open_tokenizer(folder, parameters.target_tokenizer))
 
     @property
+    def languages(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the languages that it translates from, and those that it translates to."""
+        return (self.parameters.source_language,), (self.parameters.target_language,)
+
+    @property
     def lengths(self) -> Sequence[int]:
         """Return row lengths worth timing."""
         return timed_lengths(self.inputs.lengths)
@@ -133,9 +138,7 @@ class TranslationTexts:
         own = self.parameters
         known = (own.source_language, own.target_language)
         asked = (item.source or known[0], item.target or known[1])
-        if any(
-            one.lower() not in by_any_name([code]) for one, code in zip(asked, known, strict=True)
-        ):
+        if not all(meant_by(one, (code,)) for one, code in zip(asked, known, strict=True)):
             raise InvalidInputError(
                 f"this model translates from {own.source_language!r} to {own.target_language!r}, "
                 f"not from {asked[0]!r} to {asked[1]!r}"

@@ -1,6 +1,8 @@
 """Names of languages: what models call them, and what ISO 639-1 calls them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _M2M100 = (
@@ -43,7 +45,56 @@ _PAIRS = (
 _TWO_LETTERS: Final[Mapping[str, str]] = dict(pair.split(":") for pair in _PAIRS.split())
 """Of ISO 639-3 codes, those of single languages that stand for the whole included."""
 
-_SHORT = 2
+_OTHER_CODES = (
+    "alb:sq arm:hy baq:eu bur:my chi:zh cze:cs dut:nl fre:fr geo:ka ger:de gre:el ice:is mac:mk "
+    "mao:mi may:ms per:fa rum:ro slo:sk tib:bo wel:cy nor:no fil:tl iw:he in:id ji:yi jw:jv mo:ro"
+)
+_BIBLIOGRAPHIC: Final[Mapping[str, str]] = dict(pair.split(":") for pair in _OTHER_CODES.split())
+"""The other codes of ISO 639-2 (bibliographic), and codes that ISO 639-1 has withdrawn."""
+
+_RELATED: Final[Mapping[str, str]] = {"nb": "no", "no": "nb"}
+"""What a language is called where a model does not name it itself."""
+
+_SCRIPTS: Final[Mapping[tuple[str, str], str]] = {
+    **{("zh", region): "hans" for region in ("cn", "sg", "my")},
+    **{("zh", region): "hant" for region in ("tw", "hk", "mo")},
+}
+"""The script that a language is written in, by region (CLDR, likely subtags)."""
+
+_EXTENDED, _SCRIPT, _REGION, _AREA = 3, 4, 2, 3
+_NO_REGION = "xx"
+"""In codes of mBART."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    language: str
+    """ISO 639-1 where it has one."""
+    script: str | None = None
+    region: str | None = None
+
+    @property
+    def likely_script(self) -> str | None:
+        return self.script or _SCRIPTS.get((self.language, self.region or ""))
+
+
+def _parsed(code: str) -> _Tag:
+    """Return what a BCP 47 tag, or a model's code such as `eng_Latn` or `en_XX`, says."""
+    primary, *subtags = code.lower().replace("-", "_").split("_")
+    if subtags and len(subtags[0]) == _EXTENDED and subtags[0].isalpha():
+        primary = subtags.pop(0)  # zh-cmn, ar-arb
+    script = region = None
+    for subtag in subtags:
+        if len(subtag) == 1:  # an extension, which names no language
+            break
+        if len(subtag) == _SCRIPT and subtag.isalpha():
+            script = subtag
+        elif (len(subtag) == _REGION and subtag.isalpha()) or (
+            len(subtag) == _AREA and subtag.isdigit()
+        ):
+            region = subtag if subtag != _NO_REGION else None
+    primary = _BIBLIOGRAPHIC.get(primary, primary)
+    return _Tag(_TWO_LETTERS.get(primary, primary), script, region)
 
 
 def plain_code(code: str) -> str:
@@ -51,16 +102,38 @@ def plain_code(code: str) -> str:
 
     A script or a region is left out, so that several codes may come to the same.
     """
-    language = code.replace("-", "_").partition("_")[0].lower()
-    return language if len(language) == _SHORT else _TWO_LETTERS.get(language, language)
+    return _parsed(code).language
 
 
-def by_any_name(codes: Iterable[str]) -> Mapping[str, str]:
-    """Return the codes by every name that means one of them only; names are in lower case."""
-    known = list(codes)
-    exact = {code.lower(): code for code in known}
-    plain: dict[str, list[str]] = {}
-    for code in known:
-        plain.setdefault(plain_code(code), []).append(code)
-    alone = {name: found[0] for name, found in plain.items() if len(found) == 1}
-    return {**alone, **exact}
+@lru_cache(maxsize=1024)
+def meant_by(tag: str, codes: tuple[str, ...]) -> Sequence[str]:
+    """Return which of a model's codes a BCP 47 tag means: one, none, or several if it is unclear.
+
+    Case and `-` or `_` make no difference. Codes of the same language count if their script does
+    not contradict the tag. Of these, codes of the tag's region come first, then those without any,
+    then the others.
+    """
+    plain = tag.lower().replace("-", "_")
+    if exact := [code for code in codes if code.lower().replace("-", "_") == plain]:
+        return exact
+    wanted = _parsed(tag)
+    known = [(code, _parsed(code)) for code in codes]
+    for language in (wanted.language, _RELATED.get(wanted.language)):
+        same = [(code, own) for code, own in known if own.language == language]
+        if same:
+            return _nearest(wanted, same)
+    return []
+
+
+def _nearest(wanted: _Tag, same: Sequence[tuple[str, _Tag]]) -> Sequence[str]:
+    script = wanted.likely_script
+    fitting = [
+        (code, own) for code, own in same if not script or own.likely_script in (None, script)
+    ]
+    for region in (wanted.region, None):
+        of_region = [(code, own) for code, own in fitting if own.region == region]
+        if of_region:
+            fitting = of_region
+            break
+    of_script = [code for code, own in fitting if own.likely_script == script]
+    return of_script or [code for code, _ in fitting]

@@ -18,7 +18,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 from service.families import FAMILIES
-from service.families.base import SplitsTexts, TriesAgain
+from service.families.base import KnowsLanguages, SplitsTexts, TriesAgain
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
 from service.types import Family, Tensors, Work
@@ -196,6 +196,23 @@ def test_a_translator_leaves_a_text_without_words_as_it_is(
         assert plan is not None
         with pytest.raises(InvalidInputError, match="this model"):
             next(plan)
+
+
+def test_a_translator_lists_the_languages_that_it_translates(
+    family: Family[Any, Any], case: Case
+) -> None:
+    if not isinstance(family, SplitsTexts):
+        return
+    assert isinstance(family, KnowsLanguages)
+    sources, targets = family.languages
+    item = case.items[0]
+    for source in sources:
+        family.preprocess(replace(item, source=source))
+    for target in targets:
+        family.preprocess(replace(item, target=target))
+    assert "absent" not in [*sources, *targets]
+    with pytest.raises(InvalidInputError):
+        family.preprocess(replace(item, target="absent"))
 
 
 def test_a_translator_does_not_see_emoji(family: Family[Any, Any], case: Case) -> None:

@@ -15,7 +15,7 @@ from service.families.token_rules import UNFORCED, TokenRules
 from service.families.translation_results import result_of
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
-from service.transforms.languages import by_any_name
+from service.transforms.languages import meant_by
 from tests.unit.families.cases import CASES, EOS, TARGET_VOCABULARY, TEXTS
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.transforms.texts import word_tokenizer
@@ -88,13 +88,13 @@ def test_a_group_of_languages_needs_no_token(tmp_path: Path) -> None:
 
 
 def test_a_plain_code_is_understood_where_it_means_one_language(tmp_path: Path) -> None:
-    assert by_any_name(["en_XX", "pt_XX"])["pt"] == "pt_XX"
+    assert meant_by("pt", ("en_XX", "pt_XX")) == ["pt_XX"]
     family = many(tmp_path)
     item = TranslateItem("one", source="en", target="FR")
     found = [Hypothesis(np.array([4]), True)]
     answer = family.postprocess(result_of(found, family.preprocess(item)), item)
     assert (answer.source, answer.target) == ("eng_Latn", "fra_Latn")
-    with pytest.raises(InvalidInputError, match="'zh' is no language"):
+    with pytest.raises(InvalidInputError, match="'zh' may mean any of zho_Hans, zho_Hant"):
         family.preprocess(TranslateItem("one", source="zh", target="fr"))
 
 
