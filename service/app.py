@@ -122,6 +122,8 @@ class Engine:
             stack.push_async_callback(self.cache.close)
             if self.redis is not None:
                 await self.redis.open()
+            self.runtime.watch.start(asyncio.get_running_loop())
+            stack.callback(self.runtime.watch.close)
             watch = asyncio.create_task(watch_gpu(self.runtime.device))
             stack.callback(watch.cancel)
             # At the end whatever was accepted has been answered, or has had its time.
@@ -144,7 +146,7 @@ def build_engine(settings: Settings) -> Engine:
     cache = ResponseCache(backend, enabled=settings.cache.enabled)
     registry = Registry(
         ModelRepository(models.repository),
-        Loader(runtime, cache, overrides, models.warm_up_seconds),
+        Loader(runtime, cache, overrides, models.warm_up_seconds, models.load_timeout_seconds),
         RegistryOptions(
             device_kind=runtime.device.kind,
             models=models.only or None,

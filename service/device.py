@@ -1,12 +1,22 @@
 """A device at work: its threads, and the right to use them, shared by all models on it."""
 
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from service.batching.dispatch import dispatch_seconds
+from service.batching.overdue import Overdue
 from service.batching.slots import Slots
+from service.loop_watch import LoopWatch
+from service.meters import SilentMeter
 from service.runtime.devices import Device
 from service.runtime.threads import step_back
+from service.stopping import StopSignal, obey
+
+T = TypeVar("T")
 
 _READY = 1
 """Batches formed ahead, so that a thread that ends one begins the next without the event loop:
@@ -23,6 +33,8 @@ class DeviceRuntime:
     compute: ThreadPoolExecutor = field(init=False)
     preprocess: ThreadPoolExecutor = field(init=False)
     texts: ThreadPoolExecutor = field(init=False)
+    watch: LoopWatch = field(default_factory=LoopWatch, init=False)
+    """Stops what runs on the event loop for too long."""
     _dispatch: float | None = field(default=None, init=False)
 
     _MOST_BATCHES = 8
@@ -47,6 +59,33 @@ class DeviceRuntime:
         if self._dispatch is None:
             self._dispatch = await dispatch_seconds(self.compute, self.slots)
         return self._dispatch
+
+    async def in_turn(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function on a compute thread, in turn with what the models run.
+
+        A cancellation stops what it runs and is passed on at once; the slot is given back when the
+        thread has really ended with it.
+        """
+        await self.slots.acquire()
+        loop, stop = asyncio.get_running_loop(), StopSignal()
+        overdue = Overdue(self.slots, SilentMeter())
+
+        def release() -> None:
+            overdue.end(stop)
+            self.slots.release()
+
+        def end(_: "Future[T]") -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(release)
+
+        running = self.compute.submit(obey, stop, function, *arguments)
+        running.add_done_callback(end)
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            stop.set()
+            overdue.tell(stop)
+            raise
 
     def close(self) -> None:
         """Finish what runs, then end the threads."""

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from service.apart import apart
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
-from service.batching.dispatch import RunHere, run_here, run_near, run_on
+from service.batching.dispatch import run_near, run_on
 from service.batching.inflight.engine import InFlightEngine, Instancing, turns_on
 from service.batching.inflight.rows import InFlight
+from service.batching.inline import Inline
+from service.batching.measures import RunHere
 from service.batching.policy import BatchLimits
 from service.cache.keys import ModelIdentity
 from service.cache.responses import ResponseCache
@@ -27,6 +29,7 @@ from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
 from service.rehearsal import refuse_misfits
+from service.repository.content_sized import content_sized
 from service.repository.graph_part import disjoint_parts
 from service.repository.look_up_tables import look_up_tables
 from service.repository.manifest import Manifest, read_parameters
@@ -92,27 +95,37 @@ class Loader:
     warm_up_seconds: float = 1.0
     """Budget for timing batches, per lane."""
 
+    most_seconds: float = 600.0
+    """How long a load may take."""
+
     async def load(self, files: VersionFiles) -> Loaded:
-        """Open, warm up every batch bucket, check the goldens.
+        """Open, warm up every batch bucket, check the goldens. A cancellation stops all of it.
 
         Raises:
-            ModelLoadError: a step failed, or an answer is further from its golden than allowed.
+            ModelLoadError: a step failed, or an answer is further from its golden than allowed, or
+                it took too long.
         """
+        try:
+            async with asyncio.timeout(self.most_seconds):
+                return await self._load(files)
+        except TimeoutError:
+            raise ModelLoadError(
+                f"{files.model}/{files.version}: the load was stopped after "
+                f"{self.most_seconds:g} s; models.load_timeout_seconds allows no more"
+            ) from None
+
+    async def _load(self, files: VersionFiles) -> Loaded:
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        preprocess = self.runtime.preprocess
-        batch_wide = await loop.run_in_executor(preprocess, _batch_wide, files)
+        batch_wide = await apart(_batch_wide, files)
         limits = self._limits(files, batch_wide, "quantises over whole batches")
-        family = await loop.run_in_executor(preprocess, _open_family, files)
-        await loop.run_in_executor(preprocess, refuse_misfits, files, family)
-        graphs = await loop.run_in_executor(preprocess, _graphs, files, family, self.runtime.device)
+        family = await apart(_open_family, files)
+        await apart(refuse_misfits, files, family)
+        graphs = await apart(_graphs, files, family, self.runtime.device)
         opening = partial(OrtSession, keeps_patterns=not isinstance(family, InFlight))
         device, threads = self.runtime.device, self.runtime.threads
-        instances = await loop.run_in_executor(
-            preprocess, Instances, graphs, device, threads, opening
-        )
-        limits, curves, padded = await self._prepared(files, family, instances, limits)
-        pipeline = self._pipeline(files, family, instances, curves, limits)
+        instances = await apart(Instances, graphs, device, threads, opening)
+        limits, measured, padded = await self._prepared(files, family, instances, limits)
+        pipeline = self._pipeline(files, family, instances, measured, limits)
         loaded = Loaded(files, pipeline, instances, self.runtime.device, None, 0.0)
         for batcher in pipeline.batchers.values():
             batcher.start()
@@ -136,15 +149,16 @@ class Loader:
         family: Family[Any, Any],
         instances: Instances,
         limits: BatchLimits,
-    ) -> tuple[BatchLimits, Mapping[str, BatchCurve], Sequence[str]]:
+    ) -> tuple[BatchLimits, "_Measured", Sequence[str]]:
         """Return what may be batched, how long batches take, and what reads padding."""
-        preprocess, padded = self.runtime.preprocess, list[str]()
+        padded = list[str]()
         try:
             if limits.max_batch_size > 1:
-                padded = await _on(preprocess, reads_padding, files, family, instances)
+                padded = await apart(reads_padding, files, family, instances)
                 limits = self._limits(files, padded, "reads the padding of shorter texts")
-            curves = await self._warm_up(limits, family, instances)
-            await _on(preprocess, return_free_memory)
+            is_steady = await apart(_is_steady, files)
+            measured = _Measured(await self._warm_up(limits, family, instances), is_steady)
+            await apart(return_free_memory)
         except ModelLoadError:
             raise
         except ServiceError as error:
@@ -154,7 +168,7 @@ class Loader:
                 f"{files.model}/{files.version} warm-up: the graph does not fit the family "
                 f"{files.manifest.family} ({type(error).__name__}: {error})"
             ) from error
-        return limits, curves, padded
+        return limits, measured, padded
 
     def _limits(self, files: VersionFiles, batch_wide: Sequence[str], does: str) -> BatchLimits:
         return self.overrides.limits(files.manifest, _is_isolated(files, batch_wide, does))
@@ -167,49 +181,41 @@ class Loader:
         dispatch = await self.runtime.dispatch()
         for lane in family.lanes:
             plan = warm_up_plan(lane, limits, self.warm_up_seconds)
-            await self.runtime.slots.acquire()  # so that models already serving keep their share
-            try:
-                curve, lane_pays = await _on(
-                    self.runtime.compute, time_lane, family, instances, lane.name, plan, dispatch
-                )
-            finally:
-                self.runtime.slots.release()
+            curve, lane_pays = await self.runtime.in_turn(
+                time_lane, family, instances, lane.name, plan, dispatch
+            )
             curves[lane.name], pays = curve, pays or lane_pays
         instances.keep_wide(pays)
         return curves
 
     async def _together(self, run: RunHere, batch: Sequence[Work]) -> Sequence[Tensors]:
         """Run works as one batch, in turn with what the models already serving run."""
-        await self.runtime.slots.acquire()
-        try:
-            return (await run_on(self.runtime.compute, run, batch, alone=False)).results
-        finally:
-            self.runtime.slots.release()
+        return await self.runtime.in_turn(run, batch, False)
 
     def _pipeline(
         self,
         files: VersionFiles,
         family: Family[Any, Any],
         instances: Instances,
-        curves: Mapping[str, BatchCurve],
+        measured: "_Measured",
         limits: BatchLimits,
     ) -> Pipeline[Any, Any]:
-        meter = SilentMeter()
+        meter, runtime = SilentMeter(), self.runtime
         run = partial(instances.infer, family.infer)
         batchers: dict[str, Batcher | InFlightEngine] = {}
-        for lane, curve in curves.items():
+        for lane, curve in measured.curves.items():
             if isinstance(family, InFlight):
                 device = self._instancing(instances, family.rows_for(family.probe(lane, 1)), limits)
                 batchers[lane] = InFlightEngine(family, device, limits, meter, curve)
             else:
-                run_batch = partial(run_near, self.runtime.compute, curve, run)
+                inline = None
+                run_batch = partial(run_on, runtime.compute, run)
+                if measured.is_steady:
+                    version = (files.model, str(files.version))
+                    inline = Inline(curve, run, runtime.watch, version, instances.clock)
+                    run_batch = partial(run_near, runtime.compute, inline, run)
                 batchers[lane] = Batcher(
-                    run_batch,
-                    limits,
-                    self.runtime.slots,
-                    meter,
-                    curve,
-                    run_now=partial(run_here, run),
+                    run_batch, limits, runtime.slots, meter, curve, inline=inline
                 )
         return Pipeline(
             files.manifest.task,
@@ -235,8 +241,15 @@ class Loader:
         )
 
 
-async def _on(executor: Executor, function: Any, *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+class _Measured(NamedTuple):
+    curves: Mapping[str, BatchCurve]
+    """By lane."""
+    is_steady: bool
+    """Whether how long a run takes depends on the size of its input only."""
+
+
+def _is_steady(files: VersionFiles) -> bool:
+    return not any(content_sized(path) for path in files.graphs.values())
 
 
 def _open_family(files: VersionFiles) -> Family[Any, Any]:

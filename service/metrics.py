@@ -119,6 +119,17 @@ INFERENCE_OVERDUE_RUNS = Gauge(
     "Runs that go on half a second after they were told to stop; each holds a slot of the device.",
     _VERSION,
 )
+INFERENCE_INLINE_OVERRUNS = Counter(
+    "inference_inline_overruns",
+    "Runs that kept the event loop for longer than warm-up let expect; the version's later runs "
+    "go to the device's threads.",
+    _VERSION,
+)
+EVENT_LOOP_LAG_SECONDS = Histogram(
+    "event_loop_lag_seconds",
+    "How late the event loop was with a call, twice a second.",
+    buckets=_STEP_SECONDS,
+)
 DEVICE_MEMORY_EXHAUSTED = Counter(
     "device_memory_exhausted",
     "Batches that the device had no memory for; each lowers the model's batch ceiling.",

@@ -9,6 +9,7 @@ from math import inf
 from service.batching.curve import BatchCurve
 from service.batching.drain_rate import DrainRate
 from service.batching.entry import Entry, as_service_error
+from service.batching.inline import Inline
 from service.batching.measures import BatcherStatistics, Done, Meter, Ran
 from service.batching.policy import BatchLimits, Dispatch, Wait, Waiting, decide
 from service.batching.preprocess_queue import PreprocessQueue
@@ -21,13 +22,11 @@ from service.errors import (
     ServiceError,
     ShuttingDownError,
 )
+from service.stopping import RunStoppedError
 from service.types import Work
 
 RunBatch = Callable[[Sequence[Work], bool], Awaitable[Ran]]
 """Runs a batch; the flag says that nothing else runs, so that it may take the whole device."""
-
-RunNow = Callable[[Sequence[Work]], Ran]
-"""Runs a batch on the thread that calls it, which is the event loop's."""
 
 
 class Batcher:
@@ -47,12 +46,12 @@ class Batcher:
         curve: BatchCurve | None = None,
         *,
         clock: Callable[[], float] = time.perf_counter,
-        run_now: RunNow | None = None,
+        inline: Inline | None = None,
     ) -> None:
         # The clock measures what is reported; a loop's own may tick in whole milliseconds.
         self._clock = clock
         self._run_batch, self._limits, self._slots = run_batch, limits, slots
-        self._run_now = None if limits.max_queue_delay else run_now
+        self._inline = None if limits.max_queue_delay else inline
         self._running = RunningBatches(slots, meter)
         self.meter = meter
         self.curve = curve or BatchCurve.proportional()
@@ -146,8 +145,8 @@ class Batcher:
         entry = Entry(work, seen, self._clock(), loop.create_future())
         self._waiting[entry] = None
         self._idle.clear()
-        if self._run_now is not None and self._is_alone() and self.curve.is_short(1, work.length):
-            loop.call_soon(self._answer_lone, entry, self._run_now)  # unless more comes meanwhile
+        if self._inline and self._is_alone() and self._inline.takes(1, work.length):
+            loop.call_soon(self._answer_lone, entry, self._inline)  # unless more comes meanwhile
         else:
             self._arrival.set()
         if entry.deadline < self._next_expiry:
@@ -182,7 +181,7 @@ class Batcher:
         """Tell whether one work waits, and nothing runs on the device."""
         return len(self._waiting) == 1 and self._slots.free == self._slots.count
 
-    def _answer_lone(self, entry: Entry, run_now: RunNow) -> None:
+    def _answer_lone(self, entry: Entry, inline: Inline) -> None:
         """Run the only work on this thread, without the way through the former and a thread."""
         if entry not in self._waiting:  # it has left, or is in a batch
             return
@@ -191,7 +190,10 @@ class Batcher:
             return
         del self._waiting[entry]
         try:
-            self._deliver([entry], run_now([entry.work]))
+            self._deliver([entry], inline.run([entry.work]))
+        except RunStoppedError:  # it kept this thread: again, on another
+            self._waiting[entry] = None
+            self._arrival.set()
         except Exception as error:  # as in `_run`
             self._note_failure([entry], error)
         self._note_idle()

@@ -58,7 +58,9 @@ class BatchCurve:
         return cls.of({(1, 1): 1e-3})
 
     def is_short(self, rows: int, length: int) -> bool:
-        """Tell whether such a batch may be run on the event loop's own thread."""
+        """Tell whether such a batch was measured to be short enough for the event loop's thread."""
+        if rows > len(self.table[0]) or length > self.lengths[-1]:
+            return False
         return self.seconds(rows, length) <= _SHORT_SECONDS
 
     def seconds(self, rows: int, length: int) -> float:

@@ -2,24 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from service.batching.batcher import Batcher
-from service.batching.curve import BatchCurve
-from service.batching.measures import Ran
+from service.batching.inline import Inline
+from service.batching.measures import Ran, RunHere, timed
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.meters import SilentMeter
-from service.stopping import StopSignal, obey
+from service.stopping import RunStoppedError, StopSignal, obey
 from service.types import Tensors, Work
 
 T = TypeVar("T")
-
-RunHere: TypeAlias = Callable[[Sequence[Work], bool], Sequence[Tensors]]
-"""Runs a batch on the thread that calls it; the flag says that nothing else runs."""
 
 _ROUNDS, _BATCHES = 5, 40
 
@@ -32,7 +30,7 @@ where 0.09 were measured at rest; as much as that makes batches too large where 
 async def run_on(threads: Executor, run: RunHere, batch: Sequence[Work], alone: bool) -> Ran:
     """Run a batch on one of the threads and wait for it; a cancellation stops it."""
     stop = StopSignal()
-    return await ended(threads.submit(obey, stop, _timed, run, batch, alone), stop)
+    return await ended(threads.submit(obey, stop, timed, run, batch, alone), stop)
 
 
 async def ended(running: "Future[T]", stop: StopSignal) -> T:
@@ -57,21 +55,17 @@ def _take_note(end: "asyncio.Future[T]") -> None:
         end.exception()  # nobody is left who would hear of it
 
 
-def run_here(run: RunHere, batch: Sequence[Work]) -> Ran:
-    """Run a batch on the thread that calls, and on no other."""
-    return _timed(run, batch, False)
-
-
 async def run_near(
-    threads: Executor, curve: BatchCurve, run: RunHere, batch: Sequence[Work], alone: bool
+    threads: Executor, inline: Inline, run: RunHere, batch: Sequence[Work], alone: bool
 ) -> Ran:
     """Run a short batch on the event loop's own thread if nothing else runs; else `run_on`.
 
     To a small model's lone request the way to a thread and back is 0.2 to 0.3 of 1.3 ms, and a
     third of its processor time. Threads to share the computation would save it nothing either.
     """
-    if alone and curve.is_short(len(batch), max(work.length for work in batch)):
-        return run_here(run, batch)
+    if alone and inline.takes(len(batch), max(work.length for work in batch)):
+        with suppress(RunStoppedError):  # it kept the event loop: again, on a thread
+            return inline.run(batch)
     return await run_on(threads, run, batch, alone)
 
 
@@ -98,9 +92,3 @@ async def _round(batcher: Batcher) -> float:
 
 def _nothing(batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
     return [{} for _ in batch]
-
-
-def _timed(run: RunHere, batch: Sequence[Work], alone: bool) -> Ran:
-    started = time.perf_counter()
-    results = run(batch, alone)
-    return Ran(results, started, time.perf_counter() - started)

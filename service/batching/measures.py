@@ -1,9 +1,13 @@
 """What a batcher tells of its work: to the caller, to a meter, to whoever asks for its state."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
-from service.types import Tensors
+from service.types import Tensors, Work
+
+RunHere: TypeAlias = Callable[[Sequence[Work], bool], Sequence[Tensors]]
+"""Runs a batch on the thread that calls it; the flag says that nothing else runs."""
 
 
 class Meter(Protocol):
@@ -38,6 +42,13 @@ class Ran(NamedTuple):
     """When a thread began with it, by the batcher's clock."""
     seconds: float
     """What it took that thread."""
+
+
+def timed(run: RunHere, batch: Sequence[Work], alone: bool) -> Ran:
+    """Run a batch on this thread, and say when and how long."""
+    started = time.perf_counter()
+    results = run(batch, alone)
+    return Ran(results, started, time.perf_counter() - started)
 
 
 class Done(NamedTuple):

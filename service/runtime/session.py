@@ -101,7 +101,7 @@ class OrtSession:
         for name, table in self._tables.items():  # which must live as long as the session
             options.add_initializer(name, table)
         try:
-            self._session = ort.InferenceSession(model, options, providers=[provider])
+            self._session = _opened(model, options, provider)
             self.inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
             self.outputs = _specs(self._session.get_outputs())
         except Exception as error:
@@ -214,6 +214,18 @@ class OrtSession:
     def _bind(self, bind: Callable[..., None], name: str, span: Span) -> None:
         kind, index = ("cpu", 0) if span.on_host else (self._device.kind, self._device.index)
         bind(name, kind, index, np.dtype(span.dtype).type, span.shape, span.address)
+
+
+def _opened(model: str | bytes, options: ort.SessionOptions, provider: Any) -> ort.InferenceSession:
+    """Open a session, so that the signal which this thread obeys can stop it."""
+    stop = current_stop()
+    if stop is None:
+        return ort.InferenceSession(model, options, providers=[provider])
+    stop.begin(partial(options.set_load_cancellation_flag, True))
+    try:
+        return ort.InferenceSession(model, options, providers=[provider])
+    finally:
+        stop.end()
 
 
 def _stoppable(

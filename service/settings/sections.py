@@ -112,6 +112,10 @@ class ModelSettings(_Section):
         2.0, description="How long timing its batches may take per queue of a model."
     )
 
+    load_timeout_seconds: _Seconds = Field(
+        600.0, description="How long the load of one model may take; then it is stopped."
+    )
+
     @model_validator(mode="after")
     def _has_known_tasks(self) -> Self:
         for name in self.defaults:

@@ -9,10 +9,17 @@ import pytest
 
 from service.batching.curve import BatchCurve
 from service.batching.dispatch import run_near, run_on
+from service.batching.inline import Inline
+from service.batching.measures import RunHere
+from service.loop_watch import LoopWatch
 from service.types import Tensors, Work
 
 CURVE = BatchCurve.of({(1, 10): 0.0005, (4, 10): 0.0018, (8, 10): 0.0035, (1, 100): 0.006})
 BATCH = [Work({}, length=10)]
+
+
+def inline(run: RunHere) -> Inline:
+    return Inline(CURVE, run, LoopWatch())
 
 
 class Device:
@@ -36,7 +43,7 @@ async def test_a_short_batch_of_an_idle_device_runs_here_and_on_one_thread(
     threads: ThreadPoolExecutor,
 ) -> None:
     device = Device()
-    ran = await run_near(threads, CURVE, device, BATCH * 4, True)
+    ran = await run_near(threads, inline(device), device, BATCH * 4, True)
     assert device.ran == [(threading.get_ident(), False)]
     assert [int(result["x"]) for result in ran.results] == [0, 1, 2, 3]
     assert ran.seconds >= 0
@@ -54,7 +61,7 @@ async def test_any_other_batch_runs_on_a_thread_of_the_device(
     threads: ThreadPoolExecutor, batch: Sequence[Work], alone: bool
 ) -> None:
     device = Device()
-    ran = await run_near(threads, CURVE, device, batch, alone)
+    ran = await run_near(threads, inline(device), device, batch, alone)
     ((thread, told),) = device.ran
     assert thread != threading.get_ident()
     assert told == alone
@@ -69,6 +76,6 @@ async def test_a_failure_here_is_the_callers_as_one_on_a_thread_is(
 
     for alone in (True, False):
         with pytest.raises(RuntimeError, match="broken"):
-            await run_near(threads, CURVE, fail, BATCH, alone)
+            await run_near(threads, inline(fail), fail, BATCH, alone)
     with pytest.raises(RuntimeError, match="broken"):
         await run_on(threads, fail, BATCH, True)

@@ -10,12 +10,14 @@ import pytest
 
 from service.batching.batcher import Batcher
 from service.batching.curve import BatchCurve
+from service.batching.inline import Inline
 from service.batching.measures import Done, Ran
 from service.batching.policy import BatchLimits
 from service.batching.slots import Slots
 from service.errors import DeviceMemoryError, InferenceError
+from service.loop_watch import LoopWatch
 from service.meters import SilentMeter
-from service.types import Work
+from service.types import Tensors, Work
 
 SHORT, LONG, POISON, TOO_LARGE = 1, 100, -1, -2
 CURVE = BatchCurve.of({(1, SHORT): 0.001, (8, SHORT): 0.004, (1, LONG): 0.1})
@@ -32,14 +34,14 @@ class Device:
     here: list[int] = field(default_factory=list)
     batches: list[list[int]] = field(default_factory=list)
 
-    def now(self, batch: Sequence[Work]) -> Ran:
+    def now(self, batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
         (value,) = [int(one.tensors["x"]) for one in batch]
         self.here.append(value)
         if value == POISON:
             raise RuntimeError("poisoned")
         if value == TOO_LARGE:
             raise DeviceMemoryError("no memory")
-        return Ran([{"x": np.array(2 * value)}], 0.0, 0.001)
+        return [{"x": np.array(2 * value)}]
 
     async def __call__(self, batch: Sequence[Work], alone: bool) -> Ran:
         values = [int(one.tensors["x"]) for one in batch]
@@ -54,7 +56,8 @@ async def running(
 ) -> AsyncIterator[Batcher]:
     limits = BatchLimits(8, 16, delay)
     meter = SilentMeter()
-    batcher = Batcher(device, limits, slots or Slots(2), meter, CURVE, run_now=device.now)
+    inline = Inline(CURVE, device.now, LoopWatch())
+    batcher = Batcher(device, limits, slots or Slots(2), meter, CURVE, inline=inline)
     batcher.start()
     await asyncio.sleep(0)  # until it waits for works
     yield batcher
