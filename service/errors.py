@@ -115,9 +115,10 @@ class DeviceUnavailableError(ServiceError):
 
 
 class DeviceMemoryError(ServiceError):
-    """The device has no memory left for the batch."""
+    """There is no memory left for the request, on the device or in the process."""
 
     code = "device_memory"
+    retry_after = 1.0
 
 
 class InferenceError(ServiceError):

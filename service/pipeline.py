@@ -17,7 +17,7 @@ from service.batching.measures import Done
 from service.batching.preprocess_queue import PreprocessQueue
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
-from service.errors import ServiceError
+from service.errors import DeviceMemoryError, ServiceError
 from service.families.base import ChoosesLanes, PreprocessesTogether, SplitsTexts, TriesAgain
 from service.meters import SilentMeter
 from service.tasks import Task
@@ -193,6 +193,9 @@ class Pipeline(Generic[ItemT, AnswerT]):
             outcome = "ok"
         except ServiceError as error:
             outcome = error.code
+            raise
+        except MemoryError:
+            outcome = DeviceMemoryError.code
             raise
         except Exception:
             outcome = "internal_error"

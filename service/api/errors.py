@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from service import errors
 from service.api.reply import Header, Reply
-from service.errors import InvalidInputError, ServiceError
+from service.errors import DeviceMemoryError, InvalidInputError, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +53,15 @@ STATUS: Mapping[type[ServiceError], HTTPStatus] = {
     errors.InferenceError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+HTTP_ERROR = "http_error"
+"""Code of what the framework refuses for a reason of its own."""
+
 INTERNAL_ERROR = "internal_error"
 """Code of whatever was not foreseen: a bug."""
 
+_MEMORY_DETAIL = "the process had no memory left for this request"
 _INTERNAL_DETAIL = "this is a fault of the service; its log has more under the request id"
-_FRAMEWORK: Mapping[int, tuple[str, str]] = {
+FRAMEWORK: Mapping[int, tuple[str, str]] = {
     HTTPStatus.NOT_FOUND: ("not_found", "there is nothing at this path"),
     HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "this path does not take that method"),
 }
@@ -89,11 +93,13 @@ class Problem:
                 return cls(_status(error), error.code, str(error), tuple(_headers(error)))
             case HTTPException():
                 status = HTTPStatus(error.status_code)
-                code, detail = _FRAMEWORK.get(status, ("http_error", status.description))
+                code, detail = FRAMEWORK.get(status, (HTTP_ERROR, status.description))
                 headers = (error.headers or {}).items()
                 return cls(
                     status, code, detail, [(k.lower().encode(), v.encode()) for k, v in headers]
                 )
+            case MemoryError():
+                return cls.of(DeviceMemoryError(_MEMORY_DETAIL))
             case _:
                 return cls(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR, _INTERNAL_DETAIL)
 
@@ -128,12 +134,16 @@ class Problem:
 
 def log_unexpected(error: Exception, request_id: str) -> None:
     """Record what will be answered by a bare `internal_error`; others are told to the client."""
-    if not isinstance(error, ServiceError | HTTPException):
+    if isinstance(error, MemoryError):  # in one line: its traceback would hold what memory there is
+        logger.error(_MEMORY_DETAIL, extra={"request_id": request_id})
+    elif not isinstance(error, ServiceError | HTTPException):
         logger.error("request failed", exc_info=error, extra={"request_id": request_id})
 
 
 def retry_after(error: Exception) -> float | None:
     """Return after how many seconds the request may succeed, where that is known."""
+    if isinstance(error, MemoryError):
+        return DeviceMemoryError.retry_after
     return error.retry_after if isinstance(error, ServiceError) else None
 
 

@@ -11,8 +11,9 @@ from service.api.call import Call
 from service.api.content import Version
 from service.api.json_body import parse_json
 from service.api.reply import Reply
-from service.errors import AdministrationDisabledError, UnauthorizedError
+from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError
 from service.parity import Parity
+from service.repository.repository import PrecisionNotFoundError
 from service.status import VersionStatus
 
 _BEARER = b"bearer "
@@ -89,7 +90,12 @@ async def load_model(call: Call) -> Reply:
     body = await call.read_body()
     wanted = parse_json(body, LoadRequest, call.context.limits) if body else LoadRequest()
     model = call.path_params["model"]
-    status = await call.context.registry.load(model, wanted.version, wanted.precision)
+    try:
+        status = await call.context.registry.load(model, wanted.version, wanted.precision)
+    except PrecisionNotFoundError as error:
+        if wanted.precision is None:  # then it is the operator's setting that asks for it
+            raise
+        raise InvalidInputError(str(error)) from None
     return _reply(_shown([status])[0])
 
 
@@ -109,11 +115,17 @@ def _require_administrator(call: Call) -> None:
     """
     token = call.context.admin_token
     if not token:
-        raise AdministrationDisabledError("set an administrator's token to load and unload models")
+        raise AdministrationDisabledError(
+            "loading and unloading models is disabled: start the service with an administrator's "
+            "token in QUARTET_ADMIN__TOKEN"
+        )
     given = call.given.get(b"authorization", b"")
     known = hmac.compare_digest(given[len(_BEARER) :], token.encode())
     if not (known and given[: len(_BEARER)].lower() == _BEARER):
-        raise UnauthorizedError("the administrator's token is missing or wrong")
+        raise UnauthorizedError(
+            "the administrator's token is missing or wrong: send the value of QUARTET_ADMIN__TOKEN "
+            "as Authorization: Bearer"
+        )
 
 
 def _shown(statuses: Sequence[VersionStatus]) -> Sequence[Mapping[str, Any]]:

@@ -33,6 +33,10 @@ _ITSELF = 1
 """The version of a model whose folder holds no versions, but is one."""
 
 
+class PrecisionNotFoundError(ModelLoadError):
+    """A version has no graphs of the precision asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionFiles:
     """A version in one precision, checked and ready to be loaded."""
@@ -245,7 +249,7 @@ def _choose_precision(
         for precision in manifest.graphs:
             if precision == wanted:
                 return precision
-        raise ModelLoadError(
+        raise PrecisionNotFoundError(
             f"{where} has no {wanted} graphs, only {', '.join(sorted(manifest.graphs))}"
         )
     for kind, precision in manifest.default_precision.items():

@@ -1,12 +1,13 @@
 """Documentation that can go stale is compared with the code."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.api.errors import INTERNAL_ERROR, STATUS
+from service.api.errors import FRAMEWORK, HTTP_ERROR, INTERNAL_ERROR, STATUS
 from service.metrics import declared_metrics
 from service.settings import settings_page, settings_table
 
@@ -61,8 +62,35 @@ def test_the_operations_guide_lists_every_metric() -> None:
 def test_the_operations_guide_lists_every_error_with_its_status() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| .+ \|$", "\n".join(section("errors")), re.M)
     known = {(error.code, str(status.value)) for error, status in STATUS.items()}
-    assert set(rows) == known | {(INTERNAL_ERROR, "500")}
-    assert len(rows) == len(known) + 1
+    known |= {(code, str(int(status))) for status, (code, _) in FRAMEWORK.items()}
+    known |= {(INTERNAL_ERROR, "500"), (HTTP_ERROR, "401"), ("client_left", "499")}
+    assert set(rows) == known
+    assert len(rows) == len(known)
+
+
+def literal_codes(tree: ast.AST) -> Iterator[str]:
+    """Yield every string that is assigned to something named `code`."""
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = [t for each in node.targets for t in getattr(each, "elts", [each])]
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        names = {getattr(t, "attr", getattr(t, "id", "")) for t in targets}
+        if "code" in names and (value := getattr(node, "value", None)) is not None:
+            values = getattr(value, "elts", [value])
+            yield from (v.value for v in values if isinstance(getattr(v, "value", None), str))
+
+
+def test_the_operations_guide_lists_every_code_that_the_source_names() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| \d+ \|", "\n".join(section("errors")), re.M)
+    found = {
+        code
+        for path in (ROOT / "service").rglob("*.py")
+        for code in literal_codes(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert {"client_left", "overloaded", "malformed_request"} <= found
+    assert found - {"ok"} <= set(rows)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

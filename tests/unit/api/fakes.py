@@ -22,6 +22,7 @@ from service.families.splitting import divided
 from service.parity import Comparison, Parity
 from service.pipeline import CallOptions, Outcome, Pipeline, Timings
 from service.registry import Registry
+from service.repository.repository import PrecisionNotFoundError
 from service.status import ModelState, VersionStatus
 from service.tasks import (
     Answer,
@@ -95,6 +96,8 @@ class FakePipeline:
                 raise OverloadedError("the queue is full", retry_after=7.0)
             case "inference":
                 raise InferenceError("the model failed")
+            case "memory":
+                raise MemoryError
             case "bug":
                 raise RuntimeError("/secret/path")
         timings = Timings(0.001, 0.002, 0.003, 0.004, 0.005)
@@ -177,6 +180,8 @@ class FakeRegistry(Registry):
         if model == "loading":
             raise ConflictError("a load of 'loading' is already running")
         self.status(model)
+        if precision == "fp8":
+            raise PrecisionNotFoundError(f"{model}/1 has no fp8 graphs, only fp32, int8")
         return _status(model, version or 1, precision)
 
     async def unload(self, model: str) -> None:

@@ -232,6 +232,32 @@ async def test_a_bug_behind_one_item_tells_nothing_of_itself(
     assert record.exc_info is not None
 
 
+@pytest.mark.parametrize("texts", [["memory"], ["a", "memory"]])
+async def test_a_request_without_memory_is_refused_for_now(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, texts: list[str]
+) -> None:
+    response = await classify(client, {"text": texts})
+    assert (response.status_code, response.json()["code"]) == (503, "device_memory")
+    assert response.headers["retry-after"] == "1"
+    [record] = caplog.records
+    assert record.exc_info is None
+
+
+async def test_a_route_without_memory_is_refused_for_now(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(*args: object) -> None:
+        raise MemoryError("of 7 TB at 0xdead")
+
+    monkeypatch.setattr("service.api.content.parse_json", parse)
+    response = await classify(client, {"text": "a"})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["code"] == "device_memory"
+    assert "0xdead" not in response.text
+    [record] = caplog.records
+    assert record.exc_info is None
+
+
 async def test_only_one_deadline_is_missed(client: httpx.AsyncClient) -> None:
     response = await classify(client, {"text": ["a", "wait"]}, **{"x-request-timeout-ms": "50"})
     assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")

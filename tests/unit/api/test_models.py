@@ -121,3 +121,24 @@ async def test_without_a_token_nobody_is_an_administrator(token: str | None) -> 
                 403,
                 "administration_disabled",
             )
+
+
+async def test_a_precision_that_a_version_lacks_is_the_callers_fault(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.post("/v1/models/digits/load", json={"precision": "fp8"}, headers=ADMIN)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+    assert "only fp32, int8" in response.json()["detail"]
+
+
+async def test_where_the_token_is_set_is_named_wherever_it_is_asked_for(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    refused = await client.post("/v1/models/digits/load")
+    assert (refused.status_code, "QUARTET_ADMIN__TOKEN" in refused.text) == (401, True)
+    api = build_api(ApiContext(registry, Lifecycle()))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(api), base_url="http://quartet"
+    ) as without:
+        refused = await without.post("/v1/models/digits/unload")
+    assert (refused.status_code, "QUARTET_ADMIN__TOKEN" in refused.text) == (403, True)
