@@ -1,5 +1,6 @@
 """The FastAPI application, put together."""
 
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,7 @@ from service.api.documentation import (
     completed,
     show_docs,
 )
+from service.api.documented_limits import add_limits
 from service.api.middleware import RequestMiddleware
 from service.api.page import page_routes
 from service.api.reply import Reply
@@ -64,7 +66,9 @@ class Api(FastAPI):
         document = get_openapi(
             title=self.title, version=self.version, description=self.description, routes=routes
         )
-        return completed(document, REQUESTS)
+        document = deepcopy(completed(document, REQUESTS))  # the routes keep parts of it
+        add_limits(document, self.context.limits)
+        return document
 
     async def show_openapi(self, call: Call) -> Reply:
         """Return the OpenAPI document.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.answering import answer
 from service.api.call import Call
@@ -17,6 +17,7 @@ from service.api.content import (
     each,
     read_request,
 )
+from service.api.documented_limits import given
 from service.api.limits import ApiLimits
 from service.api.reply import Reply
 from service.errors import InvalidInputError, ServiceError
@@ -27,6 +28,10 @@ _PAIR = {"text", "text_pair"}
 
 class ClassifyRequest(TaskRequest):
     """Texts, pairs of texts, or images to label; texts and pairs may be mixed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [given("text", "image"), given("image", "text")]}
+    )
 
     text: TextsOrPairs | None = None
     image: Images | None = None

@@ -32,7 +32,7 @@ def _listed(value: object) -> object:
 
 def _one_or_more(kind: str, format_: Mapping[str, str]) -> Mapping[str, Any]:
     one = {"type": "string", "description": kind, **format_}
-    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+    return {"anyOf": [one, {"type": "array", "items": one}]}
 
 
 _TEXT_OR_PAIR: Mapping[str, Any] = {

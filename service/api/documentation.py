@@ -75,13 +75,14 @@ _MODEL = {
     "name": "model",
     "in": "path",
     "required": True,
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "minLength": 1},
     "example": "news-topics",
 }
 _TASK_HEADERS = (
     _header(
         "X-Request-Timeout-Ms",
-        "Milliseconds after which the answer is of no use. 30 seconds, unless set otherwise.",
+        "Milliseconds after which the answer is of no use. 30 seconds, unless set otherwise; what "
+        "is over the service's longest deadline is cut to that.",
         {"type": "integer", "minimum": 1},
     ),
     _header(
@@ -92,12 +93,13 @@ _TASK_HEADERS = (
     _header(
         "Cache-Control",
         "`no-cache` computes the answer anew and stores it, `no-store` keeps it out of the cache.",
-        {"type": "string", "enum": ["no-cache", "no-store"]},
+        {"type": "string", "examples": ["no-cache", "no-store"]},
     ),
     _header(
         "X-Request-Id",
-        "Comes back in the response and in the log; made up if left out.",
-        {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "Comes back in the response and in the log if it is 1 to 128 letters, digits, dots, dashes "
+        "and underscores; else a new one does.",
+        {"type": "string"},
     ),
 )
 
@@ -134,7 +136,15 @@ def task_documentation(
         form["image"] = {"type": "array", "items": binary}
         if "text" in form:  # fields of a form are strings: it holds no pairs
             form["text"] = {"type": "array", "items": {"type": "string"}}
-        content["multipart/form-data"] = {"schema": {"type": "object", "properties": form}}
+        ways = [{"required": [name]} for name in ("text", "image") if name in form]
+        content["multipart/form-data"] = {
+            "schema": {
+                "type": "object",
+                "properties": form,
+                "additionalProperties": False,
+                "oneOf" if request.model_json_schema().get("oneOf") else "anyOf": ways,
+            }
+        }
         content["image/*"] = {"schema": binary}
     return {
         "tags": ["tasks"],

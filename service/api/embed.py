@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.answering import answer
 from service.api.call import Call
@@ -18,6 +18,7 @@ from service.api.content import (
     each,
     read_request,
 )
+from service.api.documented_limits import given
 from service.api.limits import ApiLimits
 from service.api.reply import Reply
 from service.errors import InvalidInputError, ServiceError
@@ -26,6 +27,10 @@ from service.tasks import Embedding, EmbedItem, Task
 
 class EmbedRequest(TaskRequest):
     """Texts, images, or both. Results come texts first, then images, each in order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [given("text"), given("image", "prompt_name")]}
+    )
 
     text: Texts | None = None
     image: Images | None = None

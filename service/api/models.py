@@ -13,6 +13,7 @@ from service.api.json_body import parse_json
 from service.api.reply import Reply
 from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError
 from service.parity import Parity
+from service.repository.manifest import Precision
 from service.repository.repository import PrecisionNotFoundError
 from service.status import VersionStatus
 
@@ -27,9 +28,7 @@ class LoadRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: Version | None = Field(None, description="The newest, if left out.")
-    precision: str | None = Field(
-        None, min_length=1, max_length=32, description="The device's default, if left out."
-    )
+    precision: Precision | None = Field(None, description="The device's default, if left out.")
 
 
 class ModelsResponse(BaseModel):

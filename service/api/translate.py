@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
 from service.api.answering import answer
 from service.api.call import Call
 from service.api.content import TaskRequest, Texts, as_text, check_count, each, read_request
+from service.api.documented_limits import not_both
 from service.api.limits import ApiLimits
 from service.api.streaming import LINES, wished_form
 from service.api.translation_stream import StreamOf, Telling, stream_translation
@@ -19,10 +20,27 @@ from service.tasks import FinishReason, LiteralKind, Task, TranslateItem, Transl
 
 Language = Annotated[str, Field(min_length=2, max_length=35)]
 Term = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+_TERM = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"\S"}
+_MOST_TERMS = 100
+Glossary = Annotated[
+    dict[Term, Term],
+    Field(max_length=_MOST_TERMS),
+    # Pydantic's own schema lets any name pass that the pattern does not match.
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": _TERM,
+            "additionalProperties": _TERM,
+            "maxProperties": _MOST_TERMS,
+        }
+    ),
+]
 
 
 class TranslateRequest(TaskRequest):
     """Texts to translate. What is left out is the model's own default."""
+
+    model_config = ConfigDict(json_schema_extra=not_both("max_length", "max_new_tokens"))
 
     text: Texts
     source: Language | None = Field(None, description="Language of the text, e.g. zh.")
@@ -45,7 +63,7 @@ class TranslateRequest(TaskRequest):
         description="How many translations of each text to return, with scores, the best first; "
         "at most num_beams.",
     )
-    glossary: Annotated[dict[Term, Term], Field(max_length=100)] | None = Field(
+    glossary: Glossary | None = Field(
         None,
         description="Words of the text and what must stand for each in its translation. The "
         "result says of each whether it does.",

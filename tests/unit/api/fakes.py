@@ -180,8 +180,8 @@ class FakeRegistry(Registry):
         if model == "loading":
             raise ConflictError("a load of 'loading' is already running")
         self.status(model)
-        if precision == "fp8":
-            raise PrecisionNotFoundError(f"{model}/1 has no fp8 graphs, only fp32, int8")
+        if precision == "fp16":
+            raise PrecisionNotFoundError(f"{model}/1 has no fp16 graphs, only fp32, int8")
         return _status(model, version or 1, precision)
 
     async def unload(self, model: str) -> None:
