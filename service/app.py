@@ -17,7 +17,7 @@ from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
 from service.device import DeviceRuntime
 from service.loader import BatchingOverrides, Loader
-from service.registry import Registry, RegistryOptions
+from service.registry import Registry
 from service.repository.repository import ModelRepository
 from service.runtime.devices import available_cores, provider_of, resolve
 from service.runtime.gpu import watch_gpu
@@ -32,6 +32,7 @@ from service.settings import (
 from service.telemetry.access import AccessLog, AccessOptions
 from service.telemetry.observer import Telemetry, Traces
 from service.transforms.image import DECODING
+from service.wanted import RegistryOptions
 
 _log = logging.getLogger(__name__)
 

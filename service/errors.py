@@ -7,6 +7,7 @@ ServiceError
 ├── UnauthorizedError          an administrator's token is missing or wrong
 ├── AdministrationDisabledError  no administrator's token is set, so nobody is one
 ├── ModelNotFoundError         no such model or version in the repository
+├── ModelRequiredError         several models could answer, none is the default, none is named
 ├── ModelNotReadyError         known, but still loading, failed or being unloaded
 ├── ModelLoadError             a version could not be loaded; the old one keeps serving
 ├── ConflictError              cannot be done in the present state (a load is already running)
@@ -66,6 +67,12 @@ class ModelNotFoundError(ServiceError):
     """No such model, version, or model for this task."""
 
     code = "model_not_found"
+
+
+class ModelRequiredError(ServiceError):
+    """The request names no model, and several could answer: name one of those in the message."""
+
+    code = "model_required"
 
 
 class ModelNotReadyError(ServiceError):

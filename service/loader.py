@@ -28,6 +28,7 @@ from service.memory import return_free_memory
 from service.meters import ModelMeter, SilentMeter
 from service.parity import Parity, compare
 from service.pipeline import Pipeline
+from service.progress import EnterPhase, LoadPhase, ignore_phase
 from service.rehearsal import refuse_misfits
 from service.repository.content_sized import content_sized
 from service.repository.graph_part import disjoint_parts
@@ -98,8 +99,15 @@ class Loader:
     most_seconds: float = 600.0
     """How long a load may take."""
 
-    async def load(self, files: VersionFiles) -> Loaded:
-        """Open, warm up every batch bucket, check the goldens. A cancellation stops all of it.
+    def modalities(self, family: str) -> frozenset[str]:
+        """Return what the models of a family take; nothing for a family that does not exist."""
+        entry = FAMILIES.get(family)
+        return frozenset() if entry is None else entry.modalities
+
+    async def load(self, files: VersionFiles, enter: EnterPhase = ignore_phase) -> Loaded:
+        """Open, warm up every batch bucket, check the goldens; report each phase as it begins.
+
+        A cancellation stops all of it.
 
         Raises:
             ModelLoadError: a step failed, or an answer is further from its golden than allowed, or
@@ -107,15 +115,16 @@ class Loader:
         """
         try:
             async with asyncio.timeout(self.most_seconds):
-                return await self._load(files)
+                return await self._load(files, enter)
         except TimeoutError:
             raise ModelLoadError(
                 f"{files.model}/{files.version}: the load was stopped after "
                 f"{self.most_seconds:g} s; models.load_timeout_seconds allows no more"
             ) from None
 
-    async def _load(self, files: VersionFiles) -> Loaded:
+    async def _load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
         started = time.perf_counter()
+        enter(LoadPhase.OPENING)
         batch_wide = await apart(_batch_wide, files)
         limits = self._limits(files, batch_wide, "quantises over whole batches")
         family = await apart(_open_family, files)
@@ -124,12 +133,14 @@ class Loader:
         opening = partial(OrtSession, keeps_patterns=not isinstance(family, InFlight))
         device, threads = self.runtime.device, self.runtime.threads
         instances = await apart(Instances, graphs, device, threads, opening)
+        enter(LoadPhase.WARMING_UP)
         limits, measured, padded = await self._prepared(files, family, instances, limits)
         pipeline = self._pipeline(files, family, instances, measured, limits)
         loaded = Loaded(files, pipeline, instances, self.runtime.device, None, 0.0)
         for batcher in pipeline.batchers.values():
             batcher.start()
         try:
+            enter(LoadPhase.CHECKING_GOLDENS)
             together = None
             if limits.max_batch_size > 1:
                 together = partial(self._together, partial(instances.infer, family.infer))

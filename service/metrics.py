@@ -185,6 +185,16 @@ MODEL_BATCH_LIMIT = Gauge(
     "The batch size that the measured curve favours, by lane.",
     (*_VERSION, "lane"),
 )
+MODEL_LOADING_SECONDS = Gauge(
+    "model_loading_seconds",
+    "Time that the load now running has taken, by its phase; absent when no load runs.",
+    ["model", "version", "phase"],
+)
+MODEL_FALLBACK = Gauge(
+    "model_fallback",
+    "1 for a version that serves because every newer one was refused at its load.",
+    ["model", "version"],
+)
 MODEL_LOADS = Counter(
     "model_loads",
     "Loads of a model by result: ok or failed.",

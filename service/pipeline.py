@@ -17,7 +17,12 @@ from service.batching.measures import Done
 from service.batching.preprocess_queue import PreprocessQueue
 from service.cache.keys import ModelIdentity, cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
-from service.errors import DeviceMemoryError, ServiceError
+from service.errors import (
+    DeviceMemoryError,
+    ModelNotReadyError,
+    ServiceError,
+    ShuttingDownError,
+)
 from service.families.base import ChoosesLanes, PreprocessesTogether, SplitsTexts, TriesAgain
 from service.meters import SilentMeter
 from service.tasks import Task
@@ -92,6 +97,9 @@ class Pipeline(Generic[ItemT, AnswerT]):
     active: int = field(default=0, init=False)
     """Calls of `answer` that have not returned, and callers who hold it."""
 
+    is_withdrawn: bool = field(default=False, init=False)
+    """Whether the model was replaced or unloaded, and waits for nobody any longer."""
+
     _incoming: Mapping[str, PreprocessQueue] = field(default_factory=dict, init=False)
     """By lane."""
     _gatherer: Gatherer[ItemT, Work] | None = field(default=None, init=False)
@@ -141,13 +149,20 @@ class Pipeline(Generic[ItemT, AnswerT]):
         finally:
             self._let_go()
 
+    def withdraw(self) -> None:
+        """Refuse from now on as a model that is not loaded, not as a process that stops."""
+        self.is_withdrawn = True
+
     def check_room(self) -> None:
         """Refuse early what would be refused at this moment.
 
         Raises:
             OverloadedError: the queue is full; says when to come back.
-            ShuttingDownError: the model is being stopped.
+            ModelNotReadyError: the model was replaced or unloaded.
+            ShuttingDownError: the process stops.
         """
+        if self.is_withdrawn:
+            raise self._withdrawn()
         if self._chooses is None:  # else only an item says whose queue it is for
             next(iter(self.batchers.values())).check_room()
 
@@ -172,6 +187,8 @@ class Pipeline(Generic[ItemT, AnswerT]):
             InvalidInputError: the item cannot be preprocessed.
             OverloadedError: the model's queue is full.
             DeadlineExceededError: the answer did not, or could not, come in time.
+            ModelNotReadyError: the model was replaced or unloaded, and the drain has ended.
+            ShuttingDownError: the process stops.
             InferenceError: the model failed on this item.
         """
         timings = Timings()
@@ -191,6 +208,10 @@ class Pipeline(Generic[ItemT, AnswerT]):
                     deadline=options.deadline,
                 )
             outcome = "ok"
+        except ShuttingDownError as error:
+            refusal = self._withdrawn() if self.is_withdrawn else error
+            outcome = refusal.code
+            raise refusal from error.__cause__
         except ServiceError as error:
             outcome = error.code
             raise
@@ -248,6 +269,10 @@ class Pipeline(Generic[ItemT, AnswerT]):
         if isinstance(batcher, InFlightEngine):
             return batcher.submit(work, options.deadline, options.priority, options.watch)
         return batcher.submit(work, options.deadline, options.priority)
+
+    def _withdrawn(self) -> ServiceError:
+        name = f"{self.model.name} version {self.model.version}"
+        return ModelNotReadyError(f"{name} was replaced or unloaded before it could answer this")
 
     def _let_go(self) -> None:
         self.active -= 1

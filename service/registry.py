@@ -1,76 +1,46 @@
 """The models this process serves. Knows nothing of HTTP."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from service import metrics
+from service.attempts import Attempts, note_failure
+from service.defaults import Ability, Defaults
+from service.draining import Draining, close
 from service.errors import (
     ConflictError,
+    InvalidInputError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
     ServiceError,
+    ShuttingDownError,
 )
+from service.listing import Listing
 from service.loader import Loaded
 from service.pipeline import Pipeline
-from service.repository.repository import VersionFiles
+from service.readiness import Readiness
 from service.status import (
-    ModelState,
+    Statuses,
+    VersionKey,
     VersionStatus,
     describe,
-    publish,
     publish_limits,
-    retract,
+    unusable,
     with_statistics,
 )
 from service.tasks import Task
+from service.wanted import (
+    RegistryOptions,
+    Repository,
+    VersionLoader,
+    abilities_on_disk,
+    candidates,
+)
 
 _log = logging.getLogger(__name__)
-
-_LINGER = 0.05
-"""Seconds for a request that has found a version, but not called it yet, to call it."""
-
-
-class Repository(Protocol):
-    """What the registry needs of `service.repository.repository`."""
-
-    def models(self) -> Sequence[str]:
-        """Return the models' names."""
-        ...
-
-    def open(
-        self, model: str, version: int | None, precision: str | None, device_kind: str
-    ) -> VersionFiles:
-        """Return a version's files. Raises ModelNotFoundError, ModelLoadError."""
-        ...
-
-
-class VersionLoader(Protocol):
-    """What the registry needs of `service.loader`."""
-
-    async def load(self, files: VersionFiles) -> Loaded:
-        """Return a version that answers. Raises ModelLoadError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
-    """What the operator wants served."""
-
-    device_kind: str
-    models: Sequence[str] | None = None
-    """Names to load at start; None means all of the repository."""
-    versions: Mapping[str, int] | None = None
-    precision: str | None = None
-    defaults: Mapping[str, str] | None = None
-    """"task.modality", e.g. "classify.text", to a model's name."""
-    drain_seconds: float = 30.0
-    max_queue_size: int | None = None
-    """Over the manifests', as the queues have it; here it is only told to the metrics."""
 
 
 class Registry:
@@ -80,12 +50,15 @@ class Registry:
         self, repository: Repository, loader: VersionLoader, options: RegistryOptions
     ) -> None:
         self._repository, self._loader, self._options = repository, loader, options
+        self._listing = Listing(repository)
+        self._defaults = Defaults(options.defaults)
+        self._statuses = Statuses()
+        self._draining = Draining(options.drain_seconds)
+        self._attempts = Attempts(repository, loader, options, self._statuses, self._draining)
         self._serving: dict[str, Loaded] = {}
-        self._statuses: dict[tuple[str, int], VersionStatus] = {}
-        self._defaults: dict[tuple[Task, str], str] = {}
-        self._waiting_for: dict[str, str] = {}
+        self._readiness = Readiness(self._defaults.configured.values())
         self._loading: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._start: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Registry {len(self._serving)} serving, {len(self._loading)} loading>"
@@ -95,24 +68,28 @@ class Registry:
 
         Raises:
             ModelNotFoundError: a model named in the options is not in the repository.
+            ModelLoadError: the repository's folder cannot be read.
         """
-        present = self._repository.models()
+        present = self._listing.read()
         wanted = present if self._options.models is None else self._options.models
-        for model in (*wanted, *(self._options.defaults or {}).values()):
-            if model not in present:
+        known = {*present, *self._listing.unusable()}
+        for model in (*wanted, *self._defaults.configured.values()):
+            if model not in known:
                 raise ModelNotFoundError(f"the repository has no model {model!r}")
-        self._waiting_for = dict.fromkeys(wanted, "not loaded yet")
-        for model in wanted:
-            metrics.MODEL_READY.labels(model).set(0)
-        self._spawn(self._load_all(list(wanted)))
+        self._readiness.want(wanted)
+        self._start = asyncio.get_running_loop().create_task(self._load_all(list(wanted)))
 
     async def stop(self, grace: float) -> None:
         """Give accepted items `grace` seconds, then stop every model."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(loaded.close(grace) for loaded in self._serving.values()))
+        self._attempts.are_refused = True
+        await self._listing.stop()
+        if self._start is not None:
+            self._start.cancel()
+            await asyncio.wait([self._start])
+        serving = [*self._serving.values()]
         self._serving.clear()
+        closings = (close(loaded, grace) for loaded in serving)
+        await asyncio.gather(self._draining.stop(grace), *closings)
 
     def find(
         self, task: Task, modality: str, model: str | None, version: int | None
@@ -121,12 +98,13 @@ class Registry:
 
         Raises:
             ModelNotFoundError: nothing of this name, version, task and modality.
+            ModelRequiredError: no model is named, several could answer, and none is the default.
             ModelNotReadyError: it exists, but is not loaded (yet, or any more).
         """
-        name = self._default(task, modality) if model is None else model
+        name = self._defaults.get(task, modality) if model is None else model
         loaded = self._serving.get(name)
         if loaded is None:
-            raise self._absent(name)
+            raise self._absent(name) if model else self._absent_default(name, task, modality)
         if version is not None and version != loaded.files.version:
             raise ModelNotFoundError(
                 f"model {name!r} serves version {loaded.files.version}, not {version}"
@@ -140,8 +118,10 @@ class Registry:
         return pipeline
 
     def statuses(self) -> Sequence[VersionStatus]:
-        """Return every known version, by name and version."""
-        return [self._detailed(self._statuses[key]) for key in sorted(self._statuses)]
+        """Return every known version, and every folder that cannot be a model, by name."""
+        known = [self._detailed(key) for key in self._statuses]
+        broken = unusable(self._listing.unusable(), (status.model for status in known))
+        return sorted([*known, *broken], key=lambda status: (status.model, status.version or 0))
 
     def status(self, model: str) -> Sequence[VersionStatus]:
         """Return the known versions of one model.
@@ -157,35 +137,38 @@ class Registry:
 
     def not_ready(self) -> Mapping[str, str]:
         """Return the wanted models that cannot answer, and why; empty when ready."""
-        return dict(self._waiting_for)
+        reasons = dict(self._readiness.reasons)
+        for (task, modality), name in self._defaults.configured.items():
+            loaded = self._serving.get(name)
+            if loaded is not None and (task, modality) not in _abilities(loaded):
+                reasons[name] = f"it is the default to {task} {modality}s, which it cannot do"
+        return reasons
 
     async def load(
         self, model: str, version: int | None = None, precision: str | None = None
     ) -> VersionStatus:
-        """Load a version (the newest by default) and swap it in; the old one drains.
+        """Load a version and swap it in; the old one drains.
+
+        Without a version, and unless the operator pinned one, it is the newest that loads and is
+        newer than the one that serves.
 
         Raises:
             ModelNotFoundError: not in the repository.
             ModelLoadError: it could not be loaded or failed its checks; the old one serves on.
             ConflictError: a load of this model is already running.
+            ShuttingDownError: the registry was stopped.
         """
+        self._refuse_if_stopped()
         if model in self._loading:
             raise ConflictError(f"a load of {model!r} is already running")
         self._loading.add(model)
         try:
-            loaded = await self._open(await self._files(model, version, precision))
-        except ModelNotFoundError:
-            raise
+            return await self._load_newest(model, version, precision)
         except ServiceError as error:
-            if model in self._waiting_for:
-                self._waiting_for[model] = str(error)
-            metrics.MODEL_LOADS.labels(model, "failed").inc()
-            _log.error("model load failed", extra={"model": model, "reason": str(error)})
+            self._readiness.note_failed(model, str(error))
             raise
         finally:
             self._loading.discard(model)
-        metrics.MODEL_LOADS.labels(model, "ok").inc()
-        return self._swap_in(loaded)
 
     async def unload(self, model: str) -> None:
         """Stop answering with a model, finish what it accepted and close it.
@@ -193,138 +176,132 @@ class Registry:
         Raises:
             ModelNotFoundError: no such model in the repository.
             ModelNotReadyError: it is not loaded.
+            ConflictError: a load of this model is running.
+            ShuttingDownError: the registry was stopped.
         """
+        self._refuse_if_stopped()
         if model not in self._serving:
             raise self._absent(model)
+        if model in self._loading:
+            raise ConflictError(f"a load of {model!r} is running: unload it when that has ended")
         loaded = self._serving.pop(model)
-        self._waiting_for.pop(model, None)
-        metrics.MODEL_READY.remove(model)
-        self._choose_defaults()
-        await self._drain(loaded)
+        self._readiness.note_unloaded(model)
+        # Not awaited itself: a caller who leaves must not end it, nor a stop its caller.
+        await asyncio.wait([self._retire(loaded)])
 
-    async def _files(self, model: str, version: int | None, precision: str | None) -> VersionFiles:
-        """Read what is on disk; in a thread, for digests read whole files."""
-        options = self._options
-        wanted = version if version is not None else (options.versions or {}).get(model)
-        precision = precision or options.precision
+    async def _load_newest(
+        self, model: str, version: int | None, precision: str | None
+    ) -> VersionStatus:
+        """Load the named version, else the newest of the candidates that loads."""
+        numbers = [version] if version is not None else await self._candidates(model)
+        refused: ServiceError | None = None
+        for number in numbers if precision is None else numbers[:1]:
+            key = (model, number)
+            try:
+                loaded = await self._attempts.load(key, precision, self._is_serving(key))
+            except (ModelNotFoundError, InvalidInputError, ShuttingDownError):
+                raise
+            except ServiceError as error:
+                note_failure(model, number, error)
+                refused = refused or error
+            else:
+                return self._swap_in(loaded, numbers[0] if refused else None)
+        raise refused or ModelNotFoundError(f"there is no model {model!r}")
+
+    async def _candidates(self, model: str) -> Sequence[int]:
+        """Return the versions to try, the newest first."""
+        serving = self._serving.get(model)
+        version = None if serving is None else serving.files.version
         try:
             return await asyncio.to_thread(
-                self._repository.open, model, wanted, precision, options.device_kind
+                candidates, self._repository, self._options, model, version
             )
         except ModelLoadError as error:
-            if wanted is not None and not self._is_serving((model, wanted)):
-                self._set(VersionStatus(model, wanted, ModelState.FAILED, reason=str(error)))
+            note_failure(model, None, error)
             raise
 
-    async def _open(self, files: VersionFiles) -> Loaded:
-        """Load a version, keeping its status; one that already serves stays ready meanwhile."""
-        key = (files.model, files.version)
-        serves = self._is_serving(key)
-        if not serves:
-            self._set(VersionStatus(*key, ModelState.LOADING, files.manifest.task))
-        try:
-            return await self._loader.load(files)
-        except Exception as error:
-            state = ModelState.READY if serves else ModelState.FAILED
-            self._set(replace(self._statuses[key], state=state, reason=str(error)))
-            if isinstance(error, ServiceError):
-                raise
-            _log.exception("model load crashed", extra={"model": files.model})
-            raise ModelLoadError(f"{files.model}/{files.version}: a bug: {error}") from error
-        except asyncio.CancelledError:
-            if not serves:
-                self._forget(key)
-            raise
-
-    def _swap_in(self, loaded: Loaded) -> VersionStatus:
+    def _swap_in(self, loaded: Loaded, refused_version: int | None) -> VersionStatus:
         """From here on, requests find the new version; the old one drains in the background."""
         files = loaded.files
         old = self._serving.get(files.model)
         self._serving[files.model] = loaded
-        self._waiting_for.pop(files.model, None)
-        metrics.MODEL_READY.labels(files.model).set(1)
+        self._readiness.note_serving(files.model)
         if old is not None:
-            self._spawn(self._drain(old))
-        self._set(describe(loaded))
-        self._choose_defaults()
+            self._retire(old)
+        self._statuses.set(replace(describe(loaded), refused_version=refused_version))
+        self._defaults.note(files.model, _abilities(loaded))
         publish_limits(loaded, self._options.max_queue_size)
-        _log.info(
-            "model ready",
-            extra={"model": files.model, "version": files.version, "precision": files.precision},
-        )
-        return self._detailed(self._statuses[files.model, files.version])
+        facts = {"model": files.model, "version": files.version, "precision": files.precision}
+        _log.info("model ready", extra=facts)
+        if refused_version is not None:
+            _log.warning("older version serves", extra={**facts, "refused": refused_version})
+        return self._detailed((files.model, files.version))
 
-    async def _drain(self, loaded: Loaded) -> None:
-        """Wait until nobody uses a version, at most `drain_seconds`, and close it."""
-        key = (loaded.files.model, loaded.files.version)
+    def _retire(self, loaded: Loaded) -> "asyncio.Task[None]":
+        """Return the task that drains and closes a version that no longer serves."""
+        key = _key(loaded)
         if not self._is_serving(key):  # a reload of the same version keeps its status
-            self._set(replace(self._statuses[key], state=ModelState.DRAINING))
-        await asyncio.sleep(_LINGER)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._options.drain_seconds):
-                await loaded.pipeline.idle.wait()
-        await loaded.close(grace=0)
-        if not self._is_serving(key):
-            self._forget(key)
+            self._statuses.drain(key)
+        return self._draining.begin(loaded, self._note_closed)
+
+    def _note_closed(self, loaded: Loaded) -> None:
+        key = _key(loaded)
+        if not self._is_serving(key) and not self._draining.has(*key):
+            self._statuses.drained(key)
 
     async def _load_all(self, models: Sequence[str]) -> None:
+        on_disk = asyncio.to_thread(
+            abilities_on_disk, self._repository, self._loader, self._options, models
+        )
+        try:
+            self._defaults.decide(await on_disk)
+        except Exception:  # a bug must not keep the models from being loaded
+            _log.exception("defaults not decided")
         for model in models:
             try:
                 await self.load(model)
             except ServiceError as error:  # the others are still wanted; readiness tells
-                self._waiting_for[model] = str(error)
-
-    def _choose_defaults(self) -> None:
-        """For each task and modality the model set by the operator, else the first by name."""
-        chosen: dict[tuple[Task, str], str] = {}
-        for name in sorted(self._serving):
-            pipeline = self._serving[name].pipeline
-            for modality in pipeline.family.modalities:
-                chosen.setdefault((pipeline.task, modality), name)
-        for key, name in (self._options.defaults or {}).items():
-            task, _, modality = key.partition(".")
-            chosen[Task(task), modality] = name
-        self._defaults = chosen
-
-    def _default(self, task: Task, modality: str) -> str:
-        name = self._defaults.get((task, modality))
-        if name is not None:
-            return name
-        if self._waiting_for:
-            raise ModelNotReadyError(f"no model is ready yet to {task} {modality}s")
-        raise ModelNotFoundError(f"no loaded model can {task} {modality}s")
+                _log.debug("model not ready", extra={"model": model, "reason": str(error)})
 
     def _absent(self, model: str) -> ServiceError:
         """Return why a model cannot answer."""
-        if model in self._loading or model in self._waiting_for:
-            reason = self._waiting_for.get(model, "loading")
+        reason = self._readiness.reasons.get(model) or self._listing.unusable().get(model)
+        if model in self._loading:
+            reason = reason or "loading"
+        if reason is not None:
             return ModelNotReadyError(f"model {model!r} is not ready: {reason}")
-        if model in self._repository.models():
+        if self._listing.knows(model):
             return ModelNotReadyError(f"model {model!r} is not loaded")
         return ModelNotFoundError(f"there is no model {model!r}")
 
-    def _detailed(self, status: VersionStatus) -> VersionStatus:
-        if not self._is_serving((status.model, status.version)):
+    def _absent_default(self, model: str, task: Task, modality: str) -> ModelNotReadyError:
+        """Return why a request that names no model is refused; other models do not replace it."""
+        reason = self._readiness.reasons.get(model, "it is not loaded")
+        return ModelNotReadyError(
+            f"model {model!r}, the default to {task} {modality}s, is not ready: {reason}"
+        )
+
+    def _detailed(self, key: VersionKey) -> VersionStatus:
+        status = self._statuses[key]
+        if not self._is_serving(key):
             return status
-        mine = [m for (task, m), n in self._defaults.items() if n == status.model]
+        mine = sorted(modality for _, modality in self._defaults.of(status.model))
         loaded = self._serving[status.model]
-        return with_statistics(replace(status, default_for=tuple(sorted(mine))), loaded)
+        return with_statistics(replace(status, default_for=tuple(mine)), loaded)
 
-    def _is_serving(self, key: tuple[str, int]) -> bool:
+    def _is_serving(self, key: VersionKey) -> bool:
         loaded = self._serving.get(key[0])
-        return loaded is not None and loaded.files.version == key[1]
+        return loaded is not None and _key(loaded) == key
 
-    def _set(self, status: VersionStatus) -> None:
-        key = (status.model, status.version)
-        if (old := self._statuses.get(key)) and old.digest != status.digest:
-            retract(old)
-        self._statuses[key] = status
-        publish(status)
+    def _refuse_if_stopped(self) -> None:
+        if self._attempts.are_refused:
+            raise ShuttingDownError("the service is shutting down")
 
-    def _forget(self, key: tuple[str, int]) -> None:
-        retract(self._statuses.pop(key))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+def _key(loaded: Loaded) -> VersionKey:
+    return (loaded.files.model, loaded.files.version)
+
+
+def _abilities(loaded: Loaded) -> frozenset[Ability]:
+    pipeline = loaded.pipeline
+    return frozenset((pipeline.task, modality) for modality in pipeline.family.modalities)

@@ -1,14 +1,15 @@
 """The states of a version, and what an operator may see of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from service import metrics
 from service.families.base import KnowsLanguages
 from service.loader import Loaded
 from service.parity import Parity
+from service.progress import LoadPhase, LoadProgress
 from service.tasks import Task
 
 _TOLD = (
@@ -21,6 +22,7 @@ _TOLD = (
     metrics.MODEL_GOLDEN_TOLERANCE,
     metrics.MODEL_QUEUE_LIMIT,
     metrics.MODEL_BATCH_LIMIT,
+    metrics.MODEL_FALLBACK,
 )
 """What is told of a version while it is here. What it counted stays, for rates need the past."""
 
@@ -39,7 +41,8 @@ class VersionStatus:
     """What an operator wants to know about one version of a model."""
 
     model: str
-    version: int
+    version: int | None
+    """None for a folder that holds no version that can be read."""
     state: ModelState
     task: Task | None = None
     family: str | None = None
@@ -49,6 +52,12 @@ class VersionStatus:
     device: str | None = None
     reason: str | None = None
     """Why the last load failed."""
+    refused_version: int | None = None
+    """The newer version that was refused, where this one serves in its place."""
+    phase: LoadPhase | None = None
+    """Of the load that runs now."""
+    loading_seconds: float | None = None
+    """Time that the load has taken until now."""
     description: str = ""
     default_for: tuple[str, ...] = ()
     """The modalities for which a request of its task that names no model gets it."""
@@ -66,6 +75,86 @@ class VersionStatus:
     load_seconds: float | None = None
     statistics: Mapping[str, Any] | None = None
     """By lane: pending, running, inference_count, execution_count, ceiling, curve."""
+
+
+VersionKey: TypeAlias = tuple[str, int]
+"""A model's name and a version."""
+
+
+class Statuses:
+    """The statuses of the versions that are loading, serve, drain or failed to load."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[VersionKey, VersionStatus] = {}
+        self._before: dict[VersionKey, VersionStatus | None] = {}
+        self._loads: dict[VersionKey, LoadProgress] = {}
+
+    def __getitem__(self, key: VersionKey) -> VersionStatus:
+        status = self._statuses[key]
+        if (load := self._loads.get(key)) is None:
+            return status
+        return replace(status, phase=load.phase, loading_seconds=load.seconds)
+
+    def __iter__(self) -> Iterator[VersionKey]:
+        """Return the versions that have a status, by name and number."""
+        return iter(sorted(self._statuses))
+
+    def begin(self, key: VersionKey, serves: bool) -> LoadProgress:
+        """Note that a load begins; a version that serves stays ready meanwhile."""
+        self._before[key] = self._statuses.get(key)
+        self._loads[key] = LoadProgress(*key)
+        if not serves:
+            self.set(VersionStatus(*key, ModelState.LOADING))
+        return self._loads[key]
+
+    def end(self, key: VersionKey) -> None:
+        """Note that a load has ended, however it did."""
+        self._loads.pop(key).end()
+        self._before.pop(key, None)
+
+    def fail(self, key: VersionKey, reason: str, serves: bool) -> None:
+        """Note why a load failed; a version that serves stays ready."""
+        state = ModelState.READY if serves else ModelState.FAILED
+        self.set(replace(self._statuses[key], state=state, reason=reason))
+
+    def abandon(self, key: VersionKey, drains: bool) -> None:
+        """Note that a load was given up: the version is again what it was before."""
+        before = self._before[key]
+        if before is not None and (before.state is not ModelState.DRAINING or drains):
+            self.set(before)
+        else:
+            self.forget(key)
+
+    def drain(self, key: VersionKey) -> None:
+        """Note that a version no longer serves, and has yet to answer what it accepted."""
+        self.set(replace(self._statuses[key], state=ModelState.DRAINING))
+
+    def drained(self, key: VersionKey) -> None:
+        """Forget a version that has been closed, unless it is being loaded or failed to load."""
+        status = self._statuses.get(key)
+        if status is not None and status.state is ModelState.DRAINING:
+            self.forget(key)
+
+    def set(self, status: VersionStatus) -> None:
+        """Keep the status of a version, and publish it."""
+        assert status.version is not None  # noqa: S101 - only folders without versions have none
+        key = (status.model, status.version)
+        if (old := self._statuses.get(key)) and old.digest != status.digest:
+            retract(old)
+        self._statuses[key] = status
+        publish(status)
+
+    def forget(self, key: VersionKey) -> None:
+        """Remove a version and its series."""
+        retract(self._statuses.pop(key))
+
+
+def unusable(reasons: Mapping[str, str], known: Iterable[str]) -> Sequence[VersionStatus]:
+    """Return a status for each folder that cannot be a model, unless it has one already."""
+    left = reasons.keys() - set(known)
+    return [
+        VersionStatus(name, None, ModelState.FAILED, reason=reasons[name]) for name in sorted(left)
+    ]
 
 
 def describe(loaded: Loaded) -> VersionStatus:
@@ -131,6 +220,7 @@ def publish(status: VersionStatus) -> None:
         metrics.MODEL_GOLDEN_DEVIATION.labels(*labels).set(status.parity.deviation)
         metrics.MODEL_GOLDEN_FLIPS.labels(*labels).set(status.parity.flips)
         metrics.MODEL_BATCH_DEVIATION.labels(*labels).set(status.parity.batch_deviation)
+    metrics.MODEL_FALLBACK.labels(*labels).set(status.refused_version is not None)
     metrics.MODEL_INFO.labels(*labels, *_identity(status)).set(1)
 
 

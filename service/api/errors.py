@@ -42,6 +42,7 @@ STATUS: Mapping[type[ServiceError], HTTPStatus] = {
     errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     errors.AdministrationDisabledError: HTTPStatus.FORBIDDEN,
     errors.ModelNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ModelRequiredError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelNotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ModelLoadError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ConflictError: HTTPStatus.CONFLICT,

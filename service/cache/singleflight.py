@@ -2,7 +2,8 @@
 
 Who asks first for a key leads: it computes in its own task. Who asks while it computes follows:
 it waits for the leader's answer, with its own deadline. A leader that stops for a reason of its
-own (it was cancelled, its deadline passed) hands over to a follower, who then computes itself.
+own (it was cancelled, its deadline passed, its version of the model was closed) hands over to a
+follower, who then computes itself.
 Every other failure, overload too, would meet the followers as well, and reaches them at once.
 """
 
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from service.errors import DeadlineExceededError
+from service.errors import DeadlineExceededError, ShuttingDownError
 
 ValueT = TypeVar("ValueT")
 
@@ -75,7 +76,7 @@ class SingleFlight(Generic[ValueT]):
     ) -> ValueT:
         try:
             value = await compute()
-        except DeadlineExceededError:
+        except (DeadlineExceededError, ShuttingDownError):
             self._hand_over(key, flight)
             raise
         except Exception as error:

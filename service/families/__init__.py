@@ -21,18 +21,29 @@ from service.families.text_embedder import TextEmbedder, TextEmbedderParameters
 from service.families.translating import TranslationParameters
 from service.tasks import Task
 
+_TEXT: Final = frozenset({"text"})
+_IMAGE: Final = frozenset({"image"})
+
 FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
-    "text_classifier": FamilyEntry(Task.CLASSIFY, TextClassifierParameters, TextClassifier.open),
-    "text_embedder": FamilyEntry(Task.EMBED, TextEmbedderParameters, TextEmbedder.open),
-    "image_classifier": FamilyEntry(Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open),
-    "seq2seq": FamilyEntry(Task.TRANSLATE, TranslationParameters, Seq2Seq.open),
-    "seq2seq_steps": FamilyEntry(Task.TRANSLATE, Seq2SeqStepsParameters, Seq2SeqSteps.open),
-    "encoder_decoder": FamilyEntry(Task.TRANSLATE, EncoderDecoderParameters, EncoderDecoder.open),
-    "encoder_decoder_steps": FamilyEntry(
-        Task.TRANSLATE, EncoderDecoderStepsParameters, EncoderDecoderSteps.open
+    "text_classifier": FamilyEntry(
+        Task.CLASSIFY, TextClassifierParameters, TextClassifier.open, _TEXT
     ),
-    "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open),
-    "detr_detector": FamilyEntry(Task.DETECT, DetrDetectorParameters, DetrDetector.open),
-    "dual_encoder": FamilyEntry(Task.EMBED, DualEncoderParameters, DualEncoder.open),
-    "image_embedder": FamilyEntry(Task.EMBED, ImageEmbedderParameters, ImageEmbedder.open),
+    "text_embedder": FamilyEntry(Task.EMBED, TextEmbedderParameters, TextEmbedder.open, _TEXT),
+    "image_classifier": FamilyEntry(
+        Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open, _IMAGE
+    ),
+    "seq2seq": FamilyEntry(Task.TRANSLATE, TranslationParameters, Seq2Seq.open, _TEXT),
+    "seq2seq_steps": FamilyEntry(Task.TRANSLATE, Seq2SeqStepsParameters, Seq2SeqSteps.open, _TEXT),
+    "encoder_decoder": FamilyEntry(
+        Task.TRANSLATE, EncoderDecoderParameters, EncoderDecoder.open, _TEXT
+    ),
+    "encoder_decoder_steps": FamilyEntry(
+        Task.TRANSLATE, EncoderDecoderStepsParameters, EncoderDecoderSteps.open, _TEXT
+    ),
+    "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open, _IMAGE),
+    "detr_detector": FamilyEntry(Task.DETECT, DetrDetectorParameters, DetrDetector.open, _IMAGE),
+    "dual_encoder": FamilyEntry(
+        Task.EMBED, DualEncoderParameters, DualEncoder.open, _TEXT | _IMAGE
+    ),
+    "image_embedder": FamilyEntry(Task.EMBED, ImageEmbedderParameters, ImageEmbedder.open, _IMAGE),
 }

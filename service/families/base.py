@@ -98,6 +98,8 @@ class FamilyEntry(Generic[ParametersT]):
     parameters: type[ParametersT]
     """A dataclass: its fields are the keys of the manifest's `[parameters]`."""
     open: Callable[[Path, ParametersT], Family[Any, Any]]
+    modalities: frozenset[str]
+    """What every model of the family takes, known before one is opened."""
     """Reads what the family needs beside its graphs (tokenizers) from a version's folder.
 
     Raises:

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from service.errors import ModelLoadError
 from service.repository.goldens import GOLDENS_FOLDER, GOLDENS_NAME
 from service.repository.manifest import MANIFEST_NAME, Manifest, Precision
+from service.repository.walking import visible_files
 from service.types import fingerprint
 
 _SCHEMA = 1
@@ -36,12 +35,7 @@ def answering_files(folder: Path, graphs: Collection[Path], others: Collection[P
     """
     left_out = set(others) - set(graphs)
     found = set(graphs)
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        for name in folders:
-            if (here / name).is_symlink():
-                raise ModelLoadError(f"{name} is a link to a folder; links to folders are not read")
-        found.update(path for path in map(here.joinpath, names) if _can_matter(path, folder))
+    found.update(path for path in visible_files(folder) if _can_matter(path, folder))
     # By name, because a file system lists in any order it likes.
     return sorted(found - left_out, key=lambda path: path.relative_to(folder).as_posix())
 
@@ -75,7 +69,7 @@ def version_digest(
 
 def _can_matter(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
-    if any(part.startswith(".") for part in parts) or path.suffix == _PROSE:
+    if path.suffix == _PROSE:
         return False
     if parts[0] == GOLDENS_FOLDER or parts in _NEVER_READ:
         return False

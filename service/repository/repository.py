@@ -9,14 +9,16 @@ here loads a graph.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
 from service.repository.digests import answering_files, version_digest
 from service.repository.external_data import external_files
+from service.repository.folders import Contents, ModelFolders, is_inside, printable
 from service.repository.goldens import Golden, read_goldens
-from service.repository.layouts.exports import is_export
+from service.repository.hub_cache import boundary
 from service.repository.layouts.inference import describe
 from service.repository.manifest import (
     DEFAULT_TOLERANCE,
@@ -25,12 +27,9 @@ from service.repository.manifest import (
     Manifest,
     Precision,
 )
-from service.repository.paths import MODEL_NAME, VERSION_NAME, file_inside
+from service.repository.paths import file_inside
 from service.repository.soundness import refuse_unsound
-from service.repository.spelling import did_you_mean
-
-_ITSELF = 1
-"""The version of a model whose folder holds no versions, but is one."""
+from service.repository.walking import visible_files
 
 
 class PrecisionNotFoundError(ModelLoadError):
@@ -77,28 +76,47 @@ class ModelRepository:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._folders = ModelFolders(root)
 
     def __repr__(self) -> str:
         return f"<ModelRepository {self._root}>"
+
+    def contents(self) -> Contents:
+        """Return the models, and the folders that cannot be one.
+
+        Raises:
+            ModelLoadError: the repository itself is not a folder that can be read.
+        """
+        return self._folders.contents()
 
     def models(self) -> list[str]:
         """Return the names that have at least one version, in alphabetical order.
 
         Raises:
-            ModelLoadError: the repository itself is not a folder.
+            ModelLoadError: the repository itself is not a folder that can be read.
         """
-        return [name for name in self._names() if self._numbers(name)]
+        return list(self.contents().models)
 
     def versions(self, model: str) -> list[int]:
         """Return the versions of a model, ascending. They may still turn out to be broken.
 
         Raises:
             ModelNotFoundError: there is no model of this name; a near one is suggested.
+            ModelLoadError: its folder has no version, or cannot be read.
         """
-        # A caller's name is looked up, never made into a path: what is not listed is not there.
-        if model not in (known := self.models()):
-            raise ModelNotFoundError(f"there is no model {model!r}{did_you_mean(model, known)}")
-        return self._numbers(model)
+        return self._folders.versions(model)
+
+    def describe(self, model: str, version: int) -> Manifest:
+        """Return the manifest of a version; reads no graph as a whole.
+
+        Raises:
+            ModelNotFoundError: there is no such model or version.
+            ModelLoadError: the manifest cannot be read or inferred.
+        """
+        self._refuse_absent(model, version)
+        where, folder = f"{model}/{version}", self._folders.folder(model, version)
+        with _told(where):
+            return describe(folder, self._folders.boundary, where).manifest
 
     def open(
         self,
@@ -120,12 +138,8 @@ class ModelRepository:
             ModelLoadError: the version is broken or lacks the precision; the message says which
                 file, what about it, and why.
         """
-        versions = self.versions(model)
-        number = versions[-1] if version is None else version
-        if number not in versions:
-            raise ModelNotFoundError(
-                f"model {model} has no version {number}, only {', '.join(map(str, versions))}"
-            )
+        number = self.versions(model)[-1] if version is None else version
+        self._refuse_absent(model, number)
         return self._open(model, number, precision, device_kind)
 
     def survey(
@@ -134,45 +148,44 @@ class ModelRepository:
         """Return every version, readable or not, and every folder that should not be there.
 
         Raises:
-            ModelLoadError: the repository itself is not a folder.
+            ModelLoadError: the repository itself is not a folder that can be read.
         """
-        return list(self._survey(precision, device_kind))
+        found = self.contents()
+        unusable = [Unusable(name, None, reason) for name, reason in found.unusable.items()]
+        usable = [self._survey(name, precision, device_kind) for name in found.models]
+        whole = [*unusable, *(one for versions in usable for one in versions)]
+        return sorted(whole, key=lambda one: (one.model, one.version or 0))
 
-    def _survey(self, precision: str | None, device_kind: str) -> Iterator[VersionFiles | Unusable]:
-        for path in self._folders(self._root):
-            if not MODEL_NAME.fullmatch(path.name):
-                yield Unusable(path.name, None, "this cannot be a model's name")
-            elif not self._is_inside(path):
-                yield Unusable(path.name, None, "it is a link out of the repository")
-            elif not (versions := self._numbers(path.name)):
-                yield Unusable(
-                    path.name,
-                    None,
-                    "it has no version, a folder named 1, 2, ..., and is no export directory",
-                )
-            else:
-                for version in versions:
-                    try:
-                        yield self._open(path.name, version, precision, device_kind)
-                    except ModelLoadError as error:
-                        yield Unusable(path.name, version, str(error))
+    def _survey(
+        self, model: str, precision: str | None, device_kind: str
+    ) -> Iterator[VersionFiles | Unusable]:
+        for version in self.versions(model):
+            try:
+                yield self._open(model, version, precision, device_kind)
+            except ModelLoadError as error:
+                yield Unusable(model, version, str(error))
+
+    def _refuse_absent(self, model: str, version: int) -> None:
+        versions = self.versions(model)
+        if version not in versions:
+            raise ModelNotFoundError(
+                f"model {model} has no version {version}, only {', '.join(map(str, versions))}"
+            )
 
     def _open(
         self, model: str, version: int, precision: str | None, device_kind: str
     ) -> VersionFiles:
-        folder = self._folder(model, version)
+        folder, root = self._folders.folder(model, version), self._folders.boundary
         where = f"{model}/{version}"
-        try:
-            self._refuse_links_out(folder, where)
-            described = describe(folder, self._root, where)
+        with _told(where):
+            _refuse_links_out(folder, root, where)
+            described = describe(folder, root, where)
             manifest = described.manifest
             chosen = _choose_precision(manifest, precision, device_kind, where)
             files = self._answering_files(manifest, chosen, folder, where)
             digest = version_digest(manifest, chosen, folder, files)
             size = sum(path.stat().st_size for path in files)
-        except OSError as error:
-            name = Path(str(error.filename)).name
-            raise ModelLoadError(f"{where}: {name} cannot be read: {error.strerror}") from None
+            goldens = read_goldens(folder, manifest.task, root)
         return VersionFiles(
             model,
             version,
@@ -182,64 +195,47 @@ class ModelRepository:
             {session: folder / name for session, name in manifest.graphs[chosen].items()},
             digest,
             size,
-            read_goldens(folder, manifest.task, self._root),
+            goldens,
             described.sources,
         )
 
     def _answering_files(
         self, manifest: Manifest, chosen: Precision, folder: Path, where: str
     ) -> list[Path]:
+        root, data_root = self._folders.boundary, boundary(folder)
         graphs: dict[Precision, list[Path]] = {}
         for precision, named in manifest.graphs.items():
             graphs[precision] = []
             for name in named.values():
-                path = file_inside(name, folder, self._root, f"{where}/{MANIFEST_NAME}")
-                graphs[precision] += [path, *external_files(path, folder, where)]
+                path = file_inside(name, folder, root, f"{where}/{MANIFEST_NAME}")
+                graphs[precision] += [path, *external_files(path, data_root, where)]
                 refuse_unsound(path, where)
         others = [path for paths in graphs.values() for path in paths]
         return answering_files(folder, graphs[chosen], others)
 
-    def _refuse_links_out(self, folder: Path, where: str) -> None:
-        """So that whoever reads a file of the version later need not look where links lead."""
-        for path in folder.rglob("*"):
-            if path.is_symlink() and not self._is_inside(path):
-                name = path.relative_to(folder).as_posix()
-                raise ModelLoadError(
-                    f"{where}: {name} is a link out of the repository: copy the file there"
-                )
 
-    def _names(self) -> list[str]:
-        return [
-            path.name
-            for path in self._folders(self._root)
-            if MODEL_NAME.fullmatch(path.name) and self._is_inside(path)
-        ]
-
-    def _numbers(self, model: str) -> list[int]:
-        numbers = sorted(
-            int(path.name)
-            for path in self._folders(self._root / model)
-            if VERSION_NAME.fullmatch(path.name) and self._is_inside(path)
-        )
-        return numbers or ([_ITSELF] if is_export(self._root / model) else [])
-
-    def _folder(self, model: str, version: int) -> Path:
-        numbered = self._root / model / str(version)
-        return self._root / model if version == _ITSELF and not numbered.is_dir() else numbered
-
-    def _folders(self, parent: Path) -> list[Path]:
-        try:
-            found = sorted(parent.iterdir())
-        except OSError as error:
+def _refuse_links_out(folder: Path, root: Path, where: str) -> None:
+    """So that whoever reads a file of the version later need not look where links lead."""
+    fence = os.path.realpath(root)
+    for path in visible_files(folder):
+        if path.is_symlink() and not is_inside(path, fence):
+            name = printable(path.relative_to(folder).as_posix())
             raise ModelLoadError(
-                f"{parent.name} is not a folder that can be read: {error.strerror}"
-            ) from None
-        return [path for path in found if path.is_dir() and not path.name.startswith(".")]
+                f"{where}: {name} is a link out of the repository: copy the file there"
+            )
 
-    def _is_inside(self, path: Path) -> bool:
-        # Unlike Path.resolve, realpath has no objection to links in a circle.
-        real = Path(os.path.realpath(path))
-        return real.is_relative_to(os.path.realpath(self._root))
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Turn what the file system says of a version's files into ModelLoadError."""
+    try:
+        yield
+    except OSError as error:
+        name = printable(Path(str(error.filename)).name)
+        raise ModelLoadError(f"{where}: {name} cannot be read: {error.strerror}") from None
+    except UnicodeEncodeError as error:
+        name = printable(str(error.object))
+        raise ModelLoadError(f"{where}: the name {name} is not UTF-8: rename the file") from None
 
 
 def _choose_precision(

@@ -21,6 +21,8 @@ from service.errors import InvalidInputError, ModelLoadError, ModelNotFoundError
 from service.loader import Loaded
 from service.meters import ModelMeter
 from service.pipeline import Pipeline
+from service.progress import EnterPhase, LoadPhase
+from service.repository.folders import Contents
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
 from service.runtime.devices import Device
@@ -71,9 +73,27 @@ class ShelfRepository:
     shelf: dict[str, list[int]]
     broken: set[tuple[str, int]] = field(default_factory=set)
     tasks: dict[str, Task] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    is_gone: bool = False
+    readings: int = 0
 
-    def models(self) -> list[str]:
-        return sorted(self.shelf)
+    def contents(self) -> Contents:
+        self.readings += 1
+        if self.is_gone:
+            raise ModelLoadError("the repository is not a folder that can be read")
+        return Contents(tuple(sorted(self.shelf)), self.unusable)
+
+    def versions(self, model: str) -> list[int]:
+        if model in self.unusable:
+            raise ModelLoadError(self.unusable[model])
+        if model not in self.shelf:
+            raise ModelNotFoundError(f"there is no {model}")
+        return sorted(self.shelf[model])
+
+    def describe(self, model: str, version: int) -> Manifest:
+        if (model, version) in self.broken:
+            raise ModelLoadError("model.toml is broken")
+        return Manifest(self.tasks.get(model, Task.CLASSIFY), model, {"fp32": {}})
 
     def open(
         self, model: str, version: int | None, precision: str | None, device_kind: str
@@ -96,7 +116,11 @@ class ShelfLoader:
     compute_seconds: float = 0.1
     closed: list[tuple[str, int]] = field(default_factory=list)
 
-    async def load(self, files: VersionFiles) -> Loaded:
+    def modalities(self, family: str) -> frozenset[str]:
+        return self.families.get(family, CountingFamily()).modalities
+
+    async def load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
+        enter(LoadPhase.WARMING_UP)
         await asyncio.sleep(1.0)
         if (files.model, files.version) in self.failing:
             raise ModelLoadError("goldens deviate by 0.5")

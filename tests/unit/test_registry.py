@@ -14,6 +14,7 @@ from service.errors import (
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
+    ModelRequiredError,
 )
 from service.pipeline import CallOptions
 from service.registry import Registry, RegistryOptions
@@ -101,11 +102,15 @@ async def test_a_broken_manifest_is_told_too() -> None:
         assert await ask(registry) == "4"
 
 
-async def test_the_default_is_the_first_by_name_unless_the_operator_says_otherwise() -> None:
-    shelf = {"a": [1], "b": [1]}
-    async with serving(shelf) as registry:
+async def test_the_only_model_that_can_is_the_default_and_of_several_the_one_configured() -> None:
+    async with serving({"a": [1]}) as registry:
         assert registry.find(Task.CLASSIFY, "text", None, None).model.name == "a"
         assert registry.status("a")[0].default_for == ("text",)
+    shelf = {"a": [1], "b": [1]}
+    async with serving(shelf) as registry:
+        with pytest.raises(ModelRequiredError, match="name a or b as the model"):
+            registry.find(Task.CLASSIFY, "text", None, None)
+        assert registry.status("a")[0].default_for == ()
     options = RegistryOptions("cpu", defaults={"classify.text": "b"})
     async with serving(shelf, options) as registry:
         assert registry.find(Task.CLASSIFY, "text", None, None).model.name == "b"
@@ -120,7 +125,7 @@ async def test_a_model_is_found_only_for_what_it_can_do() -> None:
             (Task.CLASSIFY, "text", "pictures", None, "can classify images"),
             (Task.TRANSLATE, "text", "texts", None, "does not translate texts"),
             (Task.CLASSIFY, "text", "texts", 2, "serves version 1, not 2"),
-            (Task.DETECT, "image", None, None, "no loaded model can detect images"),
+            (Task.DETECT, "image", None, None, "no model here can detect images"),
             (Task.CLASSIFY, "text", "nobody", None, "no model 'nobody'"),
         ]:
             with pytest.raises(ModelNotFoundError, match=reason):

@@ -61,8 +61,8 @@ def test_the_order_of_a_listing_does_not_matter(
     first = digest(root)
     walk = os.walk
 
-    def backwards(top: Path) -> object:
-        for parent, folders, names in walk(top):
+    def backwards(top: Path, **options: Any) -> object:
+        for parent, folders, names in walk(top, **options):
             yield parent, folders[::-1], sorted(names, reverse=True)
 
     monkeypatch.setattr(os, "walk", backwards)

@@ -1,0 +1,80 @@
+"""Attempts to load a version: their status, their progress, and how they end."""
+
+import asyncio
+import logging
+
+from service import metrics
+from service.draining import Draining, close
+from service.errors import (
+    InvalidInputError,
+    ModelLoadError,
+    ModelNotFoundError,
+    ServiceError,
+    ShuttingDownError,
+)
+from service.loader import Loaded
+from service.progress import LoadProgress
+from service.status import Statuses, VersionKey
+from service.wanted import RegistryOptions, Repository, VersionLoader
+
+_log = logging.getLogger(__name__)
+
+
+class Attempts:
+    """Loads versions one at a time for each model; the registry swaps in what it returns."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        loader: VersionLoader,
+        options: RegistryOptions,
+        statuses: Statuses,
+        draining: Draining,
+    ) -> None:
+        self._repository, self._loader, self._options = repository, loader, options
+        self._statuses, self._draining = statuses, draining
+        self.are_refused = False
+        """Set by a stop: what is loaded after it is closed."""
+
+    async def load(self, key: VersionKey, precision: str | None, serves: bool) -> Loaded:
+        """Return a version that answers; one that serves already stays ready meanwhile.
+
+        Raises:
+            ModelNotFoundError: there is no such version.
+            ModelLoadError: it could not be loaded or failed its checks.
+            ShuttingDownError: the registry was stopped meanwhile.
+        """
+        progress = self._statuses.begin(key, serves)
+        try:
+            loaded = await self._load(key, precision, progress)
+        except (ModelNotFoundError, InvalidInputError, asyncio.CancelledError):
+            self._statuses.abandon(key, drains=self._draining.has(*key))
+            raise
+        except ServiceError as error:
+            self._statuses.fail(key, str(error), serves)
+            raise
+        except Exception as error:
+            _log.exception("model load crashed", extra={"model": key[0], "version": key[1]})
+            refusal = ModelLoadError(f"{key[0]}/{key[1]}: a bug: {error}")
+            self._statuses.fail(key, str(refusal), serves)
+            raise refusal from error
+        finally:
+            self._statuses.end(key)
+        metrics.MODEL_LOADS.labels(key[0], "ok").inc()
+        return loaded
+
+    async def _load(self, key: VersionKey, precision: str | None, progress: LoadProgress) -> Loaded:
+        wanted, device = precision or self._options.precision, self._options.device_kind
+        files = await asyncio.to_thread(self._repository.open, *key, wanted, device)
+        loaded = await self._loader.load(files, progress.enter)
+        if self.are_refused:
+            await close(loaded, grace=0)
+            raise ShuttingDownError("the service stopped while the model was loaded")
+        return loaded
+
+
+def note_failure(model: str, version: int | None, error: ServiceError) -> None:
+    """Count and log a load that failed; without a version, none could be read."""
+    metrics.MODEL_LOADS.labels(model, "failed").inc()
+    facts = {"model": model, "version": version, "reason": str(error)}
+    _log.error("model load failed", extra=facts)

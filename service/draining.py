@@ -1,0 +1,71 @@
+"""Versions that serve no longer: they answer what they accepted, and are closed exactly once."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from service.loader import Loaded
+
+_log = logging.getLogger(__name__)
+
+_LINGER = 0.05
+"""Seconds for a request that has found a version, but not called it yet, to call it."""
+
+
+class Draining:
+    """The versions that drain now."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._tasks: dict[Loaded, asyncio.Task[None]] = {}
+        self._closing: set[Loaded] = set()
+
+    def __repr__(self) -> str:
+        return f"<Draining {len(self._tasks)}>"
+
+    def has(self, model: str, version: int) -> bool:
+        """Tell whether this version drains."""
+        return any((d.files.model, d.files.version) == (model, version) for d in self._tasks)
+
+    def begin(self, loaded: Loaded, ended: Callable[[Loaded], None]) -> "asyncio.Task[None]":
+        """Drain a version for at most `seconds`, close it and call `ended`.
+
+        Wait for the task with `asyncio.wait`: it is cancelled when everything stops.
+        """
+        task = asyncio.get_running_loop().create_task(self._drain(loaded, ended))
+        self._tasks[loaded] = task
+        return task
+
+    async def stop(self, grace: float) -> None:
+        """Close every version that drains, giving accepted items `grace` seconds."""
+        tasks = dict(self._tasks)
+        left = [loaded for loaded in tasks if loaded not in self._closing]
+        for loaded in left:
+            self._tasks.pop(loaded).cancel()
+        await asyncio.gather(*(close(loaded, grace) for loaded in left))
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+    async def _drain(self, loaded: Loaded, ended: Callable[[Loaded], None]) -> None:
+        await asyncio.sleep(_LINGER)
+        try:
+            async with asyncio.timeout(self._seconds):
+                while loaded.pipeline.active:
+                    await loaded.pipeline.idle.wait()
+        except TimeoutError:
+            _log.warning("drain cut short", extra={"model": loaded.files.model})
+        self._closing.add(loaded)
+        try:
+            loaded.pipeline.withdraw()
+            await close(loaded, grace=0)
+        finally:
+            self._closing.discard(loaded)
+            del self._tasks[loaded]
+            ended(loaded)
+
+
+async def close(loaded: Loaded, grace: float) -> None:
+    """Close a version. A fault in it is logged: it must not keep others from being closed."""
+    try:
+        await loaded.close(grace)
+    except Exception:
+        _log.exception("model close failed", extra={"model": loaded.files.model})

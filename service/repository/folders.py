@@ -1,0 +1,184 @@
+"""Which folders of a repository are models and versions, and why others are not."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import ModelLoadError, ModelNotFoundError
+from service.repository.hub_cache import boundary, is_cached_model, snapshot_of
+from service.repository.layouts.exports import is_export
+from service.repository.other_formats import other_format_of
+from service.repository.paths import MODEL_NAME, VERSION_NAME
+from service.repository.spelling import did_you_mean
+
+_ITSELF = 1
+"""The version of a model whose folder holds no versions, but is one."""
+
+_PASSED_OVER = frozenset(
+    {
+        "lost+found",
+        "__MACOSX",
+        "__pycache__",
+        "@eaDir",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+    }
+)
+"""Folders that file systems and tools make; hidden ones are passed over too."""
+
+_MOST_UNUSABLE = 100
+"""Unusable folders that are kept with their reason. A repository of more is no repository."""
+
+_MOST_SUGGESTED = 1000
+"""With more names than this, no near one is looked for: it would take a second."""
+
+_NO_VERSION = "it has no version, a folder named 1, 2, ..., and is no export directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The folders of a repository, at the moment of reading."""
+
+    models: tuple[str, ...]
+    """Those that have at least one version, by name."""
+    unusable: Mapping[str, str]
+    """Why, for each folder that looks like a model and is not one; at most 100."""
+
+
+class ModelFolders:
+    """The folders of `<root>/<model>/<version>/`. Keeps nothing between calls."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self._only = root, None if not is_cached_model(root) else root.name
+        if self._only is not None:
+            self.root = root.parent
+        self._named = root
+
+    @property
+    def boundary(self) -> Path:
+        """Return what no link may lead out of."""
+        return boundary(self._named)
+
+    def contents(self) -> Contents:
+        """Return the models, and the folders that cannot be one.
+
+        Raises:
+            ModelLoadError: the root is not a folder that can be read.
+        """
+        fence = os.path.realpath(self.boundary)
+        models, unusable = [], {}
+        for path in self._entries():
+            reason = self._problem(path, fence)
+            if reason is None:
+                models.append(path.name)
+            elif len(unusable) < _MOST_UNUSABLE:
+                unusable[printable(path.name)] = reason
+        return Contents(tuple(models), unusable)
+
+    def versions(self, model: str) -> list[int]:
+        """Return the versions of a model, ascending. They may still turn out to be broken.
+
+        Raises:
+            ModelNotFoundError: there is no folder of this name; a near one is suggested.
+            ModelLoadError: the folder cannot be a model, or the root cannot be read.
+        """
+        # A caller's name is looked up, never made into a path: what is not listed is not there.
+        entries = {path.name: path for path in self._entries()}
+        if (path := entries.get(model)) is None:
+            known = entries if len(entries) <= _MOST_SUGGESTED else ()
+            raise ModelNotFoundError(f"there is no model {model!r}{did_you_mean(model, known)}")
+        fence = os.path.realpath(self.boundary)
+        if (reason := self._problem(path, fence)) is not None:
+            raise ModelLoadError(f"{printable(model)}: {reason}")
+        return _numbers(path, fence)
+
+    def folder(self, model: str, version: int) -> Path:
+        """Return the folder of a version."""
+        whole, numbered = self.root / model, self.root / model / str(version)
+        if version != _ITSELF or numbered.is_dir():
+            return numbered
+        return (snapshot_of(whole) if is_cached_model(whole) else None) or whole
+
+    def _entries(self) -> Iterator[Path]:
+        """Yield what may be meant as a model, by name: folders, and links that lead nowhere."""
+        try:
+            with os.scandir(self.root) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            raise ModelLoadError(
+                f"{self.root.name} is not a folder that can be read: {error.strerror}"
+            ) from None
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in _PASSED_OVER:
+                continue
+            if self._only in (None, entry.name) and (_is_folder(entry) or _is_broken(entry)):
+                yield self.root / entry.name
+
+    def _problem(self, path: Path, fence: str) -> str | None:
+        """Return why a folder is no model; None if it has a version."""
+        if not MODEL_NAME.fullmatch(path.name):
+            return "this cannot be a model's name"
+        try:
+            if path.is_symlink() and (reason := _bad_link(path, fence)):
+                return reason
+            if _numbers(path, fence):
+                return None
+            return _without_version(path, fence)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+
+
+def printable(name: str) -> str:
+    """Return a name that can be written as UTF-8, its other bytes as hexadecimal escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_inside(path: Path, fence: str) -> bool:
+    """Tell whether a path is inside a real one, after following its links."""
+    # Unlike Path.resolve, realpath has no objection to links in a circle.
+    return Path(os.path.realpath(path)).is_relative_to(fence)
+
+
+def _numbers(path: Path, fence: str) -> list[int]:
+    """Return the versions in a model's folder. Raises OSError."""
+    with os.scandir(path) as entries:
+        numbers = sorted(
+            int(entry.name)
+            for entry in entries
+            if VERSION_NAME.fullmatch(entry.name)
+            and _is_folder(entry)
+            and (not entry.is_symlink() or is_inside(path / entry.name, fence))
+        )
+    if numbers:
+        return numbers
+    is_version = is_export(path) or (is_cached_model(path) and snapshot_of(path) is not None)
+    return [_ITSELF] if is_version else []
+
+
+def _without_version(path: Path, fence: str) -> str:
+    names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+    for name in names:
+        if VERSION_NAME.fullmatch(name) and (reason := _bad_link(path / name, fence)):
+            return f"its version {name}: {reason}"
+    if is_cached_model(path):
+        return "it has several snapshots, and refs/main names none of them"
+    other = other_format_of([printable(name) for name in names])
+    return _NO_VERSION if other is None else f"it has no ONNX graph; {other}"
+
+
+def _bad_link(path: Path, fence: str) -> str | None:
+    if not path.exists():
+        return "it is a link that leads nowhere"
+    return None if is_inside(path, fence) else "it is a link out of the repository"
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _is_broken(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_symlink() and not Path(entry.path).exists()

@@ -1,0 +1,44 @@
+"""The visible files of a version, through the links that Kubernetes makes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.errors import ModelLoadError
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a version that have no hidden part in their path, and links to folders.
+
+    Kubernetes mounts a ConfigMap, Secret or projected volume as links to `..data`, which is a link
+    to a hidden folder: links into hidden folders of the version are followed, others are not.
+
+    Raises:
+        ModelLoadError: the folder holds another link to a folder.
+        OSError: a folder cannot be read.
+    """
+    real = Path(os.path.realpath(folder))
+    followed: set[Path] = set()
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        here = Path(parent)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in [here / name for name in folders]:
+            if path.is_symlink():
+                yield path
+                target = Path(os.path.realpath(path))
+                if target in followed or not _is_hidden(target, real):
+                    raise ModelLoadError(
+                        f"{path.name} is a link to a folder; links to folders are not read"
+                    )
+                followed.add(target)
+        yield from (here / name for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    if not path.is_relative_to(folder):
+        return False
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
