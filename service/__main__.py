@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -116,7 +117,8 @@ def _refuse_absent(settings: ModelSettings) -> None:
     repository = ModelRepository(settings.repository)
     repository.models()  # also without a name set, the repository itself must be there
     for name in (*settings.only, *settings.versions, *settings.defaults.values()):
-        repository.versions(name)
+        with suppress(ModelLoadError):  # it is there, but broken: the others serve
+            repository.versions(name)
 
 
 def _list(settings: Settings, chosen: argparse.Namespace) -> int:

@@ -250,13 +250,10 @@ class Registry:
             self._statuses.drained(key)
 
     async def _load_all(self, models: Sequence[str]) -> None:
-        on_disk = asyncio.to_thread(
+        on_disk = await asyncio.to_thread(
             abilities_on_disk, self._repository, self._loader, self._options, models
         )
-        try:
-            self._defaults.decide(await on_disk)
-        except Exception:  # a bug must not keep the models from being loaded
-            _log.exception("defaults not decided")
+        self._defaults.decide(on_disk)
         for model in models:
             try:
                 await self.load(model)

@@ -1,5 +1,6 @@
 """What the operator wants served, and which versions on disk could serve it."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +12,8 @@ from service.loader import Loaded
 from service.progress import EnterPhase
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
+
+_log = logging.getLogger(__name__)
 
 
 class Repository(ListsModels, Protocol):
@@ -98,7 +101,9 @@ def _abilities(
     for number in numbers:
         try:
             manifest = repository.describe(model, number)
-        except ServiceError:
+        except Exception as error:  # whatever it is: its load will fail of it, and say so
+            facts = {"model": model, "version": number, "reason": str(error)}
+            _log.debug("manifest not read", extra=facts)
             continue
         taken = loader.modalities(manifest.family)
         return frozenset((manifest.task, modality) for modality in taken)

@@ -47,7 +47,7 @@ class ModelResponse(BaseModel):
 class VersionParity(BaseModel):
     """How one version compares with its recorded goldens; null if it has none, or is not ready."""
 
-    version: int
+    version: int | None
     parity: Parity | None
 
 

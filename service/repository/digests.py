@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from service.errors import ModelLoadError
 from service.repository.goldens import GOLDENS_FOLDER, GOLDENS_NAME
 from service.repository.manifest import MANIFEST_NAME, Manifest, Precision
 from service.repository.walking import visible_files
@@ -35,7 +36,13 @@ def answering_files(folder: Path, graphs: Collection[Path], others: Collection[P
     """
     left_out = set(others) - set(graphs)
     found = set(graphs)
-    found.update(path for path in visible_files(folder) if _can_matter(path, folder))
+    for path in visible_files(folder):
+        if path.is_dir():
+            raise ModelLoadError(
+                f"{path.name} is a link to a folder; links to folders are not read"
+            )
+        if _can_matter(path, folder):
+            found.add(path)
     # By name, because a file system lists in any order it likes.
     return sorted(found - left_out, key=lambda path: path.relative_to(folder).as_posix())
 

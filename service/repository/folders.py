@@ -67,7 +67,8 @@ class ModelFolders:
             ModelLoadError: the root is not a folder that can be read.
         """
         fence = os.path.realpath(self.boundary)
-        models, unusable = [], {}
+        models: list[str] = []
+        unusable: dict[str, str] = {}
         for path in self._entries():
             reason = self._problem(path, fence)
             if reason is None:
@@ -129,9 +130,9 @@ class ModelFolders:
             return f"it cannot be read: {error.strerror}"
 
 
-def printable(name: str) -> str:
-    """Return a name that can be written as UTF-8, its other bytes as hexadecimal escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def printable(text: str) -> str:
+    """Return a text that can be written as UTF-8; what else a file's name may hold is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_inside(path: Path, fence: str) -> bool:

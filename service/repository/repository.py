@@ -19,7 +19,8 @@ from service.repository.external_data import external_files
 from service.repository.folders import Contents, ModelFolders, is_inside, printable
 from service.repository.goldens import Golden, read_goldens
 from service.repository.hub_cache import boundary
-from service.repository.layouts.inference import describe
+from service.repository.layouts.exports import is_export
+from service.repository.layouts.inference import Description, describe
 from service.repository.manifest import (
     DEFAULT_TOLERANCE,
     MANIFEST_NAME,
@@ -27,6 +28,7 @@ from service.repository.manifest import (
     Manifest,
     Precision,
 )
+from service.repository.other_formats import other_format_of
 from service.repository.paths import file_inside
 from service.repository.soundness import refuse_unsound
 from service.repository.walking import visible_files
@@ -116,7 +118,7 @@ class ModelRepository:
         self._refuse_absent(model, version)
         where, folder = f"{model}/{version}", self._folders.folder(model, version)
         with _told(where):
-            return describe(folder, self._folders.boundary, where).manifest
+            return self._described(folder, where).manifest
 
     def open(
         self,
@@ -179,7 +181,7 @@ class ModelRepository:
         where = f"{model}/{version}"
         with _told(where):
             _refuse_links_out(folder, root, where)
-            described = describe(folder, root, where)
+            described = self._described(folder, where)
             manifest = described.manifest
             chosen = _choose_precision(manifest, precision, device_kind, where)
             files = self._answering_files(manifest, chosen, folder, where)
@@ -198,6 +200,13 @@ class ModelRepository:
             goldens,
             described.sources,
         )
+
+    def _described(self, folder: Path, where: str) -> Description:
+        if not is_export(folder):
+            names = [printable(path.name) for path in folder.iterdir()]
+            if other := other_format_of(names):
+                raise ModelLoadError(f"{where}: {other}")
+        return describe(folder, self._folders.boundary, where)
 
     def _answering_files(
         self, manifest: Manifest, chosen: Precision, folder: Path, where: str
@@ -233,9 +242,8 @@ def _told(where: str) -> Iterator[None]:
     except OSError as error:
         name = printable(Path(str(error.filename)).name)
         raise ModelLoadError(f"{where}: {name} cannot be read: {error.strerror}") from None
-    except UnicodeEncodeError as error:
-        name = printable(str(error.object))
-        raise ModelLoadError(f"{where}: the name {name} is not UTF-8: rename the file") from None
+    except ModelLoadError as error:  # it may quote the name of a file that is not UTF-8
+        raise type(error)(printable(str(error))) from error.__cause__
 
 
 def _choose_precision(

@@ -4,33 +4,30 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.errors import ModelLoadError
-
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a version that have no hidden part in their path, and links to folders.
+    """Yield the files of a version that have no hidden part in their path.
 
     Kubernetes mounts a ConfigMap, Secret or projected volume as links to `..data`, which is a link
-    to a hidden folder: links into hidden folders of the version are followed, others are not.
+    to a hidden folder. Links into hidden folders of the version are followed; other links to
+    folders are yielded as they are.
 
     Raises:
-        ModelLoadError: the folder holds another link to a folder.
         OSError: a folder cannot be read.
     """
     real = Path(os.path.realpath(folder))
     followed: set[Path] = set()
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(parent)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in [here / name for name in folders]:
-            if path.is_symlink():
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders.clear()
+        for path in [here / name for name in visible]:
+            target = Path(os.path.realpath(path))
+            if path.is_symlink() and (target in followed or not _is_hidden(target, real)):
                 yield path
-                target = Path(os.path.realpath(path))
-                if target in followed or not _is_hidden(target, real):
-                    raise ModelLoadError(
-                        f"{path.name} is a link to a folder; links to folders are not read"
-                    )
+            else:
                 followed.add(target)
+                folders.append(path.name)
         yield from (here / name for name in names if not name.startswith("."))
 
 

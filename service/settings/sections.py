@@ -86,12 +86,12 @@ class ModelSettings(_Section):
     )
     only: _Names = Field((), description="Models to load, `a,b`; empty loads all.")
     versions: _Numbers = Field(
-        {}, description="Version to load, `model=2,other=1`; the newest of the others."
+        {}, description="Version to load, `model=2,other=1`; of the others the newest that loads."
     )
     defaults: _Words = Field(
         {},
         description="Model of requests that name none, `classify.text=a,embed.image=b`; the "
-        "first by name for the others.",
+        "only one that can, for the others.",
     )
     precision: Precision | None = Field(
         None, description="Precision of every model; unset leaves it to each model and the device."

@@ -85,10 +85,10 @@ export class ModelChoice {
     return fitting.find((each) => each.model === this.#chosen) ?? fitting.find((each) => this.#isDefault(each)) ?? fitting[0];
   }
 
-  /** What a request says of it: nothing, if the service would choose the same. */
+  /** What a request says of it: its name always, so that a copied command keeps its model. */
   get fields() {
     const { model } = this;
-    return model && !this.#isDefault(model) ? { model: model.model } : {};
+    return model ? { model: model.model } : {};
   }
 
   #isDefault(model) {
@@ -131,7 +131,7 @@ function about(model, named) {
 }
 
 function chip(status) {
-  const facts = [`v${status.version}`, status.precision, status.device].filter(Boolean).join(" · ");
+  const facts = [status.version && `v${status.version}`, status.precision, status.device].filter(Boolean).join(" · ");
   const state = status.state === "ready" ? [] : [make("em", {}, status.state)];
   return make(
     "li",

@@ -108,6 +108,7 @@ def test_an_item_of_another_modality_would_be_refused_by_its_routing(
     family: Family[Any, Any], case: Case
 ) -> None:
     assert {tasks.modality(item) for item in case.items} == family.modalities
+    assert FAMILIES[name].modalities == family.modalities
 
 
 def test_a_work_says_its_lane_and_length(family: Family[Any, Any], case: Case) -> None:
