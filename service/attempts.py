@@ -14,6 +14,7 @@ from service.errors import (
 )
 from service.loader import Loaded
 from service.progress import LoadProgress
+from service.repository.repository import PrecisionNotFoundError
 from service.status import Statuses, VersionKey
 from service.wanted import RegistryOptions, Repository, VersionLoader
 
@@ -47,11 +48,14 @@ class Attempts:
         progress = self._statuses.begin(key, serves)
         try:
             loaded = await self._load(key, precision, progress)
-        except (ModelNotFoundError, InvalidInputError, asyncio.CancelledError):
+        except asyncio.CancelledError:
             self._statuses.abandon(key, drains=self._draining.has(*key))
             raise
         except ServiceError as error:
-            self._statuses.fail(key, str(error), serves)
+            if is_callers_fault(error, precision):
+                self._statuses.abandon(key, drains=self._draining.has(*key))
+            else:
+                self._statuses.fail(key, str(error), serves)
             raise
         except Exception as error:
             _log.exception("model load crashed", extra={"model": key[0], "version": key[1]})
@@ -71,6 +75,13 @@ class Attempts:
             await close(loaded, grace=0)
             raise ShuttingDownError("the service stopped while the model was loaded")
         return loaded
+
+
+def is_callers_fault(error: ServiceError, precision: str | None) -> bool:
+    """Tell whether a load failed for what was asked, not for what is on disk."""
+    if isinstance(error, PrecisionNotFoundError):
+        return precision is not None  # else the operator's settings ask for it
+    return isinstance(error, ModelNotFoundError | InvalidInputError)
 
 
 def note_failure(model: str, version: int | None, error: ServiceError) -> None:

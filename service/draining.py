@@ -66,6 +66,7 @@ class Draining:
 async def close(loaded: Loaded, grace: float) -> None:
     """Close a version. A fault in it is logged: it must not keep others from being closed."""
     try:
-        await loaded.close(grace)
+        if running := await loaded.close(grace):
+            _log.warning("runs go on", extra={"model": loaded.files.model, "runs": running})
     except Exception:
         _log.exception("model close failed", extra={"model": loaded.files.model})

@@ -208,10 +208,6 @@ class Pipeline(Generic[ItemT, AnswerT]):
                     deadline=options.deadline,
                 )
             outcome = "ok"
-        except ShuttingDownError as error:
-            refusal = self._withdrawn() if self.is_withdrawn else error
-            outcome = refusal.code
-            raise refusal from error.__cause__
         except ServiceError as error:
             outcome = error.code
             raise
@@ -252,11 +248,18 @@ class Pipeline(Generic[ItemT, AnswerT]):
             answer = await self._compute(asked, unseen, timings)
 
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
+        if self.is_withdrawn:
+            raise self._withdrawn()
         self.batchers[self._lane_of(item)].check_room()
         started = time.perf_counter()
         work = await self._preprocess(item, options)
         timings.preprocess += time.perf_counter() - started
-        done = await self._submit(work, options)
+        try:
+            done = await self._submit(work, options)
+        except ShuttingDownError:
+            if self.is_withdrawn:
+                raise self._withdrawn() from None
+            raise
         timings.queue += done.queue_seconds
         timings.compute += done.compute_seconds
         started = time.perf_counter()

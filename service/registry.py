@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.attempts import Attempts, note_failure
+from service.attempts import Attempts, is_callers_fault, note_failure
 from service.defaults import Ability, Defaults
 from service.draining import Draining, close
 from service.errors import (
     ConflictError,
-    InvalidInputError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
@@ -199,9 +198,11 @@ class Registry:
             key = (model, number)
             try:
                 loaded = await self._attempts.load(key, precision, self._is_serving(key))
-            except (ModelNotFoundError, InvalidInputError, ShuttingDownError):
+            except ShuttingDownError:
                 raise
             except ServiceError as error:
+                if is_callers_fault(error, precision):
+                    raise
                 note_failure(model, number, error)
                 refused = refused or error
             else:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from service.errors import DeadlineExceededError, ShuttingDownError
+from service.errors import DeadlineExceededError, ModelNotReadyError, ShuttingDownError
 
 ValueT = TypeVar("ValueT")
 
@@ -76,7 +76,7 @@ class SingleFlight(Generic[ValueT]):
     ) -> ValueT:
         try:
             value = await compute()
-        except (DeadlineExceededError, ShuttingDownError):
+        except (DeadlineExceededError, ModelNotReadyError, ShuttingDownError):
             self._hand_over(key, flight)
             raise
         except Exception as error:

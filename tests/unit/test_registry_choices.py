@@ -19,6 +19,7 @@ from service.errors import (
     ServiceError,
 )
 from service.registry import Registry
+from service.repository.repository import PrecisionNotFoundError
 from service.tasks import Task
 from service.wanted import RegistryOptions
 
@@ -201,6 +202,28 @@ async def test_a_version_that_serves_is_not_replaced_by_an_older_one() -> None:
         loader.failing -= {("a", 3)}
         status = await registry.load("a")
         assert (status.version, status.refused_version) == (3, 4)
+
+
+async def test_a_precision_that_a_caller_asks_for_in_vain_fails_no_version() -> None:
+    class OnlyInFullPrecision(ShelfRepository):
+        def open(self, model: str, version: int | None, precision: str | None, kind: str) -> Any:
+            if precision is not None:
+                raise PrecisionNotFoundError(f"{model}/{version} has no {precision} graphs")
+            return super().open(model, version, precision, kind)
+
+    repository = OnlyInFullPrecision({"a": [1, 2]})
+    registry = Registry(repository, ShelfLoader(), RegistryOptions("cpu", models=[]))
+    registry.start()
+    with pytest.raises(PrecisionNotFoundError, match="a/2 has no fp16 graphs"):
+        await registry.load("a", precision="fp16")
+    assert states(registry) == {}
+    await registry.stop(0)
+    wanted = RegistryOptions("cpu", precision="fp16")
+    registry = Registry(repository, ShelfLoader(), wanted)
+    registry.start()
+    await asyncio.sleep(1)
+    assert states(registry) == {("a", 1): "failed", ("a", 2): "failed"}
+    await registry.stop(0)
 
 
 async def test_the_last_version_is_told_when_none_loads() -> None:

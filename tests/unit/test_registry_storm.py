@@ -39,9 +39,10 @@ STEPS = 60
 class StormLoaded(ShelfLoaded):
     """Takes any time to close."""
 
-    async def close(self, grace: float) -> None:
-        await super().close(grace)
+    async def close(self, grace: float) -> int:
+        running = await super().close(grace)
         await pause(random.Random(len(self.files.model) + self.files.version))
+        return running
 
 
 class StormLoader(ShelfLoader):

@@ -11,8 +11,10 @@ from service.errors import (
     DeadlineExceededError,
     InferenceError,
     InvalidInputError,
+    ModelNotReadyError,
     OverloadedError,
     ServiceError,
+    ShuttingDownError,
 )
 
 
@@ -164,6 +166,18 @@ async def test_a_leader_out_of_time_does_not_take_the_followers_with_it(
     work = Work(DeadlineExceededError("the leader's own"))
     leader, *followers = start(flights, work, 3)
     with pytest.raises(DeadlineExceededError):
+        await leader
+    assert await asyncio.gather(*followers) == [(2, False), (2, True)]
+
+
+@pytest.mark.parametrize(
+    "error", [ModelNotReadyError("replaced"), ShuttingDownError("the model was stopped")]
+)
+async def test_a_leader_whose_version_is_closed_does_not_take_the_followers_with_it(
+    flights: SingleFlight[int], error: ServiceError
+) -> None:
+    leader, *followers = start(flights, Work(error), 3)
+    with pytest.raises(type(error)):
         await leader
     assert await asyncio.gather(*followers) == [(2, False), (2, True)]
 
