@@ -105,7 +105,7 @@ def test_an_item_for_another_family_is_refused(family: Family[Any, Any], case: C
 
 
 def test_an_item_of_another_modality_would_be_refused_by_its_routing(
-    family: Family[Any, Any], case: Case
+    family: Family[Any, Any], case: Case, name: str
 ) -> None:
     assert {tasks.modality(item) for item in case.items} == family.modalities
     assert FAMILIES[name].modalities == family.modalities
