@@ -244,6 +244,10 @@ HTTP_BODY_BYTES = Gauge(
     "http_body_bytes",
     "Bytes of request bodies held now, of those over 16 KiB.",
 )
+HTTP_BODIES_REFUSED = Counter(
+    "http_bodies_refused",
+    "Requests refused with 429 because other large bodies held all bytes that bodies may take.",
+)
 HTTP_STREAMS = Gauge(
     "http_streams",
     "Streams that are being told now, by route template.",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.metrics import HTTP_BODY_BYTES
+from service.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
 
 
 @dataclass(slots=True)
@@ -14,6 +14,7 @@ class BodyRoom:
     def take(self, size: int, most: int) -> bool:
         """Count more bytes; False, and nothing is counted, if they would be over the most."""
         if self.held + size > most:
+            HTTP_BODIES_REFUSED.inc()
             return False
         self.held += size
         HTTP_BODY_BYTES.set(self.held)

@@ -51,6 +51,8 @@ class Call(Request):
     # What is told of it in the end. Of the class until it is known: most of it never is.
     code = "ok"
     """Of the problem that was answered, if one was."""
+    detail = ""
+    """Why the service was overloaded; nothing of it is the client's text."""
     model: ModelIdentity | None = None
     """Who was to answer."""
     item_count = 0

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.call import Call
 from service.api.context import ApiContext
 from service.api.errors import Problem, log_unexpected
-from service.errors import ShuttingDownError
+from service.errors import OverloadedError, ShuttingDownError
 from service.metrics import (
     HTTP_DISCONNECTS,
     HTTP_REQUEST_SECONDS,
@@ -97,6 +97,8 @@ class RequestMiddleware:
 async def _refuse(call: Call, error: Exception) -> None:
     problem = Problem.of(error)
     call.code = problem.code
+    if isinstance(error, OverloadedError):  # its code alone does not tell which limit it was
+        call.detail = problem.detail
     reply = problem.response(call.request_id)
     await reply(call.scope, call.receive, call.send_with_headers)
 

@@ -106,6 +106,8 @@ def _fields(request: EndedRequest, route: str, seconds: float) -> dict[str, Any]
         "outcome": request.code,
         "seconds": round(seconds, _MICROSECONDS),
     }
+    if request.detail:
+        fields["detail"] = request.detail
     if request.item_count:
         fields["items"] = request.item_count
     if request.segment_count:

@@ -34,6 +34,11 @@ class EndedRequest(Protocol):
         ...
 
     @property
+    def detail(self) -> str:
+        """Return which limit an overloaded service was at; empty for other requests."""
+        ...
+
+    @property
     def model(self) -> ModelIdentity | None:
         """Return who was to answer; None where no model was asked."""
         ...

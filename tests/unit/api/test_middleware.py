@@ -81,9 +81,11 @@ async def test_a_request_that_has_ended_takes_no_room_for_its_body(
         response = await client.post(path, json={"text": ["a" * 900] * 8, "": "b" * 40_000})
         assert response.status_code == 422
     assert count("http_body_bytes") == context.bodies.held == most - 60_000
+    refused = count("http_bodies_refused_total")
     response = await client.post(path, json={"text": "a" * 61_000})
     assert (response.status_code, response.json()["code"]) == (429, "overloaded")
     assert response.headers["retry-after"] == "1"
+    assert count("http_bodies_refused_total") == refused + 1
 
 
 async def test_an_error_carries_the_request_id(client: httpx.AsyncClient) -> None:

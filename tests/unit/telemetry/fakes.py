@@ -17,6 +17,7 @@ class Ended:
     request_id: str = "mine-1"
     status: int = 200
     code: str = "ok"
+    detail: str = ""
     model: ModelIdentity | None = field(default=ModelIdentity("news-topics", 2, "digest"))
     item_count: int = 1
     segment_count: int = 0

@@ -133,6 +133,17 @@ def test_failures_are_bounded_too(
     assert fields(caplog)[3]["unlogged"] == 997
 
 
+def test_a_line_says_which_limit_an_overloaded_service_was_at(
+    log: AccessLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    end(log, Ended(status=429, code="overloaded", detail="too many large bodies at once"))
+    end(log, Ended(status=429, code="overloaded"))
+    assert [line.get("detail") for line in fields(caplog)] == [
+        "too many large bodies at once",
+        None,
+    ]
+
+
 @pytest.mark.parametrize(
     ("status", "level"),
     [
