@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,6 +25,7 @@ from service.console import (
     source_table,
     version_table,
 )
+from service.ending import end_within, leave_threads_behind
 from service.errors import ModelLoadError, ServiceError
 from service.logs import configure_logs, written_in_background
 from service.registry import Registry
@@ -45,6 +47,9 @@ _MISUSED = 2
 """Exit status for a command line or settings that cannot be obeyed, as argparse has it."""
 
 _PIPED_WIDTH = 160
+
+_STOP_SECONDS = 1.8
+"""How long, after the grace, a stop may take; then the process ends whatever it still does."""
 
 _OF_REPOSITORY = {"repository", "only", "versions", "defaults"}
 """Settings that name what is in the repository, and so say nothing of another."""
@@ -105,10 +110,16 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
         lifecycle.shutting_down = True
 
     app = build_app(settings, lifecycle)
-    with written_in_background():
-        gc.collect()
-        gc.freeze()  # what was imported stays; looking through it would hold up every request
-        run_server(app, _server_options(settings.server), refuse_new_work)
+    options = _server_options(settings.server)
+    try:
+        with written_in_background():
+            gc.collect()
+            gc.freeze()  # what was imported stays; looking through it would hold up every request
+            run_server(
+                app, options, refuse_new_work, partial(end_within, options.grace + _STOP_SECONDS)
+            )
+    finally:
+        leave_threads_behind()
     return 0
 
 

@@ -10,6 +10,8 @@ from service.stopping import StopSignal, obey
 
 T = TypeVar("T")
 
+THREAD_NAME = "apart"
+
 
 async def apart(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function on a new thread, and wait for it.
@@ -22,7 +24,7 @@ async def apart(function: Callable[..., T], *arguments: Any) -> T:
     result.set_running_or_notify_cancel()
     stop = StopSignal()
     call = (result, stop, function, arguments)
-    threading.Thread(target=_call, args=call, name="apart", daemon=True).start()
+    threading.Thread(target=_call, args=call, name=THREAD_NAME, daemon=True).start()
     try:
         return await asyncio.wrap_future(result)
     except asyncio.CancelledError:

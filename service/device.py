@@ -88,7 +88,6 @@ class DeviceRuntime:
             raise
 
     def close(self) -> None:
-        """Finish what runs, then end the threads."""
-        self.compute.shutdown(wait=True, cancel_futures=True)
-        self.preprocess.shutdown(wait=True, cancel_futures=True)
-        self.texts.shutdown(wait=True, cancel_futures=True)
+        """End the threads, each as soon as what it runs has ended; does not wait for that."""
+        for threads in (self.compute, self.preprocess, self.texts):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -64,6 +65,8 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, before_last: Callable[[], None]) -> None:
         super().__init__(config)
         self._before_last = before_last
+        self.at_signal: Callable[[], object] = lambda: None
+        """Called at the first signal that it obeys."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -74,6 +77,12 @@ class Server(uvicorn.Server):
         finally:
             for number, action in previous.items():
                 signal.signal(number, action)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        if not self.should_exit:
+            self.at_signal()
+        super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         """Also close connections whose client is late with the head of a request."""
@@ -157,7 +166,10 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def run_server(
-    app: Callable[..., Any], options: ServerOptions, before_last: Callable[[], None]
+    app: Callable[..., Any],
+    options: ServerOptions,
+    before_last: Callable[[], None],
+    at_signal: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT.
 
@@ -165,6 +177,7 @@ def run_server(
         app: the application; its lifespan encloses everything.
         options: where and how.
         before_last: called at a stop when only what was accepted is left to be finished.
+        at_signal: called when the stop begins.
 
     Raises:
         SystemExit: the application could not start, or the address cannot be listened on.
@@ -185,4 +198,6 @@ def run_server(
         timeout_keep_alive=options.keep_alive,
         timeout_graceful_shutdown=options.grace,
     )
-    Server(config, before_last).run()
+    server = Server(config, before_last)
+    server.at_signal = at_signal
+    server.run()
