@@ -28,6 +28,7 @@ from service.console import (
 from service.ending import end_within, leave_threads_behind
 from service.errors import ModelLoadError, ServiceError
 from service.logs import configure_logs, written_in_background
+from service.memory import default_memory_limit, limit_memory
 from service.registry import Registry
 from service.repository.paths import MODEL_NAME
 from service.repository.repository import ModelRepository
@@ -104,6 +105,7 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     logs = settings.logs
     configure_logs(logs.level, logs.format, levels=logs.levels)
     _refuse_absent(settings.models)
+    _limit_memory(settings)
     lifecycle = Lifecycle()
 
     def refuse_new_work() -> None:
@@ -121,6 +123,14 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     finally:
         leave_threads_behind()
     return 0
+
+
+def _limit_memory(settings: Settings) -> None:
+    most = settings.server.memory_bytes
+    if most is None and resolve(settings.models.device).kind == "cpu":
+        most = default_memory_limit()  # a GPU's driver reserves addresses that are no memory
+    if most:
+        limit_memory(most)
 
 
 def _refuse_absent(settings: ModelSettings) -> None:

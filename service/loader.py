@@ -30,7 +30,7 @@ from service.parity import Parity, compare
 from service.pipeline import Pipeline
 from service.progress import EnterPhase, LoadPhase, ignore_phase
 from service.rehearsal import refuse_misfits
-from service.repository.content_sized import content_sized
+from service.repository.content_sized import BOUNDED, content_sized
 from service.repository.graph_part import disjoint_parts
 from service.repository.look_up_tables import look_up_tables
 from service.repository.manifest import Manifest, read_parameters
@@ -130,11 +130,15 @@ class Loader:
         family = await apart(_open_family, files)
         await apart(refuse_misfits, files, family)
         graphs = await apart(_graphs, files, family, self.runtime.device)
-        opening = partial(OrtSession, keeps_patterns=not isinstance(family, InFlight))
+        steps = isinstance(family, InFlight)
+        varying = await apart(_varying, files)
+        is_bounded = steps or varying <= BOUNDED
+        opening = partial(OrtSession, keeps_patterns=not steps, is_bounded=is_bounded)
         device, threads = self.runtime.device, self.runtime.threads
         instances = await apart(Instances, graphs, device, threads, opening)
         enter(LoadPhase.WARMING_UP)
-        limits, measured, padded = await self._prepared(files, family, instances, limits)
+        limits, curves, padded = await self._prepared(files, family, instances, limits)
+        measured = _Measured(curves, not varying)
         pipeline = self._pipeline(files, family, instances, measured, limits)
         loaded = Loaded(files, pipeline, instances, self.runtime.device, None, 0.0)
         for batcher in pipeline.batchers.values():
@@ -160,15 +164,14 @@ class Loader:
         family: Family[Any, Any],
         instances: Instances,
         limits: BatchLimits,
-    ) -> tuple[BatchLimits, "_Measured", Sequence[str]]:
+    ) -> tuple[BatchLimits, Mapping[str, BatchCurve], Sequence[str]]:
         """Return what may be batched, how long batches take, and what reads padding."""
         padded = list[str]()
         try:
             if limits.max_batch_size > 1:
                 padded = await apart(reads_padding, files, family, instances)
                 limits = self._limits(files, padded, "reads the padding of shorter texts")
-            is_steady = await apart(_is_steady, files)
-            measured = _Measured(await self._warm_up(limits, family, instances), is_steady)
+            curves = await self._warm_up(limits, family, instances)
             await apart(return_free_memory)
         except ModelLoadError:
             raise
@@ -179,7 +182,7 @@ class Loader:
                 f"{files.model}/{files.version} warm-up: the graph does not fit the family "
                 f"{files.manifest.family} ({type(error).__name__}: {error})"
             ) from error
-        return limits, measured, padded
+        return limits, curves, padded
 
     def _limits(self, files: VersionFiles, batch_wide: Sequence[str], does: str) -> BatchLimits:
         return self.overrides.limits(files.manifest, _is_isolated(files, batch_wide, does))
@@ -259,8 +262,8 @@ class _Measured(NamedTuple):
     """Whether how long a run takes depends on the size of its input only."""
 
 
-def _is_steady(files: VersionFiles) -> bool:
-    return not any(content_sized(path) for path in files.graphs.values())
+def _varying(files: VersionFiles) -> frozenset[str]:
+    return frozenset[str]().union(*(content_sized(path) for path in files.graphs.values()))
 
 
 def _open_family(files: VersionFiles) -> Family[Any, Any]:

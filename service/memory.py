@@ -1,7 +1,19 @@
-"""Memory that the C library keeps after much was freed."""
+"""The process's memory: what the C library keeps of what was freed, and how much there may be."""
 
 import ctypes
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
+
+_SHARE = 0.9
+"""Of the memory there is: the rest is for the system, and for files that are read."""
+
+_LEAST = 1 << 30
+"""Bytes. Stacks of threads count with all that they may grow to, so a limit near what a small
+process really uses would refuse what fits."""
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def return_free_memory() -> None:
@@ -14,3 +26,37 @@ def return_free_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def default_memory_limit(groups: Path = _CGROUPS) -> int:
+    """Return the bytes that the process's own data may take: most of the machine's or cgroup's."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in _limit_files(groups):
+        with suppress(OSError, ValueError):  # not there, or "max"
+            available = min(available, int(file.read_text()))
+    return max(_LEAST, int(_SHARE * available))
+
+
+def limit_memory(most: int) -> None:
+    """Refuse the process memory beyond so many bytes of its own data, where the system can (Linux).
+
+    What asks for more then gets an error, where the system would otherwise end the process.
+    """
+    if sys.platform != "linux":
+        return
+    import resource  # noqa: PLC0415 - not on every system
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _limit_files(groups: Path) -> list[Path]:
+    """Return where the cgroup of this process, and those around it, may say their limit."""
+    files = [groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"]
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            own = groups / line.rpartition(":")[2].strip("/")
+            files += [folder / "memory.max" for folder in (own, *own.parents)]
+    return files

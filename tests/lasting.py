@@ -66,16 +66,26 @@ def looping() -> onnx.ModelProto:
 
 
 def greedy(gigabytes: int) -> onnx.ModelProto:
-    """Wants so much memory at once."""
+    """Fills a gigabyte, then wants so many more at once."""
     ones = helper.make_tensor("ones", _FLOAT, [1], [1.0])
     nodes = [
+        node("Mul", ["times", "gigabyte"], ["some"]),
+        node("ConstantOfShape", ["some"], ["filled"], value=ones),
         node("Mul", ["times", "many"], ["size"]),
-        node("ConstantOfShape", ["size"], ["filled"], value=ones),
-        node("ReduceSum", ["filled"], ["sum"], keepdims=0),
+        node("Expand", ["one", "size"], ["too_much"]),
+        node("ReduceSum", ["filled"], ["sum_of_filled"], keepdims=0),
+        node("ReduceSum", ["too_much"], ["sum_of_too_much"], keepdims=0),
+        node("Add", ["sum_of_filled", "sum_of_too_much"], ["sum"]),
         node("Mul", ["sum", "zero"], ["nothing"]),
     ]
-    many = np.array([gigabytes * (1 << 28)])
-    return _triggered(nodes, many=many, zero=np.zeros(1, np.float32))
+    gigabyte = 1 << 28  # of float32
+    return _triggered(
+        nodes,
+        gigabyte=np.array([gigabyte]),
+        many=np.array([gigabytes * gigabyte]),
+        one=np.ones(1, np.float32),
+        zero=np.zeros(1, np.float32),
+    )
 
 
 def add_lasting(root: Path, name: str, model: onnx.ModelProto) -> None:

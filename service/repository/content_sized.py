@@ -13,11 +13,13 @@ from service.repository.graph_file import mapped
 from service.repository.operators import operators
 from service.transforms.protobuf import parts
 
-_CONTROL = frozenset(
-    {"Loop", "Scan", "If", "SequenceMap", "NonZero", "NonMaxSuppression", "Unique", "Compress"}
-    | {"BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
-)
-"""Operators that do more or less work by the values they are given."""
+BOUNDED = frozenset({"NonZero", "NonMaxSuppression", "Unique", "Compress"})
+"""Operators that do more or less work by the values they are given, but within bounds that the
+size of their input sets."""
+
+_NESTING = frozenset({"Loop", "Scan", "If", "SequenceMap"})
+_SEARCHES = frozenset({"BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"})
+_CONTROL = BOUNDED | _NESTING | _SEARCHES
 
 _SIZED_BY: Mapping[str, Sequence[int]] = {
     "ConstantOfShape": (0,),
@@ -54,11 +56,11 @@ def content_sized(graph: Path) -> frozenset[str]:
         ModelLoadError: the file cannot be read, or is no ONNX graph.
     """
     found = operators(graph)
-    control = found & _CONTROL
-    if control or not found & _SIZED_BY.keys():
-        return control
+    control, may_be_sized = found & _CONTROL, found & _SIZED_BY.keys()
+    if control & _NESTING or not may_be_sized:  # what is nested is not followed
+        return control | may_be_sized
     with mapped(graph) as data:
-        return _sized(data)
+        return control | _sized(data)
 
 
 def _sized(data: mmap.mmap) -> frozenset[str]:

@@ -68,7 +68,13 @@ class OrtSession:
     """
 
     def __init__(
-        self, graph: Graph, device: Device, threads: int, *, keeps_patterns: bool = True
+        self,
+        graph: Graph,
+        device: Device,
+        threads: int,
+        *,
+        keeps_patterns: bool = True,
+        is_bounded: bool = True,
     ) -> None:
         """Load a graph, or the part of one.
 
@@ -80,6 +86,7 @@ class OrtSession:
                 there ever was. Without, decoding with caches that grow is a seventh slower; a
                 translator's step, which runs in place on any number of rows, is not, and on a CPU
                 its plans took 24 MiB.
+            is_bounded: whether the size of its input bounds the memory of a run.
 
         Raises:
             ModelLoadError: the file is no graph that onnxruntime can load.
@@ -110,7 +117,7 @@ class OrtSession:
             raise DeviceUnavailableError(f"{path.name} did not load on {device}")
         self._name, self._device = path.name, device
         self._output_names = list(self.outputs)
-        self._arena = ArenaWatch(device)
+        self._arena = ArenaWatch(device, is_bounded=is_bounded)
 
     def __repr__(self) -> str:
         return f"<OrtSession {self._name} on {self._device}>"
@@ -206,8 +213,11 @@ class OrtSession:
         try:
             result = run(giving_back) if stop is None else _stoppable(run, giving_back, stop)
         except Exception as error:
-            raise _translated(error, self._name) from error
-        if giving_back is not None:
+            translated = _translated(error, self._name)
+            if isinstance(translated, DeviceMemoryError):
+                self._arena.give_back_next()
+            raise translated from error
+        if giving_back is not None and self._arena.is_bounded:
             return_free_memory()
         return result
 

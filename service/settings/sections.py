@@ -76,6 +76,11 @@ class ServerSettings(_Section):
     grace_seconds: _Count = Field(
         30, description="How long accepted requests may take to finish after SIGTERM."
     )
+    memory_bytes: _Whole | None = Field(
+        None,
+        description="Most memory of the process; what asks for more is refused. 0 sets no bound; "
+        "unset takes 90 % of the machine's or the control group's on a CPU, no bound on a GPU.",
+    )
 
 
 class ModelSettings(_Section):

@@ -25,9 +25,10 @@ PATIENCE = 30.0
 def service(tmp_path: Path) -> Iterator[Service]:
     repository = tmp_path / "repository"
     add_lasting(repository, "looping", looping())
-    add_lasting(repository, "greedy", greedy(gigabytes=1 << 14))
+    add_lasting(repository, "greedy", greedy(gigabytes=4))
     add_words(repository)
     options = ("--server.grace-seconds", str(GRACE), "--models.threads", "2")
+    options += ("--server.memory-bytes", str(2 << 30))
     with serving(repository, *options) as service:
         yield service
 

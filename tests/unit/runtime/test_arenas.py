@@ -36,3 +36,14 @@ def test_what_is_kept_then_is_what_the_largest_of_the_smaller_runs_needed() -> N
 
 def test_other_devices_keep_theirs() -> None:
     assert given_back(ArenaWatch(Device("cuda")), 100, *[10] * MANY) == []
+
+
+def test_a_run_that_failed_for_lack_of_memory_has_the_next_one_give_back() -> None:
+    watch = ArenaWatch(Device("cpu"))
+    assert given_back(watch, 100) == []
+    watch.give_back_next()
+    assert given_back(watch, *[100] * 10) == [0]
+
+
+def test_a_graph_whose_memory_its_input_does_not_bound_gives_back_every_time() -> None:
+    assert given_back(ArenaWatch(Device("cpu"), is_bounded=False), 10, 10) == [0, 1]
