@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from drills.http1 import (
@@ -20,7 +20,6 @@ from loadtest.kinds import Kind
 from loadtest.pacing import Arrival
 from loadtest.payloads import Payloads
 
-_LONG_TEXT = "\n".join(f"我们昨天在图书馆看见了{number}只猫。" for number in range(12))
 _ANSWER_SECONDS = 60.0
 
 
@@ -69,8 +68,8 @@ class Material:
 
 
 def stream_request(number: int, lines: int = 12) -> bytes:
-    """Return a request whose answer is a stream of several seconds' work or less."""
-    text = f"{number}。{_LONG_TEXT}" if lines == 12 else "\n".join([f"{number}。你好。"] * lines)
+    """Return a request for a stream of that many lines, which no cache knows."""
+    text = "\n".join(f"我们{number}昨天在图书馆看见了{line}只猫。" for line in range(lines))
     value = {"text": text, "stream": "segments"}
     return post("/v1/translate", value, {"Accept": "application/x-ndjson"})
 
@@ -101,30 +100,35 @@ async def streamed(connection: Connection, outcomes: Outcomes) -> bool:
     return "close" not in headers.get("connection", "")
 
 
-async def client(
-    port: int, outcomes: Outcomes, talk: Callable[[Connection], Awaitable[bool]], *, reuse: bool
-) -> None:
-    """Send requests until nobody listens, or until cancelled.
+Talk = Callable[[Connection], Awaitable[bool]]
+"""Sends one request and receives its answer; returns whether the connection may be used again."""
 
-    A request counts as lost if it got no whole answer. One sent on a connection that was reused
-    and closed without a byte counts too: the service had not said that it would close it.
+
+async def client(
+    port: int, outcomes: Outcomes, talk: Talk, stopping: asyncio.Event, *, reuse: bool
+) -> None:
+    """Send requests until `stopping`, or until the service no longer listens.
+
+    A request without a whole answer is lost. That includes one sent on a connection that had
+    answered before, because the service had not said that it would close it.
     """
-    while True:
+    while not stopping.is_set():
         try:
             async with connected(port) as connection:
-                while await asyncio.wait_for(talk(connection), _ANSWER_SECONDS) and reuse:
-                    pass
+                usable = True
+                while usable and not stopping.is_set():
+                    usable = await asyncio.wait_for(talk(connection), _ANSWER_SECONDS) and reuse
         except ConnectionRefusedError:
             return
         except (NoAnswerError, NotHttpError, OSError, TimeoutError) as error:
-            outcomes.lost.append(f"{type(error).__name__}: {error}")
+            outcomes.lost.append(f"{talk.__name__}, {type(error).__name__}: {error}")
 
 
 @asynccontextmanager
 async def under_load(
-    port: int, material: Material, *, clients: int = 6, streams: int = 0, pause: float = 0.0
+    port: int, make: Callable[[int], bytes], *, clients: int = 6, streams: int = 0, lines: int = 12
 ) -> AsyncIterator[Outcomes]:
-    """Keep a load on the service until the end of the block, then let what is asked be answered.
+    """Keep a load on the service until the end of the block, and wait for the last answers.
 
     Half of the clients use a connection again and again, the others one for each request.
     """
@@ -132,35 +136,24 @@ async def under_load(
     stopping = asyncio.Event()
 
     async def plain(connection: Connection) -> bool:
-        if stopping.is_set():
-            raise asyncio.CancelledError
-        await connection.send(material.make(next(numbers)))
+        await connection.send(make(next(numbers)))
         answer = await connection.answer()
         outcomes.count(answer)
-        if pause:
-            await asyncio.sleep(pause)
         return not answer.closes
 
     async def stream(connection: Connection) -> bool:
-        if stopping.is_set():
-            raise asyncio.CancelledError
-        await connection.send(stream_request(next(numbers)))
+        await connection.send(stream_request(next(numbers), lines))
         return await streamed(connection, outcomes)
 
+    talks: list[Talk] = [plain] * clients + [stream] * streams
     tasks = [
-        asyncio.create_task(client(port, outcomes, plain, reuse=number % 2 == 0))
-        for number in range(clients)
-    ]
-    tasks += [
-        asyncio.create_task(client(port, outcomes, stream, reuse=number % 2 == 0))
-        for number in range(streams)
+        asyncio.create_task(client(port, outcomes, talk, stopping, reuse=number % 2 == 0))
+        for number, talk in enumerate(talks)
     ]
     try:
         yield outcomes
         stopping.set()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
