@@ -27,7 +27,7 @@ _ADMIN = {
     "load": {"200", "409"},
     "load of a corrupt version": {"500 model_load_failed", "409"},
     "load of an unknown version": {"404 model_not_found", "409"},
-    "load in an unknown precision": {"422", "409", "404"},
+    "load in an unknown precision": {"4"},
     "unload": {"204", "409", "404 model_not_found"},
 }
 """Answers that each action may have, whatever else happens at the same time."""
