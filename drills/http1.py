@@ -138,6 +138,12 @@ class Connection:
             return left, Ending.RESET
         return left, Ending.CLOSED
 
+    def pause_reading(self) -> None:
+        """Receive nothing from now on, so that the other side's answers pile up there."""
+        transport = self.writer.transport
+        if isinstance(transport, asyncio.ReadTransport):
+            transport.pause_reading()
+
     def half_close(self) -> None:
         """Say that nothing more will be sent."""
         with suppress(OSError):
