@@ -7,14 +7,14 @@ Each drill starts services of its own on free ports of the loopback interface. E
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from drills.plan import Plan
 from drills.report import Report, table
 
-Drill = Callable[[Plan, Report], Awaitable[None]]
+Drill = Callable[[Plan, Report], Coroutine[None, None, None]]
 
 _DRILLS: Mapping[str, str] = {
     "heads": "hostile request heads, drawn from a grammar",

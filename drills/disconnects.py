@@ -37,6 +37,13 @@ async def run(plan: Plan, report: Report) -> None:
             report.broken(AFTERWARDS, wrong)
         left = {gauge: await service.settles(gauge) for gauge in _GAUGES}
         more = service.descriptors() - descriptors
+    _judge(outcomes, report)
+    for gauge, value in left.items():
+        report.judge(f"{gauge} returns to 0", found=f"{value:g}", kept=value == 0)
+    report.judge("no descriptor is left", found=f"{more:+d}", kept=more <= _SPARE_DESCRIPTORS)
+
+
+def _judge(outcomes: Outcomes, report: Report) -> None:
     for loss in outcomes.lost:
         report.broken(ANSWERED, loss)
     for kind, number in outcomes.refusals.items():
@@ -49,9 +56,6 @@ async def run(plan: Plan, report: Report) -> None:
     report.judge(ANSWERED, found=outcomes.answered)
     for promise in (NO_5XX, AFTERWARDS):
         report.judge(promise)
-    for gauge, value in left.items():
-        report.judge(f"{gauge} returns to 0", found=f"{value:g}", kept=value == 0)
-    report.judge("no descriptor is left", found=f"{more:+d}", kept=more <= _SPARE_DESCRIPTORS)
 
 
 async def _round(

@@ -115,7 +115,7 @@ def _try(
         ask()
     except Unsatisfiable:
         report.counts["operations without an invalid request"] += 1
-    except Exception as error:  # noqa: BLE001 - the generator, not the service
+    except Exception as error:
         report.counts["not generated"] += 1
         report.say(f"{operation.label}, {mode.value}: {type(error).__name__} {str(error)[:200]}")
 

@@ -2,8 +2,11 @@
 
 import asyncio
 import itertools
+import time
+from collections.abc import Iterator
 
-from drills.grammar import Case, cases, kinds
+from drills.grammar import cases, kinds
+from drills.head_case import Case
 from drills.http1 import (
     Answer,
     Connection,
@@ -41,17 +44,7 @@ async def run(plan: Plan, report: Report) -> None:
             await _try(service, case, report)
         memory, series = await service.steady(), await _series(service)
         deadline = plan.deadline()
-        clock = asyncio.get_running_loop().time
-
-        async def client() -> None:
-            for case in drawn:
-                if clock() > deadline:
-                    break
-                await _try(service, case, report)
-
-        async with asyncio.TaskGroup() as clients:
-            for _ in range(_AT_ONCE):
-                clients.create_task(client())
+        await asyncio.gather(*(_client(service, drawn, report, deadline) for _ in range(_AT_ONCE)))
         if wrong := await service.answers():
             report.broken(AFTERWARDS, f"at the end: {wrong}")
         growth = await service.steady() - memory
@@ -62,6 +55,11 @@ async def run(plan: Plan, report: Report) -> None:
         report.judge(promise)
     report.judge(SERIES, found=f"{more:+d}", kept=more == 0)
     report.judge(MEMORY, found=f"{growth:+.1f} MB", kept=growth < _GROWTH_MB)
+
+
+async def _client(service: Service, drawn: Iterator[Case], report: Report, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        await _try(service, next(drawn), report)
 
 
 async def _series(service: Service) -> int:

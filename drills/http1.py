@@ -183,9 +183,7 @@ def post(path: str, value: Any, headers: Mapping[str, str] | None = None) -> byt
     return request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
 
 
-async def ask(
-    port: int, data: bytes, *, method: str = "POST", seconds: float = 30.0
-) -> Answer:
+async def ask(port: int, data: bytes, *, method: str = "POST", seconds: float = 30.0) -> Answer:
     """Send one request on a connection of its own and return the answer.
 
     Raises:

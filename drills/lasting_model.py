@@ -40,7 +40,9 @@ def write(folder: Path) -> None:
 def _token() -> int:
     tokenizer = json.loads((_SOURCE / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
-    return int(next(vocabulary[name] for name in (_WORD, f"▁{_WORD}", f"Ġ{_WORD}") if name in vocabulary))
+    return int(
+        next(vocabulary[name] for name in (_WORD, f"▁{_WORD}", f"Ġ{_WORD}") if name in vocabulary)
+    )
 
 
 def _model(token: int) -> onnx.ModelProto:
@@ -81,7 +83,10 @@ def _model(token: int) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "lasting",
-        [value("input_ids", TensorProto.INT64, shape), value("attention_mask", TensorProto.INT64, shape)],
+        [
+            value("input_ids", TensorProto.INT64, shape),
+            value("attention_mask", TensorProto.INT64, shape),
+        ],
         [value("logits", TensorProto.FLOAT, ["batch", 4])],
         constants,
     )

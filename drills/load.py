@@ -3,9 +3,10 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from drills.http1 import (
     Answer,
@@ -45,7 +46,7 @@ class Outcomes:
         self.statuses[answer.status] += 1
         if answer.status >= 400:
             problem = answer.json()
-            code = problem.get("code") if isinstance(problem, dict) else answer.body[:80]
+            code = problem.get("code") if isinstance(problem, dict) else "not a problem"
             self.refusals[f"{answer.status} {code}"] += 1
 
     def unexpected(self, *expected: str) -> list[str]:
@@ -100,7 +101,7 @@ async def streamed(connection: Connection, outcomes: Outcomes) -> bool:
     return "close" not in headers.get("connection", "")
 
 
-Talk = Callable[[Connection], Awaitable[bool]]
+Talk = Callable[[Connection], Coroutine[Any, Any, bool]]
 """Sends one request and receives its answer; returns whether the connection may be used again."""
 
 

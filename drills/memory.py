@@ -40,7 +40,7 @@ async def run(plan: Plan, report: Report) -> None:
     async with serving(plan.folder / "memory.log") as service:
         for name, (act, expected) in acts.items():
             before, times = await _repeat(service, name, act, expected, plan, report)
-            growth = await service.steady(8) - before
+            growth = await service.steady() - before
             report.figure(f"{name}, {times} times", f"{growth:+.1f} MB")
             worst = max(worst, growth)
             if growth > _GROWTH_MB:
@@ -85,14 +85,13 @@ def _acts(plan: Plan) -> Mapping[str, tuple[Act, frozenset[int]]]:
     }
     acts: dict[str, tuple[Act, frozenset[int]]] = {}
     for kind in Kind:
-        material = Material(Payloads(plan.seed), (kind,))
-        acts[kind.value] = _answered(lambda n, make=material.make: make(5 * n + 1)), frozenset({200})
+        acts[kind.value] = _computed(Material(Payloads(plan.seed), (kind,))), frozenset({200})
     for name, (data, status) in sent.items():
-        acts[name] = _answered(lambda _, data=data: data), frozenset({status})
+        acts[name] = _sent(data), frozenset({status})
     nothing = frozenset({0})
     acts["translation, streamed"] = _stream, frozenset({200})
-    acts["left while a translation runs"] = _leave(draw, lambda n: stream_request(n)), nothing
-    acts["left in a body of 15 MB"] = _leave(draw, lambda _: _half(large)), nothing
+    acts["left while a translation runs"] = _leave(draw, stream_request), nothing
+    acts["left in a large body"] = _leave(draw, lambda _: _half(large)), nothing
     acts["reload of zh-en"] = _reload("zh-en"), frozenset({200})
     acts["reload of news-topics"] = _reload("news-topics"), frozenset({200})
     acts["unload and load of digits"] = _unload_and_load("digits"), frozenset({200})
@@ -125,10 +124,20 @@ async def _repeat(
             await once()
 
     await asyncio.gather(*(some(0, 3) for _ in range(at_once)))
-    before, warm = await service.steady(8), next(numbers)
+    before, warm = await service.steady(), next(numbers)
     deadline = asyncio.get_running_loop().time() + share
     await asyncio.gather(*(some(deadline, 3) for _ in range(at_once)))
     return before, next(numbers) - warm
+
+
+def _computed(material: Material) -> Act:
+    """Ask for what no cache knows."""
+    return _answered(lambda number: material.make(5 * number + 1))
+
+
+def _sent(data: bytes) -> Act:
+    """Send the same again and again."""
+    return _answered(lambda _: data)
 
 
 def _answered(make: Callable[[int], bytes]) -> Act:

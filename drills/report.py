@@ -1,4 +1,4 @@
-"""What a drill measured and which promises it checked; progress while it runs, tables at the end."""
+"""What a drill measured and which promises it checked."""
 
 import sys
 import time
