@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,7 +146,7 @@ async def under_load(
         await connection.send(stream_request(next(numbers), lines))
         return await streamed(connection, outcomes)
 
-    talks: list[Talk] = [plain] * clients + [stream] * streams
+    talks: Sequence[Talk] = [*[plain] * clients, *[stream] * streams]
     tasks = [
         asyncio.create_task(client(port, outcomes, talk, stopping, reuse=number % 2 == 0))
         for number, talk in enumerate(talks)
