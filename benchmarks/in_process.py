@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
+from service.runtime.int8 import open_exact
+
 Item: TypeAlias = str | bytes
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -55,7 +57,7 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-    return ort.InferenceSession(folder / graphs[precision]["model"], options, providers=_CPU)
+    return open_exact(str(folder / graphs[precision]["model"]), options, list(_CPU))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.convert.checkpoint import Checkpoint
 from models.convert.samples import SAMPLES, Contents, Feeds, feeds_of
 from service.repository.signature import read_signature
+from service.runtime.int8 import open_exact
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -24,7 +25,7 @@ def session_of(path: Path, threads: int = 0) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return open_exact(str(path), options, ["CPUExecutionProvider"])
 
 
 def sample_feeds(

@@ -20,6 +20,7 @@ from models.graphs.files import save_graph
 from models.graphs.int8_forms import DYNAMIC, FORMS, FP32, in_form
 from models.version_files import write_manifest
 from service.repository.manifest import MANIFEST_NAME, read_manifest_table
+from service.runtime.int8 import open_exact
 from service.tasks import AnyItem
 
 STATIC = "static QDQ"
@@ -140,7 +141,7 @@ def _session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return open_exact(str(path), options, ["CPUExecutionProvider"])
 
 
 def _feeds(session: ort.InferenceSession, rows: int) -> Mapping[str, NDArray[Any]] | None:

@@ -16,6 +16,7 @@ from service.runtime.arenas import ArenaWatch
 from service.runtime.buffers import DeviceBuffer
 from service.runtime.devices import Device, provider_of
 from service.runtime.graphs import Graph, opened
+from service.runtime.int8 import open_exact
 from service.runtime.refusals import failure, refusal
 from service.stopping import RunStoppedError, StopSignal, current_stop
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
@@ -230,10 +231,10 @@ def _opened(model: str | bytes, options: ort.SessionOptions, provider: Any) -> o
     """Open a session, so that the signal which this thread obeys can stop it."""
     stop = current_stop()
     if stop is None:
-        return ort.InferenceSession(model, options, providers=[provider])
+        return open_exact(model, options, [provider])
     stop.begin(partial(options.set_load_cancellation_flag, True))
     try:
-        return ort.InferenceSession(model, options, providers=[provider])
+        return open_exact(model, options, [provider])
     finally:
         stop.end()
 

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from benchmarks.distilbert import Arithmetic, EncoderSize, text_classifier
 from benchmarks.graph_builder import GraphBuilder
+from tests.exact_session import exact_session
 
 SMALL = EncoderSize(layers=2, width=128, heads=4, inner=256, words=50, positions=16)
 IDS = np.array([[2, 7, 9, 3], [2, 48, 40, 3], [2, 11, 12, 3]])
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return exact_session(model.SerializeToString())
 
 
 def logits(model: ort.InferenceSession, ids: NDArray[Any], used: int | None = None) -> NDArray[Any]:

@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 pytest.importorskip("cv2")
 
-import onnxruntime as ort  # noqa: E402
 from onnx import ModelProto  # noqa: E402
 
 from models.graphs.files import (  # noqa: E402
@@ -27,6 +26,7 @@ from models.starters.cards.model import (  # noqa: E402
     all_centres,
     cell_centres,
 )
+from tests.exact_session import exact_session  # noqa: E402
 
 LABELS, SIZE, CELLS = 3, 96, 36 + 9
 
@@ -106,7 +106,7 @@ def test_both_graphs_answer_as_pytorch_whatever_the_batch(
 
     expected = ServedDetector(detector)(images).numpy()
     for name, box_atol, score_atol in (("fp32.onnx", 1e-3, 1e-5), ("int8.onnx", 4, 0.02)):
-        session = ort.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        session = exact_session(tmp_path / name)
         (together,) = session.run(None, {"images": images.numpy()})
         alone = [session.run(None, {"images": image[None].numpy()})[0] for image in images]
         np.testing.assert_allclose(together[:, :4], expected[:, :4], atol=box_atol)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
 pytest.importorskip("torch", reason='needs the extra "train"')
@@ -22,6 +21,7 @@ from models.graphs.int8_forms import (
     quantise_by_rows,
     weights_as_fp32,
 )
+from tests.exact_session import exact_session
 
 pytestmark = pytest.mark.looptime(False)
 
@@ -38,7 +38,7 @@ def starter() -> onnx.ModelProto:
 
 def logits(model: onnx.ModelProto, folder: Path, *rows: list[int]) -> np.ndarray:
     save_graph(model, folder / "graph.onnx")
-    session = ort.InferenceSession(folder / "graph.onnx", providers=["CPUExecutionProvider"])
+    session = exact_session(folder / "graph.onnx")
     ids = np.array(rows)
     return session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
 
@@ -88,7 +88,7 @@ def test_what_a_graph_within_the_graph_reads_is_made_before_it(form: str, tmp_pa
     step = onnx.load("models/repository/zh-en/1/step.onnx")
     assert any(node.op_type == "If" for node in step.graph.node)
     save_graph(in_form(step, form), tmp_path / "step.onnx")  # checked
-    session = ort.InferenceSession(tmp_path / "step.onnx", providers=["CPUExecutionProvider"])
+    session = exact_session(tmp_path / "step.onnx")
     assert [one.name for one in session.get_outputs()] == [one.name for one in step.graph.output]
 
 

@@ -17,6 +17,7 @@ from models.graphs.quantise import (  # noqa: E402
     quantise_weights,
 )
 from models.starters.text_encoder import TextEncoder, TextEncoderShape  # noqa: E402
+from tests.exact_session import exact_session  # noqa: E402
 
 SHAPE = TextEncoderShape(80, max_length=16, embedding=32, width=64, layers=2, heads=2)
 AXES = {0: "batch", 1: "sequence"}
@@ -32,7 +33,7 @@ def text_graph() -> ModelProto:
 
 def session_of(model: ModelProto, folder: Path) -> ort.InferenceSession:
     save_graph(model, folder / "graph.onnx")
-    return ort.InferenceSession(folder / "graph.onnx", providers=["CPUExecutionProvider"])
+    return exact_session(folder / "graph.onnx")
 
 
 def padded(*rows: list[int]) -> dict[str, np.ndarray]:

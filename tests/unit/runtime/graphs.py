@@ -56,6 +56,25 @@ def matmul(path: Path, width: int = 256) -> Path:
     return path
 
 
+def int8_product(path: Path, operator: str) -> Path:
+    """left uint8 [n, 64] -> product [n, 3] with a matrix of 127, by `MatMulInteger` or its kin."""
+    weights = [helper.make_tensor("right", TensorProto.INT8, [64, 3], [127] * 192)]
+    inputs, domain, type_ = ["left", "right"], "", TensorProto.INT32
+    if operator == "MatMulIntegerToFloat":
+        weights.append(helper.make_tensor("one", FLOAT, [], [1.0]))
+        inputs, domain, type_ = [*inputs, "one", "one"], "com.microsoft", FLOAT
+    graph = helper.make_graph(
+        [helper.make_node(operator, inputs, ["product"], domain=domain)],
+        "g",
+        [helper.make_tensor_value_info("left", TensorProto.UINT8, ["n", 64])],
+        [helper.make_tensor_value_info("product", type_, ["n", 3])],
+        weights,
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
 def counting(path: Path) -> Path:
     """n [1] -> y [1]: adds 1 to 0 as often as n says, one node at a time."""
     scalar = helper.make_tensor_value_info

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import psutil
 import pytest
 
@@ -17,6 +18,32 @@ CPU = Device("cpu")
 @pytest.fixture
 def accumulator(graphs, tmp_path: Path) -> OrtSession:
     return OrtSession(graphs.accumulator(tmp_path / "accumulator.onnx"), CPU, threads=1)
+
+
+@pytest.mark.parametrize("operator", ["MatMulInteger", "MatMulIntegerToFloat"])
+def test_int8_products_are_exact_on_every_processor(graphs, tmp_path: Path, operator: str) -> None:
+    # Products this large saturate in the fast kernels of processors without VNNI instructions.
+    session = OrtSession(graphs.int8_product(tmp_path / "product.onnx", operator), CPU, threads=1)
+    (product,) = session.run({"left": np.full((2, 64), 255, np.uint8)}).values()
+    assert product.tolist() == [[255 * 127 * 64] * 3] * 2
+
+
+def test_a_graph_whose_products_share_an_int8_weight_is_opened_with_a_warning(
+    graphs, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only processors without VNNI refuse such a graph, so the refusal is simulated elsewhere.
+    real, asked = ort.InferenceSession, []
+
+    def refuse_exact(model: object, options: ort.SessionOptions, providers: list) -> object:
+        asked.append(options.get_session_config_entry("session.x64quantprecision"))
+        if asked[-1] == "1":
+            raise RuntimeError("AddInitializedOrtValue Attempt to replace the existing tensor")
+        return real(model, options, providers=providers)
+
+    monkeypatch.setattr(ort, "InferenceSession", refuse_exact)
+    OrtSession(graphs.int8_product(tmp_path / "product.onnx", "MatMulInteger"), CPU, threads=1)
+    assert asked == ["1", "0"]
+    assert "may saturate" in caplog.text
 
 
 def test_a_session_takes_and_returns_named_arrays(accumulator: OrtSession) -> None:
