@@ -22,7 +22,12 @@ MASK = "pixel_mask"
 
 _RANK = 4
 _MOST_RESIZED = 32_000_000
-"""Pixels of an image between resizing and cropping: a thread of an image would need gigabytes."""
+"""Pixels of an image while it is resized, and before it is cropped: a long and thin one would
+need gigabytes."""
+
+MAX_ASPECT = 1000
+"""How many times its shorter side the longer side of an image may be. Models see some hundred
+pixels each way, so that the shorter side of such an image would be less than one of them."""
 
 
 class ImageParameters(Protocol):
@@ -104,10 +109,15 @@ class ImageInput:
             UnsupportedMediaTypeError: it is of a kind not read here.
         """
         with decoding(
-            image.data, max_pixels=image.max_pixels, background=self.background
+            image.data,
+            max_pixels=image.max_pixels,
+            background=self.background,
+            use=self._used,
         ) as decoded:
             self._check_shape(decoded.height, decoded.width)
-            return self.processor(decoded)
+            processed = self.processor(decoded)
+            del decoded  # before the room that it takes is given to others
+        return processed
 
     def wrapped(
         self, tensor: NDArray[np.float32], lane: str, beside: Tensors | None = None
@@ -167,17 +177,27 @@ class ImageInput:
             row[: work.tensors[PIXELS].shape[1], : work.tensors[PIXELS].shape[2]] = 1
         return mask
 
+    def _used(self, height: int, width: int) -> int:
+        """Return the bytes that processing takes. Raises LimitExceededError for what is refused."""
+        self._check_shape(height, width)
+        return self.processor.bytes_used(height, width)
+
     def _check_shape(self, height: int, width: int) -> None:
         recipe = self.processor.recipe
-        (between, across), _ = recipe.fitted(height, width)
         final = recipe.shape(height, width)
-        too_large = between * across > _MOST_RESIZED or (
+        too_large = recipe.most_pixels(height, width) > _MOST_RESIZED or (
             recipe.fixed is None and final[0] * final[1] > self.lengths[-1]
         )
         if too_large:
             raise LimitExceededError(
                 f"the image is {width} x {height} pixels; for this model it is too large, or too "
                 "long and thin"
+            )
+        if max(height, width) > MAX_ASPECT * min(height, width):
+            short, long = ("width", "height") if width < height else ("height", "width")
+            raise LimitExceededError(
+                f"the image is {width} x {height} pixels; its {long} may be at most {MAX_ASPECT} "
+                f"times its {short}, since a model would see nothing of it"
             )
         if recipe.pad is not None and (final[0] > recipe.pad[0] or final[1] > recipe.pad[1]):
             raise LimitExceededError("the image is larger than this model pads images to")

@@ -111,7 +111,8 @@ class ModelSettings(_Section):
         0, description="Cores to compute on; 0 takes all that the process may use."
     )
     max_decoding_pixels: _Count = Field(
-        100_000_000, description="Pixels of all images that are decoded at once; others wait."
+        100_000_000,
+        description="Pixels of all images decoded at once, of 8 bytes each; others wait.",
     )
     warm_up_seconds: _Seconds = Field(
         2.0, description="How long timing its batches may take per queue of a model."

@@ -109,6 +109,14 @@ class Sizing:
             return self.crop
         return self.square if self.resize == "letterbox" else self._resized(height, width)
 
+    def most_pixels(self, height: int, width: int) -> int:
+        """Return the pixels of the largest image on the way to `shape`, the original aside.
+
+        Images are resized along their rows first, and then along their columns.
+        """
+        resized = self._resized(height, width)
+        return max(resized[0], height if resized[1] != width else 0) * resized[1]
+
     def corner(self, shape: Shape, crop: Shape) -> Shape:
         """Return top and left of the crop; below zero where the image is smaller."""
         if self.crop_rounds == "down":

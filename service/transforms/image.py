@@ -6,30 +6,35 @@ JPEG `draft` mode and PIL's `reducing_gap` decode or resize large photographs in
 operations but give different pixels.
 """
 
-import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageCms
 
-from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.errors import InvalidInputError, LimitExceededError
 from service.memory import return_free_memory
+from service.transforms.deep_grey import depth, upper_bits
+from service.transforms.footprint import footprint
+from service.transforms.image_files import FORMATS, MAX_SIDE, loaded, opened
 from service.transforms.pixel_budget import PixelBudget
+
+__all__ = (
+    "DECODING",
+    "FORMATS",
+    "MAX_PIXELS",
+    "WHITE",
+    "Colour",
+    "Letterbox",
+    "PixelImage",
+    "decode_image",
+    "decoding",
+    "letterbox",
+    "to_tensor",
+)
 
 PixelImage: TypeAlias = Image.Image
 """A decoded image. Ours are upright, opaque, and of mode "L" or "RGB"."""
@@ -40,24 +45,16 @@ MAX_PIXELS = 50_000_000
 """Default limit on width x height: a 48 megapixel photograph passes; it takes 200 to 400 MB."""
 
 DECODING = PixelBudget(2 * MAX_PIXELS)
-"""What all threads may decode at once, 4 to 8 bytes a pixel. The composition root sets the most."""
+"""What all threads may decode at once. The composition root sets the most."""
+
+_PIXEL_BYTES = 8
+"""What a pixel of the budget stands for. An image counts as more of them if it takes more."""
+_WIDEST = 4
+"""Bytes of a pixel of a decoded image."""
+_MOST_BYTES = 32
+"""Bytes that decoding may take for each pixel allowed. A TIFF may announce tiles of any size."""
 
 WHITE: Colour = (255, 255, 255)
-
-# Naming the classes registers exactly these decoders with Pillow, and no others.
-FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        WebPImagePlugin.WebPImageFile,
-        GifImagePlugin.GifImageFile,
-        BmpImagePlugin.BmpImageFile,
-        TiffImagePlugin.TiffImageFile,
-    )
-)
-_READ_HERE = "send PNG, JPEG, WebP, GIF, BMP or TIFF"
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0")
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -70,20 +67,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_QUIET = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
-
 _LARGE_PIXELS = 8_000_000
 """What decoding so many frees is given back at once; each thread would keep some of it."""
 
-_WEBP_SHARE = 2
-"""So many times the memory of other formats: libwebp keeps the picture before and after a frame."""
-
 _STRIP_PIXELS = 1_000_000
 """Composited at once."""
-
-_SCAN_MARKER = b"\xff\xda"
-_MAX_SCANS = 64
-"""A progressive JPEG has about ten scans; one of thousands is made to keep a decoder busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +92,19 @@ def decode_image(
     """Decode an image file to what a person sees in it.
 
     EXIF rotation is applied, transparent pixels are composited on the background, 16-bit
-    channels keep their upper 8 bits, palettes and CMYK become RGB (colour profiles are not
-    applied), and of an animation or a multi-page file the first frame counts. The size is
-    checked from the header, before any pixel is decoded.
+    channels keep their upper 8 bits, palettes, CMYK and CIELAB become RGB (colour profiles are
+    not applied), and of an animation or a multi-page file the first frame counts. What browsers
+    overlook is overlooked (`service.transforms.image_files`). The size is checked from the
+    header, before any pixel is decoded.
 
     Returns:
         An image of mode "L" where the file is opaque greyscale or bilevel, else "RGB".
 
     Raises:
         InvalidInputError: no bytes, a damaged or truncated file, or pixels without an agreed
-            range (32-bit and floating point TIFF).
-        LimitExceededError: more pixels than `max_pixels`.
+            range (floating point TIFF, and most of 32 bits).
+        LimitExceededError: more pixels than `max_pixels`, a side too long, or an encoding that
+            takes too much memory.
         UnsupportedMediaTypeError: not one of the six formats read here.
     """
     with decoding(data, max_pixels=max_pixels, background=background) as image:
@@ -123,44 +113,76 @@ def decode_image(
 
 @contextmanager
 def decoding(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, background: Sequence[int] = WHITE
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    background: Sequence[int] = WHITE,
+    use: Callable[[int, int], int] | None = None,
 ) -> Iterator[PixelImage]:
     """Decode as `decode_image` does; the image counts as in memory until the block ends.
 
-    Waits while others decode too much for one more.
+    Waits while others decode too much for one more. `use` returns the bytes that the block
+    takes beside the image, given its height and width, or raises to refuse the image. A turned
+    image has them the other way round, so it is asked for both and should be asked once more.
 
     Raises:
-        Exception: what `decode_image` raises.
+        Exception: what `decode_image` or `use` raises.
     """
-    image = _header(data, max_pixels)
-    share = _WEBP_SHARE if image.format == "WEBP" else 1
-    with DECODING.held(share * image.width * image.height):
+    image = opened(data, max_pixels)
+    with DECODING.held(_held(image, data, max_pixels, use)):
         try:
-            image.load()
-            image = _flat(_upright(image), background)
+            image = loaded(image, data)
+            is_large = image.width * image.height > _LARGE_PIXELS
+            image = _upright(image)  # apart from the next step, which then holds two and not three
+            image = _flat(image, background)
         except (InvalidInputError, MemoryError):
             raise
         except Exception as error:  # a decoder raises nearly anything on damaged data
             raise InvalidInputError(f"the image is damaged or cut short: {error}") from error
-        if image.width * image.height > _LARGE_PIXELS:
+        if is_large:
             return_free_memory()
-        yield image
+        try:
+            yield image
+        finally:
+            del image  # it counts until its memory is back, where the caller keeps it no longer
+            if is_large:
+                return_free_memory()
 
 
-def _header(data: bytes, max_pixels: int) -> PixelImage:
-    """Return an image that is not decoded yet, but may be."""
-    _silence_pillow()
-    if not data:
-        raise InvalidInputError("the image is empty")
-    image = _open(data)
+def _held(
+    image: PixelImage, data: bytes, max_pixels: int, use: Callable[[int, int], int] | None
+) -> int:
+    """Return the pixels that an image counts as: its own, or more if it takes more memory."""
     width, height = image.size
-    if width * height > max_pixels:
+    try:
+        held = footprint(image, data)
+    except Exception as error:  # the header may hold anything
+        raise InvalidInputError(f"the image is damaged: {error}") from error
+    if held > _MOST_BYTES * max_pixels + _MOST_BYTES * MAX_SIDE:
         raise LimitExceededError(
-            f"the image has {width} x {height} pixels; at most {max_pixels} are read"
+            f"the image would take {held} bytes to decode, for {width} x {height} pixels"
         )
-    if image.format in ("JPEG", "MPO") and data.count(_SCAN_MARKER) > _MAX_SCANS:
-        raise InvalidInputError(f"the JPEG has more than {_MAX_SCANS} scans")
-    return image
+    if use is not None:
+        held = max(held, _WIDEST * width * height + _used(use, height, width))
+    return max(width * height, -(-held // _PIXEL_BYTES))
+
+
+def _used(use: Callable[[int, int], int], height: int, width: int) -> int:
+    """Ask for the bytes used of an image that may have to be turned."""
+    try:
+        upright = use(height, width)
+    except LimitExceededError:
+        if height == width:
+            raise
+        try:
+            return use(width, height)
+        except LimitExceededError:
+            pass
+        raise
+    try:
+        return max(upright, use(width, height))
+    except LimitExceededError:
+        return upright
 
 
 def to_tensor(
@@ -213,32 +235,6 @@ def letterbox(image: PixelImage, size: int, pad: int) -> tuple[NDArray[np.float3
     return tensor, Letterbox(scale, left, top, width, height)
 
 
-def _silence_pillow() -> None:
-    """Ignore warnings issued inside Pillow; what matters in them is raised by us.
-
-    Done at each call since anyone may reset the filters, and not by `catch_warnings`, which
-    swaps a global of the process and is not safe on several threads.
-    """
-    if _QUIET not in warnings.filters[:1]:
-        warnings.filterwarnings("ignore", module=r"PIL\b")
-
-
-def _open(data: bytes) -> PixelImage:
-    try:
-        return Image.open(BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        known = data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-        if known:
-            raise InvalidInputError("the image is damaged: its header cannot be read") from None
-        raise UnsupportedMediaTypeError(
-            f"this is no image of a kind read here; {_READ_HERE}"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise LimitExceededError(f"the image has too many pixels: {error}") from error
-    except Exception as error:  # a decoder raises nearly anything on damaged data
-        raise InvalidInputError(f"the image is damaged: {error}") from error
-
-
 def _upright(image: PixelImage) -> PixelImage:
     """Apply the EXIF orientation. Pillow has done so already for TIFF, in `load`."""
     try:
@@ -252,44 +248,52 @@ def _upright(image: PixelImage) -> PixelImage:
 def _flat(image: PixelImage, background: Sequence[int]) -> PixelImage:
     """Convert any mode to an opaque "L" or "RGB"."""
     if image.mode.startswith("I"):
-        return _from_16_bits(image, background)
+        return _from_deep_grey(image, background)
     if image.mode == "F":
         raise InvalidInputError("floating point pixels have no agreed range; send 8 or 16 bits")
     if image.has_transparency_data:
         return _composited(image, background)
     if image.mode in ("L", "RGB"):
         return image
+    if image.mode == "LAB":
+        colours = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, *colours, outputMode="RGB") or image
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _from_16_bits(image: PixelImage, background: Sequence[int]) -> PixelImage:
-    """Keep the upper 8 of 16 bits (of 12 in a TIFF of 12), as Pillow does for 16-bit colour."""
-    values = np.asarray(image)
-    if image.mode == "I" and (values.min() < 0 or values.max() > np.iinfo(np.uint16).max):
-        raise InvalidInputError("32-bit pixels have no agreed range; send 8 or 16 bits")
-    bits = 16
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = min(bits, *image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (bits,)))
-    grey = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
-    see_through = image.info.get("transparency")
-    if not isinstance(see_through, int):
-        return grey
-    grey.putalpha(Image.fromarray(np.where(values == see_through, 0, 255).astype(np.uint8)))
-    return _composited(grey, background)
+def _from_deep_grey(image: PixelImage, background: Sequence[int]) -> PixelImage:
+    """Keep the upper 8 bits of grey, some rows at a time."""
+    deep, see_through = depth(image), image.info.get("transparency")
+    masked = isinstance(see_through, int)
+    red, green, blue = background
+    canvas = Image.new("RGB", image.size, (red, green, blue)) if masked else None
+    canvas = canvas or Image.new("L", image.size)
+    for strip in _strips(image):
+        values = np.asarray(image.crop(strip))
+        grey = Image.fromarray(upper_bits(values, deep))
+        mask = Image.fromarray(np.where(values == see_through, 0, 255).astype(np.uint8))
+        canvas.paste(grey.convert(canvas.mode), strip[:2], mask if masked else None)
+    return canvas
+
+
+def _strips(image: PixelImage) -> Iterator[tuple[int, int, int, int]]:
+    """Yield boxes of some rows each, from the top."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
 
 
 def _composited(image: PixelImage, background: Sequence[int]) -> PixelImage:
     """Lay an image on a background, some rows at a time: all at once would take it four times."""
     red, green, blue = background
     canvas = Image.new("RGB", image.size, (red, green, blue))
-    rows = max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        layer = image.crop((0, top, image.width, min(top + rows, image.height)))
+    for strip in _strips(image):
+        layer = image.crop(strip)
         if layer.mode == "La":
             layer = layer.convert("LA")
         if layer.mode != "RGBA":
             layer = layer.convert("RGBA")
-        canvas.paste(layer.convert("RGB"), (0, top), layer.getchannel("A"))
+        canvas.paste(layer.convert("RGB"), strip[:2], layer.getchannel("A"))
     return canvas
 
 

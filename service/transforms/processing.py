@@ -29,6 +29,10 @@ _FILTERS: Mapping[Resample, Image.Resampling] = {
 }
 _SAMPLING: tuple[Sampling, ...] = ("nearest", "bilinear", "bicubic")
 _LEVELS = 256
+_WIDE = 4
+"""Bytes of a pixel in Pillow's memory."""
+_FLOATS = 8
+"""Bytes of a value of the result, and of what it is made from."""
 _CHW = (2, 0, 1)
 
 
@@ -101,11 +105,12 @@ class ImageProcessor:
     def __call__(self, image: PixelImage) -> tuple[NDArray[np.float32], Placement]:
         """Return float32 [C, H, W], and where in it the image lies."""
         recipe = self.recipe
-        mode = "L" if recipe.mode == "L" else "RGB"
-        if image.mode != mode:
-            image = image.convert(mode)
+        if recipe.mode == "L" and image.mode != "L":
+            image = image.convert("L")
         fitted, place = recipe.fitted(image.height, image.width)
         image = _resized(image, fitted, recipe)
+        if recipe.mode != "L" and image.mode != "RGB":
+            image = image.convert("RGB")  # each channel is resized alone, so grey is resized once
         if recipe.resize == "letterbox":
             image = _on_canvas(image, recipe, place)
         if recipe.crop is not None:
@@ -113,6 +118,14 @@ class ImageProcessor:
             height, width = recipe.crop
             image = image.crop((left, top, left + width, top + height))
         return self._looked_up(image), place
+
+    def bytes_used(self, height: int, width: int) -> int:
+        """Return the bytes that processing an image takes at worst, beside the image."""
+        recipe = self.recipe
+        between = recipe.most_pixels(height, width)
+        final = recipe.shape(height, width)
+        as_grey = height * width if recipe.mode == "L" else 0
+        return as_grey + 2 * _WIDE * between + recipe.channels * _FLOATS * final[0] * final[1]
 
     def _looked_up(self, image: PixelImage) -> NDArray[np.float32]:
         pixels = np.asarray(image)[None] if image.mode == "L" else np.asarray(image).transpose(_CHW)

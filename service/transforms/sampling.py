@@ -39,7 +39,8 @@ def sampled(image: PixelImage, width: int, height: int, by: Sampling) -> PixelIm
     result: NDArray[np.uint8] = np.empty((height, width * len(image.getbands())), np.uint8)
     columns = _spread(_TAPS[by](image.width, width), len(image.getbands()))
     above, weights = _TAPS[by](image.height, height)
-    step = max(1, _STRIP_VALUES // result.shape[1])
+    widest = max(result.shape[1], image.width * len(image.getbands()))
+    step = max(1, _STRIP_VALUES // widest)
     for top in range(0, height, step):
         strip = slice(top, top + step)
         rows, places = _rows(image, above[:, strip])

@@ -1,0 +1,28 @@
+"""The memory that decoding takes, measured: real pictures of every kind, many at once."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [
+    pytest.mark.looptime(False),
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc"),
+]
+
+BUDGET = 22
+"""Millions of pixels, of 8 bytes each; the documents say that of the setting's 100 millions."""
+PICTURE = 9
+"""Millions of pixels, over what is given back at once."""
+BESIDE = 150_000_000
+"""Of eight threads: results, strips, libraries, and freed blocks that the C library keeps."""
+
+
+def test_many_at_once_of_every_kind_stay_within_the_budget() -> None:
+    command = [sys.executable, "-m", "tests.unit.transforms.decoding_memory"]
+    run = subprocess.run(
+        [*command, "8", str(PICTURE), str(BUDGET)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < BUDGET * 8_000_000 + BESIDE
