@@ -73,10 +73,10 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("minItems", "maxItems", "items"), (list,)),
     **dict.fromkeys(("maxProperties", "required", "propertyNames"), (dict,)),
 }
-SIZES = {
+SIZES = [
     *("minLength", "maxLength", "minItems", "maxItems"),
     *("minimum", "maximum", "exclusiveMaximum"),
-}
+]
 NOTES = {"title", "description", "default", "format"}
 
 
@@ -119,7 +119,7 @@ def _at_bounds(schema: Mapping[str, Any]) -> Iterator[Any]:
     if "anyOf" in schema:
         yield from at_bounds(schema)
     yield from schema.get("enum", [])
-    around = {name: range(schema[name] - 1, schema[name] + 2) for name in SIZES & schema.keys()}
+    around = {name: range(schema[name] - 1, schema[name] + 2) for name in SIZES if name in schema}
     for name, numbers in around.items():
         yield from (numbers if schema["type"] in ("integer", "number") else ())
         yield from ("5" * max(n, 0) for n in numbers if name.endswith("Length"))
@@ -127,7 +127,8 @@ def _at_bounds(schema: Mapping[str, Any]) -> Iterator[Any]:
         yield BASE64
     if schema.get("type") == "array":
         yield from ([one] for one in _at_bounds(schema["items"]))
-        inside = next(one for one in _at_bounds(schema["items"]) if allows(schema["items"], one))
+        allowed = [one for one in _at_bounds(schema["items"]) if allows(schema["items"], one)]
+        inside = min(allowed, key=lambda one: len(str(one)))  # all of them together are limited
         yield from ([inside] * n for name, ns in around.items() if "Items" in name for n in ns)
     if schema.get("type") == "object":
         yield from _objects(schema)
