@@ -27,6 +27,7 @@ from service.console import (
 )
 from service.ending import end_within, leave_threads_behind
 from service.errors import ModelLoadError, ServiceError
+from service.listening import AddressError, bind
 from service.logs import configure_logs, written_in_background
 from service.memory import default_memory_limit, limit_memory
 from service.registry import Registry
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(os.environ, options)
         run: Command = chosen.run
         return run(settings, chosen)
-    except (SettingsError, ServiceError) as error:
+    except (SettingsError, ServiceError, AddressError) as error:
         print(f"quartet: {error}", file=sys.stderr)
         return _MISUSED if isinstance(error, SettingsError) else 1
 
@@ -111,15 +112,15 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     def refuse_new_work() -> None:
         lifecycle.shutting_down = True
 
+    listeners = bind(settings.server.host, settings.server.port)
     app = build_app(settings, lifecycle)
     options = _server_options(settings.server)
     try:
         with written_in_background():
             gc.collect()
             gc.freeze()  # what was imported stays; looking through it would hold up every request
-            run_server(
-                app, options, refuse_new_work, partial(end_within, options.grace + _STOP_SECONDS)
-            )
+            end = partial(end_within, options.grace + _STOP_SECONDS)
+            run_server(app, listeners, options, refuse_new_work, end)
     finally:
         leave_threads_behind()
     return 0
@@ -245,8 +246,6 @@ def _settings(settings: Settings, chosen: argparse.Namespace) -> int:
 
 def _server_options(settings: ServerSettings) -> ServerOptions:
     return ServerOptions(
-        settings.host,
-        settings.port,
         settings.backlog,
         settings.keep_alive_seconds,
         settings.grace_seconds,

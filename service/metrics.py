@@ -240,6 +240,10 @@ HTTP_DISCONNECTS = Counter(
     "Requests whose client left before the answer; their work was cancelled.",
     ("route",),
 )
+HTTP_ACCEPTS_HELD_BACK = Counter(
+    "http_accepts_held_back",
+    "Times that connections had to wait to be accepted, since file descriptors had run out.",
+)
 HTTP_BODY_BYTES = Gauge(
     "http_body_bytes",
     "Bytes of request bodies held now, of those over 16 KiB.",

@@ -1,23 +1,22 @@
 """The HTTP server: uvicorn, with a stop that loses nothing and bounds on who says nothing."""
 
 import asyncio
-import ctypes
 import logging
-import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.server import HANDLED_SIGNALS
 
-from service.connection import Protocol
+from service.connection import LINGER_SECONDS, Protocol
+from service.listening import Acceptor, AddressError
 
 _log = logging.getLogger(__name__)
 
@@ -27,33 +26,20 @@ _HEAD_SECONDS = 20.0
 _SWEEP_TICKS = 20
 """Ticks (of 0.1 s) between two looks for clients that are late."""
 
-_HANDSHAKE_SECONDS = 0.1
-"""How long, at a stop, connections that have begun may take to be established."""
+_UNREAD_SECONDS = 60.0
+"""How long a client may take nothing of an answer that waits to be sent."""
 
-_LINGER_SECONDS = 0.5
-"""How long, at a stop, idle connections stay open for a request that may be on its way."""
+_CANCEL_SECONDS = 0.5
+"""How long, after the grace, requests may take to be cancelled and answered."""
 
-_SO_ATTACH_FILTER = 26
-"""Linux's option of a socket; the module has no name for it."""
-
-_NO_SYN = b"".join(
-    struct.pack("=HBBI", *instruction)
-    for instruction in (
-        (0x30, 0, 0, 13),  # load the byte of the TCP header that holds its flags
-        (0x45, 0, 1, 0x02),  # if SYN is not among them, skip the next
-        (0x06, 0, 0, 0),  # drop the packet
-        (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
-    )
-)
-"""A filter of packets in Linux's classic BPF: no connection begins, all others go on."""
+_LIFESPAN_SECONDS = 5.0
+"""How long the application may take to close what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, and how long to wait for whom. Times are in whole seconds."""
+    """How many connections may wait, and how long to wait for whom, in whole seconds."""
 
-    host: str
-    port: int
     backlog: int
     keep_alive: int
     grace: int
@@ -67,6 +53,7 @@ class Server(uvicorn.Server):
         self._before_last = before_last
         self.at_signal: Callable[[], object] = lambda: None
         """Called at the first signal that it obeys."""
+        self._acceptors: list[Acceptor] = []
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,40 +77,66 @@ class Server(uvicorn.Server):
             self._close_late()
         return await super().on_tick(counter)
 
-    async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """Stop listening, tell every client that its connection ends, finish, stop the app.
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen on the bound sockets.
+
+        Raises:
+            AddressError: another process listens on one of the addresses by now.
+            SystemExit: the application could not start.
+        """
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self.servers = []  # uvicorn's; ours are the acceptors
+        try:
+            for listener in sockets or []:
+                backlog = self.config.backlog
+                self._acceptors.append(Acceptor(listener, backlog, self._protocol))
+                host, port = listener.getsockname()[:2]
+                _log.info("listening", extra={"host": host, "port": port})
+        except AddressError:
+            await self.lifespan.shutdown()
+            raise
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, have every connection end, finish what was asked, stop the app.
 
         uvicorn would drop connections that the system has accepted and the process has not, and
         close idle ones at once, and so lose requests that were already on their way. Here the
-        former are taken over, on Linux no other can begin meanwhile, every answer says
-        `Connection: close`, and an idle connection gets `_LINGER_SECONDS` to send one more request.
-        """
-        await self._stop_listening()
-        self.server_state.default_headers.append((b"connection", b"close"))
-        for connection in self._connections():
-            if not connection.is_idle():
-                connection.shutdown()  # its answer will say so, then it closes
-        now = asyncio.get_running_loop().time
-        until = now() + _LINGER_SECONDS
-        while self._connections() and now() < until:  # noqa: ASYNC110 - uvicorn has no such event
-            await asyncio.sleep(0.01)
-        self._before_last()
-        await super().shutdown(sockets)
+        former are taken over, on Linux no other can begin meanwhile, the last answer of a
+        connection says `Connection: close`, and a connection whose last answer could not say so,
+        since it had begun, stays open for `LINGER_SECONDS` for one more request.
 
-    async def _stop_listening(self) -> None:
-        # Closing the last descriptor of a listener resets who waits in its backlog. With a second
-        # one they can be accepted first, and between the last of them and the end is no await.
-        listeners = [_second(one) for server in self.servers for one in server.sockets]
-        for listener in listeners:
-            _let_nobody_begin(listener)
-        await asyncio.sleep(_HANDSHAKE_SECONDS)
-        for server in self.servers:
-            server.close()
-        waiting = [connection for one in listeners for connection in _accept_all(one)]
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            with suppress(OSError):  # that client has left meanwhile
-                await loop.connect_accepted_socket(self._protocol, connection)
+        Nothing is waited for without end: after the grace what is left is cancelled, and cut off
+        `_CANCEL_SECONDS` later.
+        """
+        now = asyncio.get_running_loop().time
+        until = now() + max(self.config.timeout_graceful_shutdown or 0, LINGER_SECONDS)
+        acceptors, self._acceptors = self._acceptors, []
+        await asyncio.gather(*(acceptor.close() for acceptor in acceptors))
+        for connection in self._connections():
+            connection.shutdown()
+        await self._wait_for_end(until)
+        self._before_last()
+        if tasks := list(self.server_state.tasks):
+            _log.warning("requests cancelled at the stop", extra={"requests": len(tasks)})
+            for task in tasks:
+                task.cancel()
+        await self._wait_for_end(now() + _CANCEL_SECONDS)
+        for connection in self._connections():
+            connection.transport.abort()
+        try:
+            await asyncio.wait_for(self.lifespan.shutdown(), _LIFESPAN_SECONDS)
+        except TimeoutError:
+            _log.error("application not stopped", extra={"seconds": _LIFESPAN_SECONDS})
+
+    async def _wait_for_end(self, until: float) -> None:
+        """Wait until no connection and no request is left, but no longer than a loop time."""
+        now = asyncio.get_running_loop().time
+        state = self.server_state
+        while (state.connections or state.tasks) and now() < until and not self.force_exit:  # noqa: ASYNC110 - uvicorn has no such event
+            await asyncio.sleep(0.01)
 
     def _protocol(self) -> Protocol:
         return Protocol(self.config, self.server_state, self.lifespan.state)
@@ -132,41 +145,19 @@ class Server(uvicorn.Server):
         return [one for one in self.server_state.connections if isinstance(one, Protocol)]
 
     def _close_late(self) -> None:
-        oldest = asyncio.get_running_loop().time() - _HEAD_SECONDS
+        """Cut off clients that are late with a head, or do not read their answer."""
+        now = asyncio.get_running_loop().time()
         for connection in self._connections():
             since = connection.head_since
-            if since is not None and since < oldest:
+            if since is not None and since < now - _HEAD_SECONDS:
                 connection.transport.close()
-
-
-def _second(listener: socket.socket) -> socket.socket:
-    return socket.socket(listener.family, listener.type, fileno=os.dup(listener.fileno()))
-
-
-def _let_nobody_begin(listener: socket.socket) -> None:
-    """Make the system ignore who begins to connect from now on; who has begun may end.
-
-    A client tries again a second later, and is refused if the listener is closed by then. Without
-    this, who connects between the last accept and the close would be reset. Where the system has
-    no such filters, that can happen.
-    """
-    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
-    filter_of_packets = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(program))
-    if sys.platform == "linux":
-        with suppress(OSError):
-            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_of_packets)
-
-
-def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
-    """Accept who waits, and close the listener as soon as nobody does."""
-    with listener, suppress(OSError):  # BlockingIOError: nobody waits
-        listener.setblocking(False)
-        while True:
-            yield listener.accept()[0]
+            if connection.unread_since(now) < now - _UNREAD_SECONDS:
+                connection.transport.abort()
 
 
 def run_server(
     app: Callable[..., Any],
+    listeners: list[socket.socket],
     options: ServerOptions,
     before_last: Callable[[], None],
     at_signal: Callable[[], object] = lambda: None,
@@ -175,17 +166,17 @@ def run_server(
 
     Args:
         app: the application; its lifespan encloses everything.
-        options: where and how.
+        listeners: bound sockets, to listen on.
+        options: how.
         before_last: called at a stop when only what was accepted is left to be finished.
         at_signal: called when the stop begins.
 
     Raises:
-        SystemExit: the application could not start, or the address cannot be listened on.
+        AddressError: another process listens on one of the addresses by now.
+        SystemExit: the application could not start.
     """
     config = uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
         backlog=options.backlog,
         loop="uvloop",
         http=Protocol,
@@ -200,4 +191,4 @@ def run_server(
     )
     server = Server(config, before_last)
     server.at_signal = at_signal
-    server.run()
+    server.run(listeners)

@@ -19,13 +19,24 @@ from service.api.context import ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
 from service.cache.keys import ModelIdentity
 from service.cache.responses import CacheMode, CacheOutcome
-from service.errors import DeadlineExceededError, LimitExceededError, OverloadedError
+from service.errors import (
+    DeadlineExceededError,
+    LimitExceededError,
+    OverloadedError,
+    ServiceError,
+)
 from service.pipeline import CallOptions, Timings
 
 ResultT = TypeVar("ResultT")
 
 WHOLE_BODY = "quartet.whole_body"
 """In the ASGI scope once all of the body has come: reading it waits for nobody."""
+
+REFUSED = "quartet.refused"
+"""In the ASGI scope of a request that is not valid HTTP: the class of the error, and its detail.
+
+Not the error itself: its traceback would refer to the scope, which refers to it.
+"""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _NUMBER = re.compile(rb"-?[0-9]{1,9}")
@@ -100,7 +111,10 @@ class Call(Request):
         Raises:
             MalformedRequestError: a header is not the number it has to be.
             LimitExceededError: Content-Length is over the limit.
+            ServiceError: the request is not valid HTTP.
         """
+        if REFUSED in self.scope:
+            raise self._refusal()
         limits = self.context.limits
         if (wished := self._wished_seconds()) is not None:
             self.deadline = self._came + min(wished, limits.max_timeout_seconds)
@@ -149,6 +163,11 @@ class Call(Request):
             raise MalformedRequestError(f"{name} must be a whole number from {least} to {most}")
         return int(text)
 
+    def _refusal(self) -> ServiceError:
+        self.must_close = True
+        kind, detail = self.scope[REFUSED]
+        return cast("ServiceError", kind(detail))
+
     def _too_large(self) -> LimitExceededError:
         most = self.context.limits.max_body_bytes
         return LimitExceededError(f"the body is over the limit of {most} bytes")
@@ -160,6 +179,7 @@ class Call(Request):
             LimitExceededError: it is longer than the limit, whatever it announced.
             OverloadedError: the process has no room for it, beside other large bodies.
             RequestTimeoutError: it was not complete at the deadline.
+            ServiceError: it is not valid HTTP.
             ClientDisconnect: the client left in the middle of it.
         """
         if WHOLE_BODY in self.scope:
@@ -212,6 +232,8 @@ class Call(Request):
             else:  # what still comes is dropped, so that the client hears why
                 body.clear()
         self.must_close = more
+        if REFUSED in self.scope:
+            raise self._refusal()
         if size > most:
             raise self._too_large()
         if not has_room:

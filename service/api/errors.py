@@ -32,10 +32,24 @@ class RequestTimeoutError(ServiceError):
     code = "request_timeout"
 
 
+class NotImplementedHereError(ServiceError):
+    """The request asks for a part of HTTP that this server does not have."""
+
+    code = "not_implemented"
+
+
+class HttpVersionError(ServiceError):
+    """The request is of a version of HTTP that is not spoken here."""
+
+    code = "http_version_not_supported"
+
+
 STATUS: Mapping[type[ServiceError], HTTPStatus] = {
     ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
     MalformedRequestError: HTTPStatus.BAD_REQUEST,
     RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    NotImplementedHereError: HTTPStatus.NOT_IMPLEMENTED,
+    HttpVersionError: HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     errors.InvalidInputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.LimitExceededError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.call import Call
+from service.api.call import REFUSED, Call
 from service.api.context import ApiContext
 from service.api.errors import Problem, log_unexpected
 from service.errors import OverloadedError, ShuttingDownError
@@ -26,6 +26,8 @@ CALL = "quartet.call"
 """Where in the ASGI scope the routes find the `Call`."""
 
 UNKNOWN_ROUTE = "_unknown_"
+UNREADABLE = "_unreadable_"
+"""Counted in place of a route where the head of a request is not valid HTTP."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LEFT = 499
 """Counted in place of a status when the client did not wait for one, as nginx does."""
@@ -74,10 +76,10 @@ class RequestMiddleware:
             await _refuse(call, error)
 
     def _admit(self, call: Call) -> None:
+        call.check()
         if self._context.lifecycle.shutting_down and call.scope["method"] not in ("GET", "HEAD"):
             call.must_close = True
             raise ShuttingDownError("the service is shutting down")
-        call.check()
 
     def _count(self, call: Call) -> None:
         method = call.scope["method"]
@@ -105,4 +107,6 @@ async def _refuse(call: Call, error: Exception) -> None:
 
 def _route(scope: Scope) -> str:
     """Return the route's template; whatever matched none counts under one name."""
-    return getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+    if (route := scope.get("route")) is None and REFUSED in scope:
+        return UNREADABLE
+    return getattr(route, "path", UNKNOWN_ROUTE)

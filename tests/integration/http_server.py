@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
+from service.connection import Protocol
 from tests.unit.api.fakes import FakePipeline, FakeRegistry
 
 
@@ -50,7 +51,12 @@ def serving(limits: ApiLimits) -> Iterator[HttpServer]:
     registry = FakeRegistry()
     context = ApiContext(registry, Lifecycle(), limits, "token")
     config = uvicorn.Config(
-        build_api(context), log_config=None, access_log=False, ws="none", lifespan="off"
+        build_api(context),
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        lifespan="off",
     )
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))

@@ -181,6 +181,69 @@ def test_pipelined_requests_are_answered_in_order(server: HttpServer) -> None:
         assert re.findall(rb"\[(\d)\]", received) == [b"1", b"2", b"3"]
 
 
+def test_a_client_that_ends_its_side_is_answered(server: HttpServer) -> None:
+    pipeline = server.pipeline("translate", "text")
+    with server.connect() as connection:
+        timeout = "X-Request-Timeout-Ms: 400"
+        connection.sendall(request("/v1/translate", {"text": ["一", "wait"]}, timeout))
+        connection.shutdown(socket.SHUT_WR)
+        assert server.has(pipeline.started)
+        answer = read_answer(connection)
+        assert answer.status == 504
+        assert answer.body["results"][0]["translation"] == "[一]"
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        pytest.param(b"hello\r\n\r\n", 400, "malformed_request", id="another protocol"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, "malformed_request", id="no host"),
+        pytest.param(
+            b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            501,
+            "not_implemented",
+            id="a coding",
+        ),
+        pytest.param(
+            b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, "http_version_not_supported", id="2.0"
+        ),
+    ],
+)
+def test_what_is_not_http_gets_a_problem_and_is_counted(
+    server: HttpServer, sent: bytes, status: int, code: str
+) -> None:
+    before = unreadable(status)
+    with server.connect() as connection:
+        connection.sendall(sent)
+        answer = read_answer(connection)
+        assert (answer.status, answer.body["code"]) == (status, code)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-request-id"] == answer.body["request_id"]
+        assert answer.headers["connection"] == "close"
+        assert connection.recv(1) == b""
+    assert unreadable(status) == before + 1
+
+
+def test_a_body_that_is_not_http_is_refused_as_a_request_of_its_route(server: HttpServer) -> None:
+    labels = {"route": "/v1/classify", "method": "POST", "status": "400"}
+    before = REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
+    with server.connect() as connection:
+        connection.sendall(head("/v1/classify", None, "X-Request-Id: mine"))
+        time.sleep(0.1)
+        connection.sendall(b"nonsense\r\n")
+        answer = read_answer(connection)
+        assert (answer.status, answer.body["code"]) == (400, "malformed_request")
+        assert answer.headers["x-request-id"] == "mine"
+        assert connection.recv(1) == b""
+    assert REGISTRY.get_sample_value("http_requests_total", labels) == before + 1
+
+
+def unreadable(status: int) -> float:
+    labels = {"route": "_unreadable_", "method": "_other_", "status": str(status)}
+    return REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
+
+
 def _wait_until(condition: Callable[[], bool], within: float = 5.0) -> None:
     until = time.monotonic() + within
     while not condition():

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from uvicorn.protocols.http.flow_control import FlowControl
 
-from service.connection import Cycle
+from service.exchange import Cycle, Flow
 
 DATE = (b"date", b"today")
 LENGTH = (b"content-length", b"4")
@@ -43,7 +42,7 @@ class Answering:
         self.ended = 0
         transport = cast("asyncio.Transport", self.wire)
         log = logging.getLogger(__name__)
-        self.flow = FlowControl(transport)
+        self.flow = Flow(transport, ())
         known: dict[str, Any] = {
             "default_headers": [DATE],
             "expect_100_continue": False,

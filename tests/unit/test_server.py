@@ -1,92 +1,20 @@
 import asyncio
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
 
+from service import listening
 from service import server as server_module
-from service.api.call import WHOLE_BODY
-from service.connection import Protocol
-from service.server import Server
+from service.connection import LINGER_SECONDS
+from tests.unit.http_application import REQUEST, Application, answer, running, terminate
 
 pytestmark = pytest.mark.looptime(False)  # real sockets and signals
-
-REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
-
-
-class Application:
-    """Answers "done" as soon as it may; tells what it was asked."""
-
-    def __init__(self, may_answer: bool = True) -> None:
-        self.may_answer = asyncio.Event()
-        if may_answer:
-            self.may_answer.set()
-        self.asked = asyncio.Semaphore(0)
-        self.events: list[str] = []
-        self.found_whole_bodies: list[bool] = []
-        self.server: Server
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            self.events.append("stopped")
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        self.found_whole_bodies.append(WHOLE_BODY in scope)
-        while (await receive())["more_body"]:
-            pass
-        self.asked.release()
-        await self.may_answer.wait()
-        headers = [(b"content-length", b"4")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"done"})
-        self.events.append("answered")
-
-
-@asynccontextmanager
-async def running(app: Application) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
-    """Serve on a free port until SIGTERM, which the end sends if the test has not."""
-    config = uvicorn.Config(
-        app,
-        port=0,
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        timeout_graceful_shutdown=1,
-    )
-    app.server = server = Server(config, lambda: app.events.append("last"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no such event
-        await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1], serving
-    finally:
-        if not serving.done():
-            terminate()
-        await serving
-
-
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-async def answer(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200")
-    assert await reader.readexactly(4) == b"done"
-    return head.lower()
 
 
 async def test_a_connection_carries_several_requests_until_the_stop() -> None:
@@ -119,7 +47,7 @@ async def test_a_stop_without_connections_is_quick() -> None:
     started = time.monotonic()
     async with running(Application()):
         pass
-    assert time.monotonic() - started < 2 * server_module._LINGER_SECONDS
+    assert time.monotonic() - started < 2 * LINGER_SECONDS
 
 
 async def test_sigterm_finishes_what_was_accepted_and_says_that_it_was_the_last() -> None:
@@ -187,7 +115,7 @@ async def test_who_begins_to_connect_during_a_stop_is_refused_and_never_cut_off(
         stop = asyncio.create_task(app.server.shutdown())
         await asyncio.sleep(0)  # it has begun, and still listens
         client = asyncio.create_task(asyncio.open_connection("127.0.0.1", port))
-        await asyncio.sleep(server_module._HANDSHAKE_SECONDS / 2)
+        await asyncio.sleep(listening._HANDSHAKE_SECONDS / 2)
         assert not client.done()
         await stop
         with pytest.raises(ConnectionRefusedError):
@@ -310,6 +238,7 @@ async def test_an_answer_to_head_is_its_head() -> None:
 
 PROGRAM = """
 import sys
+from service.listening import bind
 from service.server import ServerOptions, run_server
 
 async def app(scope, receive, send):
@@ -323,7 +252,8 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"done"})
 
-run_server(app, ServerOptions("127.0.0.1", int(sys.argv[1]), 16, 5, 5), lambda: print("last"))
+listeners = bind("127.0.0.1", int(sys.argv[1]))
+run_server(app, listeners, ServerOptions(16, 5, 5), lambda: print("last"))
 """
 
 
