@@ -118,7 +118,8 @@ class Acceptor:
         try:
             listener.listen(backlog)
         except OSError as error:
-            raise _cannot_listen(*listener.getsockname()[:2], error) from None
+            host, port = listener.getsockname()[:2]
+            raise _cannot_listen(host, port, error) from None
         self.listener = listener
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()

@@ -2,21 +2,12 @@
 
 import asyncio
 import contextlib
-import os
-import resource
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
-from prometheus_client import REGISTRY
 
-from service import listening
 from service.listening import Acceptor, AddressError, bind
-from tests.unit.http_application import until
 
 pytestmark = pytest.mark.looptime(False)  # real sockets
 
@@ -27,74 +18,6 @@ class Echo(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
-
-
-def held_back() -> float:
-    return REGISTRY.get_sample_value("http_accepts_held_back_total") or 0.0
-
-
-@contextmanager
-def few_descriptors(left: int) -> Iterator[None]:
-    """Let the process open only so many more."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(path.name) for path in Path("/dev/fd").iterdir())
-    fillers = [os.dup(0)]
-    while fillers[-1] < highest:  # numbers below are free
-        fillers.append(os.dup(0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + left, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for filler in fillers:
-            os.close(filler)
-
-
-async def echoed(client: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(5):
-        await loop.sock_sendall(client, b"hi")
-        return await loop.sock_recv(client, 10)
-
-
-def connected(listener: socket.socket, count: int) -> list[socket.socket]:
-    listener.listen(64)
-    clients = [socket.create_connection(listener.getsockname()) for _ in range(count)]
-    for client in clients:
-        client.setblocking(False)
-    return clients
-
-
-async def without_descriptors(caplog: pytest.LogCaptureFixture) -> None:
-    before = held_back()
-    (listener,) = bind("127.0.0.1", 0)
-    clients = connected(listener, 30)
-    with few_descriptors(25):
-        acceptor = Acceptor(listener, 64, Echo)
-        answered = [asyncio.create_task(echoed(client)) for client in clients]
-        await until(lambda: held_back() > before)
-        await asyncio.sleep(3 * listening._PAUSE_SECONDS)
-        waiting = [task for task in answered if not task.done()]
-        assert waiting  # neither answered nor cut off
-        os.close(os.dup(0))  # a model could still be read
-        assert sum("wait to be accepted" in one.message for one in caplog.records) == 1
-        for client, task in zip(clients, answered, strict=True):
-            if task not in waiting:
-                client.close()
-        async with asyncio.timeout(5):
-            assert set(await asyncio.gather(*answered)) == {b"hi"}
-        for client in clients:
-            client.close()
-        await acceptor.close()
-
-
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_without_file_descriptors_clients_wait_and_the_log_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loop: object
-) -> None:
-    monkeypatch.setattr(listening, "_PAUSE_SECONDS", 0.05)
-    with asyncio.Runner(loop_factory=loop) as runner:  # type: ignore[arg-type]
-        runner.run(without_descriptors(caplog))
 
 
 @pytest.mark.parametrize(
