@@ -83,7 +83,8 @@ def reasons(found: Sequence[VersionFiles | Unusable | Check]) -> Iterator[Text]:
             reason = one.reason.removeprefix(f"{name}: ")
             yield Text(f"{name}: {reason}", style="red")
         elif isinstance(one, Check) and not one.passed:
-            yield Text(f"{one.model}: {one.reason}", style="red")
+            reason = (one.reason or "").removeprefix(f"{one.model}: ")
+            yield Text(f"{one.model}: {reason}", style="red")
 
 
 def parity_table(checks: Sequence[Check]) -> Table:

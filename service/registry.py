@@ -75,6 +75,8 @@ class Registry:
         for model in (*wanted, *self._defaults.configured.values()):
             if model not in known:
                 raise ModelNotFoundError(f"the repository has no model {model!r}")
+        for folder, reason in self._listing.unusable().items():
+            _log.warning("folder not served", extra={"folder": folder, "reason": reason})
         self._readiness.want(wanted)
         self._start = asyncio.get_running_loop().create_task(self._load_all(list(wanted)))
 
