@@ -4,7 +4,10 @@ A graph of a gigabyte takes seconds to open, and its header says at once what it
 """
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
 
 from service.errors import InferenceError, ModelLoadError
 from service.families.base import KnowsItsHead
@@ -21,8 +24,8 @@ class _PlayedError(Exception):
 class _Stage:
     """A session that takes feeds as its graph would, and computes nothing."""
 
-    def __init__(self, name: str, signature: GraphSignature) -> None:
-        self._name = name
+    def __init__(self, path: Path, signature: GraphSignature) -> None:
+        self._path, self._name = path, path.name
         self.inputs: Mapping[str, TensorSpec] = signature.inputs
         self.outputs: Mapping[str, TensorSpec] = signature.outputs
 
@@ -50,7 +53,18 @@ class _Stage:
                     raise InferenceError(
                         f"{self._name} takes {taken} along axis {axis} of {name}, and is fed {fed}"
                     )
+        if "input_ids" in feeds:
+            self._refuse_unknown_ids(feeds["input_ids"])
         raise _PlayedError
+
+    def _refuse_unknown_ids(self, ids: Feed) -> None:
+        """Compare token ids with the graph's embedding: a GPU reads beyond it in silence."""
+        rows = embedding_rows(self._path)
+        if rows is not None and isinstance(ids, np.ndarray) and ids.max() >= rows:
+            raise InferenceError(
+                f"the tokenizer and pad_id give ids up to {ids.max()}, and {self._name} knows "
+                f"{rows} tokens: they are of two models"
+            )
 
 
 def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:
@@ -62,7 +76,6 @@ def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:
     where = f"{files.model}/{files.version}"
     signatures = {name: read_signature(path) for name, path in files.graphs.items()}
     for lane in family.lanes:
-        _refuse_unknown_ids(files, family, lane)
         try:
             _rehearse(files, family, lane, signatures)
         except InferenceError as error:
@@ -79,34 +92,25 @@ def _rehearse(
     lane: Lane,
     signatures: Mapping[str, GraphSignature],
 ) -> None:
-    """Let the family feed an item of the shortest length. Raises InferenceError."""
-    stages = {name: _Stage(files.graphs[name].name, said) for name, said in signatures.items()}
-    probe = family.probe(lane.name, lane.lengths[0])
+    """Let the family feed items of the shortest lengths, padded to one. Raises InferenceError."""
+    stages = {name: _Stage(files.graphs[name], said) for name, said in signatures.items()}
+    is_padded = _takes_several(signatures[lane.sessions[0]])
     try:
-        family.infer(stages, [probe])
+        batch = [family.probe(lane.name, length) for length in lane.lengths[: 1 + is_padded]]
+    except MemoryError:
+        raise ModelLoadError(
+            f"{files.model}/{files.version}: {lane.lengths[0]} tokens or pixels, the shortest that "
+            "it says it takes, need more memory than there is"
+        ) from None
+    try:
+        family.infer(stages, batch)
     except InferenceError:
         raise
     except Exception:  # also _PlayedError; of what else there is, warm-up will tell
         return
 
 
-def _refuse_unknown_ids(files: VersionFiles, family: Family[Any, Any], lane: Lane) -> None:
-    """Compare the largest token id with the graphs' embeddings: a GPU reads beyond in silence."""
-    where = f"{files.model}/{files.version}"
-    try:
-        ids = family.probe(lane.name, lane.lengths[0]).tensors.get("input_ids")
-    except MemoryError:
-        raise ModelLoadError(
-            f"{where}: {lane.lengths[0]} tokens or pixels, the shortest that it says it takes, "
-            "need more memory than there is"
-        ) from None
-    if ids is None:
-        return
-    for session in lane.sessions:
-        graph = files.graphs.get(session)
-        rows = None if graph is None else embedding_rows(graph)
-        if graph is not None and rows is not None and ids.max() >= rows:
-            raise ModelLoadError(
-                f"{where}: the tokenizer and pad_id give ids up to {ids.max()}, and "
-                f"{graph.name} knows {rows} tokens: they are of two models"
-            )
+def _takes_several(signature: GraphSignature) -> bool:
+    """Tell whether token ids of several rows may be fed, so that shorter ones are padded."""
+    ids = signature.inputs.get("input_ids")
+    return ids is not None and len(ids.shape) > 1 and ids.shape[0] is None

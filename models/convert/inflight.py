@@ -24,7 +24,7 @@ from models.graphs.in_flight import step_graphs
 from models.graphs.pretrained_weights import MODEL_TYPES, weights_of
 from models.graphs.quantise import quantise_weights
 from models.graphs.quiet import quiet
-from models.graphs.translator_weights import TranslatorWeights
+from models.graphs.translator_weights import Output, TranslatorWeights
 from models.graphs.writer import Arithmetic
 from service.errors import ServiceError
 from service.families.encoder_decoder_steps import search_rules
@@ -91,7 +91,7 @@ def convert_in_flight(checkpoint: Checkpoint, to: Path, wanted: Sequence[str] = 
     to.mkdir(parents=True, exist_ok=True)
     copy_beside(checkpoint, to, replacing=True)
     weights = _weights(checkpoint, token_rules(to))
-    wishes = _Wishes.of(checkpoint, weights.output.forbidden)
+    wishes = _Wishes.of(checkpoint, weights.output)
     found = []
     for name in tqdm(names, desc="step graphs", unit="precision"):
         graphs = write_precision(weights, STEP_RECIPES[name], to)
@@ -169,7 +169,7 @@ def _check_wanted(names: Sequence[str]) -> None:
 def _weights(checkpoint: Checkpoint, rules: TokenRules) -> TranslatorWeights:
     forbidden = sorted({*rules.bans.always, *rules.suppressed})
     try:
-        return weights_of(checkpoint.model, forbidden)
+        return weights_of(checkpoint.model, forbidden, rules.renormalize)
     except ValueError as error:
         raise CheckpointError(f"it has no step graphs: {error}") from error
 
@@ -185,15 +185,17 @@ class _Wishes:
     """Of every next token [B, steps, V]; minus infinity where one is never chosen."""
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, forbidden: Sequence[int]) -> "_Wishes":
+    def of(cls, checkpoint: Checkpoint, output: Output) -> "_Wishes":
         feeds = feeds_of(checkpoint, ("input_ids", "attention_mask"), SAMPLES)
         ids = decoder_ids(checkpoint, len(feeds["input_ids"]))
         inputs = {name: torch.from_numpy(value) for name, value in feeds.items()}
         with torch.inference_mode():
             given = checkpoint.model(**inputs, decoder_input_ids=torch.from_numpy(ids))
-            logprobs = given.logits.log_softmax(-1).numpy()
-        logprobs[:, :, list(forbidden)] = -np.inf
-        return cls(feeds, ids, logprobs)
+            logprobs = given.logits.log_softmax(-1)
+            logprobs[:, :, list(output.forbidden)] = -np.inf
+            if output.renormalizes:
+                logprobs = logprobs.log_softmax(-1)
+        return cls(feeds, ids, logprobs.numpy())
 
     @property
     def scale(self) -> float:

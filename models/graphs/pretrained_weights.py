@@ -33,8 +33,15 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def weights_of(model: PreTrainedModel, forbidden: Sequence[int] = ()) -> TranslatorWeights:
+def weights_of(
+    model: PreTrainedModel, forbidden: Sequence[int] = (), renormalizes: bool = False
+) -> TranslatorWeights:
     """Return the weights of an encoder-decoder model that is never to write some tokens.
+
+    Args:
+        model: of transformers.
+        forbidden: those tokens.
+        renormalizes: whether the probabilities of the others sum to 1.
 
     Raises:
         ValueError: its architecture, or its activation, is not one of those of this module.
@@ -43,7 +50,8 @@ def weights_of(model: PreTrainedModel, forbidden: Sequence[int] = ()) -> Transla
     if kind not in _READERS:
         raise ValueError(f"{kind} cannot be exported; known are {', '.join(_READERS)}")
     weights = _READERS[kind](model)
-    return replace(weights, output=replace(weights.output, forbidden=tuple(forbidden)))
+    output = replace(weights.output, forbidden=tuple(forbidden), renormalizes=renormalizes)
+    return replace(weights, output=output)
 
 
 def _bart_like(model: Any) -> TranslatorWeights:

@@ -84,12 +84,15 @@ class TokenChoice:
         return several
 
     def _logits_of_forbidden(self, states: str) -> str:
-        """Return [n, forbidden], or no name where nothing is forbidden."""
+        """Return [n, forbidden], or no name where no probability is lost to them."""
         writer, output = self._writer, self._output
         if not output.forbidden:
             return ""
         tokens = sorted(output.forbidden)
         writer.metadata["forbidden"] = ",".join(map(str, tokens))
+        if output.renormalizes:
+            writer.metadata["renormalized"] = "true"
+            return ""
         rows = np.ascontiguousarray(output.table[tokens].T)
         inputs = [states, writer.constant(rows)]
         if output.bias is not None:

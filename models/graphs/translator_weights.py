@@ -110,7 +110,9 @@ class Output:
     projection: Linear | None = None
     scale: float = 1.0
     forbidden: Sequence[int] = ()
-    """Tokens that are never chosen, though their probability counts among the others'."""
+    """Tokens that are never chosen."""
+    renormalizes: bool = False
+    """Whether the probabilities of the other tokens sum to 1, or else those of all tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

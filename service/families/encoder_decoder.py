@@ -13,6 +13,7 @@ from service.families.feeding import fitted
 from service.families.glossary import Plan
 from service.families.inputs import is_heavy_text
 from service.families.subword_texts import SubwordParameters, SubwordTexts
+from service.families.token_rules import Texts
 from service.families.token_search import start_token_search
 from service.families.translation_results import result_of
 from service.tasks import TranslateItem, Translation
@@ -90,9 +91,10 @@ class EncoderDecoder:
                 "encoder_attention_mask": feeds["attention_mask"],
             },
         )
-        forced = np.array([work.tensors["first_id"] for work in batch])
-        decoding = cast(Decoding, batch[0].group)
-        search = start_token_search(decoding, self.parameters.rules, forced)
+        rules, decoding = self.parameters.rules, cast(Decoding, batch[0].group)
+        forced = rules.first_tokens(np.array([work.tensors["first_id"] for work in batch]))
+        sources = [work.tensors["input_ids"] for work in batch]
+        search = start_token_search(decoding, rules, Texts(forced, sources))
         while not search.is_finished:
             search.advance(decoder.logits(search))
         return [result_of(found, work) for found, work in zip(search.results(), batch, strict=True)]

@@ -28,6 +28,8 @@ class EncoderDecoderStepsParameters(SubwordParameters):
 
     forbidden: tuple[int, ...] = ()
     """Tokens that the step graph never chooses; those that the rules forbid always."""
+    renormalized: bool = False
+    """Whether the step graph's probabilities are of the other tokens alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +48,8 @@ class EncoderDecoderSteps:
     def open(cls, folder: Path, parameters: EncoderDecoderStepsParameters) -> "EncoderDecoderSteps":
         """Read the tokenizer. Raises ModelLoadError, ValueError."""
         rules = search_rules(parameters.rules, parameters.forbidden)
+        if problem := _graph_problem(parameters):
+            raise ValueError(problem)
         return cls(parameters, SubwordTexts.open(folder, parameters), rules)
 
     @property
@@ -116,10 +120,8 @@ def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRule
     Raises:
         ValueError: a rule cannot be held to in flight, or the graph was made for other ones.
     """
-    if len(rules.eos_ids) > 1:
-        raise ValueError("eos_ids must be one id: a step graph ends by one token")
-    if rules.suppressed_first:
-        raise ValueError("suppressed_first is not served in flight: export without step graphs")
+    if problem := _in_flight_problem(rules):
+        raise ValueError(problem)
     bans = replace(rules.bans, suppressed=rules.suppressed)
     if strange := sorted(set(forbidden) - set(bans.always)):
         raise ValueError(
@@ -129,6 +131,7 @@ def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRule
     return SearchRules(
         rules.start_id,
         rules.eos_ids[0],
+        forced_first_id=rules.forced_bos_id,
         forced_last_id=rules.forced_eos_id,
         early_stopping=rules.early_stopping,
         bans=TokenBans(
@@ -138,6 +141,37 @@ def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRule
         ),
         repetition_penalty=rules.repetition_penalty,
     )
+
+
+def _graph_problem(parameters: EncoderDecoderStepsParameters) -> str | None:
+    """Return why a step graph's probabilities are not those that the rules ask for."""
+    rules, forbidden = parameters.rules, parameters.forbidden
+    others = {*rules.bans.always, *rules.suppressed} - {*forbidden}
+    if rules.renormalize == parameters.renormalized or not (forbidden or others):
+        return None
+    said = "set" if rules.renormalize else "not set"
+    return f"rules.renormalize is {said}, and the step graph was made otherwise: export it again"
+
+
+def _in_flight_problem(rules: TokenRules) -> str | None:
+    """Return why a step graph's few candidates do not suffice for these rules."""
+    if len(rules.eos_ids) > 1:
+        return "eos_ids must be one id: a step graph ends by one token"
+    for key in (
+        "suppressed_first",
+        "encoder_no_repeat_ngram_size",
+        "sequence_bias",
+        "exponential_decay",
+    ):
+        if getattr(rules, key):
+            return f"{key} is not served in flight: export without step graphs"
+    looks_back = rules.bans.looks_back or rules.repetition_penalty != 1
+    if rules.renormalize and (looks_back or rules.min_length > 1):
+        return (
+            "renormalize beside rules that depend on what was written is not served in flight: "
+            "export without step graphs"
+        )
+    return None
 
 
 def _searched(work: Work, first_id: int | None, least: int) -> Work:

@@ -106,25 +106,23 @@ class TextInput:
             ids, types = self.tokenizer.encode_pair(text, pair, self.max_length)
             return Work({"input_ids": ids, "token_type_ids": types}, lane, self._length(ids))
         ids, _ = self.tokenizer.encode(text, self.max_length)
-        return Work({"input_ids": ids}, lane, self._length(ids))
+        return self._work(ids, lane)
 
     def works(self, texts: Sequence[str], lane: str) -> list[Work | InvalidInputError]:
         """Tokenize several texts in one go; in place of a work, why there is none."""
         return [
-            one
-            if isinstance(one, InvalidInputError)
-            else Work({"input_ids": one[0]}, lane, self._length(one[0]))
+            one if isinstance(one, InvalidInputError) else self._work(one[0], lane)
             for one in self.tokenizer.encode_all(texts, self.max_length)
         ]
 
     def probe(self, lane: str, length: int, group: Hashable = None) -> Work:
-        """Return a work of exactly so many tokens, the last of the vocabulary among them.
+        """Return a work of exactly so many tokens, such as the tokenizer would make of a text.
 
-        So a tokenizer that knows more tokens than the graph is found out while it is loaded.
+        The last of the vocabulary is among them, so a tokenizer that knows more tokens than the
+        graph is found while the model is loaded.
         """
-        ids = np.full(length, self.pad_id, np.int64)
-        ids[0] = self.tokenizer.largest_id
-        return Work({"input_ids": ids}, lane, length, group)
+        work = self._work(self.tokenizer.sample(length), lane)
+        return Work(work.tensors, lane, length, group)
 
     def feeds(self, batch: Sequence[Work]) -> Feeds:
         """Pad to the longest row of the batch, or to the longest there can be."""
@@ -144,6 +142,12 @@ class TextInput:
             places = np.arange(feeds["input_ids"].shape[1]) + self.first_position
             feeds["position_ids"] = np.tile(places, (len(batch), 1))
         return fitted(feeds, session)
+
+    def _work(self, ids: TokenIds, lane: str) -> Work:
+        tensors = {"input_ids": ids}
+        if (types := self.tokenizer.types(len(ids))) is not None:
+            tensors["token_type_ids"] = types
+        return Work(tensors, lane, self._length(ids))
 
     def _length(self, ids: TokenIds) -> int:
         return self.max_length if self.pads_to_max_length else len(ids)

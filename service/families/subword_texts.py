@@ -25,6 +25,8 @@ from service.transforms.text import pad_rows
 from service.types import Feeds, Tensors, Work
 
 _SHORTEST = 8
+_SAMPLE = "a text, 一"
+"""What warm-up reads, as often as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class SubwordTexts:
             known,
             parameters.prefixes,
             parameters.source_language,
-            parameters.target_language,
+            _target(parameters, known),
         )
         return cls(parameters, subwords, languages)
 
@@ -173,8 +175,13 @@ class SubwordTexts:
 
     def probe(self, lane: str, length: int) -> Work:
         """Return a text of so many tokens, whose translation has as many."""
-        own = self.parameters
-        ids = np.full(length, own.rules.eos_ids[0], np.int64)
+        own, known = self.parameters, self.languages
+        anyone = next(iter(known.ids), "")
+        pair = Pair(known.source or anyone, known.target or anyone)
+        before, after = known.around(pair, own.rules.eos_ids[0])
+        body = self.subwords.encode(_SAMPLE) or list(after)
+        words = np.resize(body, max(length - len(before) - len(after), 0))
+        ids = np.array([*before, *words, *after], np.int64)[:length]
         return _work(ids, False, None, own.usual.timed(length), lane)
 
     def _decoded(self, ids: NDArray[np.int64]) -> str:
@@ -185,6 +192,14 @@ class SubwordTexts:
         """Return how many tokens a text may have, its prefix included."""
         before, after = self.languages.around(pair, self.parameters.rules.eos_ids[0])
         return max(self.parameters.max_source_length - len(before) - len(after), 0)
+
+
+def _target(parameters: SubwordParameters, ids: Mapping[str, int]) -> str | None:
+    """Return the usual target: what is said, else the language that the model is forced to."""
+    forced = parameters.rules.forced_bos_id
+    if parameters.target_language is not None or forced is None:
+        return parameters.target_language
+    return next((code for code, number in ids.items() if number == forced), None)
 
 
 def _work(ids: np.ndarray, is_cut: bool, first: int | None, decoding: Decoding, lane: str) -> Work:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.families.decoding import Decoding, Hypothesis, Ints, LogProbs
 from service.families.loops import looping, said_once
-from service.families.token_rules import TokenRules, log_softmax
+from service.families.token_rules import Texts, TokenRules, log_softmax
 
 _DEAD = np.float32(-1e9)
 """Added to the score of what must not be chosen, as transformers does."""
@@ -49,22 +49,23 @@ class TokenSearch(Protocol):
         ...
 
 
-def start_token_search(decoding: Decoding, rules: TokenRules, forced: Ints) -> TokenSearch:
-    """Return a search over as many sentences as there are (forced) first tokens."""
+def start_token_search(decoding: Decoding, rules: TokenRules, texts: Texts) -> TokenSearch:
+    """Return a search over as many sentences as there are texts."""
     search = GreedyTokens if decoding.num_beams == 1 else BeamTokens
-    return search(decoding, rules, forced)
+    return search(decoding, rules, texts)
 
 
 class GreedyTokens:
     """The most probable token at every step."""
 
-    def __init__(self, decoding: Decoding, rules: TokenRules, forced: Ints) -> None:
-        self._decoding, self._rules, self._forced = decoding, rules, forced
+    def __init__(self, decoding: Decoding, rules: TokenRules, texts: Texts) -> None:
+        self._decoding, self._rules, self._texts = decoding, rules, texts
         self._limit = decoding.max_new_tokens + 1
         self._found: dict[int, Hypothesis] = {}
-        self.history = np.full((len(forced), 1), rules.start_id, np.int64)
-        self.beam_idx = np.arange(len(forced))
-        self.sentence_idx = np.arange(len(forced))
+        sentences = len(texts.forced)
+        self.history = np.full((sentences, 1), rules.start_id, np.int64)
+        self.beam_idx = np.arange(sentences)
+        self.sentence_idx = np.arange(sentences)
 
     def __repr__(self) -> str:
         return f"<GreedyTokens {len(self.history)} running, {self.history.shape[1]} long>"
@@ -76,8 +77,8 @@ class GreedyTokens:
 
     def advance(self, logits: LogProbs) -> None:
         """Take the logits of the running rows' next tokens, float32 [N, V]."""
-        forced, least = self._forced[self.sentence_idx], self._decoding.min_new_tokens
-        scores = self._rules.applied(logits, self.history, forced, self._limit, least)
+        texts, least = self._texts.of(self.sentence_idx), self._decoding.min_new_tokens
+        scores = self._rules.applied(logits, self.history, texts, self._limit, least)
         tokens = scores.argmax(axis=1)
         history = np.concatenate([self.history, tokens[:, None]], axis=1)
         is_last = history.shape[1] >= self._limit
@@ -95,17 +96,17 @@ class GreedyTokens:
 
     def results(self) -> Sequence[Sequence[Hypothesis]]:
         """Return every sentence's tokens."""
-        return [[self._found[sentence]] for sentence in range(len(self._forced))]
+        return [[self._found[sentence]] for sentence in range(len(self._texts.forced))]
 
 
 class BeamTokens:
     """Keeps the `num_beams` most probable beginnings of each sentence, and as many ends."""
 
-    def __init__(self, decoding: Decoding, rules: TokenRules, forced: Ints) -> None:
-        self._decoding, self._rules, self._forced = decoding, rules, forced
+    def __init__(self, decoding: Decoding, rules: TokenRules, texts: Texts) -> None:
+        self._decoding, self._rules, self._texts = decoding, rules, texts
         self._limit = decoding.max_new_tokens + 1
         self._found: dict[int, list[Hypothesis]] = {}
-        beams, sentences = decoding.num_beams, len(forced)
+        beams, sentences = decoding.num_beams, len(texts.forced)
         self._candidates = max(2, 1 + len(rules.eos_ids)) * beams
         self._running = np.arange(sentences)
         # All beams begin alike: the others must not win, or they would stay alike.
@@ -129,8 +130,8 @@ class BeamTokens:
 
     def advance(self, logits: LogProbs) -> None:
         """Take the logits of the running rows' next tokens, float32 [N, V]."""
-        forced, least = self._forced[self.sentence_idx], self._decoding.min_new_tokens
-        scores = self._rules.applied(log_softmax(logits), self.history, forced, self._limit, least)
+        texts, least = self._texts.of(self.sentence_idx), self._decoding.min_new_tokens
+        scores = self._rules.applied(log_softmax(logits), self.history, texts, self._limit, least)
         scores, parents, tokens = self._best(scores)
         ended = self._rules.ends(tokens) | (self.history.shape[1] + 1 >= self._limit)
         histories = np.concatenate([self.history[parents], tokens[:, :, None]], axis=2)
@@ -140,7 +141,7 @@ class BeamTokens:
 
     def results(self) -> Sequence[Sequence[Hypothesis]]:
         """Return the hypotheses of every sentence, best first."""
-        return [self._found[sentence] for sentence in range(len(self._forced))]
+        return [self._found[sentence] for sentence in range(len(self._texts.forced))]
 
     def _best(self, scores: LogProbs) -> tuple[LogProbs, Ints, Ints]:
         """Return the best candidates of each sentence: scores, rows they continue, tokens."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +18,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 TokenIds: TypeAlias = NDArray[np.int64]
 
+_SHORT_TEXTS = ("a", "A", "1", ".", "一")
+"""Of which a vocabulary has one, whatever it is for."""
+
+_SAMPLED = 251
+"""Ordinary tokens in the texts of warm-up."""
+
 
 class TextTokenizer:
     """Turns texts into int64 token ids. Never changes after construction; any thread may use it."""
@@ -27,7 +34,11 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._special_tokens: int = tokenizer.num_special_tokens_to_add(False)
         self._pair_tokens: int = tokenizer.num_special_tokens_to_add(True)
-        self._largest_id: int = max(tokenizer.get_vocab().values(), default=0)
+        ids = np.fromiter(tokenizer.get_vocab().values(), np.int64)
+        self._largest_id = int(ids.max(initial=0))
+        self._frame = _Frame.of(tokenizer)
+        known = [*tokenizer.get_added_tokens_decoder(), *self._frame.ids]
+        self._ordinary = _spread(np.setdiff1d(ids, known) if len(ids) > len(known) else ids)
         self._direction = "right" if cuts_the_end else "left"
 
     @classmethod
@@ -138,10 +149,71 @@ class TextTokenizer:
         both = self._tokenizer.post_process(first, second)
         return np.array(both.ids, np.int64), np.array(both.type_ids, np.int64)
 
+    def types(self, length: int) -> TokenIds | None:
+        """Return the types of a single text's row of so many tokens; None if all are 0."""
+        frame = self._frame
+        if not frame.has_types:
+            return None
+        body = max(length - len(frame.before) - len(frame.after), 0)
+        kinds = [kind for _, kind in frame.before] + [frame.body_type] * body
+        return np.array([*kinds, *(kind for _, kind in frame.after)][:length], np.int64)
+
+    def sample(self, length: int) -> TokenIds:
+        """Return a row of exactly so many tokens as a text has it: special tokens in their places.
+
+        Between them stand ordinary tokens, and the largest id that a text can be given.
+        """
+        frame = self._frame
+        body = np.resize(self._ordinary, max(length - len(frame.before) - len(frame.after), 0))
+        if len(body) and self._largest_id not in frame.ids:
+            body[0] = self._largest_id
+        before, after = ([number for number, _ in side] for side in (frame.before, frame.after))
+        return np.concatenate([before, body, after]).astype(np.int64)[:length]
+
     def decode(self, ids: TokenIds) -> str:
         """Return the text of these ids, without special tokens."""
         text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True)
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The special tokens around a single text, each as its id and type."""
+
+    before: Sequence[tuple[int, int]]
+    after: Sequence[tuple[int, int]]
+    body_type: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "_Frame":
+        for text in _SHORT_TEXTS:
+            bare = tokenizer.encode(text, add_special_tokens=False).ids
+            if bare:
+                break
+        row = tokenizer.encode(text)
+        tokens = list(zip(row.ids, row.type_ids, strict=True))
+        size = len(bare)
+        starts = [at for at in range(len(tokens)) if row.ids[at : at + size] == bare]
+        start = starts[0] if starts and size else len(tokens)
+        body_type = tokens[start][1] if start < len(tokens) else 0
+        return cls(tokens[:start], tokens[start + size :], body_type)
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Return those of the special tokens."""
+        return [number for number, _ in (*self.before, *self.after)]
+
+    @property
+    def has_types(self) -> bool:
+        """Tell whether a type is not 0."""
+        return bool(self.body_type or any(kind for _, kind in (*self.before, *self.after)))
+
+
+def _spread(ids: TokenIds) -> TokenIds:
+    """Return some of the ids, from all over the vocabulary."""
+    if not len(ids):
+        return np.zeros(1, np.int64)
+    return ids[np.linspace(0, len(ids) - 1, min(len(ids), _SAMPLED)).astype(np.int64)]
 
 
 def _shares(first: int, second: int, room: int) -> tuple[int, int]:

@@ -116,7 +116,8 @@ REFUSED = {
     "repetition_penalty": (0.8, "repetition_penalty is 0.8"),
     "begin_suppress_tokens": ([5], "suppressed_first is not served in flight"),
     "eos_token_id": ([0, 7], "eos_ids must be one id"),
-    "diversity_penalty": (0.5, "asks for diversity_penalty"),
+    "num_beam_groups": (2, "asks for num_beam_groups"),
+    "exponential_decay_length_penalty": ([3, 1.1], "exponential_decay is not served in flight"),
 }
 
 

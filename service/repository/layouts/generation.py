@@ -1,6 +1,7 @@
 """How a model wants to write: generation_config.json, or config.json of before there was one."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import ModelLoadError
@@ -13,27 +14,51 @@ _USUAL_LENGTH = 20
 _LONGEST = 512
 """The most that a request may ask for of a model whose positions have no end."""
 
+
+def _sequences(value: Any) -> Sequence[tuple[Sequence[int], float]]:
+    """Read a sequence_bias: since transformers 4.48 a list of pairs, before that a mapping."""
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return [(_ids_of(sequence), float(bias)) for sequence, bias in pairs]
+
+
+def _ids_of(value: Any) -> list[int]:
+    numbers = re.findall(r"\d+", value) if isinstance(value, str) else value  # "(15, 7)", a key
+    return list(map(int, numbers))
+
+
 _RULES: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "early_stopping": ("early_stopping", lambda value: value),
     "no_repeat_ngram_size": ("no_repeat_ngram_size", int),
+    "encoder_no_repeat_ngram_size": ("encoder_no_repeat_ngram_size", int),
     "repetition_penalty": ("repetition_penalty", float),
-    "bad_words_ids": ("bad_words", lambda value: [list(map(int, word)) for word in value]),
+    "bad_words_ids": ("bad_words", lambda value: [_ids_of(word) for word in value]),
+    "forced_bos_token_id": ("forced_bos_id", int),
     "forced_eos_token_id": ("forced_eos_id", int),
-    "suppress_tokens": ("suppressed", lambda value: list(map(int, value))),
-    "begin_suppress_tokens": ("suppressed_first", lambda value: list(map(int, value))),
+    "suppress_tokens": ("suppressed", _ids_of),
+    "begin_suppress_tokens": ("suppressed_first", _ids_of),
+    "sequence_bias": ("sequence_bias", _sequences),
+    "exponential_decay_length_penalty": (
+        "exponential_decay",
+        lambda value: [int(value[0]), float(value[1])],
+    ),
+    "renormalize_logits": ("renormalize", bool),
 }
 
 _NOT_SERVED: Final[Mapping[str, Any]] = {
-    # Each with the value at which it does nothing.
-    "diversity_penalty": 0.0,
-    "encoder_no_repeat_ngram_size": 0,
+    # Each with the value at which it does nothing. What is in neither table changes no search:
+    # how numbers are drawn (nothing is drawn here), caches, what `generate` returns beside ids,
+    # drafts of a second model, and filters of values that are not finite.
+    "constraints": None,
     "encoder_repetition_penalty": 1.0,
-    "exponential_decay_length_penalty": None,
+    "force_words_ids": None,
+    "guidance_scale": 1,
     "num_beam_groups": 1,
-    "penalty_alpha": None,
-    "renormalize_logits": False,
-    "sequence_bias": None,
+    "stop_strings": None,
+    "token_healing": False,
+    "watermarking_config": None,
 }
+_OF_GREEDY_SEARCH: Final = ("penalty_alpha", "dola_layers")
+"""Ways of choosing that take the place of greedy search, and do nothing to beam search."""
 
 
 def generation_facts(files: ExportFiles, task: Mapping[str, Any]) -> Iterator[Finding]:
@@ -49,9 +74,8 @@ def generation_facts(files: ExportFiles, task: Mapping[str, Any]) -> Iterator[Fi
     place = GENERATION if GENERATION in files.tables else CONFIG
     own = files.generation if GENERATION in files.tables else files.config
     said = {**own, **task}
-    for key, idle in _NOT_SERVED.items():
-        if said.get(key) not in (None, idle):
-            raise ModelLoadError(f"{place} asks for {key}, which is not served: take it out of it")
+    for key in _refused(said):
+        raise ModelLoadError(f"{place} asks for {key}, which is not served: take it out of it")
     yield from _ids(files, said, place)
     for key, (rule, typed) in _RULES.items():
         if said.get(key) is not None:
@@ -63,6 +87,15 @@ def generation_facts(files: ExportFiles, task: Mapping[str, Any]) -> Iterator[Fi
         if said.get(key) is not None:
             yield Fact(f"parameters.{key}", typed(said[key]), _source(key, task, place))
     yield from _lengths(files, said, task, place)
+
+
+def _refused(said: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys that would change translations, and are not served."""
+    for key, idle in _NOT_SERVED.items():
+        if said.get(key) not in (None, idle):
+            yield key
+    if said.get("num_beams") in (None, 1):
+        yield from (key for key in _OF_GREEDY_SEARCH if said.get(key))
 
 
 def _source(key: str, task: Mapping[str, Any], place: str) -> str:

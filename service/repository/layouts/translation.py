@@ -32,6 +32,8 @@ _GRAPHS: Final[Mapping[str, Mapping[str, str]]] = {
 _NUMBERS = re.compile(r"\d{1,9}(,\d{1,9})*")
 _FORBIDDEN = "forbidden"
 """In the metadata of a step graph: the tokens that it never chooses, with commas."""
+_RENORMALIZED = "renormalized"
+"""There too: the probabilities of the other tokens sum to 1."""
 
 _IN_FLIGHT: Final = {name: name for name in ("encoder", "join", "step", "move")}
 """The graphs that `models.export --in-flight` writes."""
@@ -93,11 +95,13 @@ def _read_translator(files: ExportFiles) -> Iterator[Finding]:
 
 def _read_in_flight(files: ExportFiles) -> Iterator[Finding]:
     yield from graph_facts(files, _IN_FLIGHT)
-    if said := files.signature("step").metadata.get(_FORBIDDEN):
-        name = graph_name(files, "step")
+    metadata, name = files.signature("step").metadata, graph_name(files, "step")
+    if said := metadata.get(_FORBIDDEN):
         if not _NUMBERS.fullmatch(said):
             raise ModelLoadError(f"{name}: {_FORBIDDEN} in its metadata is no list of ids")
         yield Fact("parameters.forbidden", [*map(int, said.split(","))], f"{name}: its metadata")
+    if metadata.get(_RENORMALIZED):
+        yield Fact("parameters.renormalized", True, f"{name}: its metadata")
     yield from _read_texts(files)
 
 

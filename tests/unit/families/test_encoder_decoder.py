@@ -11,7 +11,7 @@ from service.errors import InvalidInputError, ModelLoadError
 from service.families import FAMILIES
 from service.families.decoding import Hypothesis
 from service.families.encoder_decoder import EncoderDecoder
-from service.families.token_rules import UNFORCED, TokenRules
+from service.families.token_rules import UNFORCED, Texts, TokenRules
 from service.families.translation_results import result_of
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
@@ -156,7 +156,8 @@ SCORES = np.zeros((1, 6), np.float32)
 
 
 def forbidden(rules: TokenRules, history: list[int], limit: int = 99) -> list[int]:
-    scores = rules.applied(SCORES, np.array([history]), np.array([UNFORCED]), limit)
+    texts = Texts(np.array([UNFORCED]), [np.array([4, 5, 2])])
+    scores = rules.applied(SCORES, np.array([history]), texts, limit)
     return np.flatnonzero(np.isneginf(scores[0])).tolist()
 
 
@@ -172,12 +173,21 @@ def test_rules_forbid_what_they_say() -> None:
     assert forbidden(TokenRules(**free, suppressed=(4,), suppressed_first=(5,)), [1]) == [4, 5]
     assert forbidden(TokenRules(**free, suppressed_first=(5,)), [1, 3]) == []
     assert forbidden(TokenRules(**free, forced_eos_id=2), [1, 3], limit=3) == [0, 1, 3, 4, 5]
+    assert forbidden(TokenRules(**free, encoder_no_repeat_ngram_size=1), [1, 3]) == [2, 4, 5]
+    assert forbidden(TokenRules(**free, encoder_no_repeat_ngram_size=2), [1, 4]) == [5]
+    assert forbidden(TokenRules(**free, encoder_no_repeat_ngram_size=4), [1, 4]) == []
+    everything = tuple((token,) for token in range(6) if token != 2)
+    lone = TokenRules(**free, bad_words=everything, min_length=9, renormalize=True)
+    assert forbidden(lone, [1, 3]) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_forced_first_token_is_forced_in_its_own_row_only() -> None:
     rules = TokenRules(1, (2,))
     scores = rules.applied(
-        np.zeros((2, 4), np.float32), np.array([[1], [1]]), np.array([3, UNFORCED]), 9
+        np.zeros((2, 4), np.float32),
+        np.array([[1], [1]]),
+        Texts(np.array([3, UNFORCED]), [np.zeros(0, np.int64)] * 2),
+        9,
     )
     assert scores.argmax(axis=1).tolist() == [3, 0]
 
@@ -185,5 +195,6 @@ def test_a_forced_first_token_is_forced_in_its_own_row_only() -> None:
 def test_a_repeated_token_is_discouraged_whatever_its_sign() -> None:
     scores = np.array([[2.0, -2.0, 1.0]], np.float32)
     rules = TokenRules(0, (2,), repetition_penalty=2.0)
-    found = rules.applied(scores, np.array([[0, 1, 1]]), np.array([UNFORCED]), 9)
+    texts = Texts(np.array([UNFORCED]), [np.zeros(0, np.int64)])
+    found = rules.applied(scores, np.array([[0, 1, 1]]), texts, 9)
     assert found.tolist() == [[1.0, -4.0, 1.0]]

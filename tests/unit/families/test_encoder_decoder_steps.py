@@ -47,6 +47,25 @@ def test_the_least_length_is_that_of_the_rules_without_the_start(tmp_path: Path)
     assert work.group.min_new_tokens == 4
 
 
+def test_graphs_that_renormalize_are_for_rules_that_do(tmp_path: Path) -> None:
+    rules = {"start_id": 1, "eos_ids": [EOS], "bad_words": [[9]]}
+    asking = {**rules, "renormalize": True}
+    opened(tmp_path, rules=asking, forbidden=[9], renormalized=True)
+    for said, renormalized, reason in ((asking, False, "is set"), (rules, True, "is not set")):
+        with pytest.raises(ValueError, match=f"renormalize {reason}, .* export it again"):
+            opened(tmp_path, rules=said, forbidden=[9], renormalized=renormalized)
+    opened(tmp_path, rules={**asking, "bad_words": []})  # there is nothing to renormalize
+
+
+def test_the_language_that_a_model_is_forced_to_is_its_usual_target(tmp_path: Path) -> None:
+    languages = {token: token for token in TOKENS}
+    forced = opened(tmp_path).texts.subwords.id_of("zho_Hans")
+    rules = {"start_id": 1, "eos_ids": [EOS], "forced_bos_id": forced}
+    family = opened(tmp_path, template="source_eos", languages=languages, rules=rules)
+    work: Any = family.preprocess(TranslateItem("one", source="en"))
+    assert work.group.first_id == forced
+
+
 def test_warm_up_reads_no_more_and_writes_less_than_there_may_be(tmp_path: Path) -> None:
     family = opened(tmp_path, max_source_length=8192, max_target_length=8192)
     (lane,) = family.lanes
@@ -69,6 +88,14 @@ def test_what_the_graph_forbids_need_not_be_looked_for() -> None:
         (RULES, (7, 11, 12), "never writes 11, 12, which the rules allow"),
         (TokenRules(1, (2, 3)), (), "eos_ids must be one id"),
         (TokenRules(1, (2,), suppressed_first=(4,)), (), "suppressed_first is not served"),
+        (
+            TokenRules(1, (2,), encoder_no_repeat_ngram_size=2),
+            (),
+            "encoder_no_repeat_ngram_size is",
+        ),
+        (TokenRules(1, (2,), sequence_bias=(((4,), 1.0),)), (), "sequence_bias is not served"),
+        (TokenRules(1, (2,), exponential_decay=(4, 1.1)), (), "exponential_decay is not served"),
+        (TokenRules(1, (2,), renormalize=True, min_length=4), (), "renormalize beside rules"),
         (TokenRules(1, (2,), repetition_penalty=0.5), (), "repetition_penalty is 0.5"),
     ],
 )
