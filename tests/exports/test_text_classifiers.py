@@ -52,6 +52,19 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "Albert": ("albert", {**SMALL, "embedding_size": 16}),
     "Deberta": ("deberta", {**SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
     "DebertaV2": ("deberta-v2", {**DEBERTA, "type_vocab_size": 2}),
+    "Bart": (
+        "roberta",
+        {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "max_position_embeddings": 66,
+        },
+    ),
     "ModernBert": (
         "bert",
         {

@@ -61,8 +61,10 @@ def test_the_language_that_a_model_is_forced_to_is_its_usual_target(tmp_path: Pa
     languages = {token: token for token in TOKENS}
     forced = opened(tmp_path).texts.subwords.id_of("zho_Hans")
     rules = {"start_id": 1, "eos_ids": [EOS], "forced_bos_id": forced}
-    family = opened(tmp_path, template="source_eos", languages=languages, rules=rules)
-    work: Any = family.preprocess(TranslateItem("one", source="en"))
+    family = opened(
+        tmp_path, template="source_eos", languages=languages, rules=rules, target_language=None
+    )
+    work: Any = family.preprocess(TranslateItem("one", source="fra_Latn"))
     assert work.group.first_id == forced
 
 
