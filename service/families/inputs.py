@@ -52,12 +52,17 @@ def preprocessed(
 
 
 def open_tokenizer(
-    folder: Path, name: str, kind: str = "", cuts_the_end: bool = True
+    folder: Path,
+    name: str,
+    kind: str = "",
+    *,
+    cuts_the_end: bool = True,
+    lowercases: bool = False,
 ) -> TextTokenizer:
     """Read a tokenizer of a version. Raises ModelLoadError."""
     # The repository has refused links out of it; others may lead anywhere, as to a cache's blobs.
     path = file_inside(name, folder, Path(folder.anchor), "[parameters]")
-    return TextTokenizer.open(path, kind, cuts_the_end)
+    return TextTokenizer.open(path, kind, cuts_the_end=cuts_the_end, lowercases=lowercases)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,17 +76,19 @@ def best_labels(result: Tensors, labels: Sequence[str], top_k: int | None) -> Cl
     return Classification(tuple(map(Label, names, result["scores"][:top_k].tolist())))
 
 
-def _scores(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+def _scores(logits: NDArray[np.float32], activation: Activation) -> NDArray[Any]:
+    scores: NDArray[Any]
     match activation:
         case "softmax":
             # By the ufuncs: the methods of an array reach them through Python.
             largest: NDArray[np.float32] = np.maximum.reduce(logits, axis=1, keepdims=True)
             exponentials = np.exp(logits - largest)
             sums: NDArray[np.float32] = np.add.reduce(exponentials, axis=1, keepdims=True)
-            scores: NDArray[np.float32] = exponentials / sums
+            scores = exponentials / sums
         case "sigmoid":
+            # In float32 all logits over 17 would score exactly 1, and rank alike.
             with np.errstate(over="ignore"):  # infinity's inverse is 0, which is right
-                scores = np.reciprocal(1 + np.exp(-logits))
+                scores = np.reciprocal(1 + np.exp(-logits.astype(np.float64)))
         case "none":
             scores = logits
     return scores

@@ -35,6 +35,8 @@ class TextClassifierParameters:
     tokenizer_class: str = ""
     """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
     truncation_side: Literal["right", "left"] = "right"
+    lowercases: bool = False
+    """Whether texts are lowercased before all else, whatever the tokenizer does."""
     pads_to_max_length: bool = False
     """Whether every batch is as wide as can be, for a graph of that one width."""
     activation: Activation = "softmax"
@@ -60,7 +62,8 @@ class TextClassifier:
             folder,
             parameters.tokenizer,
             parameters.tokenizer_class,
-            parameters.truncation_side == "right",
+            cuts_the_end=parameters.truncation_side == "right",
+            lowercases=parameters.lowercases,
         )
         texts = TextInput(
             tokenizer,

@@ -34,6 +34,8 @@ class TextEmbedderParameters:
     """How states become a vector; "none" for a graph that gives `sentence_embedding` itself."""
     normalize: bool = True
     """Whether vectors are scaled to unit length."""
+    truncate_dim: int | None = None
+    """Numbers of a vector that are kept, after it was scaled; None keeps all."""
     pads_to_max_length: bool = False
     """Whether every batch is as wide as can be, for a graph of that one width."""
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class TextEmbedderParameters:
     tokenizer_class: str = ""
     """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
     truncation_side: Literal["right", "left"] = "right"
+    lowercases: bool = False
+    """Whether texts are lowercased before all else, whatever the tokenizer does."""
     first_position: int = 0
     """Of `position_ids`, for a graph that takes them."""
 
@@ -52,6 +56,8 @@ class TextEmbedderParameters:
         default = self.default_prompt_name
         if default is not None and default not in self.prompts:
             raise ValueError(f"default_prompt_name is {default!r}, which is not among the prompts")
+        if self.truncate_dim is not None and self.truncate_dim < 1:
+            raise ValueError("truncate_dim must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +74,8 @@ class TextEmbedder:
             folder,
             parameters.tokenizer,
             parameters.tokenizer_class,
-            parameters.truncation_side == "right",
+            cuts_the_end=parameters.truncation_side == "right",
+            lowercases=parameters.lowercases,
         )
         texts = TextInput(
             tokenizer,
@@ -115,7 +122,7 @@ class TextEmbedder:
             raise InferenceError("the graph gives a vector that is not finite")
         if self.parameters.normalize:
             vectors = unit(vectors)
-        return [{"embedding": vector} for vector in vectors]
+        return [{"embedding": vector} for vector in vectors[:, : self.parameters.truncate_dim]]
 
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
         """Take the vector out of its batch, which a cache would otherwise keep whole."""

@@ -42,6 +42,8 @@ class TokenFiles:
     """special_tokens_map.json"""
     added: Mapping[str, int] = field(default_factory=dict)
     """added_tokens.json"""
+    model: Options = field(default_factory=dict)
+    """config.json"""
 
     @property
     def options(self) -> Options:
@@ -69,7 +71,7 @@ def add_tokens(tokenizer: Tokenizer, base: str, files: TokenFiles) -> None:
                 f"the token {content!r} has the number {numbers[content]} in its files, and would "
                 f"be {tokenizer.token_to_id(content)} behind this vocabulary"
             )
-    said = {_content(files.options.get(f"{name}_token")) for name in _NAMES}
+    said = {token_content(files.options.get(f"{name}_token")) for name in _NAMES}
     known = [token for content, token in tokens.items() if content in said]
     # Of those that only the class tells, a vocabulary may lack some.
     known += [t for content, t in tokens.items() if tokenizer.token_to_id(content) is not None]
@@ -80,9 +82,9 @@ def _numbers(files: TokenFiles) -> Mapping[str, int]:
     decoder = files.config.get("added_tokens_decoder")
     if isinstance(decoder, Mapping):
         return {
-            str(_content(entry)): int(number)
+            str(token_content(entry)): int(number)
             for number, entry in decoder.items()
-            if _content(entry) is not None
+            if token_content(entry) is not None
         }
     return files.added
 
@@ -98,17 +100,19 @@ def _described(base: str, files: TokenFiles) -> Mapping[str, AddedToken]:
     for table in (files.special, files.config):
         described += table.get("additional_special_tokens") or ()
     found |= {
-        entry["content"]: _token(entry, special=True) for entry in described if _is_described(entry)
+        entry["content"]: token_of(entry, special=True)
+        for entry in described
+        if _is_described(entry)
     }
     if isinstance(decoder, Mapping):
-        found |= {e["content"]: _token(e) for e in decoder.values() if _is_described(e)}
+        found |= {e["content"]: token_of(e) for e in decoder.values() if _is_described(e)}
     return found
 
 
 def _named(base: str, files: TokenFiles) -> Iterator[tuple[str, str]]:
     defaults = _DEFAULTS.get(base, _SQUARE)
     for name in _NAMES:
-        content = _content(files.options.get(f"{name}_token")) or defaults.get(name)
+        content = token_content(files.options.get(f"{name}_token")) or defaults.get(name)
         if content is not None:
             yield name, content
     for table in (files.special, files.config):
@@ -117,7 +121,8 @@ def _named(base: str, files: TokenFiles) -> Iterator[tuple[str, str]]:
                 yield "additional", token
 
 
-def _token(entry: Mapping[str, Any], special: bool = False) -> AddedToken:
+def token_of(entry: Mapping[str, Any], special: bool = False) -> AddedToken:
+    """Return a token as a JSON object describes it."""
     sides = {side: bool(entry.get(side, False)) for side in _SIDES}
     return AddedToken(entry["content"], special=special or bool(entry.get("special")), **sides)
 
@@ -126,6 +131,7 @@ def _is_described(entry: object) -> bool:
     return isinstance(entry, Mapping) and isinstance(entry.get("content"), str)
 
 
-def _content(token: object) -> str | None:
+def token_content(token: object) -> str | None:
+    """Return the text of a token, of its name or its description; None if it is neither."""
     named = token.get("content") if isinstance(token, Mapping) else token
     return named if isinstance(named, str) and named else None

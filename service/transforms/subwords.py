@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from service.errors import ModelLoadError
 from service.transforms.text import valid_text
+from service.transforms.tokenizer_files import tokenizer_of
 
 if TYPE_CHECKING:  # read when a model needs it: it takes memory, and few models do
     from sentencepiece import SentencePieceProcessor
@@ -67,7 +68,7 @@ def open_subwords(
     added = _added_tokens(folder)
     try:
         if kind == "tokenizers":
-            return TokenizerFile(Tokenizer.from_buffer(paths[0].read_bytes()))
+            return TokenizerFile(tokenizer_of(paths[0]))
         return _READERS[kind](paths, added, languages)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelLoadError(f"{', '.join(files)} cannot be read: {error}") from error

@@ -42,19 +42,22 @@ class TextTokenizer:
         self._direction = "right" if cuts_the_end else "left"
 
     @classmethod
-    def open(cls, path: Path, kind: str = "", cuts_the_end: bool = True) -> "TextTokenizer":
+    def open(
+        cls, path: Path, kind: str = "", *, cuts_the_end: bool = True, lowercases: bool = False
+    ) -> "TextTokenizer":
         """Read a tokenizer.
 
         Args:
             path: tokenizer.json, or one of the older files that `tokenizer_of` reads.
             kind: transformers' class of it, which the older files do not tell.
             cuts_the_end: whether a text that is too long loses its end, or else its beginning.
+            lowercases: whether texts are lowercased before all else.
 
         Raises:
             ModelLoadError: the file is missing, or is not a tokenizer.
         """
         try:
-            return cls(tokenizer_of(path, kind), cuts_the_end)
+            return cls(tokenizer_of(path, kind, lowercases=lowercases), cuts_the_end)
         except Exception as error:  # `tokenizers` raises no other where files do not fit
             raise ModelLoadError(
                 f"{path.name} is no tokenizer that can be read: {error}"

@@ -22,40 +22,50 @@ from tokenizers import (
 
 from service.transforms.sentencepiece_file import PieceModel, read_pieces
 from service.transforms.special_tokens import Options, TokenFiles, add_tokens
+from service.transforms.tokenizer_options import lowercase, settle
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
+CONFIG = "config.json"
 
 _Maker: TypeAlias = Callable[[Path, Options], Tokenizer]
 
 _SPACES = " {2,}"
 
 
-def tokenizer_of(path: Path, kind: str = "") -> Tokenizer:
+def tokenizer_of(path: Path, kind: str = "", *, lowercases: bool = False) -> Tokenizer:
     """Return the tokenizer of a file, as transformers' fast tokenizers make it.
 
     Args:
         path: tokenizer.json, vocab.txt, vocab.json (with merges.txt beside it) or a SentencePiece
             model. tokenizer_config.json and special_tokens_map.json beside it are read too.
         kind: transformers' class of the tokenizer, for any but tokenizer.json.
+        lowercases: whether texts are lowercased before all else.
 
     Raises:
         OSError: a file is missing.
         ValueError: a file is broken, or the class is not one of those known for such a file.
     """
-    files = TokenFiles(
-        *(_table(path.parent / name) for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS))
-    )
-    options = files.options
+    beside = (TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, CONFIG)
+    files = TokenFiles(*(_table(path.parent / name) for name in beside))
     if path.name.endswith("tokenizer.json"):
-        return _with_lower_case(Tokenizer.from_buffer(path.read_bytes()), options)
+        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+        settle(tokenizer, files)
+    else:
+        tokenizer = _of_vocabulary(path, kind, files)
+    if lowercases:
+        lowercase(tokenizer)
+    return tokenizer
+
+
+def _of_vocabulary(path: Path, kind: str, files: TokenFiles) -> Tokenizer:
     base = kind.removesuffix("Fast")
     makers = _MAKERS.get(path.suffix, {})
     if base not in makers:
         known = ", ".join(makers) or "none"
         raise ValueError(f"a {path.name} of tokenizer_class {kind!r} is not known; known: {known}")
-    tokenizer = makers[base](path, options)
+    tokenizer = makers[base](path, files.options)
     add_tokens(tokenizer, base, files)
     return tokenizer
 
@@ -67,20 +77,6 @@ def _table(path: Path) -> Options:
     if not isinstance(table, dict):
         raise ValueError(f"{path.name} must hold a JSON object")  # noqa: TRY004 - of a file
     return table
-
-
-def _with_lower_case(tokenizer: Tokenizer, options: Options) -> Tokenizer:
-    """Let tokenizer_config.json have the last word on case, as transformers does for BERT."""
-    normalizer = tokenizer.normalizer
-    if isinstance(normalizer, normalizers.BertNormalizer):
-        for option, attribute in (
-            ("do_lower_case", "lowercase"),
-            ("tokenize_chinese_chars", "handle_chinese_chars"),
-        ):
-            if isinstance(wanted := options.get(option), bool):
-                setattr(normalizer, attribute, wanted)
-        tokenizer.normalizer = normalizer
-    return tokenizer
 
 
 def _named(options: Options, which: str, default: str) -> str:

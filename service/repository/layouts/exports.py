@@ -21,7 +21,11 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 MODULES = "modules.json"
 SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
-SENTENCE_BERT = "sentence_bert_config.json"
+SENTENCE_BERT = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""How sentence-transformers' first step reads texts; the first of these that says anything."""
 
 GRAPH_FOLDERS = ("", "onnx/")
 """Where graphs are looked for; of two of the same name the first counts."""
@@ -126,6 +130,17 @@ class ExportFiles:
         return self.table(SENTENCE_TRANSFORMERS)
 
     @property
+    def sentence_bert(self) -> tuple[str, Mapping[str, Any]]:
+        """Return the name and the table of the first of `SENTENCE_BERT` that is not empty.
+
+        They lie in the folder of the first step of modules.json, which is mostly this one.
+        """
+        path = str(self.modules[0].get("path") or "") if self.modules else ""
+        names = [f"{path}/{name}" if path else name for name in SENTENCE_BERT]
+        name = next((name for name in names if self.table(name)), names[0])
+        return name, self.table(name)
+
+    @property
     def modules(self) -> Sequence[Mapping[str, Any]]:
         """Return modules.json, the steps of a sentence-transformers model, in order."""
         steps: Sequence[Mapping[str, Any]] = self.tables.get(MODULES, ())
@@ -196,16 +211,16 @@ def read_export(folder: Path, root: Path | None = None) -> ExportFiles:
         TOKENIZER_CONFIG,
         SPECIAL_TOKENS,
         SENTENCE_TRANSFORMERS,
-        SENTENCE_BERT,
+        *SENTENCE_BERT,
     ):
         if name in names:
             tables[name] = _object(name, folder, boundary)
     if MODULES in names:
         tables[MODULES] = modules = _modules(folder, boundary)
         for module in modules:
-            name = f"{module.get('path')}/{CONFIG}"
-            if is_plain_path(name) and (folder / name).is_file():
-                tables[name] = _object(name, folder, boundary)
+            for name in (f"{module.get('path')}/{file}" for file in (CONFIG, *SENTENCE_BERT)):
+                if is_plain_path(name) and (folder / name).is_file():
+                    tables[name] = _object(name, folder, boundary)
     return ExportFiles(folder, boundary, names, tables, _sorted_graphs(names))
 
 

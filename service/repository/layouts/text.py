@@ -23,6 +23,12 @@ _RANK = 2
 _VECTOR = "sentence_embedding"
 _STATES = frozenset({"last_hidden_state", "token_embeddings", _VECTOR})
 
+_USUAL_PROMPTS = ("query", "document")
+"""Names that every model of sentence-transformers has, with nothing behind them."""
+
+_ACTIVATIONS: Final = {"Identity": "none", "Sigmoid": "sigmoid", "Softmax": "softmax"}
+"""By the last part of torch's name."""
+
 _POOLING: Final[Mapping[str, str]] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -35,6 +41,8 @@ _POOLING: Final[Mapping[str, str]] = {
 
 
 def _is_classifier(files: ExportFiles) -> str | None:
+    if is_reranker(files):
+        return f"{SENTENCE_TRANSFORMERS}: model_type"
     if files.architecture.endswith(_HEAD):
         return f"{CONFIG}: architectures"
     if files.architecture or not files.model_type or MODEL_ROLE not in files.graphs:
@@ -56,22 +64,63 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
 
 
 def _activation(files: ExportFiles) -> Iterator[Finding]:
-    """Tell what makes scores of logits, by the rules of transformers' pipeline."""
+    """Tell what makes scores of logits.
+
+    What sentence-transformers writes of a cross encoder counts first, then the rules of
+    transformers' pipeline.
+    """
+    key = "parameters.activation"
+    for said, source in _named_activations(files):
+        # A function that is not torch's own is code, which sentence-transformers does not run.
+        if isinstance(said, str) and said.startswith("torch."):
+            name = said.rpartition(".")[2]
+            if name in _ACTIVATIONS:
+                yield Fact(key, _ACTIVATIONS[name], source)
+            else:
+                yield Unknown(key, f"{source} is {name}, which is not served")
+            return
     problem = files.config.get("problem_type")
     if problem == "regression":
-        yield Fact("parameters.activation", "none", f"{CONFIG}: problem_type")
+        yield Fact(key, "none", f"{CONFIG}: problem_type")
     elif problem == "multi_label_classification":
-        yield Fact("parameters.activation", "sigmoid", f"{CONFIG}: problem_type")
+        yield Fact(key, "sigmoid", f"{CONFIG}: problem_type")
     elif alone := only_label(files):
-        yield Fact("parameters.activation", "sigmoid", alone)
+        yield Fact(key, "sigmoid", alone)
     else:
         source = "problem_type" if problem else "id2label has several labels"
-        yield Fact("parameters.activation", "softmax", f"{CONFIG}: {source}")
+        yield Fact(key, "softmax", f"{CONFIG}: {source}")
+
+
+def _named_activations(files: ExportFiles) -> Iterator[tuple[Any, str]]:
+    """Yield where sentence-transformers names the function, in its order."""
+    yield (
+        files.sentence_transformers.get("activation_fn"),
+        f"{SENTENCE_TRANSFORMERS}: activation_fn",
+    )
+    own = files.config.get("sentence_transformers")
+    if isinstance(own, Mapping) and "activation_fn" in own:
+        yield own["activation_fn"], f"{CONFIG}: sentence_transformers.activation_fn"
+    else:
+        older = "sbert_ce_default_activation_function"
+        yield files.config.get(older), f"{CONFIG}: {older}"
+
+
+def is_reranker(files: ExportFiles) -> bool:
+    """Tell whether sentence-transformers saved it as a cross encoder with a head of scores."""
+    if files.sentence_transformers.get("model_type") != "CrossEncoder":
+        return False
+    _, step = files.sentence_bert
+    is_head = files.architecture.endswith(_HEAD) or (
+        step.get("transformer_task") == "sequence-classification"
+    )
+    return is_head and len(files.modules) <= 1
 
 
 def _is_embedder(files: ExportFiles) -> str | None:
     """Know a text model by its steps, or by an output that is a vector or states."""
     steps = [str(step.get("type", "")) for step in files.modules]
+    if _is_classifier(files) and len(steps) < 2:  # noqa: PLR2004 - nothing makes a vector of scores
+        return None
     if steps and steps[0].rpartition(".")[2] == "Transformer":
         return MODULES
     if files.modules or MODEL_ROLE not in files.graphs:
@@ -90,6 +139,8 @@ def _read_embedder(files: ExportFiles) -> Iterator[Finding]:
     yield from batch_facts(files)
     yield from text_facts(files)
     yield from _prompts(files)
+    if (width := files.sentence_transformers.get("truncate_dim")) is not None:
+        yield Fact("parameters.truncate_dim", width, f"{SENTENCE_TRANSFORMERS}: truncate_dim")
     if files.graphs.get(MODEL_ROLE) and _VECTOR in files.signature().outputs:
         source = f"{graph_name(files)}: its output {_VECTOR}"
         yield Fact("parameters.pooling", "none", source)
@@ -135,12 +186,16 @@ def _pooling(files: ExportFiles, name: str) -> Iterator[Finding]:
 
 
 def _prompts(files: ExportFiles) -> Iterator[Finding]:
+    """Tell the prompts; one that is null is none, and sentence-transformers knows two names."""
     table: Mapping[str, Any] = files.sentence_transformers
     prompts = table.get("prompts")
-    if isinstance(prompts, Mapping) and prompts:
-        named = {str(name): str(prompt) for name, prompt in prompts.items()}
+    named = {str(n): "" if p is None else str(p) for n, p in (prompts or {}).items()}
+    default = table.get("default_prompt_name")
+    if isinstance(default, str) and default in _USUAL_PROMPTS:
+        named.setdefault(default, "")
+    if named:
         yield Fact("parameters.prompts", named, f"{SENTENCE_TRANSFORMERS}: prompts")
-        if isinstance(default := table.get("default_prompt_name"), str):
+        if isinstance(default, str):
             source = f"{SENTENCE_TRANSFORMERS}: default_prompt_name"
             yield Fact("parameters.default_prompt_name", default, source)
 

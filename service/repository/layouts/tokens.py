@@ -1,12 +1,11 @@
 """The tokenizer of an export directory, and how long a text may be for it and for the network."""
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from service.repository.layouts.exports import (
     CONFIG,
     MODEL_ROLE,
-    SENTENCE_BERT,
     SPECIAL_TOKENS,
     TOKENIZER_CONFIG,
     ExportFiles,
@@ -48,6 +47,9 @@ def text_facts(files: ExportFiles) -> Iterator[Finding]:
     if files.tokenizer.get("truncation_side") == "left":
         source = f"{TOKENIZER_CONFIG}: truncation_side"
         yield Fact("parameters.truncation_side", "left", source)
+    name, table = files.sentence_bert
+    if files.modules and table.get("do_lower_case"):
+        yield Fact("parameters.lowercases", True, f"{name}: do_lower_case")
 
 
 def _tokenizer(files: ExportFiles) -> Iterator[Finding]:
@@ -78,18 +80,16 @@ def _first_position(files: ExportFiles) -> int:
 
 
 def _max_length(files: ExportFiles, offset: int) -> Iterator[Finding]:
-    """Tell the smallest of the limits of network, tokenizer, sentence-transformers and graph."""
+    """Tell the smallest of the limits of network, tokenizer and graph.
+
+    Where sentence-transformers has a length of its own, it takes the place of the tokenizer's.
+    """
     limits = [
         (positions - offset, f"{CONFIG}: {key}")
         for key in ("max_position_embeddings", "n_positions")
         if isinstance(positions := files.config.get(key), int) and positions > offset
     ]
-    said = files.tokenizer.get("model_max_length")
-    if isinstance(said, int) and 0 < said < _UNSET_LENGTH:
-        limits.append((said, f"{TOKENIZER_CONFIG}: model_max_length"))
-    longest = files.table(SENTENCE_BERT).get("max_seq_length")
-    if isinstance(longest, int) and longest > 0:
-        limits.append((longest, f"{SENTENCE_BERT}: max_seq_length"))
+    limits += _longest_text(files)
     if files.graphs.get(MODEL_ROLE):
         ids = files.signature().inputs.get("input_ids")
         if ids is not None and len(ids.shape) > 1 and (width := ids.shape[1]) is not None:
@@ -101,6 +101,30 @@ def _max_length(files: ExportFiles, offset: int) -> Iterator[Finding]:
     else:
         reason = f"neither {TOKENIZER_CONFIG} nor {CONFIG} tells how long a text may be"
         yield Unknown("parameters.max_length", reason)
+
+
+def _longest_text(files: ExportFiles) -> Iterator[tuple[int, str]]:
+    """Yield what the tokenizer's length is set to, unless it is unlimited, and by what."""
+    name, own = files.sentence_bert
+    table, options = own if files.modules else {}, tokenizer_arguments(files)
+    for said, source in (
+        (options.get("model_max_length"), f"{name}: processor_kwargs"),
+        (table.get("max_seq_length"), f"{name}: max_seq_length"),
+        (files.tokenizer.get("model_max_length"), f"{TOKENIZER_CONFIG}: model_max_length"),
+    ):
+        if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
+            if said < _UNSET_LENGTH:
+                yield int(said), source
+            return
+
+
+def tokenizer_arguments(files: ExportFiles) -> Mapping[str, Any]:
+    """Return what sentence-transformers tells the tokenizer when it loads it."""
+    _, own = files.sentence_bert
+    for key in ("processor_kwargs", "tokenizer_args"):
+        if files.modules and isinstance(arguments := own.get(key), Mapping):
+            return arguments
+    return {}
 
 
 def _padding(files: ExportFiles) -> Iterator[Finding]:

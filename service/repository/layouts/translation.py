@@ -269,9 +269,11 @@ def _language_tokens(files: ExportFiles, convention: str) -> tuple[Mapping[str, 
         (SPECIAL_TOKENS, files.special_tokens),
         (TOKENIZER_CONFIG, files.tokenizer),
     ):
-        listed = [_content(token) for token in table.get("additional_special_tokens") or ()]
-        if found := _language_codes(listed, convention):
-            return found, f"{name}: additional_special_tokens"
+        for key in ("additional_special_tokens", "extra_special_tokens"):
+            tokens = table.get(key) or ()
+            tokens = tokens.values() if isinstance(tokens, Mapping) else tokens
+            if found := _language_codes(map(_content, tokens), convention):
+                return found, f"{name}: {key}"
     added = files.tokenizer.get("added_tokens_decoder") or {}
     ordered = [_content(added[number]) for number in sorted(added, key=int)]
     if found := _language_codes(ordered, convention):
