@@ -37,6 +37,8 @@ class DualEncoderParameters:
     background: tuple[int, int, int] = WHITE
     """What transparent pixels show."""
     tokenizer: str = "tokenizer.json"
+    tokenizer_class: str = ""
+    """transformers' name, such as "SiglipTokenizer"; only tokenizer.json does without."""
     text_output: str = "text_embeds"
     """Names of the graphs' outputs to take."""
     image_output: str = "image_embeds"
@@ -62,7 +64,7 @@ class DualEncoder:
     def open(cls, folder: Path, parameters: DualEncoderParameters) -> "DualEncoder":
         """Read the tokenizer. Raises ModelLoadError, ValueError."""
         texts = TextInput(
-            open_tokenizer(folder, parameters.tokenizer),
+            open_tokenizer(folder, parameters.tokenizer, parameters.tokenizer_class),
             parameters.max_length,
             parameters.pad_id,
             pads_to_max_length=parameters.pads_to_max_length,

@@ -32,6 +32,8 @@ CONFIG = "config.json"
 _Maker: TypeAlias = Callable[[Path, Options], Tokenizer]
 
 _SPACES = " {2,}"
+_PUNCTUATION = r"[!-/:-@\[-`{-~]"
+"""That of ASCII."""
 
 
 def tokenizer_of(path: Path, kind: str = "", *, lowercases: bool = False) -> Tokenizer:
@@ -162,6 +164,28 @@ def _deberta_v2(path: Path, options: Options) -> Tokenizer:
     return _around(tokenizer, "[CLS]", "[SEP]")
 
 
+def _siglip(path: Path, options: Options) -> Tokenizer:
+    pieces = read_pieces(path)
+    tokenizer = _unigram(pieces, pieces.scores, pieces.unknown_id)
+    steps: list[Any] = [normalizers.Lowercase()] if options.get("do_lower_case", True) else []
+    steps += [
+        normalizers.Replace("▁", " "),
+        normalizers.Replace(Regex(_PUNCTUATION), ""),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+        *_charsmap(pieces),
+        _replace_spaces(" "),
+    ]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>",
+        pair="$A </s> $B </s>",
+        special_tokens=[("</s>", _id(tokenizer, "</s>"))],
+    )
+    return tokenizer
+
+
 def _xlm_roberta(path: Path, options: Options) -> Tokenizer:
     pieces = read_pieces(path)
     first = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
@@ -215,6 +239,7 @@ def _id(tokenizer: Tokenizer, token: str) -> int:
 _PIECES: Mapping[str, _Maker] = {
     "AlbertTokenizer": _albert,
     "DebertaV2Tokenizer": _deberta_v2,
+    "SiglipTokenizer": _siglip,
     "XLMRobertaTokenizer": _xlm_roberta,
 }
 _MAKERS: Mapping[str, Mapping[str, _Maker]] = {

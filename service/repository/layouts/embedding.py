@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import (
     CONFIG,
     MODEL_ROLE,
-    SPECIAL_TOKENS,
     TOKENIZER_CONFIG,
     ExportFiles,
 )
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
 from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
+from service.repository.layouts.padding import padding_token
 from service.repository.layouts.processors import processing_facts
 from service.repository.layouts.timm import timm_embeds
+from service.repository.layouts.tokens import tokenizer_facts
 from service.tasks import Task
 
 _TEXT, _VISION = "text_model", "vision_model"
@@ -100,7 +101,8 @@ def _text_facts(files: ExportFiles, towers: _Towers) -> Iterator[Finding]:
     if isinstance(said, int) and said < min(longest, _UNSET_LENGTH):
         limit, source = said, f"{TOKENIZER_CONFIG}: model_max_length"
     yield Fact("parameters.max_length", int(limit), source)
-    found = _pad_token(files)
+    yield from tokenizer_facts(files)
+    found = padding_token(files)
     if found is not None:
         yield found
     elif isinstance(text.get("pad_token_id", towers.pad_id), int):
@@ -110,27 +112,6 @@ def _text_facts(files: ExportFiles, towers: _Towers) -> Iterator[Finding]:
         yield Unknown("parameters.pad_id", f"neither {TOKENIZER_CONFIG} nor {CONFIG} tells it")
     if towers.pads_to_max_length:
         yield Fact("parameters.pads_to_max_length", True, f"{CONFIG}: model_type")
-
-
-def _pad_token(files: ExportFiles) -> Fact | None:
-    """Find the id of the token that the tokenizer's files say to pad with."""
-    for name, table in (
-        (TOKENIZER_CONFIG, files.tokenizer),
-        (SPECIAL_TOKENS, files.special_tokens),
-    ):
-        token = _content(table.get("pad_token"))
-        added = files.tokenizer.get("added_tokens_decoder", {})
-        if token is None or not isinstance(added, Mapping):
-            continue
-        for number, entry in added.items():
-            if _content(entry) == token and number.isdecimal():
-                return Fact("parameters.pad_id", int(number), f"{name}: pad_token")
-    return None
-
-
-def _content(token: Any) -> str | None:
-    named = token.get("content") if isinstance(token, Mapping) else token
-    return named if isinstance(named, str) else None
 
 
 def _is_image_embedder(files: ExportFiles) -> str | None:

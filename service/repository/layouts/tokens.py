@@ -6,12 +6,12 @@ from typing import Any, Final
 from service.repository.layouts.exports import (
     CONFIG,
     MODEL_ROLE,
-    SPECIAL_TOKENS,
     TOKENIZER_CONFIG,
     ExportFiles,
 )
 from service.repository.layouts.facts import Fact, Finding, Unknown
 from service.repository.layouts.graphs import graph_name
+from service.repository.layouts.padding import padding_facts
 
 _VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
 
@@ -24,6 +24,8 @@ _CLASSES: Final[Mapping[str, str]] = {
     "albert": "AlbertTokenizer",
     "deberta": "DebertaTokenizer",
     "deberta-v2": "DebertaV2Tokenizer",
+    "chinese_clip": "BertTokenizer",
+    "siglip": "SiglipTokenizer",
 }
 """transformers' own choice where tokenizer_config.json does not name a class."""
 
@@ -38,10 +40,10 @@ _UNSET_LENGTH = 1_000_000
 
 def text_facts(files: ExportFiles) -> Iterator[Finding]:
     """Tell tokenizer, longest text, padding, and where positions begin."""
-    yield from _tokenizer(files)
+    yield from tokenizer_facts(files)
     offset = _first_position(files)
     yield from _max_length(files, offset)
-    yield from _padding(files)
+    yield from padding_facts(files, files.config)
     if offset:
         yield Fact("parameters.first_position", offset, f"{CONFIG}: model_type, pad_token_id")
     if files.tokenizer.get("truncation_side") == "left":
@@ -52,7 +54,8 @@ def text_facts(files: ExportFiles) -> Iterator[Finding]:
         yield Fact("parameters.lowercases", True, f"{name}: do_lower_case")
 
 
-def _tokenizer(files: ExportFiles) -> Iterator[Finding]:
+def tokenizer_facts(files: ExportFiles) -> Iterator[Finding]:
+    """Tell the file of the tokenizer and, unless it is a tokenizer.json, of which class it is."""
     if "tokenizer.json" in files.names:
         yield Fact("parameters.tokenizer", "tokenizer.json", "tokenizer.json")
         return
@@ -125,25 +128,3 @@ def tokenizer_arguments(files: ExportFiles) -> Mapping[str, Any]:
         if files.modules and isinstance(arguments := own.get(key), Mapping):
             return arguments
     return {}
-
-
-def _padding(files: ExportFiles) -> Iterator[Finding]:
-    if isinstance(number := files.config.get("pad_token_id"), int):
-        yield Fact("parameters.pad_id", number, f"{CONFIG}: pad_token_id")
-        return
-    for name, table in (
-        (TOKENIZER_CONFIG, files.tokenizer),
-        (SPECIAL_TOKENS, files.special_tokens),
-    ):
-        token = _content(table.get("pad_token"))
-        added = files.tokenizer.get("added_tokens_decoder")
-        for key, entry in added.items() if isinstance(added, Mapping) else ():
-            if token is not None and _content(entry) == token and str(key).isdecimal():
-                yield Fact("parameters.pad_id", int(key), f"{name}: pad_token")
-                return
-    yield Unknown("parameters.pad_id", f"neither {CONFIG} nor {TOKENIZER_CONFIG} tells it")
-
-
-def _content(token: object) -> str | None:
-    named = token.get("content") if isinstance(token, Mapping) else token
-    return named if isinstance(named, str) else None
