@@ -6,6 +6,7 @@ tokens stand around it, is the convention of a class of tokenizers, named in tok
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -166,6 +167,8 @@ def _deberta_v2(path: Path, options: Options) -> Tokenizer:
 
 def _siglip(path: Path, options: Options) -> Tokenizer:
     pieces = read_pieces(path)
+    # Control symbols that are spelt out in a text are plain characters to it.
+    pieces = replace(pieces, symbols=[one for one in pieces.symbols if not one[1]])
     tokenizer = _unigram(pieces, pieces.scores, pieces.unknown_id)
     steps: list[Any] = [normalizers.Lowercase()] if options.get("do_lower_case", True) else []
     steps += [
@@ -174,6 +177,7 @@ def _siglip(path: Path, options: Options) -> Tokenizer:
         normalizers.Replace(Regex(r"\s+"), " "),
         normalizers.Strip(),
         *_charsmap(pieces),
+        normalizers.Strip(),  # of what the map has made spaces
         _replace_spaces(" "),
     ]
     tokenizer.normalizer = normalizers.Sequence(steps)

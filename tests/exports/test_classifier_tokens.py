@@ -10,13 +10,14 @@ import pytest
 pytest.importorskip("transformers", reason='needs the extra "train"')
 
 import transformers
+from sentencepiece import SentencePieceTrainer
 
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import read_export
 from service.repository.layouts.facts import Fact
-from service.repository.layouts.tokens import text_facts
+from service.repository.layouts.tokens import text_facts, tokenizer_facts
 from service.transforms.text import TextTokenizer, valid_text
-from tests.exports.text_files import TEXTS, tokenizer_for
+from tests.exports.text_files import CORPUS, TEXTS, tokenizer_for
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 
@@ -147,3 +148,29 @@ def opened_vocabulary(directory: Path) -> dict[str, int]:
         table: dict[str, int] = json.loads(path.read_text())
         return table
     return {word: n for n, word in enumerate((directory / "vocab.txt").read_text().splitlines())}
+
+
+def test_so_are_those_of_siglip_whose_only_tokenizer_is_a_sentencepiece_model(
+    tmp_path: Path,
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(CORPUS).lower(), encoding="utf-8")
+    SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(tmp_path / "spiece"), vocab_size=120, pad_id=0,
+        eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    theirs = transformers.SiglipTokenizer(str(tmp_path / "spiece.model"), model_max_length=64)
+    theirs.save_pretrained(tmp_path / "m")
+    config = {"model_type": "siglip", "text_config": {}}
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    told = {
+        f.key: f.value for f in tokenizer_facts(read_export(tmp_path / "m")) if isinstance(f, Fact)
+    }
+    name, kind = told["parameters.tokenizer"], told["parameters.tokenizer_class"]
+    ours = TextTokenizer.open(tmp_path / "m" / name, kind)
+    # Not those with special tokens spelt out: what follows them begins with a space here.
+    texts = [text for text in MORE if "</s>" not in text and "<unk>" not in text]
+    for text in ["it's 12,345!? a - b", "<pad> y", "▁under▁ x", *texts]:
+        wanted = theirs(valid_text(text)).input_ids
+        if len(wanted) > 1:
+            assert ours.encode(text, 10**6)[0].tolist() == wanted, text

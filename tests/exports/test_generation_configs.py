@@ -15,8 +15,8 @@ pytest.importorskip("onnxslim", reason='needs the extra "train"')
 
 from transformers import GenerationConfig  # noqa: E402
 
-from models.conversion.errors import CheckpointError  # noqa: E402
-from models.conversion.inflight import convert_in_flight  # noqa: E402
+from models.convert.errors import CheckpointError  # noqa: E402
+from models.convert.inflight import convert_in_flight  # noqa: E402
 from service.errors import ModelLoadError  # noqa: E402
 from service.families import FAMILIES  # noqa: E402
 from service.repository.layouts.inference import infer  # noqa: E402
