@@ -78,9 +78,9 @@ def measure(
 
     Lengths are timed at one row, the shortest first, up to where a run is expected to take too
     long; those beyond get the time that the timed ones foretell. Then, as far as the budget goes,
-    batches are doubled, always the cheapest next, as long as doubling still gains. What time is left goes
-    to further passes over all points in turn, so that a moment in which something else takes the
-    processor does not spoil a point for good. Blocking: call it on a device thread.
+    batches are doubled, always the cheapest next, as long as doubling still gains. What time is
+    left goes to further passes over all points in turn, so that a moment in which something else
+    takes the processor does not spoil a point for good. Blocking: call it on a device thread.
     """
     started = time.perf_counter()
     measured: dict[tuple[int, int], float] = {}
@@ -105,9 +105,7 @@ def measure(
             if can_afford(known):
                 again = _seconds(infer, sessions, [probe(length)] * rows, clock)
                 measured[rows, length] = min(known, again)
-    lone = {length: seconds for (rows, length), seconds in measured.items() if rows == 1}
-    beyond = {(1, n): _foretold(lone, n) for n in plan.lengths if n not in lone}
-    return {**measured, **beyond}
+    return {**measured, **_beyond(measured, plan.lengths)}
 
 
 def _is_too_long(measured: Mapping[tuple[int, int], float], length: int) -> bool:
@@ -117,6 +115,14 @@ def _is_too_long(measured: Mapping[tuple[int, int], float], length: int) -> bool
         return False
     longest = max(lone)
     return measured[1, longest] * (length / longest) ** 2 > _LONGEST_SECONDS
+
+
+def _beyond(
+    measured: Mapping[tuple[int, int], float], lengths: Sequence[int]
+) -> Mapping[tuple[int, int], float]:
+    """Return the seconds of one row of the lengths that were not timed."""
+    lone = {length: seconds for (rows, length), seconds in measured.items() if rows == 1}
+    return {(1, n): _foretold(lone, n) for n in lengths if n not in lone}
 
 
 def _foretold(lone: Mapping[int, float], length: int) -> float:
