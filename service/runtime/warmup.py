@@ -93,25 +93,24 @@ def measure(
         expected, rows, length = heapq.heappop(next_points)
         if rows > 1 and not can_afford(_RUNS * expected):
             break
-        if rows == 1 and _is_too_long(measured, length):
+        if _is_too_long(measured, rows, length):
             continue
         seconds = _best(infer, sessions, [probe(length)] * rows, clock, can_afford)
         measured[rows, length] = seconds
         gains = rows < _SMALL or seconds < _NO_GAIN * 2 * measured[rows // 2, length]
         if gains and plan.allows(2 * rows, length):
             heapq.heappush(next_points, (2 * seconds, 2 * rows, length))
-    for _ in range(_FURTHER_PASSES):
-        for (rows, length), known in measured.items():
-            if can_afford(known):
-                again = _seconds(infer, sessions, [probe(length)] * rows, clock)
-                measured[rows, length] = min(known, again)
+    for rows, length in [*measured] * _FURTHER_PASSES:
+        if can_afford(known := measured[rows, length]):
+            again = _seconds(infer, sessions, [probe(length)] * rows, clock)
+            measured[rows, length] = min(known, again)
     return {**measured, **_beyond(measured, plan.lengths)}
 
 
-def _is_too_long(measured: Mapping[tuple[int, int], float], length: int) -> bool:
+def _is_too_long(measured: Mapping[tuple[int, int], float], rows: int, length: int) -> bool:
     """Tell whether one row may take too long, by the longest that was timed."""
-    lone = [at for rows, at in measured if rows == 1]
-    if not lone or length <= _ALWAYS_TIMED:
+    lone = [at for count, at in measured if count == 1]
+    if rows > 1 or not lone or length <= _ALWAYS_TIMED:
         return False
     longest = max(lone)
     return measured[1, longest] * (length / longest) ** 2 > _LONGEST_SECONDS
