@@ -177,6 +177,7 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         limits=ApiLimits(**settings.limits.model_dump()),
         admin_token=settings.admin.read_token(),
         observer=make_observer(settings.logs, traces),
+        device_problem=engine.runtime.problem,
     )
 
     @asynccontextmanager

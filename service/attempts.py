@@ -6,6 +6,7 @@ import logging
 from service import metrics
 from service.draining import Draining, close
 from service.errors import (
+    ConflictError,
     InvalidInputError,
     ModelLoadError,
     ModelNotFoundError,
@@ -21,6 +22,10 @@ from service.wanted import RegistryOptions, Repository, VersionLoader
 _log = logging.getLogger(__name__)
 
 
+class LoadCancelledError(ConflictError):
+    """The load was cancelled by an unload of the model."""
+
+
 class Attempts:
     """Loads versions one at a time for each model; the registry swaps in what it returns."""
 
@@ -34,6 +39,7 @@ class Attempts:
     ) -> None:
         self._repository, self._loader, self._options = repository, loader, options
         self._statuses, self._draining = statuses, draining
+        self._tasks: dict[str, asyncio.Task[Loaded]] = {}
         self.are_refused = False
         """Set by a stop: what is loaded after it is closed."""
 
@@ -43,12 +49,13 @@ class Attempts:
         Raises:
             ModelNotFoundError: there is no such version.
             ModelLoadError: it could not be loaded or failed its checks.
+            LoadCancelledError: `cancel` was called.
             ShuttingDownError: the registry was stopped meanwhile.
         """
         progress = self._statuses.begin(key, serves)
         try:
-            loaded = await self._load(key, precision, progress)
-        except asyncio.CancelledError:
+            loaded = await self._cancellable(key, precision, progress)
+        except (asyncio.CancelledError, LoadCancelledError):
             self._statuses.abandon(key, drains=self._draining.has(*key))
             raise
         except ServiceError as error:
@@ -66,6 +73,34 @@ class Attempts:
             self._statuses.end(key)
         metrics.MODEL_LOADS.labels(key[0], "ok").inc()
         return loaded
+
+    async def cancel(self, model: str) -> bool:
+        """Stop the load of a model; tell whether there was one."""
+        task = self._tasks.get(model)
+        if task is None or task.done():
+            return False
+        task.cancel()
+        await asyncio.wait([task])
+        return True
+
+    async def _cancellable(
+        self, key: VersionKey, precision: str | None, progress: LoadProgress
+    ) -> Loaded:
+        task = asyncio.get_running_loop().create_task(self._load(key, precision, progress))
+        self._tasks[key[0]] = task
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and task.exception() is None:  # it had just ended
+                await close(task.result(), grace=0)
+            raise
+        finally:
+            del self._tasks[key[0]]
+        if task.cancelled():
+            raise LoadCancelledError(f"the load of {key[0]}/{key[1]} was cancelled by an unload")
+        return task.result()
 
     async def _load(self, key: VersionKey, precision: str | None, progress: LoadProgress) -> Loaded:
         wanted, device = precision or self._options.precision, self._options.device_kind

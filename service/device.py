@@ -54,6 +54,12 @@ class DeviceRuntime:
             return 1, 1
         return max(1, self.cores // self.slots.threads), self.cores
 
+    def problem(self) -> str | None:
+        """Say why nothing can be computed, if so."""
+        if not self.slots.are_lost:
+            return None
+        return f"all {self.slots.threads} threads of {self.device} are held by runs that do not end"
+
     async def dispatch(self) -> float:
         """Return the seconds a batch costs beside its computation; measured once."""
         if self._dispatch is None:

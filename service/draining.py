@@ -17,7 +17,7 @@ class Draining:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._tasks: dict[Loaded, asyncio.Task[None]] = {}
+        self._tasks: dict[Loaded, asyncio.Task[int]] = {}
         self._closing: set[Loaded] = set()
 
     def __repr__(self) -> str:
@@ -27,8 +27,10 @@ class Draining:
         """Tell whether this version drains."""
         return any((d.files.model, d.files.version) == (model, version) for d in self._tasks)
 
-    def begin(self, loaded: Loaded, ended: Callable[[Loaded], None]) -> "asyncio.Task[None]":
+    def begin(self, loaded: Loaded, ended: Callable[[Loaded], None]) -> "asyncio.Task[int]":
         """Drain a version for at most `seconds`, close it and call `ended`.
+
+        The task returns how many of its runs go on all the same.
 
         Wait for the task with `asyncio.wait`: it is cancelled when everything stops.
         """
@@ -45,7 +47,7 @@ class Draining:
         await asyncio.gather(*(close(loaded, grace) for loaded in left))
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _drain(self, loaded: Loaded, ended: Callable[[Loaded], None]) -> None:
+    async def _drain(self, loaded: Loaded, ended: Callable[[Loaded], None]) -> int:
         await asyncio.sleep(_LINGER)
         try:
             async with asyncio.timeout(self._seconds):
@@ -56,17 +58,22 @@ class Draining:
         self._closing.add(loaded)
         try:
             loaded.pipeline.withdraw()
-            await close(loaded, grace=0)
+            return await close(loaded, grace=0)
         finally:
             self._closing.discard(loaded)
             del self._tasks[loaded]
             ended(loaded)
 
 
-async def close(loaded: Loaded, grace: float) -> None:
-    """Close a version. A fault in it is logged: it must not keep others from being closed."""
+async def close(loaded: Loaded, grace: float) -> int:
+    """Close a version, and return how many of its runs go on all the same.
+
+    A fault in it is logged: it must not keep others from being closed.
+    """
+    running = 0
     try:
         if running := await loaded.close(grace):
             _log.warning("runs go on", extra={"model": loaded.files.model, "runs": running})
     except Exception:
         _log.exception("model close failed", extra={"model": loaded.files.model})
+    return running

@@ -36,4 +36,5 @@ class Readiness:
             self.reasons[model] = "it is a default, but was unloaded"
             metrics.MODEL_READY.labels(model).set(0)
         else:
-            metrics.MODEL_READY.remove(model)
+            self.reasons.pop(model, None)
+            metrics.MODEL_READY.remove_by_labels({"model": model})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.attempts import Attempts, is_callers_fault, note_failure
+from service.attempts import Attempts, LoadCancelledError, is_callers_fault, note_failure
 from service.defaults import Ability, Defaults
 from service.draining import Draining, close
 from service.errors import (
@@ -165,6 +165,8 @@ class Registry:
         self._loading.add(model)
         try:
             return await self._load_newest(model, version, precision)
+        except LoadCancelledError:
+            raise
         except ServiceError as error:
             self._readiness.note_failed(model, str(error))
             raise
@@ -174,21 +176,30 @@ class Registry:
     async def unload(self, model: str) -> None:
         """Stop answering with a model, finish what it accepted and close it.
 
+        A load of the model that is running is cancelled.
+
         Raises:
             ModelNotFoundError: no such model in the repository.
             ModelNotReadyError: it is not loaded.
-            ConflictError: a load of this model is running.
+            ConflictError: it is unloaded, but runs of it do not end.
             ShuttingDownError: the registry was stopped.
         """
         self._refuse_if_stopped()
-        if model not in self._serving:
+        was_loading = await self._attempts.cancel(model)
+        loaded = self._serving.pop(model, None)
+        if loaded is None and not was_loading:
             raise self._absent(model)
-        if model in self._loading:
-            raise ConflictError(f"a load of {model!r} is running: unload it when that has ended")
-        loaded = self._serving.pop(model)
         self._readiness.note_unloaded(model)
+        if loaded is None:
+            return
         # Not awaited itself: a caller who leaves must not end it, nor a stop its caller.
-        await asyncio.wait([self._retire(loaded)])
+        closing = self._retire(loaded)
+        await asyncio.wait([closing])
+        if not closing.cancelled() and (running := closing.result()):
+            raise ConflictError(
+                f"model {model!r} is unloaded, but {running} of its runs do not end; they keep its "
+                "memory and slots of the device until they do"
+            )
 
     async def _load_newest(
         self, model: str, version: int | None, precision: str | None
@@ -200,7 +211,7 @@ class Registry:
             key = (model, number)
             try:
                 loaded = await self._attempts.load(key, precision, self._is_serving(key))
-            except ShuttingDownError:
+            except (ShuttingDownError, LoadCancelledError):
                 raise
             except ServiceError as error:
                 if is_callers_fault(error, precision):
@@ -240,7 +251,7 @@ class Registry:
             _log.warning("older version serves", extra={**facts, "refused": refused_version})
         return self._detailed((files.model, files.version))
 
-    def _retire(self, loaded: Loaded) -> "asyncio.Task[None]":
+    def _retire(self, loaded: Loaded) -> "asyncio.Task[int]":
         """Return the task that drains and closes a version that no longer serves."""
         key = _key(loaded)
         if not self._is_serving(key):  # a reload of the same version keeps its status

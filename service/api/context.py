@@ -1,5 +1,6 @@
 """What the HTTP border is given by the composition root."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from service.api.body_room import BodyRoom
@@ -26,4 +27,6 @@ class ApiContext:
     """Without one nobody may load or unload models."""
     observer: RequestObserver | None = None
     """Hears of every request that has ended."""
+    device_problem: Callable[[], str | None] = lambda: None
+    """Says why the device computes nothing, if it does not."""
     bodies: BodyRoom = field(default_factory=BodyRoom)

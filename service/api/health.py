@@ -27,12 +27,14 @@ async def live(call: Call) -> Reply:
 
 
 async def ready(call: Call) -> Reply:
-    """Answer 200 when every wanted model can answer; else 503, and why each cannot."""
+    """Answer 200 when every wanted model can answer; else 503, and why not."""
     if call.context.lifecycle.shutting_down:
         return _not_ready(call, ShuttingDownError("the service is shutting down"), {})
     if reasons := call.context.registry.not_ready():
         error = ModelNotReadyError("some models cannot answer yet")
         return _not_ready(call, error, {"models": dict(reasons)})
+    if problem := call.context.device_problem():
+        return _not_ready(call, ModelNotReadyError(problem), {})
     return Reply(_READY)
 
 

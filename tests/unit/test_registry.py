@@ -274,3 +274,37 @@ async def test_the_series_of_a_version_that_is_gone_go_with_it() -> None:
         assert (series("1"), series("2")) == (None, 1)
         statistics = registry.status("gone")[0].statistics
     assert statistics["default"]["pending"] == 0
+
+
+async def test_an_unload_cancels_a_load_that_lasts() -> None:
+    class Lasting(ShelfLoader):
+        async def load(self, *_: Any) -> Any:
+            await asyncio.sleep(3600)
+            raise AssertionError("nobody waits so long")
+
+    registry = Registry(ShelfRepository({"a": [1, 2]}), Lasting(), RegistryOptions("cpu"))
+    registry.start()
+    await asyncio.sleep(1)
+    assert states(registry) == {("a", 2): "loading"}
+    await registry.unload("a")
+    await asyncio.sleep(0.01)
+    assert states(registry) == {}
+    assert registry.not_ready() == {}
+    with pytest.raises(ModelNotReadyError, match="not loaded"):
+        await registry.unload("a")
+    await registry.stop(0)
+
+
+async def test_an_unload_says_so_if_a_run_does_not_end() -> None:
+    async with serving({"a": [1]}) as registry:
+        (loaded,) = registry._serving.values()
+        (batcher,) = loaded.pipeline.batchers.values()
+
+        async def stop(grace: float) -> int:
+            return 2
+
+        batcher.stop, stopped = stop, batcher.stop  # type: ignore[method-assign]
+        with pytest.raises(ConflictError, match="2 of its runs do not end"):
+            await registry.unload("a")
+        await stopped(0)
+        assert registry.not_ready() == {}

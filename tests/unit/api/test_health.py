@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import httpx
 import pytest
 
-from service.api import ApiContext
+from service.api import ApiContext, build_api
 from tests.unit.api.fakes import FakeRegistry
 
 
@@ -23,6 +25,16 @@ async def test_not_ready_says_which_model_is_not_and_why(
     assert response.status_code == 503
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["models"] == {"cards": "warming up"}
+
+
+async def test_not_ready_when_the_device_computes_nothing(context: ApiContext) -> None:
+    lost = replace(context, device_problem=lambda: "all 2 threads of cpu are held")
+    transport = httpx.ASGITransport(build_api(lost))
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        response = await client.get("/health/ready")
+        assert (response.status_code, response.json()["code"]) == (503, "model_not_ready")
+        assert response.json()["detail"] == "all 2 threads of cpu are held"
+        assert (await client.get("/health/live")).status_code == 200
 
 
 async def test_not_ready_while_shutting_down(

@@ -52,3 +52,12 @@ async def test_an_asker_who_left_is_passed_over() -> None:
 def test_no_slots_at_all_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Slots(0)
+
+
+def test_slots_are_lost_when_every_thread_is_held_by_an_overdue_run() -> None:
+    slots = Slots(2, ahead=1)
+    assert not slots.are_lost
+    slots.overdue = 1
+    assert not slots.are_lost
+    slots.overdue = 2
+    assert slots.are_lost
