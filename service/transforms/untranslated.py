@@ -4,6 +4,7 @@ Models of small vocabularies make up words for them, so they are kept out of the
 put back into the translation.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +31,13 @@ _INVISIBLE = (
     r"|[\p{Cc}--[\t-\r\x1c-\x1e\x85]])"
 )
 _SET_APART: Final = regex.compile(rf"(?P<emoji>{EMOJI})|{_INVISIBLE}", regex.V1)
+_MAY_BE_APART: Final = re.compile(
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\xad\u034f\u061c\u17b4\u17b5\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u20e3\u2300-\u2bff\u3030\u303d\u3164\u3297\u3299"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U0001f000-\U0001ffff\U000e0000-\U000e0fff]"
+)
+"""Every match of `_SET_APART` has one of these. Most texts have none, and this finds out sooner."""
 _BEFORE: Final = regex.compile(rf"(?:\s*(?:{EMOJI}|{_INVISIBLE}))+\s*", regex.V1)
 _AFTER: Final = regex.compile(rf"\s*(?:(?:{EMOJI}|{_INVISIBLE})\s*)+$", regex.V1)
 _MARKS: Final = regex.compile(r"[，、；：。！？…]+|[,;:.!?]+(?!\w)")
@@ -41,7 +49,7 @@ def has_words(text: str) -> bool:
 
     Numbers, dates, prices, punctuation, emoji, addresses and white space are nothing.
     """
-    if not _LETTER.search(text):
+    if not (text[:1].isalpha() or _LETTER.search(text)):
         return False
     if "@" in text or "//" in text or "www." in text:
         return _LETTER.search(ADDRESS.sub("", text)) is not None
@@ -102,7 +110,9 @@ class Reduced:
 
 def reduced(text: str) -> Reduced | None:
     """Return a text without emoji and invisible marks; None if it has none of them."""
-    if (text.isascii() and text.isprintable()) or not _SET_APART.search(text):
+    if (text.isascii() and text.isprintable()) or not _MAY_BE_APART.search(text):
+        return None
+    if not _SET_APART.search(text):
         return None
     start = found.end() if (found := _BEFORE.match(text)) else 0
     end = found.start() if (found := _AFTER.search(text, start)) else len(text)

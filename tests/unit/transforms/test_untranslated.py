@@ -1,9 +1,12 @@
 """What a translator does not have to read is found, and nothing else is."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.transforms import untranslated
 from service.transforms.emoji import emoji_of
 from service.transforms.literals import literals
 from service.transforms.untranslated import has_words, reduced
@@ -101,6 +104,13 @@ def test_emoji_come_back_where_they_stood(
     assert found is not None
     assert found.text == seen
     assert found.restored(translation, " ") == restored
+
+
+def test_no_character_is_overlooked_by_the_first_look() -> None:
+    text = " ".join(map(chr, range(sys.maxunicode + 1)))
+    found = [match.group() for match in untranslated._SET_APART.finditer(text)]
+    assert len(found) > 1000
+    assert all(map(untranslated._MAY_BE_APART.search, found))
 
 
 PARTS = st.sampled_from(
