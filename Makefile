@@ -4,10 +4,12 @@
 # make test-large  the most used model of each task in its real size (minutes, gigabytes)
 # make e2e     build the images and try the composed service (needs Docker)
 # make loadtest  put a realistic load on it and judge (SCENARIO=smoke, HOST=URL of a running one)
+# make drill   mistreat the service in eight ways and judge (DRILL=heads SECONDS=30 SEED=1)
 # make bench   measure the service against a bare session (Linux, about 20 minutes)
 # make bench-translation  measure translation in flight beside CTranslate2 (about 15 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
 # make dashboards  write the Grafana dashboards anew
+# make audit   look up known vulnerabilities of what the images install (needs network)
 # make lock    pin what the images install, with hashes (UPGRADE=1 takes the newest of all)
 
 PYTHON ?= python3
@@ -16,13 +18,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
 SCENARIO ?= smoke
+SECONDS ?= 60
+SEED ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # In CI the recipes are tested too, which takes torch; at home their tests say that they skip.
 comma := ,
 TEST_EXTRAS := $(DEVICE_EXTRA),dev,load$(if $(CI),$(comma)train)
 
-.PHONY: serve test test-large check format loadtest bench bench-translation models evaluate dashboards e2e lock system-packages clean
+.PHONY: serve test test-large check format loadtest drill audit bench bench-translation models evaluate dashboards e2e lock system-packages clean
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +52,14 @@ $(VENV)/.bench-translation: pyproject.toml $(VENV)/.created
 
 $(VENV)/.load: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),load]"
+	touch $@ $(VENV)/.serve
+
+$(VENV)/.audit: pyproject.toml $(VENV)/.created
+	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),audit]"
+	touch $@ $(VENV)/.serve
+
+$(VENV)/.drill: pyproject.toml $(VENV)/.created
+	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),drill]"
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.train: pyproject.toml $(VENV)/.created
@@ -79,6 +91,14 @@ loadtest: $(VENV)/.load
 	exec $(BIN)/python -m loadtest $(SCENARIO) \
 		$(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) \
 		$(if $(WORKERS),--workers $(WORKERS))
+
+audit: $(VENV)/.audit
+	$(BIN)/python deploy/audit.py
+
+# `make drill MARKDOWN=1` prints the table of docs/reliability.md.
+drill: $(VENV)/.drill $(if $(CI),system-packages)
+	exec $(BIN)/python -m drills $(DRILL) --seconds $(SECONDS) --seed $(SEED) \
+		$(if $(MARKDOWN),--markdown)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -19,12 +20,28 @@ _STOP_SECONDS = 40.0
 _POLL_SECONDS = 0.25
 
 
-@contextmanager
-def serving(settings: Mapping[str, str], log: Path) -> Iterator[str]:
-    """Start the service, yield its URL when it is ready, and stop it in the end.
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that was started here and is ready."""
 
-    What the environment says goes before `settings`. It is started in a session of its own, so
-    that Ctrl-C reaches the load first and the service when nobody asks it any more.
+    process: "subprocess.Popen[bytes]"
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Return its URL."""
+        return f"http://{_ADDRESS}:{self.port}"
+
+    def end(self) -> int:
+        """Stop it, by force if it takes too long; return its exit status."""
+        return end(self.process, _STOP_SECONDS)
+
+
+def started(environment: Mapping[str, str], log: Path) -> Running:
+    """Start the service on a free port and return it when it is ready.
+
+    It is started in a session of its own, so that Ctrl-C reaches the load first and the service
+    when no request is left.
 
     Raises:
         RuntimeError: it ended, or was not ready in two minutes.
@@ -35,16 +52,33 @@ def serving(settings: Mapping[str, str], log: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve", "--server.port", str(port)],
             cwd=_ROOT,
-            env={**settings, **os.environ},
+            env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
         _wait_until_ready(process, port, log)
-        yield f"http://{_ADDRESS}:{port}"
-    finally:
+    except BaseException:
         end(process, _STOP_SECONDS)
+        raise
+    return Running(process, port)
+
+
+@contextmanager
+def serving(settings: Mapping[str, str], log: Path) -> Iterator[str]:
+    """Start the service, yield its URL when it is ready, and stop it in the end.
+
+    The environment overrides `settings`.
+
+    Raises:
+        RuntimeError: it ended, or was not ready in two minutes.
+    """
+    running = started({**settings, **os.environ}, log)
+    try:
+        yield running.url
+    finally:
+        running.end()
 
 
 def end(process: "subprocess.Popen[bytes]", patience: float) -> int:
