@@ -21,7 +21,9 @@ ServiceError
 An error says what happened (`code`), never which HTTP status that is.
 """
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class ServiceError(Exception):
@@ -132,3 +134,30 @@ class InferenceError(ServiceError):
     """The model raised."""
 
     code = "inference_failed"
+
+
+def kept(error: ErrorT) -> ErrorT:
+    """Return an exception without tracebacks, to be kept as a value: in a list, in a future.
+
+    A traceback refers to frames, and they to their callers and to all values in them. If the list
+    or the future is among these, the exception refers to itself, and only the garbage collector
+    frees what the frames hold: the whole body of a request.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        if link.__suppress_context__:
+            link.__context__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def renewed(error: ErrorT) -> ErrorT:
+    """Return an equal exception, to raise one that is kept elsewhere too.
+
+    One instance raised twice would mix its tracebacks, and refer to itself as `kept` says.
+    """
+    kind = type(error)
+    fresh = kind.__new__(kind, *error.args)  # not __init__: it may take other arguments
+    fresh.__dict__.update(error.__dict__)
+    return fresh

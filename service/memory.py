@@ -15,6 +15,9 @@ process really uses would refuse what fits."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
+# Once: a library of ctypes refers to itself, so every further one would be garbage to collect.
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
 
 def return_free_memory() -> None:
     """Give freed heap pages back to the system, where the C library can (glibc).
@@ -22,10 +25,8 @@ def return_free_memory() -> None:
     Opening a session frees about as much as it keeps: the file, and the weights before they
     were packed. Decoding a large image frees more than it keeps. glibc would hold on to it.
     """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    if _TRIM is not None:
+        _TRIM(0)
 
 
 def default_memory_limit(groups: Path = _CGROUPS) -> int:

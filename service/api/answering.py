@@ -17,7 +17,7 @@ from service.api.errors import (
 )
 from service.api.reply import Reply
 from service.cache.responses import together
-from service.errors import InvalidInputError, ServiceError
+from service.errors import InvalidInputError, ServiceError, kept
 from service.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
 from service.pipeline import CallOptions, Outcome, Pipeline, longest
 from service.tasks import AnyItem, Task, modality
@@ -122,7 +122,7 @@ async def _answer_one(
         return await ask(pipelines[modality(item)], item, options)
     except Exception as error:  # the other items' answers must not be lost to a bug
         log_unexpected(error, call.request_id)
-        return error
+        return kept(error)
 
 
 async def _answer_all(
@@ -132,11 +132,10 @@ async def _answer_all(
     options: CallOptions,
     ask: Ask,
 ) -> list[Result]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(_answer_one(call, pipelines, item, options, ask)) for item in items
-        ]
-    return [task.result() for task in tasks]
+    # Not a TaskGroup: what cancels it refers to itself afterwards (until Python 3.13).
+    return await asyncio.gather(
+        *(_answer_one(call, pipelines, item, options, ask) for item in items)
+    )
 
 
 def _refusal(call: Call, results: Sequence[Result], extra: Mapping[str, Any]) -> Reply:

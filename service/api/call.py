@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from fastapi import Request
@@ -103,7 +104,9 @@ class Call(Request):
         self._held = 0
         """Bytes of the body that are counted in the process's room for bodies."""
         self._watcher: asyncio.Task[None] | None = None
-        self._cut: Exception | None = None
+        self._cut: Callable[[], Exception] | None = None
+        """Makes what the work is cut off with. To hold the exception would be to hold oneself:
+        it has the frames that it passed."""
 
     def check(self) -> None:
         """Read the deadline the caller asks for, and refuse a body announced as too long.
@@ -257,17 +260,18 @@ class Call(Request):
         except asyncio.CancelledError:
             if self._cut is None:
                 raise
-            raise self._cut from None
+            raise self._cut() from None
         finally:
             timer.cancel()
             if self._watcher is not None:
                 self._watcher.cancel()
+                self._watcher = None  # which keeps what it was cancelled with, and that this call
             if self._cut is not None:
                 task.uncancel()
 
     def _expire(self, work: asyncio.Task[Any]) -> None:
         self.must_close = True
-        self._cut = RequestTimeoutError("the body did not arrive before the deadline")
+        self._cut = partial(RequestTimeoutError, "the body did not arrive before the deadline")
         work.cancel()
 
     def _start_watching(self, work: asyncio.Task[Any]) -> None:
@@ -278,9 +282,11 @@ class Call(Request):
             async with asyncio.timeout_at(self.deadline + _GRACE):
                 while (await self.receive())["type"] != "http.disconnect":
                     pass
-            self._cut = ClientDisconnect()
+            self._cut = ClientDisconnect
         except TimeoutError:
-            self._cut = DeadlineExceededError("the answer did not come before the deadline")
+            self._cut = partial(
+                DeadlineExceededError, "the answer did not come before the deadline"
+            )
         work.cancel()
 
     @property

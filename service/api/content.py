@@ -16,6 +16,7 @@ from service.errors import (
     LimitExceededError,
     ServiceError,
     UnsupportedMediaTypeError,
+    kept,
 )
 from service.tasks import Image, Text
 
@@ -129,7 +130,7 @@ def each(
         try:
             items.append(to_item(value))
         except ServiceError as error:
-            items.append(error)
+            items.append(kept(error))
     return items
 
 

@@ -40,6 +40,7 @@ def parse_form(body: bytes, content_type: bytes, max_parts: int, repeatable: set
     if not boundary:
         raise MalformedRequestError("the multipart content type names no boundary")
     parts = _Parts(max_parts, repeatable)
+    parser = None
     try:
         parser = FormParser(
             "multipart/form-data", parts.add, parts.add, parts.end, boundary, config=_IN_MEMORY
@@ -48,6 +49,9 @@ def parse_form(body: bytes, content_type: bytes, max_parts: int, repeatable: set
         parser.finalize()
     except FormParserError as error:
         raise MalformedRequestError(f"the form cannot be read: {error}") from None
+    finally:
+        if parser is not None:
+            parser.parser = None  # its callbacks refer to `parser`, which holds the files
     if not parts.complete:
         raise MalformedRequestError("the form has no end: its last boundary is missing")
     return collected(parts.found, repeatable)

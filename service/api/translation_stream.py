@@ -24,7 +24,7 @@ from service.documents.feed import (
     pieces_of,
 )
 from service.documents.texts import Documents
-from service.errors import InvalidInputError, ServiceError, ShuttingDownError
+from service.errors import InvalidInputError, ServiceError, ShuttingDownError, kept, renewed
 from service.pipeline import Outcome, Timings, longest
 from service.tasks import Task, TranslateItem, Translation
 from service.transforms.segmentation import Document
@@ -63,7 +63,7 @@ async def stream_translation(
     options = call.options()
     pipelines = find_pipelines(call, Task.TRANSLATE, request, items)
     if not pipelines:
-        raise next(item for item in items if isinstance(item, ServiceError))
+        raise renewed(next(item for item in items if isinstance(item, ServiceError)))
     (pipeline,) = pipelines.values()
     call.model = pipeline.model
     if telling.of == "tokens" and not pipeline.is_in_flight:
@@ -88,13 +88,13 @@ async def _opened(
     for place, item in enumerate(items):
         try:
             if isinstance(item, ServiceError):
-                raise item
+                raise renewed(item)
             document = await documents.open(pipeline, item) or Document.whole(item.text)
             asked += pieces_of(document, item, place)
         except ServiceError as error:
             if len(items) == 1:
                 raise
-            refused.append((place, error))
+            refused.append((place, kept(error)))
     return asked, refused
 
 
@@ -156,7 +156,7 @@ class _Story:
     def _ended(self, piece: Piece, result: Outcome[Translation] | Exception) -> EventBody:
         """Tell of a piece. Raises ShuttingDownError, after which no other would fare better."""
         if isinstance(result, ShuttingDownError):
-            raise result
+            raise renewed(result)
         note_first(self.call)
         self.done += 1
         self.call.segment_count += 1

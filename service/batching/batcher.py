@@ -120,6 +120,7 @@ class Batcher:
         if self._former is not None:
             self._former.cancel()
             await asyncio.wait([self._former])
+            self._former = None  # which refers to this object
         self._fail_waiting(ShuttingDownError("the model was stopped before this item's turn"))
         for entry in self._running.entries():
             entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
@@ -158,6 +159,7 @@ class Batcher:
             raise
         finally:
             self._remove(entry)
+            del entry  # its future may hold an exception, which would keep this frame
 
     def check_room(self) -> None:
         """Refuse early, before a work is made, what `submit` would refuse at this moment.

@@ -6,7 +6,7 @@ from math import inf
 
 from service.batching.measures import Done
 from service.batching.policy import Waiting
-from service.errors import InferenceError, ServiceError
+from service.errors import InferenceError, ServiceError, kept
 from service.types import Work
 
 
@@ -37,7 +37,7 @@ class Entry:
     def fail(self, error: ServiceError) -> None:
         """Tell the caller why there is no answer."""
         if not self.result.done():
-            self.result.set_exception(error)
+            self.result.set_exception(kept(error))
             self.result.exception()  # a caller who is about to leave will not retrieve it
 
 
@@ -46,5 +46,5 @@ def as_service_error(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     failure = InferenceError(f"the model failed on this item: {error}")
-    failure.__cause__ = error
+    failure.__cause__ = kept(error)
     return failure

@@ -1,9 +1,11 @@
 """Brings together what comes in one turn of the event loop, for one thread to do in one go."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
+
+from service.errors import kept
 
 ValueT = TypeVar("ValueT")
 ResultT = TypeVar("ResultT")
@@ -30,15 +32,17 @@ class Gatherer(Generic[ValueT, ResultT]):
     def __repr__(self) -> str:
         return f"<Gatherer {len(self._values)} waiting>"
 
-    async def run(self, value: ValueT) -> ResultT:
+    def run(self, value: ValueT) -> Awaitable[ResultT]:
         """Return the function's result for this value. Raises what it says is wrong with it."""
+        # No coroutine: its frame would keep the future, which may hold an exception, which would
+        # keep the frame.
         loop = asyncio.get_running_loop()
         result: asyncio.Future[ResultT] = loop.create_future()
         if not self._values:
             loop.call_soon(self._send)
         self._values.append(value)
         self._results.append(result)
-        return await result
+        return result
 
     def _send(self) -> None:
         values, results = self._values, self._results
@@ -54,7 +58,7 @@ class Gatherer(Generic[ValueT, ResultT]):
         try:
             self._threads.submit(work)
         except RuntimeError as error:  # the threads have been stopped
-            _deliver(results, [error] * len(values))
+            _deliver(results, [kept(error)] * len(values))
 
 
 def _outcomes(

@@ -72,6 +72,7 @@ class PreprocessQueue:
         finally:
             self._waiting.pop(wish, None)
             self.pending -= 1
+            del result, wish  # a future that failed would keep this frame, and the frame it
 
     def _send(self) -> None:
         loop = asyncio.get_running_loop()

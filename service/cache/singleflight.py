@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from service.errors import DeadlineExceededError, ModelNotReadyError, ShuttingDownError
+from service.errors import DeadlineExceededError, ModelNotReadyError, ShuttingDownError, renewed
 
 ValueT = TypeVar("ValueT")
 
@@ -115,7 +115,8 @@ class SingleFlight(Generic[ValueT]):
 
     def _land(self, key: str, flight: _Flight[ValueT], landing: _Landing[ValueT]) -> None:
         del self._flights[key]
-        for told in flight:
+        while flight:  # emptied, for an error in the landing refers to the leader, which has it
+            told = flight.popleft()
             if not told.done():
                 told.set_result(landing)
 
@@ -130,13 +131,5 @@ class SingleFlight(Generic[ValueT]):
 
 def _taken(landing: _Computed[ValueT] | _Failed) -> ValueT:
     if isinstance(landing, _Failed):
-        raise _renewed(landing.error) from landing.error
+        raise renewed(landing.error) from landing.error
     return landing.value
-
-
-def _renewed(error: Exception) -> Exception:
-    """Return an equal exception. One instance raised in many tasks would mix their tracebacks."""
-    kind = type(error)
-    fresh = kind.__new__(kind, *error.args)  # not __init__: it may take other arguments
-    fresh.__dict__.update(error.__dict__)
-    return fresh

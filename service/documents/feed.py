@@ -9,7 +9,7 @@ asked for ahead of the one whose turn it is; who reads slowly is not computed fo
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from service.errors import DeadlineExceededError, OverloadedError
@@ -82,7 +82,6 @@ class DocumentLimits:
 class _Asked:
     piece: Piece
     item: TranslateItem
-    answer: "asyncio.Task[Result]" = field(init=False)
     partial: Tensors | None = None
     """What there is of it, if that has not been told yet."""
 
@@ -110,7 +109,8 @@ class Feed:
         self._pipeline, self._options, self._limits = pipeline, options, limits
         self._tells_growth = tells_growth
         self._to_ask = iter(pieces)
-        self._asked: deque[_Asked] = deque()
+        self._asked: deque[tuple[_Asked, asyncio.Task[Result]]] = deque()
+        """With who answers, who refers to what it answers."""
         self._window = pipeline.window
         self._gate = asyncio.Semaphore(self._window)
         self._news = asyncio.Event()
@@ -128,18 +128,19 @@ class Feed:
             self._ask_ahead()
             while self._asked:
                 self._news.clear()
-                head = self._asked[0]
-                if head.answer.done():
+                head, answer = self._asked[0]
+                if answer.done():
                     self._asked.popleft()
                     self._ask_ahead()
-                    yield Ended(head.piece, head.answer.result())
+                    yield Ended(head.piece, answer.result())
                 elif head.partial is not None:
                     partial, head.partial = head.partial, None
                     yield Growing(head.piece, self._text(head.item, partial))
                 elif not await self._is_news():
                     yield Unchanged()
         finally:
-            answers = [asked.answer for asked in self._asked]
+            answers = [answer for _, answer in self._asked]
+            self._asked.clear()
             for answer in answers:
                 answer.cancel()
             await asyncio.gather(*answers, return_exceptions=True)
@@ -149,16 +150,16 @@ class Feed:
             if (found := next(self._to_ask, None)) is None:
                 return
             asked = _Asked(*found)
-            asked.answer = asyncio.create_task(self._answer(asked))
-            asked.answer.add_done_callback(lambda _: self._news.set())
-            self._asked.append(asked)
+            answer = asyncio.create_task(self._answer(asked))
+            answer.add_done_callback(lambda _: self._news.set())
+            self._asked.append((asked, answer))
 
     async def _answer(self, asked: _Asked) -> Result:
         loop = asyncio.get_running_loop()
 
         def watch(partial: Tensors) -> None:
             asked.partial = partial
-            if self._asked and asked is self._asked[0]:
+            if self._asked and asked is self._asked[0][0]:
                 self._news.set()
 
         options = replace(self._options, watch=watch if self._tells_growth else None)

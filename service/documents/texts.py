@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
-from copy import copy
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from service.cache.responses import together
 from service.documents.feed import DocumentLimits, Ended, Feed, Translator, pieces_of
-from service.errors import InvalidInputError, LimitExceededError, ServiceError
+from service.errors import InvalidInputError, LimitExceededError, ServiceError, renewed
 from service.pipeline import CallOptions, Outcome, longest
 from service.tasks import FinishReason, KeptTerm, TranslateItem, Translation
-from service.transforms.segmentation import Document
+from service.transforms.segmentation import Document, Segment
 
 SplitBy: TypeAlias = Literal["auto", "sentences", "none"]
 """Lines, and sentences of lines that do not fit; sentences; not at all."""
@@ -76,12 +75,17 @@ def _outcome(ended: Ended) -> Outcome[Translation]:
     """Return a piece's outcome. Raises what it failed with, which then says where."""
     result = ended.result
     if isinstance(result, ServiceError):
-        segment, fault = ended.piece.segment, copy(result)
-        fault.args = (f"characters {segment.start} to {segment.end}: {result}",)
-        raise fault from result
+        raise _located(ended.piece.segment, result) from result
     if isinstance(result, Exception):
-        raise result
+        raise renewed(result)
     return result
+
+
+def _located(segment: Segment, fault: ServiceError) -> ServiceError:
+    """Return an equal exception that says which piece it is of."""
+    found = renewed(fault)
+    found.args = (f"characters {segment.start} to {segment.end}: {fault}",)
+    return found
 
 
 def _terms_of(answers: Sequence[Translation]) -> Iterator[KeptTerm]:

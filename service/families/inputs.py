@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.errors import InvalidInputError
+from service.errors import InvalidInputError, kept
 from service.families.feeding import fitted
 from service.repository.paths import file_inside
 from service.transforms.text import TextTokenizer, TokenIds, pad_rows
@@ -47,7 +47,7 @@ def preprocessed(
         try:
             works.append(next(plain) if text is not None else one(item))
         except InvalidInputError as error:
-            works.append(error)
+            works.append(kept(error))
     return works
 
 

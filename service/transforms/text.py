@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from service.errors import InvalidInputError, ModelLoadError
+from service.errors import InvalidInputError, ModelLoadError, kept, renewed
 from service.transforms.tokenizer_files import tokenizer_of
 
 # The library would start a thread per core of its own; ours are counted and already busy.
@@ -96,7 +96,7 @@ class TextTokenizer:
         """
         (result,) = self.encode_all([text], max_length)
         if isinstance(result, InvalidInputError):
-            raise result
+            raise renewed(result)
         return result
 
     def encode_all(
@@ -111,7 +111,7 @@ class TextTokenizer:
             try:
                 results.append(self._finished(text, encoding, max_length))
             except InvalidInputError as error:
-                results.append(error)
+                results.append(kept(error))
         return results
 
     def _finished(self, text: str, encoding: Encoding, max_length: int) -> tuple[TokenIds, bool]:

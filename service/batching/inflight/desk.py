@@ -9,7 +9,7 @@ from math import inf
 from service.batching.inflight.policy import Candidate, Room, admit, fair_share
 from service.batching.inflight.rows import Rows
 from service.batching.measures import Done
-from service.errors import ServiceError
+from service.errors import ServiceError, kept
 from service.stopping import StopSignal
 from service.types import Tensors, Work
 
@@ -44,7 +44,7 @@ class Entry:
     def fail(self, error: ServiceError) -> None:
         """Hand over an error, if somebody is there to take it."""
         if not self.result.done():
-            self.result.set_exception(error)
+            self.result.set_exception(kept(error))
             self.result.exception()  # a caller who is about to leave will not retrieve it
 
 

@@ -156,6 +156,7 @@ class InFlightEngine:
         for server in going_on:
             self._stop_turn(self._servers[server])
         going_on = await self._still_serving(OBEYS_SECONDS)
+        self._servers.clear()  # they refer to this object
         self._fail(self._desk.everybody(), ShuttingDownError("the model was stopped"))
         self._expire_at(inf)
         if self._look is not None:
@@ -207,6 +208,7 @@ class InFlightEngine:
         finally:
             self._desk.remove(entry)
             self._note_idle()
+            del entry  # its future may hold an exception, which would keep this frame
 
     def check_room(self) -> None:
         """Refuse early, before a work is made, what `submit` would refuse at this moment.

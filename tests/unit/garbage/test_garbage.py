@@ -1,0 +1,86 @@
+"""What has ended is freed at once: no reference to itself is left for the garbage collector.
+
+Each kind of request, refusal, disconnect and load runs with the collector off. After ten rounds
+further ones must leave no objects. `GARBAGE_ROUNDS=200` is the long form (`make drill`).
+"""
+
+import asyncio
+import gc
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextvars import Context
+
+import pytest
+
+from tests.unit.garbage.bench import STARTERS, Bench, bench
+from tests.unit.garbage.kinds import ANSWERS, DISCONNECTS, REFUSALS, VERSIONS, Round, repository
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.looptime(False),  # there are real threads
+    pytest.mark.timeout(600),
+]
+
+ROUNDS = int(os.environ.get("GARBAGE_ROUNDS", "20"))
+_WARM = 10
+_LOOKS = 3
+"""A cycle grows at each of them; what a thread is just doing, or a table that grows, does not."""
+
+_OF_LOOP = (asyncio.TimerHandle, Context)
+"""Timers that were cancelled stay in the loop until they are half of all; they hold nothing."""
+
+
+@pytest.fixture(scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    async with bench(repository(tmp_path_factory.mktemp("repository"), STARTERS)) as running:
+        assert not running.context.registry.not_ready()
+        yield running
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def tracked() -> Counter[type]:
+    """Count the objects that the collector would look at, by their type."""
+    return Counter(kind for kind in map(type, gc.get_objects()) if kind not in _OF_LOOP)
+
+
+async def left_behind(service: Bench, once: Round, rounds: int, warm: int = _WARM) -> Counter[type]:
+    """Return the objects that rounds leave, by their type; nothing if fewer than one a round."""
+    for _ in range(warm):
+        await once(service)
+    await service.settled()
+    grown = Counter[type]()
+    for _ in range(_LOOKS):
+        before = tracked()
+        for _ in range(rounds):
+            await once(service)
+        await service.settled()
+        grown = tracked()
+        grown.subtract(before)
+        if grown.total() < rounds:
+            return Counter()
+    return +grown
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("kind", [*ANSWERS, *REFUSALS, *DISCONNECTS])
+async def test_a_request_leaves_nothing_to_collect(service: Bench, kind: str) -> None:
+    once = {**ANSWERS, **REFUSALS, **DISCONNECTS}[kind]
+    assert not await left_behind(service, once, ROUNDS)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("kind", VERSIONS)
+async def test_a_version_that_is_replaced_leaves_nothing_to_collect(
+    service: Bench, kind: str
+) -> None:
+    assert not await left_behind(service, VERSIONS[kind], max(2, ROUNDS // 10), warm=2)
