@@ -59,7 +59,7 @@ async def test_a_bug_is_told_to_everybody(threads: Executor) -> None:
 
 async def test_a_caller_who_leaves_costs_the_others_nothing(threads: Executor) -> None:
     gatherer = Gatherer(Doubler(), threads)
-    callers = [asyncio.create_task(gatherer.run(value)) for value in (1, 2, 3)]
+    callers = [asyncio.ensure_future(gatherer.run(value)) for value in (1, 2, 3)]
     await asyncio.sleep(0)
     callers[1].cancel()
     answers = await asyncio.gather(*callers, return_exceptions=True)

@@ -209,6 +209,7 @@ ANSWERS: Mapping[str, Round] = {
     "translate with a glossary": is_answered(
         200, lambda: translate({"text": _ZH, "glossary": {"汤姆": "Thomas"}}, _FRESH)
     ),
+    "translate a blank text": is_answered(200, lambda: translate({"text": " \n "}, _FRESH)),
     "translate a long text": is_answered(200, lambda: translate({"text": _LINES * 3}, _FRESH)),
     "stream segments": is_answered(
         200, lambda: translate({"text": _LINES, "stream": "segments"}, _FRESH)
@@ -325,7 +326,6 @@ REFUSALS: Mapping[str, Round] = {
         422, lambda: classify({"image": [_BASE64, base64.b64encode(NOT_A_PICTURE).decode()]})
     ),
     "422 no base64": is_answered(422, lambda: classify({"image": "!" * 50_000})),
-    "422 nothing to translate": is_answered(422, lambda: translate({"text": " \n "})),
     "422 one of two translations": is_answered(422, lambda: translate({"text": ["", _ZH]})),
     "422 a language": is_answered(422, lambda: translate({"text": _ZH, "source": "xx"})),
     "422 a stream of nothing": is_answered(

@@ -6,12 +6,14 @@ further ones must leave no objects. `GARBAGE_ROUNDS=200` is the long form (`make
 
 import asyncio
 import gc
+import logging
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextvars import Context
 
 import pytest
+import pytest_asyncio
 
 from tests.unit.garbage.bench import STARTERS, Bench, bench
 from tests.unit.garbage.kinds import ANSWERS, DISCONNECTS, REFUSALS, VERSIONS, Round, repository
@@ -31,7 +33,7 @@ _OF_LOOP = (asyncio.TimerHandle, Context)
 """Timers that were cancelled stay in the loop until they are half of all; they hold nothing."""
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with bench(repository(tmp_path_factory.mktemp("repository"), STARTERS)) as running:
         assert not running.context.registry.not_ready()
@@ -40,12 +42,14 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ben
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
+    logging.disable()  # pytest would keep the records
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        logging.disable(logging.NOTSET)
 
 
 def tracked() -> Counter[type]:
@@ -83,4 +87,4 @@ async def test_a_request_leaves_nothing_to_collect(service: Bench, kind: str) ->
 async def test_a_version_that_is_replaced_leaves_nothing_to_collect(
     service: Bench, kind: str
 ) -> None:
-    assert not await left_behind(service, VERSIONS[kind], max(2, ROUNDS // 10), warm=2)
+    assert not await left_behind(service, VERSIONS[kind], max(2, ROUNDS // 10), warm=1)
