@@ -66,9 +66,9 @@ class Attempts:
             raise
         except Exception as error:
             _log.exception("model load crashed", extra={"model": key[0], "version": key[1]})
-            refusal = ModelLoadError(f"{key[0]}/{key[1]}: a bug: {error}")
-            self._statuses.fail(key, str(refusal), serves)
-            raise refusal from error
+            reason = f"{key[0]}/{key[1]}: a bug: {error}"
+            self._statuses.fail(key, reason, serves)
+            raise ModelLoadError(reason) from error
         finally:
             self._statuses.end(key)
         metrics.MODEL_LOADS.labels(key[0], "ok").inc()

@@ -10,6 +10,8 @@ from itertools import chain
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from service.live_gauge import LiveGauge
+
 UNKNOWN_MODEL = "_unknown_"
 
 _STEP_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
@@ -19,7 +21,6 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 _VERSION = ("model", "version")
-
 
 INFERENCE_REQUESTS = Counter(
     "inference_requests",
@@ -56,17 +57,17 @@ INFERENCE_PADDING_RATIO = Histogram(
     _VERSION,
     buckets=_RATIOS,
 )
-INFERENCE_PENDING_REQUESTS = Gauge(
+INFERENCE_PENDING_REQUESTS = LiveGauge(
     "inference_pending_requests",
     "Items accepted and not yet started.",
     _VERSION,
 )
-INFERENCE_RUNNING_BATCHES = Gauge(
+INFERENCE_RUNNING_BATCHES = LiveGauge(
     "inference_running_batches",
     "Batches on the device now.",
     _VERSION,
 )
-INFLIGHT_ROWS = Gauge(
+INFLIGHT_ROWS = LiveGauge(
     "inflight_rows",
     "Rows (hypotheses) that the translations now running may come to take.",
     _VERSION,
@@ -185,7 +186,7 @@ MODEL_BATCH_LIMIT = Gauge(
     "The batch size that the measured curve favours, by lane.",
     (*_VERSION, "lane"),
 )
-MODEL_LOADING_SECONDS = Gauge(
+MODEL_LOADING_SECONDS = LiveGauge(
     "model_loading_seconds",
     "Time that the load now running has taken, by its phase; absent when no load runs.",
     ["model", "version", "phase"],

@@ -16,6 +16,8 @@ from service.errors import (
     ModelNotReadyError,
     ServiceError,
     ShuttingDownError,
+    kept,
+    renewed,
 )
 from service.listing import Listing
 from service.loader import Loaded
@@ -217,10 +219,11 @@ class Registry:
                 if is_callers_fault(error, precision):
                     raise
                 note_failure(model, number, error)
-                refused = refused or error
+                refused = refused or kept(error)
             else:
                 return self._swap_in(loaded, numbers[0] if refused else None)
-        raise refused or ModelNotFoundError(f"there is no model {model!r}")
+        missing = f"there is no model {model!r}"
+        raise renewed(refused) if refused else ModelNotFoundError(missing)
 
     async def _candidates(self, model: str) -> Sequence[int]:
         """Return the versions to try, the newest first."""

@@ -121,9 +121,8 @@ class Bench:
         """Wait until what the last request began in the background has ended."""
         for pool in (self.engine.runtime.compute, self.engine.runtime.preprocess):
             await _drained(pool)
-        tasks = self.engine.registry._tasks
-        while tasks:
-            await asyncio.wait(tasks)
+        while draining := self.engine.registry._draining._tasks:
+            await asyncio.wait(draining.values())
         await asyncio.sleep(0.02)
 
     @asynccontextmanager
@@ -191,8 +190,8 @@ async def bench(repository: Path) -> AsyncIterator[Bench]:
     with patch.object(Call, "watch_after", 0.005):  # or each that leaves would take 0.2 s
         async with engine.running() as registry:
             registry.start()
-            while registry._tasks:
-                await asyncio.wait(registry._tasks)
+            while registry.not_ready():  # noqa: ASYNC110 - it has no such event
+                await asyncio.sleep(0.05)
             yield Bench(build_api(context), context, engine)
 
 
