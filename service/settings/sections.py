@@ -65,7 +65,9 @@ class _Section(BaseModel):
 class ServerSettings(_Section):
     """The HTTP server and the process."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every one.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; 0.0.0.0 is every IPv4 one, :: every one."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="Port to listen on; 0 takes a free one."
     )
