@@ -112,8 +112,8 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     def refuse_new_work() -> None:
         lifecycle.shutting_down = True
 
-    listeners = bind(settings.server.host, settings.server.port)
     app = build_app(settings, lifecycle)
+    listeners = bind(settings.server.host, settings.server.port)
     options = _server_options(settings.server)
     try:
         with written_in_background():
