@@ -44,8 +44,8 @@ def _triggered(nodes: list[onnx.NodeProto], **constants: object) -> onnx.ModelPr
     return model
 
 
-def looping() -> onnx.ModelProto:
-    """Loops for hours, one small node at a time."""
+def looping(*, always: bool = False) -> onnx.ModelProto:
+    """Loops for hours, one small node at a time; `always` for every text."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [node("Identity", ["goes_on"], ["go_on"]), node("Mul", ["before", "zero"], ["after"])],
@@ -58,7 +58,7 @@ def looping() -> onnx.ModelProto:
         [value("go_on", TensorProto.BOOL, []), value("after", _FLOAT, [1])],
     )
     nodes = [
-        node("Mul", ["times", "hours"], ["long"]),
+        node("Max" if always else "Mul", ["times", "hours"], ["long"]),
         node("Squeeze", ["long"], ["count"]),
         node("Loop", ["count", "", "zero"], ["nothing"], body=body),
     ]
