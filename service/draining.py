@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from service.loader import Loaded
+from service.memory import return_free_memory
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Draining:
         """
         task = asyncio.get_running_loop().create_task(self._drain(loaded, ended))
         self._tasks[loaded] = task
+        task.add_done_callback(_trim_soon)
         return task
 
     async def stop(self, grace: float) -> None:
@@ -77,3 +79,9 @@ async def close(loaded: Loaded, grace: float) -> int:
     except Exception:
         _log.exception("model close failed", extra={"model": loaded.files.model})
     return running
+
+
+def _trim_soon(_: "asyncio.Task[int]") -> None:
+    """Have the C library give back what a version held, once nothing refers to it."""
+    loop = asyncio.get_running_loop()
+    loop.call_later(_LINGER, loop.run_in_executor, None, return_free_memory)
