@@ -13,6 +13,7 @@ REFUSED = frozenset(range(400, 500))
 ANY = frozenset({200, 204}) | REFUSED
 OK = frozenset({200})
 UNKNOWN_CODING = REFUSED | {501}
+UNKNOWN_VERSION = ANY | {505}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _ANSWER_SECONDS = 10.0
 _EXAMPLE_BYTES = 300
 _GROWTH_MB = 40.0
 
-NO_5XX = "no 5xx but 501 for an unknown transfer coding"
+NO_5XX = "no 5xx but 501 and 505 for what is unknown of HTTP"
 PROBLEMS = "every refusal is a problem with a request id"
 NUMBER = "as many answers as requests, in their order"
 STATUSES = "an answer that fits the request"

@@ -13,6 +13,7 @@ from drills.head_case import (
     POST,
     REFUSED,
     UNKNOWN_CODING,
+    UNKNOWN_VERSION,
     Case,
     head,
     length,
@@ -25,7 +26,9 @@ def _versions(draw: random.Random) -> Case:
         [b"HTTP/1.2", b"HTTP/2.0", b"HTTP/9.9", b"HTTP/0.9", b"HTTP/1.10", b"http/1.1", b"HTTP/1.",
          b"HTTP/11", b"HTTPS/1.1", b"ICY/1.1", b"HTTP/-1.1", b"HTTP/1.1 x", b"RTSP/1.0", b"HTTP"]
     )  # fmt: skip
-    return Case(f"version {version!r}", [head(b"GET /health/live " + version, HOST)], ANY)
+    return Case(
+        f"version {version!r}", [head(b"GET /health/live " + version, HOST)], UNKNOWN_VERSION
+    )
 
 
 def _preface(draw: random.Random) -> Case:
@@ -34,7 +37,8 @@ def _preface(draw: random.Random) -> Case:
          b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00" * 50, b"EHLO me\r\n", b"*1\r\n$4\r\nPING\r\n",
          b"GET\r\n\r\n", b"{}\r\n\r\n", b" GET / HTTP/1.1\r\n\r\n"]
     )  # fmt: skip
-    return Case(f"not HTTP/1.1 {start[:12]!r}", [start], REFUSED, 0, is_open_ended=True)
+    refused = REFUSED | {505}
+    return Case(f"not HTTP/1.1 {start[:12]!r}", [start], refused, 0, is_open_ended=True)
 
 
 def _long(draw: random.Random) -> Case:
@@ -112,7 +116,7 @@ def _methods(draw: random.Random) -> Case:
          (b"G\xc3\x89T", b"/"), (b"GET", b"*"), (b"PATCH", b"/health/live")]
     )  # fmt: skip
     packet = head(method + b" " + target + b" HTTP/1.1", HOST)
-    return Case(f"{method.decode('latin-1')} {target.decode()}", [packet], ANY)
+    return Case(f"{method.decode('latin-1')} {target.decode()}", [packet], ANY | {501})
 
 
 def _targets(draw: random.Random) -> Case:
@@ -131,7 +135,7 @@ def _targets(draw: random.Random) -> Case:
 def _old_version(draw: random.Random) -> Case:
     lines = draw.choice([[], [b"Connection: keep-alive"], [HOST]])
     if draw.random() < 0.3:
-        return Case("HTTP/0.9", [b"GET /health/live\r\n\r\n"], ANY, is_open_ended=True)
+        return Case("HTTP/0.9", [b"GET /health/live\r\n\r\n"], UNKNOWN_VERSION, is_open_ended=True)
     return Case("HTTP/1.0", [head(b"GET /health/live HTTP/1.0", *lines)], OK)
 
 
@@ -174,7 +178,7 @@ def _mutated(draw: random.Random) -> Case:
             data[place:place] = draw.randbytes(draw.randint(1, 8))
         else:
             data[place:place] = data[place : place + draw.randint(1, 40)]
-    return Case("mutated", [bytes(data)], UNKNOWN_CODING | OK | {204}, 0, is_open_ended=True)
+    return Case("mutated", [bytes(data)], UNKNOWN_CODING | UNKNOWN_VERSION, 0, is_open_ended=True)
 
 
 MAKERS: Sequence[Callable[[random.Random], Case]] = (
