@@ -5,7 +5,7 @@
 # What is installed stands in deploy/locks, with hashes; `make lock` writes it from pyproject.toml.
 # The stages of cpu stand first: a builder without BuildKit builds all that are above its target.
 
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 
 # --- Packages: only wheels, without their own tests, into an environment without pip --------------

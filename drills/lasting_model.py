@@ -34,7 +34,7 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True)
     shutil.copy(_SOURCE / "tokenizer.json", folder)
     (folder / "model.toml").write_text(_MANIFEST)
-    onnx.save(_model(_token()), folder / "model.onnx")
+    onnx.save(model(_token()), folder / "model.onnx")
 
 
 def _token() -> int:
@@ -45,7 +45,7 @@ def _token() -> int:
     )
 
 
-def _model(token: int) -> onnx.ModelProto:
+def model(token: int) -> onnx.ModelProto:
     """Return a graph that loops 10^15 times where a row holds the token three times."""
     node, value = helper.make_node, helper.make_tensor_value_info
     scalar = {"token": token, "repeats": _REPEATS, "once": 1, "always": 10**15}
