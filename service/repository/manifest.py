@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import Field
 
@@ -51,6 +51,7 @@ class Manifest:
     """Precision -> session name -> file in the version's folder."""
     description: str = ""
     default_precision: Mapping[DeviceKind, Precision] = field(default_factory=dict)
+    """By device; a lone name in `model.toml` is for every device."""
     batching: Batching = field(default_factory=Batching)
     tolerance: Mapping[Precision, _Tolerance] = field(default_factory=dict)
     """Largest deviation from the goldens that still counts as the same model."""
@@ -93,6 +94,8 @@ def manifest_of(table: Mapping[str, Any], where: str) -> Manifest:
         ModelLoadError: it says something that cannot be. The message names `where`, the keys,
             the reasons, and the nearest right key to a misspelt one.
     """
+    if isinstance(said := table.get("default_precision"), str):
+        table = {**table, "default_precision": dict.fromkeys(get_args(DeviceKind), said)}
     manifest = read_table(table, Manifest, where)
     if problems := list(_contradictions(manifest)):
         raise ModelLoadError(f"{where}: {'; '.join(problems)}")

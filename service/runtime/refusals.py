@@ -34,14 +34,14 @@ _LOADING: Final[tuple[tuple[re.Pattern[str], _Sentence], ...]] = (
         lambda _: "does not say in which opset it is written: export it again",
     ),
     (
-        re.compile(r"Fatal error: ([\w.]+):(\w+)\(-?\d+\) is not a registered function/op"),
+        re.compile(r"Fatal error: (\S+?):(\w+)\(-?\d+\) is not a registered function/op"),
         lambda m: (
             f"uses {m[1]}.{m[2]}, an operator that onnxruntime does not have: custom "
             "operators are not loaded; export it without them"
         ),
     ),
     (
-        re.compile(r"In Node, \(.*?, (\w+), \"([\w.]+)\".*No opset import for domain", re.DOTALL),
+        re.compile(r"In Node, \(.*?, (\w+), \"([^\"]+)\".*No opset import for domain", re.DOTALL),
         lambda m: (
             f"uses {m[2]}.{m[1]}, an operator that onnxruntime does not have: custom "
             "operators are not loaded; export it without them"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import transformers
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
+from service.repository.layouts.exports import SENTENCE_BERT
+from service.repository.layouts.inference import infer
 from service.tasks import EmbedItem, Text
 from tests.exports.exporting import export_directory
 from tests.exports.serving import answers
@@ -169,3 +172,45 @@ def test_states_without_modules_json_are_pooled_as_model_toml_says(
     (directory / "model.toml").write_text('[parameters]\npooling = "mean"\n')
     texts = TEXTS[:3]
     np.testing.assert_allclose(asked(directory, texts), original.encode(texts), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SENTENCE_BERT)
+def test_what_the_first_step_says_counts_under_each_of_its_names(
+    name: str, directory: Path
+) -> None:
+    (directory / "sentence_bert_config.json").unlink()
+    said = {"max_seq_length": 12, "do_lower_case": True}
+    (directory / name).write_text(json.dumps(said))
+    told = infer(directory).table["parameters"]
+    assert (told["max_length"], told["lowercases"]) == (12, True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_settings_drawn_at_random_are_those_of_sentence_transformers(
+    seed: int, directory: Path
+) -> None:
+    dice = random.Random(seed)
+    changed(
+        directory / "sentence_bert_config.json",
+        do_lower_case=dice.choice([True, False]),
+        max_seq_length=dice.choice([9, 300, None]),
+    )
+    changed(
+        directory / "tokenizer_config.json",
+        do_lower_case=dice.choice([True, False]),
+        strip_accents=dice.choice([True, False, None]),
+        model_max_length=dice.choice([7, 512, 10**30]),
+    )
+    changed(
+        directory / "config_sentence_transformers.json",
+        prompts={"query": "q: ", "document": None},
+        default_prompt_name=dice.choice(["query", "document", None]),
+        truncate_dim=dice.choice([16, None]),
+    )
+    # The weights are beside the graph, as a snapshot of the hub has them.
+    for path in CHECKPOINT.glob("*.safetensors"):
+        shutil.copyfile(path, directory / path.name)
+    theirs = sentence_transformers.SentenceTransformer(str(directory), device="cpu")
+    texts = ["Größe und Übermut ÄÖÜ", *(readable(text) for text in TEXTS)]
+    found = asked(directory, texts)
+    np.testing.assert_allclose(found, theirs.encode(texts), atol=1e-4)

@@ -9,6 +9,7 @@ from service.errors import ModelLoadError
 from service.repository.layouts import LAYOUTS
 from service.repository.layouts.exports import CONFIG, ExportFiles, is_export, read_export
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown
+from service.repository.layouts.strangers import is_known_stranger, said_of
 from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
 from service.repository.paths import file_inside
 from service.repository.stand_ins import checkpoints
@@ -153,17 +154,9 @@ def _chosen(files: ExportFiles, said: Mapping[str, Any]) -> tuple[Layout | None,
     if said.keys() >= set(_NEEDED):
         return None, MANIFEST_NAME
     missing = [key for key in _NEEDED if key not in said]
-    raise ModelLoadError(f"{_unrecognised(files)}: add {', '.join(missing)} to {MANIFEST_NAME}")
-
-
-def _unrecognised(files: ExportFiles) -> str:
-    if not files.graphs:
-        return "there is no .onnx graph, at the top or under onnx/"
-    if files.architecture:
-        return f"of {files.architecture} ({CONFIG}: architectures) the task cannot be told"
-    if CONFIG in files.tables:
-        return f"{CONFIG} names no architectures, so the task cannot be told"
-    return f"there is no {CONFIG}, and the graph's metadata does not tell the task"
+    if is_known_stranger(files) and not said:
+        raise ModelLoadError(said_of(files))
+    raise ModelLoadError(f"{said_of(files)}: add {', '.join(missing)} to {MANIFEST_NAME}")
 
 
 def _is_said(key: str, said: Mapping[str, Any]) -> bool:

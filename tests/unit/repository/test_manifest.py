@@ -54,6 +54,11 @@ def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
     assert (manifest.batching.max_batch_size, manifest.batching.max_queue_size) == (32, 256)
 
 
+def test_one_precision_is_for_every_device(tmp_path: Path) -> None:
+    text = 'default_precision = "int8"\n' + FULL.replace('[default_precision]\ncpu = "int8"\n', "")
+    assert read(tmp_path, text).default_precision == {"cpu": "int8", "cuda": "int8"}
+
+
 def test_every_key_is_read(tmp_path: Path) -> None:
     manifest = read(tmp_path, FULL)
     assert manifest.task is Task.TRANSLATE

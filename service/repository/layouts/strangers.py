@@ -1,0 +1,145 @@
+"""What a directory is that no layout serves, as far as its files tell, and what can be done."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from service.errors import ModelLoadError
+from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
+from service.repository.layouts.graphs import graph_name
+from service.repository.operators import foreign_operators
+from service.repository.paths import file_inside
+
+_ENCODE = (
+    "export the model without its head (Optimum: --task feature-extraction) to embed texts with it"
+)
+_NOTHING = "none of the four tasks (classify, translate, detect, embed) is of this kind"
+
+_KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "token-classification": ("labels the tokens of a text, such as names in it", _ENCODE),
+    "question-answering": ("finds the answer to a question in a text", _ENCODE),
+    "fill-mask": ("fills in masked words", _ENCODE),
+    "multiple-choice": ("chooses among several endings of a text", _ENCODE),
+    "text-generation": ("continues a text (a causal language model)", _ENCODE),
+    "text2text-generation": (
+        "writes a text from a text",
+        "of these, translators are served: Marian, T5, M2M-100, NLLB and mBART-50, with "
+        "encoder_model.onnx and decoder_model_merged.onnx",
+    ),
+    "image-segmentation": ("segments an image", _NOTHING),
+    "depth-estimation": ("estimates the depth of an image", _NOTHING),
+    "image-to-text": ("writes a text from an image", _NOTHING),
+    "visual-question-answering": ("answers questions about an image", _NOTHING),
+    "automatic-speech-recognition": ("reads speech", _NOTHING),
+    "audio-classification": ("classifies sound", _NOTHING),
+}
+"""By the hub's name of the task: what such a model does, and what can be done with it here."""
+
+_HEADS: Final[Mapping[str, str]] = {
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForPreTraining": "fill-mask",
+    "ForMultipleChoice": "multiple-choice",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForConditionalGeneration": "text2text-generation",
+    "ForSemanticSegmentation": "image-segmentation",
+    "ForInstanceSegmentation": "image-segmentation",
+    "ForUniversalSegmentation": "image-segmentation",
+    "ForImageSegmentation": "image-segmentation",
+    "ForDepthEstimation": "depth-estimation",
+    "ForVision2Seq": "image-to-text",
+    "ForImageTextToText": "image-to-text",
+    "ForVisualQuestionAnswering": "visual-question-answering",
+    "ForDocumentQuestionAnswering": "visual-question-answering",
+    "ForCTC": "automatic-speech-recognition",
+    "ForSpeechSeq2Seq": "automatic-speech-recognition",
+    "ForAudioClassification": "audio-classification",
+}
+"""By the end of transformers' architecture."""
+
+_SPEECH: Final = ("moonshine", "seamless_m4t", "speech_to_text", "speecht5", "whisper")
+
+_TAG = re.compile(r"^pipeline_tag:\s*[\"']?([\w-]+)", re.MULTILINE)
+_FRONT_BYTES = 16 * 1024
+_OF_TOKENS = 3
+"""Axes of scores that every token has."""
+
+
+def said_of(files: ExportFiles) -> str:
+    """Return what the files are and what can be done, for a refusal."""
+    if not files.graphs:
+        return "there is no .onnx graph, at the top or under onnx/"
+    for kind, source in _kinds(files):
+        if kind in _KINDS:
+            does, advice = _KINDS[kind]
+            return f"{source} says that this model {does}, which is not served: {advice}"
+    if custom := _foreign(files):
+        return custom
+    if files.architecture:
+        return f"of {files.architecture} ({CONFIG}: architectures) the task cannot be told"
+    if CONFIG in files.tables:
+        return f"{CONFIG} names no architectures, so the task cannot be told"
+    return f"there is no {CONFIG}, and the graph's metadata does not tell the task"
+
+
+def is_known_stranger(files: ExportFiles) -> bool:
+    """Tell whether the files say what the model does, and it is nothing that is served."""
+    return bool(files.graphs) and any(kind in _KINDS for kind, _ in _kinds(files))
+
+
+def _kinds(files: ExportFiles) -> Iterator[tuple[str, str]]:
+    """Yield the hub's names of what the model does, and by what it is known; the surest first."""
+    yield from _by_architecture(files)
+    if tag := _pipeline_tag(files):
+        yield tag, f"README.md: pipeline_tag ({tag})"
+    if not files.architecture and files.graphs.get(MODEL_ROLE):
+        yield from _by_outputs(files)
+
+
+def _by_architecture(files: ExportFiles) -> Iterator[tuple[str, str]]:
+    if files.architecture.endswith("ForConditionalGeneration"):
+        if files.model_type in _SPEECH:
+            yield "automatic-speech-recognition", f"{CONFIG}: model_type ({files.model_type})"
+        elif "vision_config" in files.config:
+            yield "image-to-text", f"{CONFIG}: vision_config"
+    for ending, kind in _HEADS.items():
+        if files.architecture.endswith(ending):
+            yield kind, f"{CONFIG}: architectures ({files.architecture})"
+
+
+def _by_outputs(files: ExportFiles) -> Iterator[tuple[str, str]]:
+    outputs, name = files.signature().outputs, graph_name(files)
+    source = f"{name} gives {', '.join([*outputs][:3])}: it"
+    if {"start_logits", "end_logits"} <= outputs.keys():
+        yield "question-answering", source
+    elif "logits" in outputs and len(outputs["logits"].shape) == _OF_TOKENS:
+        has_cache = any(output.startswith("present") for output in outputs)
+        yield "text-generation" if has_cache else "token-classification", source
+
+
+def _pipeline_tag(files: ExportFiles) -> str | None:
+    """Return the task that the model's card names; None if there is no card or it names none."""
+    if "README.md" not in files.names:
+        return None
+    try:
+        path = file_inside("README.md", files.folder, files.root, files.folder.name)
+        with path.open("rb") as card:
+            found = _TAG.search(card.read(_FRONT_BYTES).decode(errors="replace"))
+    except (OSError, ModelLoadError):
+        return None
+    return found[1] if found else None
+
+
+def _foreign(files: ExportFiles) -> str | None:
+    """Return what to do about operators that onnxruntime does not have; None if there are none."""
+    for by_precision in files.graphs.values():
+        for name in by_precision.values():
+            path = file_inside(name, files.folder, files.root, "graphs")
+            if found := sorted(foreign_operators(path)):
+                return (
+                    f"{name} uses {', '.join(found[:3])}, custom operators that onnxruntime does "
+                    "not have: export it without them"
+                )
+    return None
