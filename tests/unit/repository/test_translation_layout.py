@@ -94,11 +94,21 @@ def test_graphs_are_found_by_precision_and_by_their_cache(tmp_path: Path) -> Non
     assert found["parameters"]["cache"] == "merged"
 
 
-def test_languages_are_the_tokens_that_the_tokenizer_lists(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "as_listed"),
+    [
+        ("additional_special_tokens", list),
+        ("extra_special_tokens", list),  # since transformers 5
+        ("extra_special_tokens", lambda tokens: dict(enumerate(tokens))),
+    ],
+)
+def test_languages_are_the_tokens_that_the_tokenizer_lists(
+    key: str, as_listed: Any, tmp_path: Path
+) -> None:
     tokenizer = {
         "tokenizer_class": "NllbTokenizer",
         "src_lang": "eng_Latn",
-        "additional_special_tokens": ["ace_Arab", "eng_Latn", "<other>"],
+        key: as_listed(["ace_Arab", "eng_Latn", "<other>"]),
     }
     folder = directory(tmp_path, MANY, "tokenizer.json", tokenizer_config=tokenizer)
     found = told(folder)
