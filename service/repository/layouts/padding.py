@@ -26,6 +26,8 @@ def padding_facts(files: ExportFiles, config: Mapping[str, Any]) -> Iterator[Fin
         yield Fact(_KEY, config["pad_token_id"], f"{CONFIG}: pad_token_id")
     elif found := padding_token(files):
         yield found
+    elif "pad_token_id" in config and config["pad_token_id"] is not None:
+        yield Fact(_KEY, config["pad_token_id"], f"{CONFIG}: pad_token_id")  # and is refused
     elif (end := _first(config.get("eos_token_id"))) is not None:
         # GPT-2 has no token for it. The mask hides what is there.
         yield Fact(_KEY, end, f"{CONFIG}: eos_token_id, as there is no token for padding")
