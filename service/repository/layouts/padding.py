@@ -26,7 +26,7 @@ def padding_facts(files: ExportFiles, config: Mapping[str, Any]) -> Iterator[Fin
         yield Fact(_KEY, config["pad_token_id"], f"{CONFIG}: pad_token_id")
     elif found := padding_token(files):
         yield found
-    elif "pad_token_id" in config and config["pad_token_id"] is not None:
+    elif isinstance(config.get("pad_token_id"), int):
         yield Fact(_KEY, config["pad_token_id"], f"{CONFIG}: pad_token_id")  # and is refused
     elif (end := _first(config.get("eos_token_id"))) is not None:
         # GPT-2 has no token for it. The mask hides what is there.
