@@ -100,9 +100,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
-    # Requests make thousands of short-lived objects a second and no cycles worth a search:
-    # looking less often for them saves a twentieth of the event loop's time.
-    gc.set_threshold(20_000, 50, 100)
     logs = settings.logs
     configure_logs(logs.level, logs.format, levels=logs.levels)
     _refuse_absent(settings.models)
