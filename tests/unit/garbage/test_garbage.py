@@ -1,7 +1,7 @@
 """What has ended is freed at once: no reference to itself is left for the garbage collector.
 
 Each kind of request, refusal, disconnect and load runs with the collector off. After ten rounds
-further ones must leave no objects. `GARBAGE_ROUNDS=200` is the long form (`make drill`).
+further ones must leave no objects. `GARBAGE_ROUNDS=200` in the environment is the long form.
 """
 
 import asyncio
