@@ -28,7 +28,7 @@ _ADMIN = {
     "load of a corrupt version": {"500 model_load_failed", "409"},
     "load of an unknown version": {"404 model_not_found", "409"},
     "load in an unknown precision": {"4"},
-    "unload": {"204", "409", "404 model_not_found"},
+    "unload": {"204", "409", "404 model_not_found", "503 model_not_ready"},
 }
 """Answers that each action may have, whatever else happens at the same time."""
 
