@@ -3,7 +3,7 @@
 A graph of a gigabyte takes seconds to open, and its header says at once what it takes and gives.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +15,10 @@ from service.repository.embedding_rows import embedding_rows
 from service.repository.repository import VersionFiles
 from service.repository.signature import GraphSignature, read_signature
 from service.types import DeviceValue, Family, Feed, Feeds, Lane, TensorSpec
+
+_IMAGES = 4
+"""Axes of a batch of images."""
+_NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 class _PlayedError(Exception):
@@ -52,6 +56,7 @@ class _Stage:
                 if taken not in (None, fed):
                     raise InferenceError(
                         f"{self._name} takes {taken} along axis {axis} of {name}, and is fed {fed}"
+                        f"{_turned(shape, spec.shape)}"
                     )
         if "input_ids" in feeds:
             self._refuse_unknown_ids(feeds["input_ids"])
@@ -65,6 +70,17 @@ class _Stage:
                 f"the tokenizer and pad_id give ids up to {ids.max()}, and {self._name} knows "
                 f"{rows} tokens: they are of two models"
             )
+
+
+def _turned(fed: Sequence[int], taken: Sequence[int | None]) -> str:
+    """Return what to set where images would fit with their channels in another place."""
+    if len(fed) != _IMAGES:
+        return ""
+    for axes, wanted in ((_NHWC, "true"), (_NCHW, "false")):
+        turned = [fed[axis] for axis in axes]
+        if all(b in (None, a) for a, b in zip(turned, taken, strict=True)):
+            return f": set channels_last = {wanted} in [parameters.processing]"
+    return ""
 
 
 def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:

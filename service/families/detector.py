@@ -22,7 +22,8 @@ from service.families.images import ImageInput, check_colour
 from service.families.labelling import check_labels
 from service.tasks import Detections, DetectItem
 from service.transforms.geometry import Placement, Shape
-from service.transforms.heads import HEADS, Head, HeadReader
+from service.transforms.head_reader import HeadReader
+from service.transforms.heads import HEADS, Head
 from service.transforms.image import WHITE
 from service.transforms.processing import ImageProcessor, Processing
 from service.types import Lane, Sessions, Tensors, TensorSpec, Work
@@ -79,7 +80,7 @@ class DetectorParameters:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detector:
-    """Task: detect. Graph `model`: images [B, 3, H, W] -> candidates, laid out as its head says."""
+    """Task: detect. Graph `model`: images [B, 3, H, W] -> candidates, as its head declares them."""
 
     labels: tuple[str, ...]
     images: ImageInput
@@ -130,6 +131,11 @@ class Detector:
             InferenceError: the graph's output does not fit the labels or the head.
         """
         session = sessions[_SESSION]
+        if len(batch) > 1 and not self.reader.head.batched:
+            raise InferenceError(
+                "head.batched is false, so the graph takes one image at a time: set "
+                "batching.max_batch_size = 1"
+            )
         output = self._arranged(session.run(self.images.feeds(batch, session)))
         best = self.reader.best_scores(output)
         return [

@@ -21,6 +21,7 @@ PIXELS = "pixel_values"
 MASK = "pixel_mask"
 
 _RANK = 4
+_NHWC = (0, 2, 3, 1)
 _MOST_RESIZED = 32_000_000
 """Pixels of an image while it is resized, and before it is cropped: a long and thin one would
 need gigabytes."""
@@ -66,7 +67,10 @@ class ImageParameters(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageInput:
-    """Images for a graph that takes [B, C, H, W], and a mask of their pixels where it asks."""
+    """Images for a graph that takes [B, C, H, W] or, by `channels_last`, [B, H, W, C].
+
+    It also makes a mask of their pixels for a graph that asks for one.
+    """
 
     processor: ImageProcessor
     background: tuple[int, int, int]
@@ -141,8 +145,10 @@ class ImageInput:
             InferenceError: the graph has no input for images.
         """
         name = image_input(session)
-        pixels = self._stacked(batch)
-        feeds = {name: pixels.astype(session.inputs[name].dtype, copy=False)}
+        pixels = fed = self._stacked(batch)
+        if self.processor.recipe.channels_last:
+            fed = np.ascontiguousarray(pixels.transpose(_NHWC))
+        feeds = {name: fed.astype(session.inputs[name].dtype, copy=False)}
         if MASK in session.inputs:
             feeds[MASK] = self._mask(batch, session, pixels.shape[2:])
         return feeds

@@ -1,38 +1,50 @@
-"""How single-stage detectors lay out what they found: from a graph's output to boxes and scores.
+"""How single-stage detectors lay out what they found: the declaration of a head.
 
-A head is a declaration, not code: any layout of one candidate after the other can be told to
-the service by a manifest. Boxes come out as corners in pixels of the network's input.
+A head is a table of a manifest, not code; docs/detector-heads.md has one for each kind of model.
+`service.transforms.head_reader` reads outputs by it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+SIDES: Final = 4
+"""Numbers of a box, where each is not a distribution."""
 
-from service.transforms.boxes import Boxes, Indices, Scores, corners
-from service.transforms.geometry import Shape
+Candidates: TypeAlias = Literal["rows", "columns", "maps", "maps_last", "grids"]
+Unit: TypeAlias = Literal["cells", "pixels", "anchors", "input"]
 
-_RANK = 3
-_BOX = 4
-_PAIR = 2
-
-Floats: TypeAlias = NDArray[np.float32]
+_OF_CENTRES: Final = ("offset", "offset_scale", "size", "size_unit", "variances")
+_OF_LEVELS: Final = ("levels", "anchors", "per_cell", "point", "offset_unit", *_OF_CENTRES)
+"""Keys that say something about the cells of strides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """What each candidate's numbers mean: a manifest's `[parameters.head]`."""
 
-    candidates: Literal["rows", "columns"] = "rows"
-    """The output is [B, candidates, numbers], or [B, numbers, candidates]."""
+    candidates: Candidates = "rows"
+    """Axes of an output. `rows`: [B, N, numbers]. `columns`: [B, numbers, N]. `maps`: [B, numbers,
+    height, width]. `maps_last`: [B, height, width, numbers]. `grids`: [B, per cell, height, width,
+    numbers]. A map of several candidates per cell has all numbers of the first, then all of the
+    second; rows have the candidates of a cell one after the other."""
+    batched: bool = True
+    """Whether outputs have the axis B. Without it the graph takes one image at a time:
+    `batching.max_batch_size` must be 1."""
     outputs: tuple[str, ...] = ()
-    """Outputs to lay side by side as one, in this order; none means the graph's first."""
-    boxes: Literal["centre", "corners", "corner_size"] = "centre"
-    """centre x and y, width, height; left, top, right, bottom; left, top, width, height."""
+    """Outputs to lay side by side as one, in this order. None means the graph's first."""
+    levels: tuple[tuple[str, ...], ...] = ()
+    """In place of `outputs`: for each of `strides`, its outputs to lay side by side."""
+    boxes: Literal["centre", "corners", "corner_size", "distances"] = "centre"
+    """`centre`: x, y, width, height. `corners`: left, top, right, bottom. `corner_size`: left, top,
+    width, height. `distances`: from the cell's point to left, top, right, bottom."""
+    order: Literal["xy", "yx"] = "xy"
+    """`yx` where y comes before x, and height before width, as in TensorFlow."""
     box_at: int = 0
     """Number of the first of a box's four."""
+    bins: int = 1
+    """Numbers of each distance: more than one are the logits of a distribution over 0, 1, 2, …
+    (`reg_max` + 1), of which the mean is the distance."""
     objectness_at: int | None = None
     """Number of a score that all others are multiplied by."""
     scores_at: int = 4
@@ -40,32 +52,109 @@ class Head:
     label_at: int | None = None
     """Number that is the label; then candidates are objects already, and zeros fill the rest."""
     activation: Literal["none", "sigmoid", "softmax"] = "none"
-    """What makes scores of the graph's numbers."""
+    """What makes scores of the graph's numbers. Objectness is activated by `sigmoid` only."""
+    powers: tuple[float, float] = (1.0, 1.0)
+    """Exponents of objectness and of a label's score in their product. Other exponents than 1 limit
+    both to 0 to 1 first."""
     no_object: Literal["none", "first", "last"] = "none"
     """A score beside the labels' that stands for nothing found."""
     relative: bool = False
     """Boxes are in 0 to 1 of the input, not in pixels."""
     strides: tuple[int, ...] = ()
-    """Where centres are offsets in cells of these sizes, and sizes are logarithms."""
+    """Sizes in pixels of the cells, level by level, where boxes are given relative to cells. Cells
+    are in rows from the top left; a level has as many as cover the input."""
+    per_cell: tuple[int, ...] = ()
+    """How many candidates a cell has, for each stride. None means one, or as many as `anchors`."""
+    anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """Width and height in pixels of the anchors of a cell, for each stride."""
+    point: Literal["corner", "centre"] = "corner"
+    """The point of a cell that offsets and distances are counted from: top left, or its centre."""
+    offset: Literal["linear", "sigmoid", "tanh"] = "linear"
+    """What makes the offset of a box's centre, of the number or of its sigmoid or tanh."""
+    offset_scale: float = 1.0
+    """Offsets are multiplied by it around 0.5 (`scale_x_y`): the offset is s * o - (s - 1) / 2."""
+    offset_unit: Unit = "cells"
+    """What offsets and distances are counted in."""
+    size: Literal["exp", "linear", "square", "sigmoid", "sigmoid_square"] = "exp"
+    """What makes the size of a box: its exponential, the number t itself, (2 t)², its sigmoid, or
+    (2 sigmoid(t))²."""
+    size_unit: Unit = "cells"
+    """What sizes are counted in."""
+    variances: tuple[float, float] = (1.0, 1.0)
+    """The numbers of a centre and of a size are multiplied by these first (SSD: 0.1 and 0.2)."""
     suppress: bool = True
     """Whether one object may be several candidates, of which the best is to be kept."""
 
     def __post_init__(self) -> None:
-        at = [self.box_at, self.scores_at, self.objectness_at or 0, self.label_at or 0]
-        if min(at) < 0 or any(stride < 1 for stride in self.strides):
+        places = [self.box_at, self.scores_at, self.objectness_at or 0, self.label_at or 0]
+        if min(places) < 0 or any(stride < 1 for stride in self.strides):
             raise ValueError("a number's place and a stride must not be negative")
         if self.label_at is not None and self.no_object != "none":
             raise ValueError("no_object is for heads with a score for each label")
-        if self.strides and self.boxes != "centre":
-            raise ValueError("strides are for boxes given by their centre")
+        if self.bins < 1 or (self.bins > 1 and self.boxes != "distances"):
+            raise ValueError("bins must be 1, or more for boxes given by distances")
+        if not all(power > 0 for power in self.powers):
+            raise ValueError("powers must be above zero")
+        self._check_cells()
+        self._check_levels()
+
+    def _check_cells(self) -> None:
+        if self.strides:
+            if self.boxes not in ("centre", "distances") or self.relative:
+                raise ValueError(
+                    "strides are for boxes given by their centre or by distances, not relative"
+                )
+        elif said := [key for key in _OF_LEVELS if self._says(key)]:
+            raise ValueError(f"{', '.join(said)} must go with strides")
+        elif self.boxes == "distances":
+            raise ValueError("distances must go with strides, whose cells they are counted from")
+        if self.boxes == "distances" and (said := [key for key in _OF_CENTRES if self._says(key)]):
+            raise ValueError(f"{', '.join(said)} must go with boxes given by their centre")
+        if ("anchors" in (self.offset_unit, self.size_unit)) != bool(self.anchors):
+            raise ValueError("anchors must go with offset_unit or size_unit anchors")
+        if any(length <= 0 for level in self.anchors for anchor in level for length in anchor):
+            raise ValueError("an anchor's width and height must be above zero")
+
+    def _check_levels(self) -> None:
+        if self.levels and self.outputs:
+            raise ValueError("say outputs or levels, but not both")
+        for key in ("levels", "anchors", "per_cell"):
+            if self._says(key) and len(getattr(self, key)) != len(self.strides):
+                raise ValueError(f"{key} must have one entry for each of strides")
+        if not all(self.levels) or not all(self.anchors) or any(n < 1 for n in self.per_cell):
+            raise ValueError("an entry of levels, anchors or per_cell must not be empty")
+        if self.anchors and self.per_cell and self.candidates_per_cell != self.per_cell:
+            raise ValueError("per_cell must be the number of anchors of each stride")
+        if not self.levels and self._is_map and len(self.strides) > 1:
+            raise ValueError(f"levels must name the {self.candidates} of each of strides")
+        if not self._is_map and self.candidates != "rows" and max(self.candidates_per_cell) > 1:
+            raise ValueError("several candidates per cell must be rows, maps, maps_last or grids")
+
+    @property
+    def _is_map(self) -> bool:
+        return self.candidates in ("maps", "maps_last", "grids")
+
+    def _says(self, key: str) -> bool:
+        return bool(getattr(self, key) != Head.__dataclass_fields__[key].default)
+
+    @property
+    def candidates_per_cell(self) -> tuple[int, ...]:
+        """Return how many candidates a cell of each stride has; (1,) without strides."""
+        if self.anchors:
+            return tuple(map(len, self.anchors))
+        return self.per_cell or (1,) * max(1, len(self.strides))
 
     def numbers(self, labels: int) -> int:
         """Return how many numbers a candidate has, at least."""
+        ends = [self.scores_end(labels), self.box_at + SIDES * self.bins]
+        places = (self.objectness_at, self.label_at)
+        return max(*ends, *(place + 1 for place in places if place is not None))
+
+    def scores_end(self, labels: int) -> int:
+        """Return the place after the last score."""
         if self.label_at is not None:
-            last = max(self.scores_at, self.label_at)
-        else:
-            last = self.scores_at + labels + (self.no_object != "none") - 1
-        return max(last, self.objectness_at or 0, self.box_at + _BOX - 1) + 1
+            return self.scores_at + 1
+        return self.scores_at + labels + (self.no_object != "none")
 
 
 HEADS: Final[Mapping[str, Head]] = {
@@ -75,149 +164,3 @@ HEADS: Final[Mapping[str, Head]] = {
     "end_to_end": Head("rows", boxes="corners", label_at=5, suppress=False),
 }
 """By the name a manifest's `layout` gives. YOLO 9 and 11 are as v8; v10 is end to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """What a head found in one image, with scores of at least the threshold."""
-
-    boxes: Boxes
-    scores: Scores
-    labels: Indices
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HeadReader:
-    """Reads outputs of one head, for one size of input and one number of labels."""
-
-    head: Head
-    labels: int
-    cells: tuple[Floats, Floats] | None
-    """Corner [2, N] and stride [N] of each candidate's cell, where the head has strides."""
-
-    @classmethod
-    def of(cls, head: Head, labels: int, shape: Shape) -> "HeadReader":
-        """Prepare for inputs of this height and width."""
-        return cls(head, labels, _cells(head.strides, shape) if head.strides else None)
-
-    def misfit(self, shapes: Mapping[str, tuple[int | None, ...]]) -> str | None:
-        """Return why a graph with outputs of these shapes has no such head; None if it may."""
-        names = self.head.outputs or tuple(shapes)[:1]
-        if missing := [name for name in names if name not in shapes]:
-            return f"the graph has no output {' or '.join(missing)}"
-        if len(names) > 1 or len(shape := shapes[names[0]]) != _RANK:
-            return None  # what is laid side by side is counted when it is there
-        found = shape[1 if self.head.candidates == "columns" else 2]
-        return None if found is None else self._misfit(found)
-
-    def _misfit(self, found: int) -> str | None:
-        wanted = self.head.numbers(self.labels)
-        if found >= wanted and (self.head.label_at is not None or found == wanted):
-            return None
-        scores = found - self.head.scores_at - (self.head.no_object != "none")
-        return f"the graph gives {scores} scores for {self.labels} labels"
-
-    def arranged(self, outputs: Mapping[str, NDArray[Any]]) -> Floats:
-        """Return a batch's output as [B, numbers, N].
-
-        Raises:
-            ValueError: it is not what the head says.
-        """
-        names = self.head.outputs or tuple(outputs)[:1]
-        if missing := [name for name in names if name not in outputs]:
-            raise ValueError(f"the graph has no output {' or '.join(missing)}")
-        parts = [_three_axes(outputs[name], self.head) for name in names]
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        if said := self._misfit(whole.shape[1]):
-            raise ValueError(said)
-        if self.cells is not None and whole.shape[2] != self.cells[0].shape[1]:
-            raise ValueError(
-                f"the graph gives {whole.shape[2]} candidates; with strides "
-                f"{', '.join(map(str, self.head.strides))} there are {self.cells[0].shape[1]}"
-            )
-        floats: Floats = whole.astype(np.float32, copy=False)
-        return floats
-
-    def best_scores(self, output: Floats) -> Scores:
-        """Return each candidate's best score, [B, N], of what `arranged` returned."""
-        best: Scores = self._class_scores(output).max(axis=1)
-        if self._is_sigmoid:
-            best = _sigmoid(best)
-        if self.head.objectness_at is not None:
-            objectness = output[:, self.head.objectness_at]
-            best = np.multiply(best, _sigmoid(objectness) if self._is_sigmoid else objectness)
-        return best
-
-    def found(self, output: Floats, best: Scores, threshold: float, shape: Shape) -> Candidates:
-        """Return one image's candidates [numbers, N] whose best score reaches the threshold."""
-        chosen = np.flatnonzero(best >= threshold)
-        if self.head.label_at is None:
-            labels = self._class_scores(output[None, :, chosen])[0].argmax(axis=0)
-        else:
-            named = output[self.head.label_at]
-            # Rows without a score or a label there is are only there to fill the tensor.
-            real = (best[chosen] > 0) & (named[chosen] >= 0) & (named[chosen] < self.labels)
-            chosen = chosen[real]
-            labels = named[chosen].astype(np.intp)
-        return Candidates(self._boxes(output, chosen, shape), best[chosen], labels)
-
-    @property
-    def _is_sigmoid(self) -> bool:
-        return self.head.activation == "sigmoid"
-
-    def _class_scores(self, output: Floats) -> Floats:
-        """Return [B, labels, N]: scores that only a sigmoid may be missing from."""
-        first = self.head.scores_at
-        if self.head.label_at is not None:
-            return output[:, first : first + 1]
-        has_none = self.head.no_object != "none"
-        scores = output[:, first : first + self.labels + has_none]
-        if self.head.activation == "softmax":
-            powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores = np.divide(powers, powers.sum(axis=1, keepdims=True))
-        start = 1 if self.head.no_object == "first" else 0
-        return scores[:, start : start + self.labels]
-
-    def _boxes(self, output: Floats, chosen: Indices, shape: Shape) -> Boxes:
-        numbers = output[self.head.box_at : self.head.box_at + _BOX, chosen]
-        if self.cells is not None:
-            corner, strides = self.cells
-            centre = (numbers[:_PAIR] + corner[:, chosen]) * strides[chosen]
-            numbers = np.concatenate([centre, np.exp(numbers[_PAIR:]) * strides[chosen]])
-        if self.head.relative:
-            height, width = shape
-            numbers = numbers * np.array([width, height] * 2, np.float32)[:, None]
-        if self.head.boxes == "centre":
-            return corners(numbers.T)
-        if self.head.boxes == "corner_size":
-            numbers = np.concatenate([numbers[:_PAIR], numbers[:_PAIR] + numbers[_PAIR:]])
-        return numbers.T
-
-
-def _three_axes(output: NDArray[Any], head: Head) -> NDArray[Any]:
-    """Return an output as [B, numbers, N]."""
-    if output.ndim == 2:  # noqa: PLR2004 - one number a candidate
-        return output[:, None]
-    if output.ndim != _RANK:
-        raise ValueError(f"an output of shape {output.shape} is not a list of candidates")
-    return output if head.candidates == "columns" else output.transpose(0, 2, 1)
-
-
-def _cells(strides: Sequence[int], shape: Shape) -> tuple[Floats, Floats]:
-    corner, sizes = [], []
-    for stride in strides:
-        rows, columns = shape[0] // stride, shape[1] // stride
-        ys, xs = np.divmod(np.arange(rows * columns), columns)
-        corner.append(np.stack([xs, ys]))
-        sizes.append(np.full(rows * columns, stride))
-    return (
-        np.concatenate(corner, axis=1).astype(np.float32),
-        np.concatenate(sizes).astype(np.float32),
-    )
-
-
-def _sigmoid(values: Floats) -> Floats:
-    # exp of a large number overflows to infinity, and its inverse is 0: right, but warned of.
-    with np.errstate(over="ignore"):
-        scores: Floats = np.reciprocal(1 + np.exp(-values))
-    return scores

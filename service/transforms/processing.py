@@ -57,6 +57,8 @@ class Processing(Sizing):
     """Per channel, divided by after that."""
     std_again: bool = False
     """Divide by `std` a second time, as EfficientNet's processor does."""
+    channels_last: bool = False
+    """The graph takes [B, height, width, channels], as those of TensorFlow and MediaPipe do."""
 
     def __post_init__(self) -> None:
         # Not super(): a class with slots is made twice, and super() would look for the first.

@@ -115,3 +115,16 @@ def test_what_makes_no_sense_is_refused() -> None:
     for wrong in ({"size": [0, 1]}, {"resize": "shortest_edge"}, {"size": [2, 2], "rescale": 0.0}):
         with pytest.raises(Exception, match=r"above zero|must be given"):
             read_parameters(wrong, Processing)
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_a_graph_may_take_channels_last(mixes: bool) -> None:
+    recipes = [{**BY_EDGE, "channels_last": last} for last in (False, True)]
+    first, last = (images(mixes=mixes, **recipe) for recipe in recipes)
+    works = [first.work(image(*size), "x") for size in ((64, 48), (96, 72))]
+    taken = TensorSpec("uint8", (None, None, None, 3))
+    fed = last.feeds(works, session(input_1=taken))["input_1"]
+    expected = first.feeds(works, session(input_1=taken))["input_1"]
+    assert fed.flags.c_contiguous
+    assert fed.dtype == np.uint8
+    np.testing.assert_array_equal(fed, expected.transpose(0, 2, 3, 1))

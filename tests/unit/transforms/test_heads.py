@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.transforms.heads import HEADS, Candidates, Head, HeadReader
+from service.transforms.head_reader import Candidates, HeadReader
+from service.transforms.heads import HEADS, Head
 
 SHAPE = (40, 80)
 
@@ -26,7 +27,7 @@ def test_a_score_is_the_labels_times_the_objects() -> None:
 
 
 def test_cells_and_logarithms_become_pixels() -> None:
-    rows = np.zeros((1, 5 * 10 + 2 * 5 + 1 * 2, 6), np.float32)
+    rows = np.zeros((1, 5 * 10 + 3 * 5 + 2 * 3, 6), np.float32)
     rows[0, 50 + 7] = [0.5, 0.25, np.log(2), np.log(3), 1, 1]  # stride 16, second row, third cell
     one = found(HEADS["yolox"], 1, out=rows)
     np.testing.assert_allclose(one.boxes, [[40 - 16, 20 - 24, 40 + 16, 20 + 24]], rtol=1e-6)

@@ -1,0 +1,243 @@
+"""From a graph's outputs to boxes and scores, by the declaration of its head.
+
+Boxes come out as corners in pixels of the network's input.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.transforms.boxes import Boxes, Indices, Scores, corners
+from service.transforms.geometry import Shape
+from service.transforms.head_cells import Cells, Floats, sigmoid, softmax
+from service.transforms.head_outputs import (
+    laid_out,
+    measured,
+    named_levels,
+    refuse_other_grid,
+    shown,
+    side_by_side,
+)
+from service.transforms.heads import SIDES, Head
+
+_PAIR = 2
+_TURNED = [1, 0, 3, 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a head found in one image, with scores of at least the threshold."""
+
+    boxes: Boxes
+    scores: Scores
+    labels: Indices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadReader:
+    """Reads outputs of one head, for one size of input and one number of labels."""
+
+    head: Head
+    labels: int
+    cells: Cells | None
+    """Where the head has strides."""
+
+    @classmethod
+    def of(cls, head: Head, labels: int, shape: Shape) -> "HeadReader":
+        """Prepare for inputs of this height and width."""
+        return cls(head, labels, Cells.of(head, shape) if head.strides else None)
+
+    def misfit(self, shapes: Mapping[str, tuple[int | None, ...]]) -> str | None:
+        """Return why a graph with outputs of these shapes has no such head; None if it may."""
+        try:
+            levels = named_levels(self.head, tuple(shapes))
+            self._refuse_levels(levels, shapes)
+            self._refuse_further_levels(levels, shapes)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def arranged(self, outputs: Mapping[str, NDArray[Any]]) -> Floats:
+        """Return a batch's output as [B, numbers, N].
+
+        Raises:
+            ValueError: it is not what the head says.
+        """
+        named, levels = named_levels(self.head, tuple(outputs)), []
+        self._refuse_levels(named, {name: array.shape for name, array in outputs.items()})
+        for level, names in enumerate(named):
+            per_cell = self._per_cell(level)
+            parts = [laid_out(outputs[name], self.head, per_cell) for name in names]
+            levels.append(side_by_side(parts, names))
+        whole = levels[0] if len(levels) == 1 else np.concatenate(levels, axis=2)
+        floats: Floats = whole.astype(np.float32, copy=False)
+        return floats
+
+    def best_scores(self, output: Floats) -> Scores:
+        """Return each candidate's best score, [B, N], of what `arranged` returned."""
+        best: Scores = self._class_scores(output).max(axis=1)
+        if self._is_sigmoid:
+            best = sigmoid(best)
+        of_object, of_label = self.head.powers
+        if of_label != 1:
+            best = np.power(np.clip(best, 0, 1), np.float32(of_label))
+        if self.head.objectness_at is not None:
+            objectness = output[:, self.head.objectness_at]
+            if self._is_sigmoid:
+                objectness = sigmoid(objectness)
+            if of_object != 1:
+                objectness = np.power(np.clip(objectness, 0, 1), np.float32(of_object))
+            best = np.multiply(best, objectness)
+        return best
+
+    def found(self, output: Floats, best: Scores, threshold: float, shape: Shape) -> Candidates:
+        """Return one image's candidates [numbers, N] whose best score reaches the threshold."""
+        chosen = np.flatnonzero(best >= threshold)
+        if self.head.label_at is None:
+            labels = self._class_scores(output[None, :, chosen])[0].argmax(axis=0)
+        else:
+            named = output[self.head.label_at]
+            # Rows without a score or a label there is are only there to fill the tensor.
+            real = (best[chosen] > 0) & (named[chosen] >= 0) & (named[chosen] < self.labels)
+            chosen = chosen[real]
+            labels = named[chosen].astype(np.intp)
+        return Candidates(self._boxes(output, chosen, shape), best[chosen], labels)
+
+    def score_numbers(self, output: Floats) -> Floats:
+        """Return the numbers [B, k, N] that scores are made of, before any activation."""
+        end = self.head.scores_end(self.labels)
+        scores = output[:, self.head.scores_at : end]
+        if self.head.objectness_at is None:
+            return scores
+        at = self.head.objectness_at
+        return np.concatenate([scores, output[:, at : at + 1]], axis=1)
+
+    def _per_cell(self, level: int) -> int:
+        """Return how many candidates a cell of these outputs has."""
+        per_cell = self.head.candidates_per_cell
+        return per_cell[level] if self.head.levels else per_cell[0]
+
+    def _refuse_levels(
+        self, levels: Sequence[Sequence[str]], shapes: Mapping[str, Sequence[int | None]]
+    ) -> None:
+        """Compare every level's outputs with the declaration. Raises ValueError."""
+        widths = []
+        for level, names in enumerate(levels):
+            width = self._width({name: shapes[name] for name in names}, level)
+            if width is not None and (said := self._misfit(width)):
+                raise ValueError(said)
+            widths.append(width)
+        if len(set(widths) - {None}) > 1:
+            found = "; ".join(f"{', '.join(n)}: {w}" for n, w in zip(levels, widths, strict=True))
+            raise ValueError(f"the levels have different numbers per candidate ({found})")
+
+    def _width(self, shapes: Mapping[str, Sequence[int | None]], level: int) -> int | None:
+        """Return how many numbers a candidate of a level has; None if the graph does not say.
+
+        Raises:
+            ValueError: an output has other axes or other cells than the head declares.
+        """
+        per_cell = self._per_cell(level)
+        widths = list[int | None]()
+        for name, shape in shapes.items():
+            if not shape:
+                return None  # nothing is known of it before it runs
+            width, count = measured(name, shape, self.head, per_cell)
+            self._refuse_cells(level, name, shape, count)
+            widths.append(width)
+        known = [width for width in widths if width is not None]
+        return sum(known) if len(known) == len(widths) else None
+
+    def _refuse_cells(
+        self, level: int, name: str, shape: Sequence[int | None], count: int | None
+    ) -> None:
+        if self.cells is None:
+            return
+        strides = self.head.strides
+        if self.head.levels or len(strides) == 1:
+            grid, per_cell = self.cells.grids[level], self.head.candidates_per_cell[level]
+            refuse_other_grid(name, shape, self.head, strides[level], grid, per_cell)
+        elif count not in (None, wanted := sum(self.cells.counts)):
+            raise ValueError(
+                f"the output {name} of shape {shown(shape)} has {count} candidates; with strides "
+                f"{', '.join(map(str, strides))} there are {wanted}"
+            )
+
+    def _misfit(self, found: int) -> str | None:
+        head = self.head
+        wanted, end = head.numbers(self.labels), head.scores_end(self.labels)
+        if found >= wanted and (
+            head.label_at is not None or end in (head.box_at, head.objectness_at, found)
+        ):
+            return None
+        others = [place for place in (head.box_at, head.objectness_at) if place is not None]
+        stop = min([place for place in others if place > head.scores_at], default=found)
+        scores = min(stop, found) - head.scores_at - (head.no_object != "none")
+        if scores != self.labels:
+            return f"the graph gives {scores} scores for {self.labels} labels"
+        return f"the graph gives {found} numbers per candidate, and the head declares {wanted}"
+
+    def _refuse_further_levels(
+        self, levels: Sequence[Sequence[str]], shapes: Mapping[str, tuple[int | None, ...]]
+    ) -> None:
+        """Refuse a head that leaves out levels that the graph has. Raises ValueError."""
+        used = {name for level in levels for name in level}
+        sizes = dict(self._sizes(shapes))
+        counts = {sizes[name][1] for name in used if name in sizes}
+        widths = {sizes[name][0] for name in used if name in sizes}
+        further = [
+            name
+            for name, (width, count) in sizes.items()
+            if name not in used and width in widths and count not in counts
+        ]
+        if further and None not in counts and self.head.label_at is None:
+            raise ValueError(
+                f"the graph also gives {', '.join(further)}, of as many numbers as "
+                f"{', '.join(sorted(used))} and other numbers of candidates: they are further "
+                "levels of the head, which [parameters.head] must declare by levels and strides"
+            )
+
+    def _sizes(
+        self, shapes: Mapping[str, tuple[int | None, ...]]
+    ) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Yield numbers and candidates of each output for which both are known."""
+        for name, shape in shapes.items():
+            try:
+                width, count = measured(name, shape, self.head, 1)
+            except ValueError:
+                continue
+            if width is not None and count is not None:
+                yield name, (width, count)
+
+    @property
+    def _is_sigmoid(self) -> bool:
+        return self.head.activation == "sigmoid"
+
+    def _class_scores(self, output: Floats) -> Floats:
+        """Return [B, labels, N]: scores that only a sigmoid may be missing from."""
+        first = self.head.scores_at
+        if self.head.label_at is not None:
+            return output[:, first : first + 1]
+        scores = output[:, first : self.head.scores_end(self.labels)]
+        if self.head.activation == "softmax":
+            scores = softmax(scores, 1)
+        start = 1 if self.head.no_object == "first" else 0
+        return scores[:, start : start + self.labels]
+
+    def _boxes(self, output: Floats, chosen: Indices, shape: Shape) -> Boxes:
+        numbers = output[self.head.box_at : self.head.box_at + SIDES * self.head.bins, chosen]
+        if self.cells is not None:
+            numbers = self.cells.boxes(numbers, chosen)
+        elif self.head.order == "yx":
+            numbers = numbers[_TURNED]
+        if self.head.relative:
+            height, width = shape
+            numbers = numbers * np.array([width, height] * 2, np.float32)[:, None]
+        if self.head.boxes == "centre":
+            return corners(numbers.T)
+        if self.head.boxes == "corner_size":
+            numbers = np.concatenate([numbers[:_PAIR], numbers[:_PAIR] + numbers[_PAIR:]])
+        return numbers.T

@@ -1,0 +1,411 @@
+"""Heads of well-known detectors, against decoders written from what each of them publishes."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.transforms.head_reader import HeadReader
+from service.transforms.heads import Head
+
+Arrays = Mapping[str, NDArray[np.float32]]
+SHAPE = (64, 96)
+RNG = np.random.default_rng(7)
+
+
+def normal(*shape: int, scale: float = 1.0) -> NDArray[np.float32]:
+    return (scale * RNG.standard_normal(shape)).astype(np.float32)
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def decoded(head: Head, labels: int, outputs: Arrays, shape: tuple[int, int] = SHAPE) -> Any:
+    """Every candidate of each image of the batch: boxes [B, N, 4], best scores, labels."""
+    reader = HeadReader.of(head, labels, shape)
+    assert reader.misfit({name: array.shape for name, array in outputs.items()}) is None
+    whole = reader.arranged(outputs)
+    best = reader.best_scores(whole)
+    found = [
+        reader.found(one, scores, -1.0, shape) for one, scores in zip(whole, best, strict=True)
+    ]
+    return (
+        np.stack([one.boxes for one in found]),
+        np.stack([one.scores for one in found]),
+        np.stack([one.labels for one in found]),
+    )
+
+
+def agrees(found: Any, expected: list[tuple[list[float], float, int]], image: int = 0) -> None:
+    boxes, scores, labels = (part[image] for part in found)
+    np.testing.assert_allclose(boxes, [box for box, _, _ in expected], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(scores, [score for _, score, _ in expected], rtol=1e-5, atol=1e-6)
+    assert labels.tolist() == [label for _, _, label in expected]
+
+
+def cells(stride: int, shape: tuple[int, int] = SHAPE) -> list[tuple[int, int]]:
+    """Row and column of each cell, row by row."""
+    rows, columns = -(-shape[0] // stride), -(-shape[1] // stride)
+    return [(row, column) for row in range(rows) for column in range(columns)]
+
+
+def total(strides: tuple[int, ...], per_cell: int = 1) -> int:
+    return sum(len(cells(stride)) * per_cell for stride in strides)
+
+
+def test_nanodet_plus() -> None:
+    """Scores activated in the graph, then four distributions over 0 to 7 cells; one output."""
+    strides, labels = (8, 16, 32, 64), 3
+    output = normal(2, total(strides), labels + 32, scale=2.0)
+    output[..., :labels] = sigmoid(output[..., :labels])
+    head = Head(scores_at=0, box_at=labels, boxes="distances", bins=8, strides=strides)
+    found = decoded(head, labels, {"output": output})
+    for image in range(2):
+        expected, at = [], 0
+        for stride in strides:
+            for row, column in cells(stride):
+                numbers = output[image, at].astype(np.float64)
+                powers = np.exp(numbers[labels:].reshape(4, 8))
+                left, top, right, bottom = (
+                    (powers / powers.sum(axis=1, keepdims=True)) @ np.arange(8) * stride
+                )
+                x, y = column * stride, row * stride
+                box = [x - left, y - top, x + right, y + bottom]
+                expected.append((box, numbers[:labels].max(), int(numbers[:labels].argmax())))
+                at += 1
+        agrees(found, expected, image)
+
+
+def test_nanodet_of_two_outputs_a_level_counts_from_the_centre() -> None:
+    strides, labels = (8, 16, 32), 2
+    outputs = {}
+    for stride in strides:
+        outputs[f"cls_pred_stride_{stride}"] = sigmoid(
+            normal(1, len(cells(stride)), labels)
+        ).astype(np.float32)
+        outputs[f"dis_pred_stride_{stride}"] = normal(1, len(cells(stride)), 32)
+    head = Head(
+        levels=tuple((f"cls_pred_stride_{s}", f"dis_pred_stride_{s}") for s in strides),
+        strides=strides, scores_at=0, box_at=labels, boxes="distances", bins=8, point="centre",
+    )  # fmt: skip
+    expected = []
+    for stride in strides:
+        for at, (row, column) in enumerate(cells(stride)):
+            scores = outputs[f"cls_pred_stride_{stride}"][0, at]
+            powers = np.exp(outputs[f"dis_pred_stride_{stride}"][0, at].reshape(4, 8))
+            sides = (powers / powers.sum(axis=1, keepdims=True)) @ np.arange(8) * stride
+            x, y = (column + 0.5) * stride, (row + 0.5) * stride
+            box = [x - sides[0], y - sides[1], x + sides[2], y + sides[3]]
+            expected.append((box, scores.max(), int(scores.argmax())))
+    agrees(decoded(head, labels, outputs), expected)
+
+
+def test_yunet() -> None:
+    """The score is the root of class times object; sizes are exponentials; as OpenCV decodes it."""
+    strides = (8, 16, 32)
+    outputs = {}
+    for kind, numbers in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+        for stride in strides:
+            raw = normal(1, len(cells(stride)), numbers)
+            outputs[f"{kind}_{stride}"] = (
+                raw if numbers > 1 else sigmoid(raw).astype(np.float32) * np.float32(1.2)
+            )
+    head = Head(
+        levels=tuple((f"cls_{s}", f"obj_{s}", f"bbox_{s}") for s in strides),
+        strides=strides, scores_at=0, objectness_at=1, box_at=2, powers=(0.5, 0.5),
+    )  # fmt: skip
+    expected = []
+    for stride in strides:
+        for at, (row, column) in enumerate(cells(stride)):
+            of_class, of_object = (
+                min(1.0, float(outputs[f"{kind}_{stride}"][0, at, 0])) for kind in ("cls", "obj")
+            )
+            box = outputs[f"bbox_{stride}"][0, at]
+            x, y = (column + box[0]) * stride, (row + box[1]) * stride
+            width, height = np.exp(box[2]) * stride, np.exp(box[3]) * stride
+            corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+            expected.append((corners, np.sqrt(of_class * of_object), 0))
+    agrees(decoded(head, 1, outputs), expected)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_scrfd(batched: bool) -> None:
+    """Two candidates a cell, distances in cells from its corner; often without a batch axis."""
+    strides = (8, 16, 32)
+    outputs, levels = {}, []
+    for number, stride in enumerate(strides):
+        count = len(cells(stride)) * 2
+        score, box = str(440 + number), str(450 + number)
+        outputs[score] = sigmoid(normal(1, count, 1)).astype(np.float32)
+        outputs[box] = np.abs(normal(1, count, 4))
+        outputs[str(460 + number)] = normal(1, count, 10)  # points of the face
+        levels.append((score, box))
+    head = Head(
+        levels=tuple(levels), strides=strides, per_cell=(2, 2, 2), batched=batched,
+        scores_at=0, box_at=1, boxes="distances",
+    )  # fmt: skip
+    expected = []
+    for (score, box), stride in zip(levels, strides, strict=True):
+        centres = np.repeat([(x * stride, y * stride) for y, x in cells(stride)], 2, axis=0)
+        for (x, y), one, sides in zip(centres, outputs[score][0], outputs[box][0], strict=True):
+            left, top, right, bottom = sides.astype(np.float64) * stride
+            expected.append(([x - left, y - top, x + right, y + bottom], one[0], 0))
+    given = outputs if batched else {name: array[0] for name, array in outputs.items()}
+    agrees(decoded(head, 1, given), expected)
+
+
+def test_rtmdet() -> None:
+    """Maps of logits, and maps of distances in pixels from the corner of each cell."""
+    strides, labels = (8, 16, 32), 3
+    outputs: dict[str, NDArray[np.float32]] = {}
+    for stride in strides:
+        rows, columns = SHAPE[0] // stride, SHAPE[1] // stride
+        outputs[f"cls_{stride}"] = normal(2, labels, rows, columns, scale=3)
+        outputs[f"reg_{stride}"] = np.abs(normal(2, 4, rows, columns, scale=20))
+    head = Head(
+        candidates="maps", levels=tuple((f"cls_{s}", f"reg_{s}") for s in strides),
+        strides=strides, scores_at=0, box_at=labels, boxes="distances", offset_unit="pixels",
+        activation="sigmoid",
+    )  # fmt: skip
+    found = decoded(head, labels, outputs)
+    for image in range(2):
+        expected = []
+        for stride in strides:
+            for row, column in cells(stride):
+                scores = sigmoid(outputs[f"cls_{stride}"][image, :, row, column])
+                left, top, right, bottom = outputs[f"reg_{stride}"][image, :, row, column]
+                x, y = column * stride, row * stride
+                box = [x - left, y - top, x + right, y + bottom]
+                expected.append((box, scores.max(), int(scores.argmax())))
+        agrees(found, expected, image)
+
+
+ANCHORS = (((12.0, 18.0), (37.0, 49.0), (52.0, 132.0)), ((115.0, 73.0), (119.0, 199.0), (7.0, 9.0)))
+
+
+@pytest.mark.parametrize("candidates", ["maps", "maps_last", "grids", "rows"])
+@pytest.mark.parametrize("version", [3, 5])
+def test_anchors_of_yolo(version: int, candidates: Any) -> None:
+    """YOLOv3 and YOLO-Fastest: sigmoid, exp x anchor. v5: 2 sigmoid - 0.5, (2 sigmoid)^2."""
+    strides, labels = (16, 32), 2
+    outputs: dict[str, NDArray[np.float32]] = {}
+    raw = {}
+    for stride in strides:
+        rows, columns = SHAPE[0] // stride, SHAPE[1] // stride
+        raw[stride] = grid = normal(1, 3, rows, columns, 5 + labels)
+        by_kind = {
+            "grids": grid,
+            "maps": grid.transpose(0, 1, 4, 2, 3).reshape(1, -1, rows, columns),
+            "maps_last": grid.transpose(0, 2, 3, 1, 4).reshape(1, rows, columns, -1),
+            "rows": grid.transpose(0, 2, 3, 1, 4).reshape(1, -1, 5 + labels),
+        }
+        outputs[f"out{stride}"] = by_kind[candidates]
+    head = Head(
+        candidates=candidates, levels=tuple((f"out{s}",) for s in strides), strides=strides,
+        anchors=ANCHORS, objectness_at=4, scores_at=5, activation="sigmoid", offset="sigmoid",
+        offset_scale=2.0 if version == 5 else 1.0,
+        size="sigmoid_square" if version == 5 else "exp", size_unit="anchors",
+    )  # fmt: skip
+    expected = []
+    for level, stride in enumerate(strides):
+        for row, column in cells(stride):
+            for anchor in range(3):
+                numbers = raw[stride][0, anchor, row, column].astype(np.float64)
+                share = sigmoid(numbers)
+                if version == 5:
+                    x, y = (share[:2] * 2 - 0.5 + (column, row)) * stride
+                    width, height = (share[2:4] * 2) ** 2 * ANCHORS[level][anchor]
+                else:
+                    x, y = (share[:2] + np.array([column, row])) * stride
+                    width, height = np.exp(numbers[2:4]) * ANCHORS[level][anchor]
+                scores = share[4] * share[5:]
+                box = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+                expected.append((box, scores.max(), int(scores.argmax())))
+    agrees(decoded(head, labels, outputs), expected)
+
+
+def test_blazeface() -> None:
+    """128 x 128: two anchors a cell of 8 pixels and six of 16, all of fixed size; as MediaPipe."""
+    outputs = {"regressors": normal(1, 896, 16, scale=10), "classificators": normal(1, 896, 1)}
+    head = Head(
+        outputs=("regressors", "classificators"), strides=(8, 16), per_cell=(2, 6), box_at=0,
+        scores_at=16, activation="sigmoid", point="centre", offset_unit="pixels",
+        size="linear", size_unit="pixels",
+    )  # fmt: skip
+    anchors = []
+    for stride, per_cell in ((8, 2), (16, 6)):
+        side = 128 // stride
+        for row in range(side):
+            for column in range(side):
+                anchors += [((column + 0.5) / side, (row + 0.5) / side)] * per_cell
+    assert len(anchors) == 896
+    expected = []
+    for (x, y), box, score in zip(
+        anchors, outputs["regressors"][0], outputs["classificators"][0], strict=True
+    ):
+        centre_x, centre_y = box[0] / 128 + x, box[1] / 128 + y
+        width, height = box[2] / 128, box[3] / 128
+        corners = [
+            centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2
+        ]  # fmt: skip
+        expected.append(([128 * side for side in corners], sigmoid(score[0]), 0))
+    agrees(decoded(head, 1, outputs, (128, 128)), expected)
+
+
+def test_ssd_boxes_are_scaled_by_variances_and_anchors() -> None:
+    """As RetinaFace and SSD have it: x = 0.1 t w + cx, width = w exp(0.2 t), with background."""
+    strides, sizes = (16, 32), (((16.0, 16.0), (32.0, 32.0)), ((64.0, 64.0), (128.0, 128.0)))
+    count = total(strides, 2)
+    outputs = {"loc": normal(1, count, 4), "conf": normal(1, count, 2)}
+    head = Head(
+        outputs=("loc", "conf"), strides=strides, anchors=sizes, activation="softmax",
+        no_object="first", point="centre", offset_unit="anchors", size_unit="anchors",
+        variances=(0.1, 0.2),
+    )  # fmt: skip
+    expected, at = [], 0
+    for level, stride in enumerate(strides):
+        for row, column in cells(stride):
+            for width, height in sizes[level]:
+                t = outputs["loc"][0, at].astype(np.float64)
+                powers = np.exp(outputs["conf"][0, at])
+                x = (column + 0.5) * stride + t[0] * 0.1 * width
+                y = (row + 0.5) * stride + t[1] * 0.1 * height
+                w, h = width * np.exp(t[2] * 0.2), height * np.exp(t[3] * 0.2)
+                box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+                expected.append((box, powers[1] / powers.sum(), 0))
+                at += 1
+    agrees(decoded(head, 1, outputs), expected)
+
+
+def test_fastestdet() -> None:
+    """One map: object, box, labels; the score is object^0.6 x label^0.4, the box of tanh."""
+    labels, stride = 3, 16
+    rows, columns = SHAPE[0] // stride, SHAPE[1] // stride
+    output = normal(1, 5 + labels, rows, columns)
+    output[:, 0] = sigmoid(output[:, 0])
+    output[:, 5:] = np.exp(output[:, 5:]) / np.exp(output[:, 5:]).sum(axis=1, keepdims=True)
+    head = Head(
+        candidates="maps", strides=(stride,), objectness_at=0, box_at=1, scores_at=5,
+        powers=(0.6, 0.4), offset="tanh", size="sigmoid", size_unit="input",
+    )  # fmt: skip
+    expected = []
+    for row, column in cells(stride):
+        of_object, *box = output[0, :5, row, column].astype(np.float64)
+        scores = output[0, 5:, row, column]
+        width, height = sigmoid(box[2]), sigmoid(box[3])
+        x, y = (np.tanh(box[0]) + column) / columns, (np.tanh(box[1]) + row) / rows
+        corners = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+        corners *= (SHAPE[1], SHAPE[0]) * 2
+        score = float(of_object) ** 0.6 * float(scores.max()) ** 0.4
+        expected.append((corners.tolist(), score, int(scores.argmax())))
+    agrees(decoded(head, labels, {"output": output}), expected)
+
+
+@pytest.mark.parametrize("boxes", ["corners", "centre", "corner_size"])
+def test_boxes_whose_y_comes_first(boxes: Any) -> None:
+    numbers = np.array([[[0.25, 0.125, 0.5, 0.75, 0.9]]], np.float32)
+    plain = numbers[..., [1, 0, 3, 2, 4]]
+    turned = decoded(Head(boxes=boxes, relative=True, order="yx"), 1, {"o": numbers})
+    np.testing.assert_array_equal(
+        turned[0], decoded(Head(boxes=boxes, relative=True), 1, {"o": plain})[0]
+    )
+
+
+def test_cells_cover_an_input_that_strides_do_not_divide() -> None:
+    """NanoDet at 416: seven cells of 64 pixels."""
+    head = Head(scores_at=0, box_at=1, boxes="distances", strides=(64,))
+    boxes, _, _ = decoded(head, 1, {"o": np.zeros((1, 49, 5), np.float32)}, (416, 416))
+    assert boxes[0, -1].tolist() == [384, 384, 384, 384]
+
+
+LEVELS = (("cls_8", "bbox_8"), ("cls_16", "bbox_16"), ("cls_32", "bbox_32"))
+SHAPES = {
+    f"{kind}_{stride}": (1, len(cells(stride)), numbers)
+    for stride in (8, 16, 32)
+    for kind, numbers in (("cls", 2), ("bbox", 4), ("kps", 10))
+}
+THREE = {"scores_at": 0, "box_at": 2, "levels": LEVELS, "strides": (8, 16, 32)}
+DYNAMIC = {name: (None, None, shape[2]) for name, shape in SHAPES.items()}
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (THREE, None),
+        ({**THREE, "levels": LEVELS[:1], "strides": (8,)}, "also gives cls_16, bbox_16, cls_32"),
+        ({**THREE, "levels": (), "strides": (), "outputs": LEVELS[0]}, "further levels"),
+        ({**THREE, "strides": (8, 16, 64)}, r"bbox_32|cls_32.*stride 64"),
+        ({**THREE, "strides": (16, 8, 32)}, r"cls_8 .* 96 candidates; with stride 16"),
+        ({**THREE, "per_cell": (2, 2, 2)}, "96 candidates; with stride 8 there are 8 x 12 cells"),
+        ({**THREE, "levels": (*LEVELS[:2], ("cls_64", "bbox_32"))}, "no output cls_64; it has"),
+        (
+            {**THREE, "levels": (("cls_8", "kps_8"), *LEVELS[1:])},
+            "different numbers per candidate .*kps_8: 12; cls_16, bbox_16: 6",
+        ),
+        ({**THREE, "candidates": "maps"}, r"cls_8 of shape \[1, 96, 2\] is not a list"),
+        ({**THREE, "box_at": 1, "scores_at": 5}, "scores for 2 labels"),
+        ({"outputs": ("cls_8", "bbox_16"), "scores_at": 0, "box_at": 2}, None),
+    ],
+)
+def test_a_head_is_compared_with_the_graph_level_by_level(
+    declared: dict[str, Any], said: str | None
+) -> None:
+    reader = HeadReader.of(Head(**declared), 2, SHAPE)
+    problem = reader.misfit(SHAPES)
+    if said is None and "levels" in declared:
+        assert problem is None
+        assert reader.misfit(DYNAMIC) is None
+    elif said is None:
+        with pytest.raises(ValueError, match=r"different numbers of candidates .* levels"):
+            reader.arranged({n: np.zeros(s, np.float32) for n, s in SHAPES.items()})
+    else:
+        assert problem is not None
+        assert re.search(said, problem), problem
+
+
+def test_the_first_of_three_maps_is_not_all_of_a_head() -> None:
+    shapes = {f"out{s}": (1, 7, SHAPE[0] // s, SHAPE[1] // s) for s in (8, 16, 32)}
+    head = Head("maps", objectness_at=4, scores_at=5)
+    said = HeadReader.of(head, 2, SHAPE).misfit(shapes)
+    assert said is not None
+    assert "further levels" in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"levels": (("a",),)}, "levels must go with strides"),
+        ({"anchors": (((1.0, 1.0),),), "size_unit": "anchors"}, "must go with strides"),
+        ({"boxes": "distances"}, "must go with strides"),
+        ({"strides": (8,), "boxes": "distances", "size": "linear"}, "given by their centre"),
+        ({"strides": (8,), "relative": True}, "not relative"),
+        ({"strides": (8,), "size_unit": "anchors"}, "anchors must go with"),
+        ({"strides": (8,), "anchors": (((1.0, 1.0),),)}, "anchors must go with"),
+        ({"strides": (8,), "levels": (("a",),), "outputs": ("a",)}, "not both"),
+        ({"strides": (8, 16), "levels": (("a",),)}, "one entry for each"),
+        ({"strides": (8,), "levels": ((),)}, "must not be empty"),
+        ({"strides": (8,), "per_cell": (0,)}, "must not be empty"),
+        ({"strides": (8, 16), "candidates": "maps"}, "levels must name the maps"),
+        ({"strides": (8,), "candidates": "columns", "per_cell": (2,)}, "must be rows, maps"),
+        ({"bins": 8}, "bins"),
+        ({"powers": (0.0, 1.0)}, "powers"),
+        (
+            {"strides": (8,), "anchors": (((0.0, 1.0),),), "size_unit": "anchors"},
+            "above zero",
+        ),
+        (
+            {
+                "strides": (8,), "anchors": (((2.0, 1.0),),), "size_unit": "anchors",
+                "per_cell": (3,),
+            },
+            "per_cell must be the number of anchors",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_that_contradict_one_another_are_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Head(**wrong)
