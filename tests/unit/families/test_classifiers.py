@@ -10,6 +10,7 @@ from PIL import Image
 from service import tasks
 from service.errors import InferenceError, InvalidInputError, ModelLoadError
 from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
+from service.families.labelling import ranked
 from service.families.text_classifier import TextClassifier, TextClassifierParameters
 from service.repository.manifest import read_parameters
 from service.tasks import Classification, ClassifyItem, Label, Text
@@ -193,3 +194,10 @@ def test_texts_preprocessed_together_are_as_one_by_one(tmp_path: Path) -> None:
         assert together[index].length == alone.length
         ids = (one.tensors["input_ids"] for one in (together[index], alone))
         np.testing.assert_array_equal(*ids)
+
+
+def test_a_sigmoid_of_large_scores_still_tells_which_is_larger() -> None:
+    rows = ranked(np.array([[17.5], [18.0], [30.0]], np.float32), ["score"], "sigmoid")
+    scores = [float(row["scores"][0]) for row in rows]
+    assert scores == sorted(set(scores))
+    assert scores[-1] < 1

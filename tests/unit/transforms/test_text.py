@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer, normalizers, processors
 
 from service.errors import InvalidInputError, ModelLoadError
 from service.transforms.text import TextTokenizer, pad_rows
@@ -151,3 +151,25 @@ def test_rows_can_be_padded_to_a_multiple() -> None:
     ids, mask = pad_rows([np.array([5]), np.array([6, 7, 8])], 0, multiple=8)
     assert ids.shape == mask.shape == (2, 8)
     assert_array_equal(mask.sum(axis=1), [1, 3])
+
+
+@pytest.mark.parametrize("length", [2, 3, 8, 40])
+def test_a_sample_is_a_row_as_a_text_has_it(length: int) -> None:
+    ids = TextTokenizer(word_tokenizer()).sample(length)
+    assert len(ids) == length
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+    assert not {CLS, SEP} & {*ids[1:-1].tolist()}
+    assert length == 2 or ids.max() == len(WORDS) - 1
+
+
+def test_a_single_text_has_the_types_of_its_template() -> None:
+    made = word_tokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS]:2 $A:1 [SEP]:0", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    tokenizer = TextTokenizer(made)
+    ids, _ = tokenizer.encode("one two three", 99)
+    types = tokenizer.types(len(ids))
+    assert types is not None
+    assert_array_equal(types, made.encode("one two three").type_ids)
+    assert TextTokenizer(word_tokenizer()).types(5) is None
