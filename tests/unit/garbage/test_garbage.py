@@ -26,8 +26,9 @@ pytestmark = [
 
 ROUNDS = int(os.environ.get("GARBAGE_ROUNDS", "20"))
 _WARM = 10
-_LOOKS = 3
-"""A cycle grows at each of them; what a thread is just doing, or a table that grows, does not."""
+_LOOKS = 8
+"""A cycle grows at each of them. What a thread is just doing does not, nor does a table that fills
+up, such as a translator's bindings for each number of rows."""
 
 _OF_LOOP = (asyncio.TimerHandle, Context)
 """Timers that were cancelled stay in the loop until they are half of all; they hold nothing."""
