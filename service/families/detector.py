@@ -54,7 +54,7 @@ class DetectorParameters:
     """What transparent pixels show."""
 
     def __post_init__(self) -> None:
-        check_labels(self.labels, may_repeat=True)
+        check_labels(self.labels)
         check_colour([self.pad_value, *self.background])
         self.limits.checked()
         _ = self.recipe  # refuses sizes that cannot be

@@ -48,7 +48,7 @@ class DetrDetectorParameters:
     """What transparent pixels show."""
 
     def __post_init__(self) -> None:
-        check_labels(self.labels, may_repeat=True)
+        check_labels(self.labels)
         check_colour(self.background)
         self.limits.checked()
 

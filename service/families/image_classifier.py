@@ -40,7 +40,7 @@ class ImageClassifierParameters:
     """What transparent pixels show."""
 
     def __post_init__(self) -> None:
-        check_labels(self.labels, may_repeat=True)
+        check_labels(self.labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,15 +16,14 @@ Activation: TypeAlias = Literal["softmax", "sigmoid", "none"]
 """What makes scores of logits: one label of all, each label by itself, or the graph already."""
 
 
-def check_labels(labels: Sequence[str], *, may_repeat: bool = False) -> None:
-    """Refuse no labels, and two of the same name unless they may repeat. Raises ValueError.
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse an empty list of labels. Raises ValueError.
 
-    Those of well-known data sets do: ImageNet has two cranes, and COCO eleven that are "N/A".
+    Labels may repeat, as they do in well-known data sets: ImageNet has two cranes, and COCO eleven
+    that are "N/A". An answer then names both of them alike.
     """
     if not labels:
         raise ValueError("labels must be one or more names")
-    if not may_repeat and len(set(labels)) < len(labels):
-        raise ValueError("labels must be different names")
 
 
 def check_top_k(top_k: int | None) -> None:

@@ -12,7 +12,7 @@ from service.repository.layouts.exports import (
     ExportFiles,
 )
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
+from service.repository.layouts.graphs import graph_name, pixel_spec
 from service.repository.layouts.padding import padding_token
 from service.repository.layouts.processors import processing_facts
 from service.repository.layouts.timm import timm_embeds
@@ -61,12 +61,9 @@ def _read_dual(files: ExportFiles) -> Iterator[Finding]:
     if {_TEXT, _VISION} <= files.graphs.keys():
         yield from graph_facts(files, {"text": _TEXT, "image": _VISION})
         yield from _outputs(files, towers)
-        yield from batch_facts(files, _TEXT)
-        yield from batch_facts(files, _VISION)
     else:
         yield from graph_facts(files, {"model": MODEL_ROLE})
         yield Fact("parameters.one_graph", True, f"{graph_name(files)}: there are no others")
-        yield from batch_facts(files)
     yield from _text_facts(files, towers)
     yield from processing_facts(files)
 
@@ -132,7 +129,6 @@ def _is_image_embedder(files: ExportFiles) -> str | None:
 def _read_image_embedder(files: ExportFiles) -> Iterator[Finding]:
     yield from graph_facts(files, {"model": MODEL_ROLE})
     yield from processing_facts(files)
-    yield from batch_facts(files)
     if not files.graphs.get(MODEL_ROLE):
         return
     outputs = files.signature().outputs

@@ -6,12 +6,13 @@ from typing import Any
 
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import MODEL_ROLE, ExportFiles
-from service.repository.layouts.facts import Fact, Finding
+from service.repository.layouts.facts import Fact
 from service.repository.signature import GraphSignature
 from service.types import TensorSpec
 
 _RANK = 4
-_LONGEST = 100_000
+_LONGEST = 1 << 20
+"""Of a literal, in characters: ten thousand names are about 250,000."""
 
 
 def pixel_spec(signature: GraphSignature) -> TensorSpec | None:
@@ -20,21 +21,24 @@ def pixel_spec(signature: GraphSignature) -> TensorSpec | None:
     return found[0] if len(found) == 1 else None
 
 
-def batch_facts(files: ExportFiles, role: str = MODEL_ROLE) -> Iterator[Finding]:
-    """Tell the batch size of a graph that was exported for one.
+def fixed_batch(signature: GraphSignature, name: str) -> Iterator[Fact]:
+    """Tell the batch size of a graph that was exported for a batch of one.
+
+    Args:
+        signature: of the graph.
+        name: of its file.
 
     Raises:
         ModelLoadError: it was exported for several at once, which no single image fills.
     """
-    if not files.graphs.get(role):
-        return
-    rows = {spec.shape[0] for spec in files.signature(role).inputs.values() if spec.shape}
+    # An input of one axis, such as a flag, has no batch.
+    rows = {spec.shape[0] for spec in signature.inputs.values() if len(spec.shape) > 1}
     fixed = rows - {None}
     if fixed == {1}:
-        yield Fact("batching.max_batch_size", 1, f"{graph_name(files, role)}: its inputs' shape")
+        yield Fact("batching.max_batch_size", 1, f"{name}: its inputs' shape")
     elif fixed:
         raise ModelLoadError(
-            f"{graph_name(files, role)} takes batches of exactly {max(filter(None, fixed))}: "
+            f"{name} takes batches of exactly {max(filter(None, fixed))}: "
             "export it with a dynamic batch axis"
         )
 

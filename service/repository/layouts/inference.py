@@ -1,7 +1,7 @@
 """From an export directory to the manifest that nobody wrote."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,13 @@ from service.errors import ModelLoadError
 from service.repository.layouts import LAYOUTS
 from service.repository.layouts.exports import CONFIG, ExportFiles, is_export, read_export
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown
+from service.repository.layouts.graphs import fixed_batch
 from service.repository.layouts.strangers import is_known_stranger, said_of
 from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
 from service.repository.paths import file_inside
+from service.repository.signature import read_signature
 from service.repository.stand_ins import checkpoints
+from service.tasks import Task
 
 _WHOLE = frozenset({"graphs"})
 """Tables of model.toml that stand in place of what was inferred, rather than beside it."""
@@ -20,7 +23,11 @@ _WHOLE = frozenset({"graphs"})
 _OF_GRAPHS = frozenset({"default_precision", "tolerance"})
 """Tables that name precisions; what the files tell of them is of the files' own graphs."""
 
+_MOST = "batching.max_batch_size"
+
 _NEEDED = ("task", "family", "graphs")
+_SHORT_FORMS: Mapping[str, str] = {"processing": "image_size"}
+"""Tables of parameters, and the key that stands in place of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,34 @@ def describe(folder: Path, root: Path, where: str) -> Description:
             raise ModelLoadError(f"{where}: {error}") from None
     sources = {**dict.fromkeys(_keys(said), MANIFEST_NAME), **told.sources}
     place = f"{where}/{MANIFEST_NAME}" if has_manifest else f"{where} (no {MANIFEST_NAME})"
-    return Description(manifest_of(merged(told.table, said), place), sources)
+    manifest = manifest_of(merged(told.table, said), place)
+    return _with_fixed_batch(Description(manifest, sources), folder, root, where)
+
+
+def _with_fixed_batch(told: Description, folder: Path, root: Path, where: str) -> Description:
+    """Add the batch size of graphs that were exported for one, if nothing else says it.
+
+    Raises:
+        ModelLoadError: a graph takes batches of exactly another size.
+    """
+    manifest = told.manifest
+    if manifest.task is Task.TRANSLATE or _MOST in told.sources:
+        return told
+    for precision, files in manifest.graphs.items():
+        for name in files.values():
+            try:
+                signature = read_signature(file_inside(name, folder, root, f"graphs.{precision}"))
+            except ModelLoadError:
+                continue  # which opening or loading the version says
+            try:
+                found = list(fixed_batch(signature, name))
+            except ModelLoadError as error:
+                raise ModelLoadError(f"{where}: {error}") from None
+            for fact in found:
+                batching = replace(manifest.batching, max_batch_size=fact.value)
+                sources = {**told.sources, fact.key: fact.source}
+                return Description(replace(manifest, batching=batching), sources)
+    return told
 
 
 def _refuse_checkpoint(folder: Path, where: str) -> None:
@@ -149,9 +183,10 @@ def _chosen(files: ExportFiles, said: Mapping[str, Any]) -> tuple[Layout | None,
     for layout in possible:
         if source := layout.recognise(files):
             return layout, source
-    if family is not None and len(possible) == 1:
+    says_all = said.keys() >= set(_NEEDED)
+    if family is not None and possible and not (says_all and len(possible) > 1):
         return possible[0], MANIFEST_NAME
-    if said.keys() >= set(_NEEDED):
+    if says_all:
         return None, MANIFEST_NAME
     missing = [key for key in _NEEDED if key not in said]
     if is_known_stranger(files) and not said:
@@ -163,6 +198,8 @@ def _is_said(key: str, said: Mapping[str, Any]) -> bool:
     """Tell whether model.toml says this key, or all of the table that it is in."""
     first, _, rest = key.partition(".")
     if first in _OF_GRAPHS and "graphs" in said:
+        return True
+    if _SHORT_FORMS.get(first) in said:
         return True
     if first not in said:
         return False

@@ -12,7 +12,7 @@ from service.repository.layouts.exports import (
     ExportFiles,
 )
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
+from service.repository.layouts.graphs import graph_name, pixel_spec
 from service.repository.layouts.labels import label_facts, only_label
 from service.repository.layouts.tokens import text_facts
 from service.tasks import Task
@@ -57,7 +57,6 @@ def _is_classifier(files: ExportFiles) -> str | None:
 
 def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
     yield from graph_facts(files, {"model": MODEL_ROLE})
-    yield from batch_facts(files)
     yield from label_facts(files)
     yield from _activation(files)
     yield from text_facts(files)
@@ -136,7 +135,6 @@ def _is_embedder(files: ExportFiles) -> str | None:
 
 def _read_embedder(files: ExportFiles) -> Iterator[Finding]:
     yield from graph_facts(files, {"model": MODEL_ROLE})
-    yield from batch_facts(files)
     yield from text_facts(files)
     yield from _prompts(files)
     if (width := files.sentence_transformers.get("truncate_dim")) is not None:

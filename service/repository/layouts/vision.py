@@ -5,7 +5,7 @@ from typing import Final
 
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import batch_facts, graph_name, pixel_spec
+from service.repository.layouts.graphs import graph_name, pixel_spec
 from service.repository.layouts.labels import label_facts, only_label
 from service.repository.layouts.processors import processing_facts
 from service.repository.layouts.timm import timm_names_classes
@@ -42,7 +42,6 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
     yield from graph_facts(files, _SINGLE)
     yield from label_facts(files)
     yield from processing_facts(files)
-    yield from batch_facts(files)
     alone = only_label(files)
     if files.config.get("problem_type") == _MULTI_LABEL or alone:
         yield Fact("parameters.activation", "sigmoid", alone or f"{CONFIG}: problem_type")
@@ -58,7 +57,6 @@ def _read_set_detector(files: ExportFiles) -> Iterator[Finding]:
     yield from graph_facts(files, _SINGLE)
     yield from label_facts(files)
     yield from processing_facts(files)
-    yield from batch_facts(files)
     scores, top_k = _SET_SCORES.get(files.model_type, (None, None))
     source = f"{CONFIG}: model_type"
     if scores is None:

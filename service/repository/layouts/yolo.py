@@ -1,26 +1,34 @@
 """YOLO exports: a lone graph that says in its metadata what it finds, and in which sizes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import MODEL_ROLE, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
 from service.repository.layouts.graphs import (
-    batch_facts,
     graph_name,
     literal,
     names_in,
     pixel_spec,
 )
+from service.repository.operators import operators
+from service.repository.paths import file_inside
 from service.repository.signature import GraphSignature
 from service.tasks import Task
+from service.transforms.head_outputs import shown
 from service.transforms.heads import HEADS
 
 _DETECT, _CLASSIFY = "detect", "classify"
 _SINGLE = {"model": "model"}
 _FOUND_NUMBERS = 6
 """Of an object that the graph has chosen itself: four of its box, a score and a label."""
+_CHOOSING = frozenset({"NonMaxSuppression", "EfficientNMS_TRT", "TopK"})
+"""Operators of a graph that chooses objects among its candidates."""
+_SAMPLING = "GridSample"
+"""Operator of the deformable attention of RT-DETR, which no YOLO has."""
+_OF_DISTRIBUTIONS = "Softmax"
+"""Operator of the distributions that boxes are made of since YOLOv8."""
 _MOST_DETECTIONS = 300
 _IOU = {"yolov8": 0.7, "yolov5": 0.45, "end_to_end": 0.7}
 """What their own programs suppress doubles by, unless told."""
@@ -55,7 +63,6 @@ def _read_detector(files: ExportFiles) -> Iterator[Finding]:
         return
     signature, name = files.signature(), graph_name(files)
     yield from _label_facts(signature, name)
-    yield from batch_facts(files)
     if _task(files) != _DETECT:
         return  # any other head: model.toml declares it
     if (size := _image_size(signature)) is None:
@@ -63,12 +70,7 @@ def _read_detector(files: ExportFiles) -> Iterator[Finding]:
     else:
         yield from _processing("letterbox", list(size), f"{name}: metadata imgsz, or its input")
         yield Fact("parameters.processing.antialias", False, f"{name}: its metadata")
-    if (layout := _layout(signature)) is None:
-        said = f"the shape of {name}'s output is that of no layout known here"
-        yield Unknown("parameters.layout", said)
-    else:
-        yield Fact("parameters.layout", layout, f"{name}: its output's shape")
-        yield Fact("parameters.iou_threshold", _IOU[layout], f"{name}: its output's shape")
+    yield from _layout_facts(files, signature, name)
     yield Fact("parameters.max_detections", _MOST_DETECTIONS, f"{name}: its metadata")
 
 
@@ -85,7 +87,6 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
         yield Fact("parameters.processing.crop", list(size), source)
         yield Fact("parameters.processing.crop_rounds", "even", source)
     yield Fact("parameters.activation", "none", f"{name}: metadata task")
-    yield from batch_facts(files)
 
 
 def _processing(resize: str, size: list[int], source: str) -> Iterator[Finding]:
@@ -122,25 +123,67 @@ def _are_sides(sides: Any) -> bool:
     )
 
 
-def _layout(signature: GraphSignature) -> str | None:
-    """Tell the layout by the one axis that is as long as a candidate has numbers."""
+def _layout_facts(files: ExportFiles, signature: GraphSignature, name: str) -> Iterator[Finding]:
+    """Tell the layout by what the exporter says and what the graph does.
+
+    A shape only rules layouts out: that of one may happen to fit another.
+    """
+    file = next(iter(files.graphs[MODEL_ROLE].values()))
+    used = operators(file_inside(file, files.folder, files.root, "graphs"))
+    fits = _fitting(signature)
+    layout, known_by = _evidence(signature.metadata, used, fits)
+    if layout in fits:
+        yield Fact("parameters.layout", layout, f"{name}: {known_by}")
+        yield Fact("parameters.iou_threshold", _IOU[layout], f"{name}: {known_by}")
+        return
+    shape = shown(next(iter(signature.outputs.values())).shape) if signature.outputs else "[]"
+    lines = " or ".join([*(f'layout = "{one}"' for one in fits), "a table [parameters.head]"])
+    yield Unknown(
+        "parameters.layout",
+        f"the layout of the output {shape} of {name} cannot be told: {known_by}; {lines} would "
+        "decide (docs/detector-heads.md)",
+    )
+
+
+def _evidence(
+    metadata: Mapping[str, str], used: Set[str], fits: Collection[str]
+) -> tuple[str, str]:
+    """Return the layout that the exporter or the graph's operators mean, and what says so.
+
+    The layout is "" if they mean none that has a name.
+    """
+    if _SAMPLING in used:
+        return "", f"it is an RT-DETR by its operator {_SAMPLING}, whose boxes are relative"
+    if _selects(metadata):
+        return "end_to_end", "metadata args or end2end"
+    if chosen := sorted(used & _CHOOSING):
+        return "end_to_end", f"its operator {', '.join(chosen)}"
+    # None of the heads of the exporter that writes its task has a fifth number.
+    return ("yolov8", "metadata task") if "task" in metadata else _of_old_exporter(used, fits)
+
+
+def _of_old_exporter(used: Set[str], fits: Collection[str]) -> tuple[str, str]:
+    older = [layout for layout in ("yolov5", "yolov8") if layout in fits]
+    if len(older) == 1:
+        return older[0], "metadata stride without task, and its output's shape"
+    if older and _OF_DISTRIBUTIONS not in used:
+        return "yolov5", f"metadata stride without task, and no operator {_OF_DISTRIBUTIONS}"
+    return "", "it has metadata stride without task, so it may be of YOLOv5 or an early YOLOv8"
+
+
+def _fitting(signature: GraphSignature) -> Sequence[str]:
+    """Return the layouts that the shape of the first output does not rule out."""
     names = names_in(signature.metadata)
     first = next(iter(signature.outputs.values()), None)
     if names is None or first is None or len(first.shape) != 3:  # noqa: PLR2004 - a list each
-        return None
+        return ()
     _, middle, last = first.shape
-    if _selects(signature.metadata) and last in (_FOUND_NUMBERS, None):
-        return "end_to_end"
-    # Only the newer exporter says its task, and none of its heads has a fifth number.
-    is_old = "task" not in signature.metadata
-    if middle is None and last is None:
-        return "yolov5" if is_old else "yolov8"
-    numbers: Mapping[str, int] = {n: h.numbers(len(names)) for n, h in HEADS.items()}
-    if is_old and last == numbers["yolov5"]:
-        return "yolov5"
-    if middle == numbers["yolov8"]:
-        return "yolov8"
-    return "end_to_end" if last == _FOUND_NUMBERS else None
+    lengths: Mapping[str, int | None] = {"yolov8": middle, "yolov5": last, "end_to_end": last}
+    wanted = {
+        layout: _FOUND_NUMBERS if layout == "end_to_end" else HEADS[layout].numbers(len(names))
+        for layout in lengths
+    }
+    return [n for n, length in lengths.items() if length in (None, wanted[n])]
 
 
 def _selects(metadata: Mapping[str, str]) -> bool:

@@ -68,6 +68,11 @@ def test_equal_scores_keep_the_order_of_the_labels(tmp_path: Path) -> None:
     assert [x.name for x in found.labels] == names[1::2] + names[::2]
 
 
+def test_labels_may_repeat_as_those_of_images_may(tmp_path: Path) -> None:
+    family = text_classifier(tmp_path, labels=["a", "a", "c"])
+    assert [x.name for x in labelled(family, giving(1, 2, 0)).labels] == ["a", "a", "c"]
+
+
 @pytest.mark.parametrize(("top_k", "count"), [(None, 3), (1, 1), (2, 2), (3, 3), (99, 3)])
 def test_top_k_labels_come_back(tmp_path: Path, top_k: int | None, count: int) -> None:
     found = labelled(text_classifier(tmp_path), giving(1, 3, 2), top_k)
@@ -141,7 +146,6 @@ def test_transparent_pixels_show_the_background() -> None:
     ("changes", "said"),
     [
         ({"labels": []}, "labels"),
-        ({"labels": ["a", "a"]}, "labels"),
         ({"labels": [1]}, "labels"),
         ({"max_length": "6"}, "max_length"),
     ],
