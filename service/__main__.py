@@ -1,4 +1,4 @@
-"""The command line: `python -m service serve | models list | models check | settings`."""
+"""The command line: `python -m service serve | models list/check | settings | manifest`."""
 
 import argparse
 import asyncio
@@ -29,6 +29,7 @@ from service.ending import end_within, leave_threads_behind
 from service.errors import ModelLoadError, ServiceError
 from service.listening import AddressError, bind
 from service.logs import configure_logs, written_in_background
+from service.manifest_page import manifest_page
 from service.memory import default_memory_limit, limit_memory
 from service.registry import Registry
 from service.repository.paths import MODEL_NAME
@@ -96,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
     page = commands.add_parser("settings", help="list every setting, as Markdown")
     page.set_defaults(run=_settings)
+    keys = commands.add_parser("manifest", help="list every key of model.toml, as Markdown")
+    keys.set_defaults(run=_manifest)
     return parser
 
 
@@ -238,6 +241,11 @@ async def _check_model(
 
 def _settings(settings: Settings, chosen: argparse.Namespace) -> int:
     print(settings_page(), end="")
+    return 0
+
+
+def _manifest(settings: Settings, chosen: argparse.Namespace) -> int:
+    print(manifest_page(), end="")
     return 0
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from service.api.errors import FRAMEWORK, HTTP_ERROR, INTERNAL_ERROR, STATUS
+from service.manifest_page import manifest_page
 from service.metrics import declared_metrics
 from service.settings import settings_page, settings_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 SETTINGS = ROOT / "docs" / "settings.md"
+MANIFEST = ROOT / "docs" / "manifest.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 MADE = "benchmarks/out/"  # by `make bench`, and not kept
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -48,6 +50,10 @@ def tree_paths(text: str) -> Iterator[str]:
 
 def test_the_settings_page_is_the_one_that_the_code_writes() -> None:
     assert SETTINGS.read_text(encoding="utf-8") == settings_page()
+
+
+def test_the_page_of_the_manifest_is_the_one_that_the_code_writes() -> None:
+    assert MANIFEST.read_text(encoding="utf-8") == manifest_page()
 
 
 def test_the_operations_guide_lists_every_metric() -> None:
