@@ -1,5 +1,7 @@
 # make serve   install what serving needs and serve the starter models on 127.0.0.1:8000
-# make test    install what the tests need and run them
+# make test    install what developers need and run the unit and contract tests (a minute or two)
+# make test-integration  start real servers: sockets, Redis, Chromium, Prometheus (minutes)
+# make test-exports  train, export and compare with PyTorch; installs torch (minutes)
 # make check   formatting, lint, types, import contracts
 # make test-large  the most used model of each task in its real size (minutes, gigabytes)
 # make e2e     build the images and try the composed service (needs Docker)
@@ -10,7 +12,7 @@
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
 # make dashboards  write the Grafana dashboards anew
 # make audit   look up known vulnerabilities of what the images install (needs network)
-# make lock    pin what the images install, with hashes (UPGRADE=1 takes the newest of all)
+# make lock    pin what the images and developers install, with hashes (UPGRADE=1 takes the newest of all)
 
 PYTHON ?= python3
 DEVICE_EXTRA ?= cpu
@@ -22,11 +24,22 @@ SECONDS ?= 60
 SEED ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# In CI the recipes are tested too, which takes torch; at home their tests say that they skip.
-comma := ,
-TEST_EXTRAS := $(DEVICE_EXTRA),dev,load$(if $(CI),$(comma)train)
+.PHONY: serve test test-integration test-exports test-large check format loadtest drill audit bench bench-translation models evaluate dashboards e2e lock system-packages clean
 
-.PHONY: serve test test-large check format loadtest drill audit bench bench-translation models evaluate dashboards e2e lock system-packages clean
+# The environments of developers, and so of CI, hold what deploy/locks lists and nothing newer.
+# Two things are not in the locks: torch, whose builds differ by machine, and ONNX Runtime for
+# another device, which excludes the one that is locked.
+comma := ,
+DEV := dev,load,drill,bench,audit
+EXPORTS := $(DEV),bench-translation,train
+extras = $(subst $(comma), --extra ,--extra cpu,$(1))
+ifeq ($(DEVICE_EXTRA),cpu)
+locked = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement deploy/locks/$(1).txt
+editable = $(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[cpu,$(1)]"
+else
+locked = :
+editable = $(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),$(1)]"
+endif
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -37,101 +50,98 @@ $(VENV)/.serve: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA)]"
 	touch $@
 
-$(VENV)/.test: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable ".[$(TEST_EXTRAS)]"
+$(VENV)/.dev: pyproject.toml deploy/locks/dev.txt $(VENV)/.created
+	$(call locked,dev)
+	$(call editable,$(DEV))
 	touch $@ $(VENV)/.serve
 
-$(VENV)/.bench: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),bench]"
-	touch $@ $(VENV)/.serve
-
-$(VENV)/.bench-translation: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable \
-		".[$(DEVICE_EXTRA),bench,bench-translation,train]"
-	touch $@ $(VENV)/.serve
-
-$(VENV)/.load: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),load]"
-	touch $@ $(VENV)/.serve
-
-$(VENV)/.audit: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),audit]"
-	touch $@ $(VENV)/.serve
-
-$(VENV)/.drill: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),drill]"
-	touch $@ $(VENV)/.serve
-
-$(VENV)/.train: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable ".[$(DEVICE_EXTRA),train]"
-	touch $@ $(VENV)/.serve
+$(VENV)/.exports: pyproject.toml deploy/locks/exports.txt $(VENV)/.created
+	$(call locked,exports)
+	$(call editable,$(EXPORTS))
+	touch $@ $(VENV)/.dev $(VENV)/.serve
 
 serve: $(VENV)/.serve
 	exec $(BIN)/python -m service serve
 
-test: $(VENV)/.test $(if $(CI),system-packages)
-	$(BIN)/python -m pytest
+# `-rs` lists what was skipped and why. A worker for each core; the tests of a file stay together.
+PYTEST := $(BIN)/python -m pytest -rs
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
+
+test: $(VENV)/.dev
+	$(PYTEST) $(PARALLEL) -m "not integration" tests/unit tests/contracts
+
+test-integration: $(VENV)/.dev $(if $(CI),system-packages)
+	$(PYTEST) -m integration tests/integration tests/contracts tests/unit
+
+test-exports: $(VENV)/.exports
+	$(PYTEST) $(PARALLEL) tests/exports
 
 # The file is named, and not found by pytest: it exports models of real size.
-test-large: $(VENV)/.train $(VENV)/.test
+test-large: $(VENV)/.exports
 	$(BIN)/python -m pytest -v -s tests/exports/large.py
 
-check: $(VENV)/.test
+check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.test
+format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # Some shells export HOST, the machine's name: only one given to make is meant.
-loadtest: $(VENV)/.load
+loadtest: $(VENV)/.dev
 	exec $(BIN)/python -m loadtest $(SCENARIO) \
 		$(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) \
 		$(if $(WORKERS),--workers $(WORKERS))
 
-audit: $(VENV)/.audit
+audit: $(VENV)/.dev
 	$(BIN)/python deploy/audit.py
 
 # `make drill MARKDOWN=1` prints the table of docs/reliability.md.
-drill: $(VENV)/.drill $(if $(CI),system-packages)
+drill: $(VENV)/.dev $(if $(CI),system-packages)
 	exec $(BIN)/python -m drills $(DRILL) --seconds $(SECONDS) --seed $(SEED) \
 		$(if $(MARKDOWN),--markdown)
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
-bench-translation: $(VENV)/.bench-translation
+bench-translation: $(VENV)/.exports
 	$(BIN)/python -m benchmarks.translation
 
-dashboards: $(VENV)/.test
+dashboards: $(VENV)/.dev
 	$(BIN)/python -m deploy.grafana.generate
 
 # The file is named, and not found by pytest: it takes Docker and minutes. `-s` shows the build.
-e2e: $(VENV)/.test
+e2e: $(VENV)/.dev
 	$(BIN)/python -m pytest -v tests/e2e/containers.py
 
-# For the Python of the images' base, and for wheels that run on Debian 12. Hashes of all wheels of
-# a release are kept, so that the files also serve 64-bit Arm.
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
-	--python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+# Hashes of all wheels of a release are kept, so that the files also serve 64-bit Arm.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	$(if $(UPGRADE),--upgrade)
+
+# The images: the Python of their base, and wheels that run on Debian 12.
+LOCK := $(COMPILE) --python-version 3.11 --python-platform x86_64-manylinux_2_36
+
+# Developers and CI: every Python and system that the project supports.
+DEV_LOCK := $(COMPILE) --python-version 3.11 --universal
 
 # Where the builds of torch without CUDA are, which PyPI does not have: a page or a folder.
 TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
 
-lock: $(VENV)/.test
+lock: $(VENV)/.dev
 	$(LOCK) --extra cpu --extra otel --output-file deploy/locks/cpu.txt
 	$(LOCK) --extra gpu --extra cuda --extra otel --output-file deploy/locks/gpu.txt
 	$(LOCK) --extra cpu --extra train --find-links $(TORCH_LINKS) --output-file deploy/locks/tools.txt
+	$(DEV_LOCK) $(call extras,$(EXPORTS)) --no-emit-package torch --output-file deploy/locks/exports.txt
+	$(DEV_LOCK) $(call extras,$(DEV)) --constraint deploy/locks/exports.txt --output-file deploy/locks/dev.txt
 
-models: $(VENV)/.train
+models: $(VENV)/.exports
 	$(BIN)/python -m models --data $(DATA)
 
-evaluate: $(VENV)/.train
+evaluate: $(VENV)/.exports
 	$(BIN)/python -m models.evaluate --data $(DATA) --write-cards
 
 # Programs that tests start as real servers. Debian and Ubuntu; elsewhere install redis-server, chromium.

@@ -45,7 +45,10 @@ def memory() -> MemoryBackend:
     return MemoryBackend(max_bytes=100_000, max_entries=100, ttl=60)
 
 
-@pytest.fixture(params=["null", "memory", "redis", "tiered"])
+ON_A_SERVER = [pytest.param(name, marks=pytest.mark.redis) for name in ("redis", "tiered")]
+
+
+@pytest.fixture(params=["null", "memory", *ON_A_SERVER])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param in ("null", "memory"):
         yield Subject(NullBackend() if request.param == "null" else memory())
@@ -57,7 +60,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
 
 
 on_those_that_store = pytest.mark.parametrize(
-    "subject", ["memory", "redis", "tiered"], indirect=True
+    "subject", ["memory", *ON_A_SERVER], indirect=True
 )
 
 

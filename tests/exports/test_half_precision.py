@@ -18,7 +18,7 @@ from service.pipeline import CallOptions
 from service.tasks import ClassifyItem, EmbedItem, Image, Text, TranslateItem
 from tests.exports.pictures import FILES
 from tests.exports.serving import serving
-from tests.unit.models.convert import checkpoints
+from tests.exports.models.convert import checkpoints
 
 pytestmark = [
     pytest.mark.looptime(False),

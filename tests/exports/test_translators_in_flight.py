@@ -21,7 +21,7 @@ from service.tasks import TranslateItem  # noqa: E402
 from tests.exports import translators  # noqa: E402
 from tests.exports.serving import serving  # noqa: E402
 from tests.exports.translators import TEXTS, Translator, hold_to_transformers  # noqa: E402
-from tests.unit.models.convert import checkpoints  # noqa: E402
+from tests.exports.models.convert import checkpoints  # noqa: E402
 
 pytestmark = [
     pytest.mark.looptime(False),

@@ -24,7 +24,7 @@ from service.repository.repository import ModelRepository  # noqa: E402
 from service.tasks import ClassifyItem, Image, Text  # noqa: E402
 from tests.exports.pictures import FILES  # noqa: E402
 from tests.exports.serving import answers, serving  # noqa: E402
-from tests.unit.models.convert import checkpoints  # noqa: E402
+from tests.exports.models.convert import checkpoints  # noqa: E402
 
 pytestmark = [pytest.mark.looptime(False), pytest.mark.filterwarnings("ignore::UserWarning")]
 

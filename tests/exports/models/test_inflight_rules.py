@@ -14,7 +14,7 @@ from service.errors import InferenceError  # noqa: E402
 from service.families.decoding import Decoding  # noqa: E402
 from service.families.step_search import SearchRules  # noqa: E402
 from service.families.token_bans import TokenBans  # noqa: E402
-from tests.unit.models.test_inflight_exactness import (  # noqa: E402
+from tests.exports.models.test_inflight_exactness import (  # noqa: E402
     Pair,
     finished,
     opened,

@@ -19,7 +19,7 @@ from models.convert.sensitivity import (  # noqa: E402
     sensitive_nodes,
 )
 from models.graphs.int8_forms import quantise_by_rows  # noqa: E402
-from tests.unit.models.convert import checkpoints  # noqa: E402
+from tests.exports.models.convert import checkpoints  # noqa: E402
 
 LAYERS = [Layer("model", name, loss) for name, loss in (("a", 1.0), ("b", 4.0), ("c", 2.0))]
 

@@ -15,7 +15,7 @@ from service.families.decoding import Decoding  # noqa: E402
 from service.families.loops import said_once  # noqa: E402
 from service.families.step_rows import StepRows  # noqa: E402
 from service.tasks import FinishReason  # noqa: E402
-from tests.unit.models.test_inflight_exactness import (  # noqa: E402
+from tests.exports.models.test_inflight_exactness import (  # noqa: E402
     Pair,
     finished,
     newcomers,

@@ -11,7 +11,7 @@ pytest.importorskip("huggingface_hub", reason='needs the extra "train"')
 
 from models.convert.errors import CheckpointError
 from models.convert.sources import fetch
-from tests.unit.models.convert.hub import Hub, hub
+from tests.exports.models.convert.hub import Hub, hub
 
 pytestmark = pytest.mark.looptime(False)
 

@@ -27,7 +27,7 @@ from models.convert.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
 from models.convert.convert import exported  # noqa: E402
 from models.convert.errors import CheckpointError  # noqa: E402
 from tests.exports.exporting import seeded  # noqa: E402
-from tests.unit.models.convert import checkpoints  # noqa: E402
+from tests.exports.models.convert import checkpoints  # noqa: E402
 
 pytestmark = [pytest.mark.looptime(False), pytest.mark.filterwarnings("ignore::UserWarning")]
 

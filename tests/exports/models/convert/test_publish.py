@@ -22,7 +22,7 @@ from models.convert.report import Evidence, best_of, table_of  # noqa: E402
 from models.convert.samples import Contents, drawn_images, read_contents  # noqa: E402
 from models.evaluate.served import serve  # noqa: E402
 from service.repository.repository import ModelRepository  # noqa: E402
-from tests.unit.models.convert import checkpoints  # noqa: E402
+from tests.exports.models.convert import checkpoints  # noqa: E402
 
 pytestmark = [pytest.mark.looptime(False), pytest.mark.filterwarnings("ignore::UserWarning")]
 
