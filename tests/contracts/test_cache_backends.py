@@ -59,9 +59,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         yield Subject(backend, server.kill)
 
 
-on_those_that_store = pytest.mark.parametrize(
-    "subject", ["memory", *ON_A_SERVER], indirect=True
-)
+on_those_that_store = pytest.mark.parametrize("subject", ["memory", *ON_A_SERVER], indirect=True)
 
 
 async def test_an_unknown_key_is_a_miss(subject: Subject) -> None:
