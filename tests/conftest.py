@@ -30,7 +30,7 @@ settings.load_profile("quartet")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the second lane: those in tests/integration, and all that start a server."""
+    """Mark the tests of the second lane: tests/integration, and all that start a server."""
     for item in items:
         if item.path.is_relative_to(INTEGRATION) or any(map(item.get_closest_marker, SERVERS)):
             item.add_marker("integration")

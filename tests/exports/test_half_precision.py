@@ -16,9 +16,9 @@ from models.convert.convert import exported, write_precision
 from models.convert.graphs import graphs_of, size_of
 from service.pipeline import CallOptions
 from service.tasks import ClassifyItem, EmbedItem, Image, Text, TranslateItem
+from tests.exports.models.convert import checkpoints
 from tests.exports.pictures import FILES
 from tests.exports.serving import serving
-from tests.exports.models.convert import checkpoints
 
 pytestmark = [
     pytest.mark.looptime(False),

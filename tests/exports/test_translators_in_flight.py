@@ -19,9 +19,9 @@ from service.repository.layouts.inference import infer  # noqa: E402
 from service.repository.repository import ModelRepository  # noqa: E402
 from service.tasks import TranslateItem  # noqa: E402
 from tests.exports import translators  # noqa: E402
+from tests.exports.models.convert import checkpoints  # noqa: E402
 from tests.exports.serving import serving  # noqa: E402
 from tests.exports.translators import TEXTS, Translator, hold_to_transformers  # noqa: E402
-from tests.exports.models.convert import checkpoints  # noqa: E402
 
 pytestmark = [
     pytest.mark.looptime(False),

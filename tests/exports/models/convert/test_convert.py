@@ -22,9 +22,9 @@ from models.convert.samples import Contents, drawn_images, read_contents  # noqa
 from service.pipeline import CallOptions  # noqa: E402
 from service.repository.repository import ModelRepository  # noqa: E402
 from service.tasks import ClassifyItem, Image, Text  # noqa: E402
+from tests.exports.models.convert import checkpoints  # noqa: E402
 from tests.exports.pictures import FILES  # noqa: E402
 from tests.exports.serving import answers, serving  # noqa: E402
-from tests.exports.models.convert import checkpoints  # noqa: E402
 
 pytestmark = [pytest.mark.looptime(False), pytest.mark.filterwarnings("ignore::UserWarning")]
 
