@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from service.errors import ModelLoadError
+from service.repository.layouts.bare_images import image_kinds, said_of_images
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.graphs import graph_name
 from service.repository.operators import foreign_operators
@@ -27,6 +28,13 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
         "encoder_model.onnx and decoder_model_merged.onnx",
     ),
     "image-segmentation": ("segments an image", _NOTHING),
+    "keypoint-detection": ("finds points of a body or an image", _NOTHING),
+    "image-to-image": ("makes an image of an image", _NOTHING),
+    "video-classification": ("classifies videos", _NOTHING),
+    "zero-shot-object-detection": (
+        "finds what a text names in an image",
+        "detectors of a fixed list of labels are served",
+    ),
     "depth-estimation": ("estimates the depth of an image", _NOTHING),
     "image-to-text": ("writes a text from an image", _NOTHING),
     "visual-question-answering": ("answers questions about an image", _NOTHING),
@@ -49,6 +57,12 @@ _HEADS: Final[Mapping[str, str]] = {
     "ForUniversalSegmentation": "image-segmentation",
     "ForImageSegmentation": "image-segmentation",
     "ForDepthEstimation": "depth-estimation",
+    "ForPoseEstimation": "keypoint-detection",
+    "ForKeypointDetection": "keypoint-detection",
+    "ForKeypointMatching": "keypoint-detection",
+    "ForImageSuperResolution": "image-to-image",
+    "ForMaskedImageModeling": "image-to-image",
+    "ForVideoClassification": "video-classification",
     "ForVision2Seq": "image-to-text",
     "ForImageTextToText": "image-to-text",
     "ForVisualQuestionAnswering": "visual-question-answering",
@@ -60,6 +74,11 @@ _HEADS: Final[Mapping[str, str]] = {
 """By the end of transformers' architecture."""
 
 _SPEECH: Final = ("moonshine", "seamless_m4t", "speech_to_text", "speecht5", "whisper")
+
+ZERO_SHOT: Final = frozenset(
+    {"grounding-dino", "mm-grounding-dino", "omdet-turbo", "owlv2", "owlvit"}
+)
+"""Detectors that a text tells what to find, whose architecture is called as the others' are."""
 
 _TAG = re.compile(r"^pipeline_tag:\s*[\"']?([\w-]+)", re.MULTILINE)
 _FRONT_BYTES = 16 * 1024
@@ -75,10 +94,15 @@ def said_of(files: ExportFiles) -> str:
         if kind in _KINDS:
             does, advice = _KINDS[kind]
             return f"{source} says that this model {does}, which is not served: {advice}"
-    if custom := _foreign(files):
-        return custom
+    return _foreign(files) or _untold(files)
+
+
+def _untold(files: ExportFiles) -> str:
+    """Return why the task of graphs cannot be told."""
     if files.architecture:
         return f"of {files.architecture} ({CONFIG}: architectures) the task cannot be told"
+    if images := said_of_images(files):
+        return images
     if CONFIG in files.tables:
         return f"{CONFIG} names no architectures, so the task cannot be told"
     return f"there is no {CONFIG}, and the graph's metadata does not tell the task"
@@ -96,9 +120,12 @@ def _kinds(files: ExportFiles) -> Iterator[tuple[str, str]]:
         yield tag, f"README.md: pipeline_tag ({tag})"
     if not files.architecture and files.graphs.get(MODEL_ROLE):
         yield from _by_outputs(files)
+        yield from image_kinds(files)
 
 
 def _by_architecture(files: ExportFiles) -> Iterator[tuple[str, str]]:
+    if files.model_type in ZERO_SHOT:
+        yield "zero-shot-object-detection", f"{CONFIG}: model_type ({files.model_type})"
     if files.architecture.endswith("ForConditionalGeneration"):
         if files.model_type in _SPEECH:
             yield "automatic-speech-recognition", f"{CONFIG}: model_type ({files.model_type})"

@@ -8,12 +8,15 @@ from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, gra
 from service.repository.layouts.graphs import graph_name, pixel_spec
 from service.repository.layouts.labels import label_facts, only_label
 from service.repository.layouts.processors import processing_facts
+from service.repository.layouts.strangers import ZERO_SHOT
 from service.repository.layouts.timm import timm_names_classes
 from service.tasks import Task
 
 _ARCHITECTURES = f"{CONFIG}: architectures"
 _SINGLE = {"model": "model"}
 
+_AXES = (0, 2)
+"""Of a classifier's scores; none where the graph does not say."""
 _HEADS = frozenset({"logits", "pred_boxes", "pred_masks"})
 _MULTI_LABEL = "multi_label_classification"
 
@@ -35,7 +38,10 @@ def _is_classifier(files: ExportFiles) -> str | None:
         return _ARCHITECTURES
     if timm_names_classes(files):
         return f"{CONFIG}: pretrained_cfg"
-    return _by_outputs(files, {"logits"})
+    known_by = _by_outputs(files, {"logits"})
+    # Scores of more axes are of parts of an image, or of its pixels.
+    is_whole = known_by and len(files.signature().outputs["logits"].shape) in _AXES
+    return known_by if is_whole else None
 
 
 def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
@@ -48,6 +54,8 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
 
 
 def _is_set_detector(files: ExportFiles) -> str | None:
+    if files.model_type in ZERO_SHOT:
+        return None
     if files.architecture.endswith("ForObjectDetection"):
         return _ARCHITECTURES
     return _by_outputs(files, {"logits", "pred_boxes"})

@@ -12,10 +12,14 @@ from service.errors import ModelLoadError
 from service.repository.layouts.inference import infer
 
 
-def graph(path: Path, outputs: dict[str, list[Any]], domain: str = "") -> None:
+def graph(
+    path: Path, outputs: dict[str, list[Any]], domain: str = "", images: bool = False
+) -> None:
     """Write a graph of one operator with these outputs."""
     floats = TensorProto.FLOAT
     inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["b", "t"])]
+    if images:
+        inputs = [helper.make_tensor_value_info("input_ids", floats, ["b", 3, 64, 64])]
     made = [helper.make_tensor_value_info(name, floats, shape) for name, shape in outputs.items()]
     node = helper.make_node("Mystery", ["input_ids"], list(outputs), domain=domain)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain or "ai.onnx.ml", 1)]
@@ -32,6 +36,10 @@ def graph(path: Path, outputs: dict[str, list[Any]], domain: str = "") -> None:
         ("Qwen3ForCausalLM", "continues a text"),
         ("BartForConditionalGeneration", "writes a text from a text"),
         ("SegformerForSemanticSegmentation", "segments an image"),
+        ("DPTForDepthEstimation", "estimates the depth"),
+        ("VitPoseForPoseEstimation", "finds points of a body"),
+        ("Swin2SRForImageSuperResolution", "makes an image of an image"),
+        ("VideoMAEForVideoClassification", "classifies videos"),
     ],
 )
 def test_an_architecture_says_what_it_does(architecture: str, does: str, tmp_path: Path) -> None:
@@ -52,6 +60,39 @@ def test_so_do_a_card_and_a_graph(tmp_path: Path) -> None:
     graph(tmp_path / "model.onnx", {"y": ["b", 9]})
     (tmp_path / "README.md").write_text("---\nlicense: mit\npipeline_tag: token-classification\n")
     with pytest.raises(ModelLoadError, match=r"README.md: pipeline_tag.*labels the tokens"):
+        infer(tmp_path)
+
+
+def test_a_detector_that_a_text_tells_what_to_find_is_no_set_detector(tmp_path: Path) -> None:
+    config = {"architectures": ["OwlViTForObjectDetection"], "model_type": "owlvit"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    graph(tmp_path / "model.onnx", {"logits": ["b", 9, 9], "pred_boxes": ["b", 9, 4]}, images=True)
+    with pytest.raises(ModelLoadError, match="finds what a text names"):
+        infer(tmp_path)
+
+
+YUNET = {f"{kind}_{s}": [1, (64 // s) ** 2, 1] for kind in ("cls", "obj") for s in (8, 16, 32)}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "model_type", "said"),
+    [
+        (YUNET, "", r"cls_8 \[1, 64, 1\].* 2 more: it may be a detector.*docs/detector-heads.md"),
+        ({"output": [1, 85, 112]}, "", r"output \[1, 85, 112\]: it may be a detector"),
+        ({"probs": ["b", 1000]}, "", "may be a classifier.*image_classifier"),
+        ({"logits": ["b", 150, 16, 16]}, "segformer", r"\[\?, 150, 16, 16\].*segments an image"),
+        ({"logits": ["b", 150, 16, 16]}, "", "segments an image"),
+        ({"predicted_depth": ["b", 64, 64]}, "dpt", "estimates the depth"),
+        ({"heatmaps": ["b", 17, 16, 12]}, "vitpose", "finds points"),
+    ],
+)
+def test_a_bare_graph_of_images_says_what_it_may_be(
+    outputs: dict[str, list[Any]], model_type: str, said: str, tmp_path: Path
+) -> None:
+    if model_type:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    graph(tmp_path / "some.onnx", outputs, images=True)
+    with pytest.raises(ModelLoadError, match=said):
         infer(tmp_path)
 
 
