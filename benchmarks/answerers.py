@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.in_process import PRECISIONS, Answerer, DetectorAnswerer, Item, TextAnswerer
 from service.families import FAMILIES
 from service.repository.manifest import read_manifest, read_parameters
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.tasks import TranslateItem
 

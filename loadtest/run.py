@@ -15,7 +15,7 @@ from loadtest.tally import Sample, Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class StepLoop:
     """A request that a user has taken on."""
 
     arrival: Arrival
@@ -68,7 +68,7 @@ class Run:
         """Tell whether every request of this part has ended."""
         return len(self._exhausted) == len(self._coming) and self._taken == self._ended
 
-    def take(self, task: Task) -> Turn | None:
+    def take(self, task: Task) -> StepLoop | None:
         """Return the next request of a task; None if there are no more."""
         arrival = next(self._coming[task], None)
         if arrival is None:
@@ -76,13 +76,13 @@ class Run:
             return None
         self._taken += 1
         request = self._payloads.request(arrival)
-        return Turn(arrival, request, self._started + arrival.due, self._clock())
+        return StepLoop(arrival, request, self._started + arrival.due, self._clock())
 
-    def remaining(self, turn: Turn) -> float:
+    def remaining(self, turn: StepLoop) -> float:
         """Return how many seconds are left until a request is due, or 0."""
         return max(0.0, turn.due - self._clock())
 
-    def end(self, turn: Turn, verdict: Verdict) -> float:
+    def end(self, turn: StepLoop, verdict: Verdict) -> float:
         """Record what has become of a request; return its latency in seconds."""
         latency = self._clock() - turn.due
         self._ended += 1

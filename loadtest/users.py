@@ -8,7 +8,7 @@ from locust.contrib.fasthttp import ResponseContextManager
 
 from loadtest.answers import Outcome, Verdict, failure, judge_response
 from loadtest.kinds import Task
-from loadtest.run import Run, Turn
+from loadtest.run import Run, StepLoop
 from loadtest.scenario import Scenario
 
 _IDLE_SECONDS = 0.2
@@ -48,7 +48,7 @@ class OpenLoopUser(FastHttpUser):
             gevent.sleep(remaining)
         self._send(run, turn)
 
-    def _send(self, run: Run, turn: Turn) -> None:
+    def _send(self, run: Run, turn: StepLoop) -> None:
         request = turn.request
         limit = {"X-Request-Timeout-Ms": str(round(1000 * run.scenario.timeout_seconds))}
         kind = turn.arrival.kind
@@ -69,7 +69,7 @@ class OpenLoopUser(FastHttpUser):
                 response.success()
 
 
-def _judge(turn: Turn, response: ResponseContextManager) -> Verdict:
+def _judge(turn: StepLoop, response: ResponseContextManager) -> Verdict:
     error = getattr(response, "error", None) or response.request_meta["exception"]
     if not response.status_code:
         return failure(error or ConnectionError("no response"))

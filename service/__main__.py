@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from service.api import Lifecycle
+from service.api.listening import AddressError, bind
+from service.api.server import ServerOptions, end_within, leave_threads_behind, run_server
 from service.app import build_app, build_engine
 from service.console import (
     Check,
@@ -25,17 +27,13 @@ from service.console import (
     source_table,
     version_table,
 )
-from service.ending import end_within, leave_threads_behind
 from service.errors import ModelLoadError, ServiceError
-from service.listening import AddressError, bind
-from service.logs import configure_logs, written_in_background
 from service.manifest_page import manifest_page
 from service.memory import default_memory_limit, limit_memory
-from service.registry import Registry
+from service.registry.registry import Registry
 from service.repository.paths import MODEL_NAME
 from service.repository.repository import ModelRepository
-from service.runtime.devices import resolve
-from service.server import ServerOptions, run_server
+from service.runtime.providers import resolve
 from service.settings import (
     ModelSettings,
     ServerSettings,
@@ -45,6 +43,7 @@ from service.settings import (
     settings_page,
     split_options,
 )
+from service.telemetry.logs import configure_logs, written_in_background
 
 _MISUSED = 2
 """Exit status for a command line or settings that cannot be obeyed, as argparse has it."""

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from service import metrics
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
-from service.cache.base import CacheBackend, NullBackend
-from service.cache.levels import TieredBackend
-from service.cache.memory import MemoryBackend
+from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
 from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
-from service.device import DeviceRuntime
-from service.loader import BatchingOverrides, Loader
-from service.registry import Registry
+from service.engine.device import DeviceRuntime
+from service.page.page import page_routes
+from service.registry.loader import BatchingOverrides, Loader
+from service.registry.registry import Registry
+from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
-from service.runtime.devices import available_cores, provider_of, resolve
 from service.runtime.gpu import watch_gpu
+from service.runtime.providers import available_cores, provider_of, resolve
 from service.settings import (
     CacheSettings,
     LogSettings,
@@ -29,10 +28,9 @@ from service.settings import (
     SettingsError,
     TraceSettings,
 )
-from service.telemetry.access import AccessLog, AccessOptions
-from service.telemetry.observer import Telemetry, Traces
-from service.transforms.image import DECODING
-from service.wanted import RegistryOptions
+from service.telemetry import metrics
+from service.telemetry.access import AccessLog, AccessOptions, Telemetry, Traces
+from service.transforms.vision.image import DECODING
 
 _log = logging.getLogger(__name__)
 
@@ -189,4 +187,4 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
             registry.start()
             yield
 
-    return build_api(context, lifespan)
+    return build_api(context, lifespan, page_routes())

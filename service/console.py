@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from service.registry.status import VersionStatus
 from service.repository.manifest import MANIFEST_NAME, Manifest
 from service.repository.repository import Unusable, VersionFiles
-from service.status import VersionStatus
 
 _SHORT_DIGEST = 12
 _KIB = 1024

@@ -37,6 +37,16 @@ def _encoded(part: Part) -> bytes:
     return tag + struct.pack("<Q", len(data)) + data
 
 
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which exact artefact answers."""
+
+    name: str
+    version: int
+    digest: str
+    """Of every file of the version that can change an answer, for the chosen precision."""
+
+
 class Item(Protocol):
     """One thing to be answered: a text, an image, a sentence to translate."""
 
@@ -46,7 +56,7 @@ class Item(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PreparedItem:
     """One preprocessed item, as the batcher queues it."""
 
     tensors: Tensors
@@ -215,11 +225,11 @@ class Family(Protocol[Item_contra, Answer_co]):
         """Tell whether `preprocess` takes long enough (over about 0.2 ms) to want a thread."""
         ...
 
-    def preprocess(self, item: Item_contra) -> Work:
+    def preprocess(self, item: Item_contra) -> PreparedItem:
         """Turn an item into tensors. Raises InvalidInputError."""
         ...
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Collate, run the session or sessions, split: one result per work, in order.
 
         Runs on a worker thread, so work on whole batches (softmax, NMS) belongs here. A row's
@@ -231,6 +241,6 @@ class Family(Protocol[Item_contra, Answer_co]):
         """Shape one result into the task's answer. Runs on the event loop: light work only."""
         ...
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return a work of exactly this length, for warm-up and timing."""
         ...

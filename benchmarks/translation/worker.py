@@ -19,14 +19,14 @@ import ctranslate2
 from benchmarks.translation.ctranslate2_texts import MOST_TOKENS, Texts
 from benchmarks.translation.findings import CTRANSLATE2
 from service.families import FAMILIES
-from service.families.encoder_decoder_steps import EncoderDecoderSteps
-from service.families.seq2seq_steps import Seq2SeqSteps
-from service.families.translation_rows import translated
+from service.families.translation.in_flight import EncoderDecoderSteps
+from service.families.translation.seq2seq_steps import Seq2SeqSteps
+from service.families.translation.translation_rows import translated
 from service.repository.manifest import read_manifest, read_parameters
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.tasks import TranslateItem
-from service.types import Tensors, Work
+from service.types import PreparedItem, Tensors
 
 Batch = Sequence[str]
 Translate = Callable[[Batch, int], Sequence[str]]
@@ -45,7 +45,7 @@ def open_quartet(folder: Path, threads: int) -> Translate:
     sessions = {name: OrtSession(folder / file, device, threads) for name, file in graphs.items()}
     kept = threading.local()
 
-    def infer(works: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(works: Sequence[PreparedItem]) -> Sequence[Tensors]:
         if not isinstance(family, EncoderDecoderSteps | Seq2SeqSteps):
             return family.infer(sessions, works)
         if not hasattr(kept, "rows"):

@@ -27,14 +27,14 @@ from models.graphs.quiet import quiet
 from models.graphs.translator_weights import Output, TranslatorWeights
 from models.graphs.writer import Arithmetic
 from service.errors import ServiceError
-from service.families.encoder_decoder_steps import search_rules
-from service.families.step_caches import StepCaches
-from service.families.token_rules import TokenRules
+from service.families.translation.in_flight import search_rules
+from service.families.translation.kv_cache import KVCache
+from service.families.translation.search.rules import TokenRules
 from service.repository.layouts.exports import read_export
 from service.repository.layouts.facts import Fact
 from service.repository.layouts.generation import generation_facts
 from service.repository.manifest import Precision, read_parameters
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 
 _CANDIDATES = 8
@@ -234,9 +234,9 @@ def _taught(
     return np.stack(ids, axis=1), np.stack(logprobs, axis=1)
 
 
-def _read(sessions: Mapping[str, OrtSession], wishes: _Wishes) -> StepCaches:
+def _read(sessions: Mapping[str, OrtSession], wishes: _Wishes) -> KVCache:
     """Return caches in which the samples were read, and nothing was written."""
-    caches, mask = StepCaches(), wishes.feeds["attention_mask"]
+    caches, mask = KVCache(), wishes.feeds["attention_mask"]
     count, steps = wishes.ids.shape
     caches.reserve(sessions, count, steps, mask.shape[1])
     _, cross = sessions["encoder"].run_kept(wishes.feeds, host=())

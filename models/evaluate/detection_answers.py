@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.datasets.detection import Photo, Pixels
-from service.transforms.boxes import corners, suppress, unletterbox
-from service.transforms.image import Letterbox, letterbox
+from service.transforms.vision.boxes import corners, suppress, unletterbox
+from service.transforms.vision.image import Letterbox, letterbox
 
 IMAGE_SIZE = 320
 PAD_VALUE = 114

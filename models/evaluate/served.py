@@ -11,16 +11,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.evaluate.errors import EvaluationError
-from service.cache.base import NullBackend
+from service.cache.memory import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
-from service.device import DeviceRuntime
+from service.engine.device import DeviceRuntime
 from service.errors import ServiceError
-from service.loader import Loaded, Loader
-from service.pipeline import CallOptions
-from service.repository.external_data import external_files
+from service.registry.loader import Loaded, Loader
 from service.repository.manifest import Precision
+from service.repository.onnx_file.tensors import external_files
 from service.repository.repository import ModelRepository, VersionFiles
-from service.runtime.devices import Device, available_cores
+from service.requests.pipeline import CallOptions
+from service.runtime.providers import Device, available_cores
 from service.tasks import Answer, AnyItem
 
 IN_FLIGHT = 64

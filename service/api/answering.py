@@ -6,21 +6,22 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from service.api.call import Call
 from service.api.content import TaskRequest
 from service.api.errors import (
     Fault,
     Problem,
+    Reply,
     log_unexpected,
     retry_after,
     retry_after_header,
 )
-from service.api.reply import Reply
+from service.api.http_request import HttpRequest
 from service.cache.responses import together
 from service.errors import InvalidInputError, ServiceError, kept
-from service.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
-from service.pipeline import CallOptions, Outcome, Pipeline, longest
+from service.requests.pipeline import CallOptions, Outcome, Pipeline
 from service.tasks import AnyItem, Task, modality
+from service.telemetry.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
+from service.telemetry.timings import longest
 
 Pipelines: TypeAlias = Mapping[str, Pipeline[Any, Any]]
 Result: TypeAlias = Outcome[Any] | Exception
@@ -35,7 +36,7 @@ def ask_pipeline(
 
 
 async def answer(  # noqa: PLR0913 - each is a thing of its own that a route knows
-    call: Call,
+    call: HttpRequest,
     task: Task,
     request: TaskRequest,
     items: Sequence[AnyItem | ServiceError],
@@ -90,7 +91,7 @@ async def answer(  # noqa: PLR0913 - each is a thing of its own that a route kno
 
 
 def find_pipelines(
-    call: Call, task: Task, request: TaskRequest, items: Sequence[AnyItem | ServiceError]
+    call: HttpRequest, task: Task, request: TaskRequest, items: Sequence[AnyItem | ServiceError]
 ) -> Pipelines:
     """Find who answers each modality among the items. Raises ServiceError."""
     wanted = {modality(item) for item in items if not isinstance(item, ServiceError)}
@@ -109,7 +110,7 @@ def find_pipelines(
 
 
 async def _answer_one(
-    call: Call,
+    call: HttpRequest,
     pipelines: Pipelines,
     item: AnyItem | ServiceError,
     options: CallOptions,
@@ -126,7 +127,7 @@ async def _answer_one(
 
 
 async def _answer_all(
-    call: Call,
+    call: HttpRequest,
     pipelines: Pipelines,
     items: Iterable[AnyItem | ServiceError],
     options: CallOptions,
@@ -138,7 +139,7 @@ async def _answer_all(
     )
 
 
-def _refusal(call: Call, results: Sequence[Result], extra: Mapping[str, Any]) -> Reply:
+def _refusal(call: HttpRequest, results: Sequence[Result], extra: Mapping[str, Any]) -> Reply:
     failed = [(i, error) for i, error in enumerate(results) if isinstance(error, Exception)]
     problems = [Problem.of(error) for _, error in failed]
     faults = [

@@ -1,5 +1,6 @@
 """The FastAPI application, put together."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -7,23 +8,22 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from service.api.call import Call
-from service.api.context import ApiContext
-from service.api.documentation import (
+from service.api.errors import Reply
+from service.api.http_request import ApiContext, HttpRequest
+from service.api.middleware import RequestMiddleware
+from service.api.openapi import (
     ASSETS,
     ASSETS_PATH,
     OPENAPI_PATH,
     RELATIVE,
+    add_limits,
     completed,
     show_docs,
 )
-from service.api.documented_limits import add_limits
-from service.api.middleware import RequestMiddleware
-from service.api.page import page_routes
-from service.api.reply import Reply
 from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
 from service.api.routing import DirectRoute, ExactRoutes
 
@@ -70,7 +70,7 @@ class Api(FastAPI):
         add_limits(document, self.context.limits)
         return document
 
-    async def show_openapi(self, call: Call) -> Reply:
+    async def show_openapi(self, call: HttpRequest) -> Reply:
         """Return the OpenAPI document.
 
         The server is left out, which means the root of the host. With `?relative` it is the folder
@@ -89,15 +89,20 @@ class Api(FastAPI):
         return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
 
 
-def build_api(context: ApiContext, lifespan: Lifespan[Any] | None = None) -> FastAPI:
+def build_api(
+    context: ApiContext,
+    lifespan: Lifespan[Any] | None = None,
+    more_routes: Sequence[BaseRoute] = (),
+) -> FastAPI:
     """Return the application. Nothing is opened before its lifespan starts.
 
     Args:
         context: what the routes need.
         lifespan: opens and closes what the context refers to.
+        more_routes: routes of other packages, such as the page.
     """
     api = Api(context, lifespan)
-    api.router.routes += [*task_routes(), *model_routes(), *operation_routes(), *page_routes()]
+    api.router.routes += [*task_routes(), *model_routes(), *operation_routes(), *more_routes]
     api.router.routes += [
         DirectRoute(OPENAPI_PATH, api.show_openapi, methods=["GET"], include_in_schema=False),
         DirectRoute("/docs", show_docs, methods=["GET"], include_in_schema=False),

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.answering import answer
-from service.api.call import Call
 from service.api.content import (
     Images,
     TaskRequest,
@@ -17,10 +16,11 @@ from service.api.content import (
     each,
     read_request,
 )
-from service.api.documented_limits import given
-from service.api.limits import ApiLimits
-from service.api.reply import Reply
+from service.api.errors import Reply
+from service.api.http_request import HttpRequest
+from service.api.openapi import given
 from service.errors import InvalidInputError, ServiceError
+from service.requests.admission import ApiLimits
 from service.tasks import Classification, ClassifyItem, Task
 
 _PAIR = {"text", "text_pair"}
@@ -80,7 +80,7 @@ class ClassifyResponse(BaseModel):
     results: list[ClassifyResult]
 
 
-async def classify(call: Call) -> Reply:
+async def classify(call: HttpRequest) -> Reply:
     """Label texts (such as news topics) or images (such as handwritten digits)."""
     request = await read_request(call, ClassifyRequest)
     items = request.items(call.context.limits)

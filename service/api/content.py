@@ -5,12 +5,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from service.api.call import Call
+from service.api.bodies import parse_form, parse_json, parse_query, refusal
 from service.api.errors import MalformedRequestError
-from service.api.form_body import parse_form, parse_query
+from service.api.http_request import HttpRequest
 from service.api.image_text import image_bytes
-from service.api.json_body import parse_json, refusal
-from service.api.limits import ApiLimits
 from service.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -18,6 +16,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
     kept,
 )
+from service.requests.admission import ApiLimits
 from service.tasks import Image, Text
 
 _JSON = b"application/json"
@@ -88,7 +87,7 @@ ValueT = TypeVar("ValueT")
 ItemT = TypeVar("ItemT")
 
 
-async def read_request(call: Call, model: type[RequestT]) -> RequestT:
+async def read_request(call: HttpRequest, model: type[RequestT]) -> RequestT:
     """Read a task's request in whichever of the three ways it is sent.
 
     Raises:

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from service.api.answering import answer
-from service.api.call import Call
 from service.api.content import Images, TaskRequest, as_image, check_count, each, read_request
-from service.api.limits import ApiLimits
-from service.api.reply import Reply
+from service.api.errors import Reply
+from service.api.http_request import HttpRequest
 from service.errors import ServiceError
+from service.requests.admission import ApiLimits
 from service.tasks import DetectedObject, Detections, DetectItem, Task
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -63,7 +63,7 @@ class DetectResponse(BaseModel):
     results: list[DetectResult]
 
 
-async def detect(call: Call) -> Reply:
+async def detect(call: HttpRequest) -> Reply:
     """Find objects in images (such as playing cards)."""
     request = await read_request(call, DetectRequest)
     items = request.items(call.context.limits)

@@ -7,7 +7,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.answering import answer
-from service.api.call import Call
 from service.api.content import (
     Images,
     TaskRequest,
@@ -18,10 +17,11 @@ from service.api.content import (
     each,
     read_request,
 )
-from service.api.documented_limits import given
-from service.api.limits import ApiLimits
-from service.api.reply import Reply
+from service.api.errors import Reply
+from service.api.http_request import HttpRequest
+from service.api.openapi import given
 from service.errors import InvalidInputError, ServiceError
+from service.requests.admission import ApiLimits
 from service.tasks import Embedding, EmbedItem, Task
 
 
@@ -68,7 +68,7 @@ class EmbedResponse(BaseModel):
     results: list[EmbedResult]
 
 
-async def embed(call: Call) -> Reply:
+async def embed(call: HttpRequest) -> Reply:
     """Turn texts and images into vectors; what means the same is near in their space."""
     request = await read_request(call, EmbedRequest)
     items = request.items(call.context.limits)

@@ -8,14 +8,37 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from service import errors
-from service.api.reply import Header, Reply
 from service.errors import DeviceMemoryError, InvalidInputError, ServiceError
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+
+class Reply(Response):
+    """Starlette's response without what it would work out again: headers, length, encoding."""
+
+    def __init__(
+        self,
+        body: bytes,
+        status: int = 200,
+        content_type: bytes = b"application/json",
+        headers: Iterable[Header] = (),
+    ) -> None:
+        self.status_code = status
+        self.body = body
+        self.background = None
+        self.raw_headers = [
+            (b"content-type", content_type),
+            (b"content-length", b"%d" % len(body)),
+            *headers,
+        ]
+
 
 logger = logging.getLogger(__name__)
 

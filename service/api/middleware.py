@@ -11,11 +11,10 @@ from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.call import REFUSED, Call
-from service.api.context import ApiContext
 from service.api.errors import Problem, log_unexpected
+from service.api.http_request import REFUSED, ApiContext, HttpRequest
 from service.errors import OverloadedError, ShuttingDownError
-from service.metrics import (
+from service.telemetry.metrics import (
     HTTP_DISCONNECTS,
     HTTP_REQUEST_SECONDS,
     HTTP_REQUESTS,
@@ -23,7 +22,7 @@ from service.metrics import (
 )
 
 CALL = "quartet.call"
-"""Where in the ASGI scope the routes find the `Call`."""
+"""Where in the ASGI scope the routes find the `HttpRequest`."""
 
 UNKNOWN_ROUTE = "_unknown_"
 UNREADABLE = "_unreadable_"
@@ -47,7 +46,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        call = scope[CALL] = Call(scope, receive, send, self._context)
+        call = scope[CALL] = HttpRequest(scope, receive, send, self._context)
         try:
             await self._run(call)
         except ClientDisconnect:
@@ -58,7 +57,7 @@ class RequestMiddleware:
             self._count(call)
             del scope[CALL]  # which refers to the scope: only the garbage collector would find both
 
-    async def _run(self, call: Call) -> None:
+    async def _run(self, call: HttpRequest) -> None:
         try:
             self._admit(call)
             await self._app(call.scope, call.receive, call.send_with_headers)
@@ -75,13 +74,13 @@ class RequestMiddleware:
                 raise
             await _refuse(call, error)
 
-    def _admit(self, call: Call) -> None:
+    def _admit(self, call: HttpRequest) -> None:
         call.check()
         if self._context.lifecycle.shutting_down and call.scope["method"] not in ("GET", "HEAD"):
             call.must_close = True
             raise ShuttingDownError("the service is shutting down")
 
-    def _count(self, call: Call) -> None:
+    def _count(self, call: HttpRequest) -> None:
         method = call.scope["method"]
         key = (_route(call.scope), method if method in _METHODS else "_other_", call.status)
         if key not in self._counters:
@@ -96,7 +95,7 @@ class RequestMiddleware:
             self._context.observer.ended(call, key[0], spent)
 
 
-async def _refuse(call: Call, error: Exception) -> None:
+async def _refuse(call: HttpRequest, error: Exception) -> None:
     problem = Problem.of(error)
     call.code = problem.code
     if isinstance(error, OverloadedError):  # its code alone does not tell which limit it was

@@ -7,15 +7,15 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.call import Call
+from service.api.bodies import parse_json
 from service.api.content import Version
-from service.api.json_body import parse_json
-from service.api.reply import Reply
+from service.api.errors import Reply
+from service.api.http_request import HttpRequest
 from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError
-from service.parity import Parity
+from service.registry.parity import Parity
+from service.registry.status import VersionStatus
 from service.repository.manifest import Precision
 from service.repository.repository import PrecisionNotFoundError
-from service.status import VersionStatus
 
 _BEARER = b"bearer "
 _OWN = "parity"
@@ -58,18 +58,18 @@ class ParityResponse(BaseModel):
     versions: list[VersionParity]
 
 
-async def list_models(call: Call) -> Reply:
+async def list_models(call: HttpRequest) -> Reply:
     """List every known version with its state, digest, precision, device and statistics."""
     return _reply({"models": _shown(call.context.registry.statuses())})
 
 
-async def show_model(call: Call) -> Reply:
+async def show_model(call: HttpRequest) -> Reply:
     """Show the known versions of one model."""
     model = call.path_params["model"]
     return _reply({"model": model, "versions": _shown(call.context.registry.status(model))})
 
 
-async def show_parity(call: Call) -> Reply:
+async def show_parity(call: HttpRequest) -> Reply:
     """Show how the answers of a model compare with its original's, alone and in company."""
     model = call.path_params["model"]
     versions = [
@@ -79,7 +79,7 @@ async def show_parity(call: Call) -> Reply:
     return _reply({"model": model, "versions": versions})
 
 
-async def load_model(call: Call) -> Reply:
+async def load_model(call: HttpRequest) -> Reply:
     """Load a version and swap it in; if that fails, the present one goes on serving.
 
     Answers when the version is ready. It is not stopped by a client that leaves or by a
@@ -98,14 +98,14 @@ async def load_model(call: Call) -> Reply:
     return _reply(_shown([status])[0])
 
 
-async def unload_model(call: Call) -> Reply:
+async def unload_model(call: HttpRequest) -> Reply:
     """Take a model out of service; what it has accepted is answered first."""
     _require_administrator(call)
     await call.context.registry.unload(call.path_params["model"])
     return Reply(b"", status=204)
 
 
-def _require_administrator(call: Call) -> None:
+def _require_administrator(call: HttpRequest) -> None:
     """Let pass who knows the token.
 
     Raises:

@@ -5,13 +5,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.api import documentation
+from service.api import openapi
 from service.api.classify import ClassifyRequest, ClassifyResponse, classify
 from service.api.detect import DetectRequest, DetectResponse, detect
-from service.api.documentation import sample
 from service.api.embed import EmbedRequest, EmbedResponse, embed
-from service.api.exposition import metrics
-from service.api.health import HealthResponse, live, ready
+from service.api.health import HealthResponse, live, metrics, ready
 from service.api.models import (
     LoadRequest,
     ModelResponse,
@@ -23,10 +21,10 @@ from service.api.models import (
     show_parity,
     unload_model,
 )
+from service.api.openapi import sample
 from service.api.routing import DirectRoute, Endpoint
-from service.api.translate import TranslateRequest, TranslateResponse, translate
-from service.api.translation_events import TRANSLATION_EVENTS
-from service.status import VersionStatus
+from service.api.translate import TRANSLATION_EVENTS, TranslateRequest, TranslateResponse, translate
+from service.registry.status import VersionStatus
 
 REQUESTS: Sequence[type[BaseModel]] = (
     ClassifyRequest,
@@ -44,7 +42,7 @@ def task_routes() -> Sequence[DirectRoute]:
         _post(
             "/v1/classify",
             classify,
-            **documentation.task_documentation(
+            **openapi.task_documentation(
                 ClassifyRequest,
                 ClassifyResponse,
                 {
@@ -59,7 +57,7 @@ def task_routes() -> Sequence[DirectRoute]:
         _post(
             "/v1/translate",
             translate,
-            **documentation.task_documentation(
+            **openapi.task_documentation(
                 TranslateRequest,
                 TranslateResponse,
                 {
@@ -90,7 +88,7 @@ def task_routes() -> Sequence[DirectRoute]:
         _post(
             "/v1/detect",
             detect,
-            **documentation.task_documentation(
+            **openapi.task_documentation(
                 DetectRequest,
                 DetectResponse,
                 {"Two playing cards": {"image": sample("cards.jpg"), "threshold": 0.3}},
@@ -99,7 +97,7 @@ def task_routes() -> Sequence[DirectRoute]:
         _post(
             "/v1/embed",
             embed,
-            **documentation.task_documentation(
+            **openapi.task_documentation(
                 EmbedRequest,
                 EmbedResponse,
                 {
@@ -117,21 +115,21 @@ def task_routes() -> Sequence[DirectRoute]:
 def model_routes() -> Sequence[DirectRoute]:
     """Return what shows and changes the models."""
     return [
-        _get("/v1/models", list_models, **documentation.model_documentation(ModelsResponse, False)),
+        _get("/v1/models", list_models, **openapi.model_documentation(ModelsResponse, False)),
         _get(
             "/v1/models/{model}",
             show_model,
-            **documentation.model_documentation(ModelResponse, True),
+            **openapi.model_documentation(ModelResponse, True),
         ),
         _get(
             "/v1/models/{model}/parity",
             show_parity,
-            **documentation.model_documentation(ParityResponse, True),
+            **openapi.model_documentation(ParityResponse, True),
         ),
         _post(
             "/v1/models/{model}/load",
             load_model,
-            **documentation.administration_documentation(
+            **openapi.administration_documentation(
                 LoadRequest,
                 {200: {"model": VersionStatus}},
                 {"The newest version": {}, "A certain one": {"version": 1}},
@@ -141,7 +139,7 @@ def model_routes() -> Sequence[DirectRoute]:
             "/v1/models/{model}/unload",
             unload_model,
             status_code=204,
-            **documentation.administration_documentation(
+            **openapi.administration_documentation(
                 None, {204: {"description": "It is out of service."}}, {}
             ),
         ),
@@ -150,8 +148,8 @@ def model_routes() -> Sequence[DirectRoute]:
 
 def operation_routes() -> Sequence[DirectRoute]:
     """Return what operators and their tools ask."""
-    health = documentation.operations_documentation({200: {"model": HealthResponse}})
-    exposition = documentation.operations_documentation(
+    health = openapi.operations_documentation({200: {"model": HealthResponse}})
+    exposition = openapi.operations_documentation(
         {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     )
     return [

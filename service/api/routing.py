@@ -8,14 +8,14 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.call import Call
+from service.api.http_request import HttpRequest
 from service.api.middleware import CALL
 
-Endpoint = Callable[[Call], Awaitable[Response]]
+Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 
 
 class DirectRoute(APIRoute):
-    """A route whose function takes the `Call` and returns a finished response.
+    """A route whose function takes the `HttpRequest` and returns a finished response.
 
     FastAPI documents it and matches its path. It does not read the body, solve dependencies or
     validate the response: that is half of what a small request costs.

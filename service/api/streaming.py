@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.api.call import Call
+from service.api.http_request import HttpRequest
 from service.errors import DeadlineExceededError
-from service.metrics import HTTP_STREAM_FIRST_SECONDS, HTTP_STREAMS
+from service.telemetry.metrics import HTTP_STREAM_FIRST_SECONDS, HTTP_STREAMS
 
 EventBody: TypeAlias = Mapping[str, Any]
 """What an event says; its member `event` says of which kind it is."""
@@ -40,7 +40,7 @@ LINES = StreamForm(b"application/x-ndjson", _line)
 SERVER_SENT = StreamForm(b"text/event-stream", _server_sent)
 
 
-def wished_form(call: Call) -> StreamForm | None:
+def wished_form(call: HttpRequest) -> StreamForm | None:
     """Return the form that the request accepts, the one it names first; None if it names none."""
     accepted = call.given.get(b"accept", b"").lower().split(b",")
     named = [part.partition(b";")[0].strip() for part in accepted]
@@ -53,7 +53,7 @@ class StreamReply(Response):
 
     def __init__(
         self,
-        call: Call,
+        call: HttpRequest,
         events: AsyncGenerator[EventBody, None],
         form: StreamForm,
         needed: AbstractContextManager[object],
@@ -105,7 +105,7 @@ class StreamReply(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def note_first(call: Call) -> None:
+def note_first(call: HttpRequest) -> None:
     """Take the time of a stream's first piece."""
     if call.first_seconds is None:
         call.first_seconds = time.perf_counter() - call.started

@@ -1,21 +1,22 @@
 """POST /v1/translate: texts to texts in another language."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
 from service.api.answering import answer
-from service.api.call import Call
 from service.api.content import TaskRequest, Texts, as_text, check_count, each, read_request
-from service.api.documented_limits import not_both
-from service.api.limits import ApiLimits
+from service.api.http_request import HttpRequest
+from service.api.openapi import ProblemBody, not_both
 from service.api.streaming import LINES, wished_form
-from service.api.translation_stream import StreamOf, Telling, stream_translation
-from service.documents.feed import DocumentLimits
-from service.documents.texts import Documents, SplitBy
+from service.api.translation_stream import StreamOf, StreamOptions, stream_translation
+from service.cache.responses import CacheOutcome
 from service.errors import InvalidInputError, LimitExceededError, ServiceError
+from service.requests.admission import ApiLimits
+from service.requests.documents import Documents, SplitBy
+from service.requests.segment_stream import DocumentLimits
 from service.tasks import FinishReason, LiteralKind, Task, TranslateItem, Translation
 
 Language = Annotated[str, Field(min_length=2, max_length=35)]
@@ -159,7 +160,7 @@ class TranslateResponse(BaseModel):
     results: list[TranslateResult]
 
 
-async def translate(call: Call) -> Response:
+async def translate(call: HttpRequest) -> Response:
     """Translate texts."""
     request = await read_request(call, TranslateRequest)
     call.watch_after = 0.0  # who leaves frees rows that others wait for
@@ -173,7 +174,7 @@ async def translate(call: Call) -> Response:
         reply = await answer(call, Task.TRANSLATE, request, items, _encode, ask=ask)
         call.segment_count = documents.segments
         return reply
-    telling = Telling(request.stream or "segments", form or LINES, _encode)
+    telling = StreamOptions(request.stream or "segments", form or LINES, _encode)
     return await stream_translation(call, request, items, documents, telling)
 
 
@@ -196,3 +197,92 @@ def _encode(answer: Translation) -> Mapping[str, Any]:
             for term in answer.glossary
         ]
     return said
+
+
+class TranslationProgress(BaseModel):
+    """How far a stream is."""
+
+    done: int = Field(description="Pieces that are translated, or failed.")
+    total: int = Field(description="Pieces of all texts.")
+
+
+class TranslationStart(TranslationProgress):
+    """The first event."""
+
+    event: Literal["start"]
+    model: str
+    version: int
+    items: int = Field(description="Texts of the request.")
+
+
+class TranslationPiece(TranslationProgress):
+    """Which piece an event is of, and what stands round it in the translation."""
+
+    item: int = Field(description="Which text, from 0.")
+    index: int = Field(description="Which piece of it, from 0.")
+    start: int = Field(description="Where it begins in its text, in characters (code points).")
+    end: int
+    before: str = Field(description="Space, line ends and the like, before its translation.")
+    after: str = Field(description="The same behind it; empty but for the last piece of a text.")
+
+
+class TranslationSegment(TranslateResult, TranslationPiece):
+    """A piece is translated. `before`, `translation`, `after` of all are the translated text."""
+
+    event: Literal["segment"]
+    cache: CacheOutcome
+
+
+class TranslationTokens(BaseModel):
+    """The piece whose turn it is has got longer."""
+
+    event: Literal["tokens"]
+    item: int
+    index: int
+    text: str = Field(
+        description="All of it so far. With more than one beam the best beginning, which a later "
+        "event may replace."
+    )
+
+
+class TranslationHeartbeat(TranslationProgress):
+    """Nothing has happened for a while; the connection is still of use."""
+
+    event: Literal["progress"]
+
+
+class TranslationError(ProblemBody):
+    """A problem: of a piece, with its place; of a text; or of all that is left, with neither."""
+
+    event: Literal["error"]
+    done: int
+    total: int
+    item: int | None = None
+    index: int | None = None
+    start: int | None = None
+    end: int | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+class TranslationEnd(TranslationProgress):
+    """The last event."""
+
+    event: Literal["end"]
+    failed: int
+    truncated: int = Field(description="Pieces of which something was cut.")
+    cache: dict[CacheOutcome, int] = Field(description="Pieces by where they came from.")
+    seconds: float = Field(description="From the arrival of the request.")
+    longest: dict[str, float] = Field(
+        description="Seconds of each step, of the piece that took longest in it."
+    )
+
+
+TRANSLATION_EVENTS: tuple[type[BaseModel], ...] = (
+    TranslationStart,
+    TranslationSegment,
+    TranslationTokens,
+    TranslationHeartbeat,
+    TranslationError,
+    TranslationEnd,
+)

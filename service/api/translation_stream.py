@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from service.api.answering import find_pipelines
-from service.api.call import Call
 from service.api.content import TaskRequest
 from service.api.errors import Problem, log_unexpected
+from service.api.http_request import HttpRequest
 from service.api.streaming import EventBody, StreamForm, StreamReply, note_first
-from service.cache.keys import ModelIdentity
 from service.cache.responses import CacheOutcome, together
-from service.documents.feed import (
+from service.errors import InvalidInputError, ServiceError, ShuttingDownError, kept, renewed
+from service.requests.documents import Documents
+from service.requests.pipeline import Outcome
+from service.requests.segment_stream import (
     Ended,
     Event,
     Feed,
@@ -23,11 +25,10 @@ from service.documents.feed import (
     Translator,
     pieces_of,
 )
-from service.documents.texts import Documents
-from service.errors import InvalidInputError, ServiceError, ShuttingDownError, kept, renewed
-from service.pipeline import Outcome, Timings, longest
 from service.tasks import Task, TranslateItem, Translation
-from service.transforms.segmentation import Document
+from service.telemetry.timings import Timings, longest
+from service.transforms.language.segmentation import Document
+from service.types import ModelIdentity
 
 StreamOf: TypeAlias = Literal["segments", "tokens"]
 Encode: TypeAlias = Callable[[Translation], Mapping[str, Any]]
@@ -36,7 +37,7 @@ Refused: TypeAlias = Sequence[tuple[int, ServiceError]]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class StreamOptions:
     """How a translation is told."""
 
     of: StreamOf
@@ -45,11 +46,11 @@ class Telling:
 
 
 async def stream_translation(
-    call: Call,
+    call: HttpRequest,
     request: TaskRequest,
     items: Sequence[TranslateItem | ServiceError],
     documents: Documents,
-    telling: Telling,
+    telling: StreamOptions,
 ) -> StreamReply:
     """Begin to translate, and return the response that tells of it.
 
@@ -102,7 +103,7 @@ async def _opened(
 class _Story:
     """What has been told so far."""
 
-    call: Call
+    call: HttpRequest
     model: ModelIdentity
     total: int
     encode: Encode

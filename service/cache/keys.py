@@ -1,24 +1,13 @@
 """Cache keys. Whatever can change an answer is in the key; nothing else is."""
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
 
 from service.tasks import Task
-from service.types import Item, fingerprint
+from service.types import Item, ModelIdentity, fingerprint
 
 SCHEMA = 2
 """Raise when the stored encoding of answers, or their meaning, changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """Which exact artefact answers."""
-
-    name: str
-    version: int
-    digest: str
-    """Of every file of the version that can change an answer, for the chosen precision."""
 
 
 def cache_key(task: Task, model: ModelIdentity, item: Item) -> str:

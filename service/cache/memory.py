@@ -3,8 +3,80 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
-from service.metrics import RESPONSE_CACHE_BYTES, RESPONSE_CACHE_ENTRIES, RESPONSE_CACHE_LOOKUPS
+from service.telemetry.metrics import (
+    RESPONSE_CACHE_BYTES,
+    RESPONSE_CACHE_ENTRIES,
+    RESPONSE_CACHE_LOOKUPS,
+)
+
+
+class CacheBackend(Protocol):
+    """Bytes by key. An unreachable backend is a miss, never an error.
+
+    Its `repr` says how it is doing, for logs and tests.
+    """
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the stored bytes, or None on a miss or a fault. Never raises."""
+        ...
+
+    async def set(self, key: str, value: bytes) -> None:
+        """Store as well as it can be done without waiting for anything. Never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Give everything back. Afterwards every `get` misses; closing twice is allowed."""
+        ...
+
+
+class NullBackend:
+    """Always misses. What `backend = "none"` means."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Miss."""
+        return None
+
+    async def set(self, key: str, value: bytes) -> None:
+        """Forget."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    def __repr__(self) -> str:
+        return "<NullBackend>"
+
+
+class TieredBackend:
+    """Memory first, then Redis; what Redis knew is kept in memory; both are written."""
+
+    def __init__(self, near: CacheBackend, far: CacheBackend) -> None:
+        self._near, self._far = near, far
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the nearest copy, and bring it near."""
+        if (value := await self._near.get(key)) is not None:
+            return value
+        if (value := await self._far.get(key)) is not None:
+            await self._near.set(key, value)
+        return value
+
+    async def set(self, key: str, value: bytes) -> None:
+        """Store in both."""
+        await self._near.set(key, value)
+        await self._far.set(key, value)
+
+    async def close(self) -> None:
+        """Close both."""
+        try:
+            await self._near.close()
+        finally:
+            await self._far.close()
+
+    def __repr__(self) -> str:
+        return f"<TieredBackend {self._near!r} over {self._far!r}>"
+
 
 _HITS = RESPONSE_CACHE_LOOKUPS.labels("memory", "hit")
 _MISSES = RESPONSE_CACHE_LOOKUPS.labels("memory", "miss")

@@ -20,11 +20,10 @@ from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 from redis.asyncio import ConnectionPool
 from redis.maint_notifications import MaintNotificationsConfig
 
-from service.cache.breaker import Breaker
-from service.cache.envelope import MAX_SECRET, seal, unseal
-from service.cache.link import Link, LinkError, NameLookup
+from service.cache.codec import MAX_SECRET, seal, unseal
+from service.cache.link import Breaker, Link, LinkError, NameLookup
 from service.cache.replies import MAX_ITEMS, MAX_VALUE, BoundedParser
-from service.metrics import (
+from service.telemetry.metrics import (
     RESPONSE_CACHE_LOOKUPS,
     RESPONSE_CACHE_REDIS_SECONDS,
     RESPONSE_CACHE_WRITES_DROPPED,

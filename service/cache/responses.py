@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
-from service.cache.base import CacheBackend
 from service.cache.codec import CODECS, Codec
+from service.cache.memory import CacheBackend
 from service.cache.singleflight import SingleFlight
-from service.metrics import RESPONSE_CACHE_LOOKUPS, SINGLE_FLIGHT_SHARED
 from service.tasks import Task
+from service.telemetry.metrics import RESPONSE_CACHE_LOOKUPS, SINGLE_FLIGHT_SHARED
 from service.types import AnswerT
 
 _log = logging.getLogger(__name__)

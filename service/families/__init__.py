@@ -7,18 +7,18 @@ from service.families.base import FamilyEntry
 from service.families.detector import Detector, DetectorParameters
 from service.families.detr_detector import DetrDetector, DetrDetectorParameters
 from service.families.dual_encoder import DualEncoder, DualEncoderParameters
-from service.families.encoder_decoder import EncoderDecoder, EncoderDecoderParameters
-from service.families.encoder_decoder_steps import (
+from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
+from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
+from service.families.text_classifier import TextClassifier, TextClassifierParameters
+from service.families.text_embedder import TextEmbedder, TextEmbedderParameters
+from service.families.translation.in_flight import (
     EncoderDecoderSteps,
     EncoderDecoderStepsParameters,
 )
-from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
-from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
-from service.families.seq2seq import Seq2Seq
-from service.families.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
-from service.families.text_classifier import TextClassifier, TextClassifierParameters
-from service.families.text_embedder import TextEmbedder, TextEmbedderParameters
-from service.families.translating import TranslationParameters
+from service.families.translation.seq2seq import Seq2Seq
+from service.families.translation.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
+from service.families.translation.starter_texts import TranslationParameters
+from service.families.translation.static import EncoderDecoder, EncoderDecoderParameters
 from service.tasks import Task
 
 _TEXT: Final = frozenset({"text"})

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from service.tasks import Task
-from service.transforms.segmentation import Document
-from service.types import AnswerT, Family, Item_contra, ItemT, TensorSpec, Work
+from service.transforms.language.segmentation import Document
+from service.types import AnswerT, Family, Item_contra, ItemT, PreparedItem, TensorSpec
 
 ParametersT = TypeVar("ParametersT")
 
@@ -16,7 +16,7 @@ ParametersT = TypeVar("ParametersT")
 class PreprocessesTogether(Protocol[Item_contra]):
     """A family that preprocesses several light items in less time than one after the other."""
 
-    def preprocess_all(self, items: Sequence[Item_contra]) -> Sequence[Work | Exception]:
+    def preprocess_all(self, items: Sequence[Item_contra]) -> Sequence[PreparedItem | Exception]:
         """Return, for each item, what `preprocess` returns or raises."""
         ...
 

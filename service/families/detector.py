@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InferenceError
-from service.families.detecting import (
+from service.families.detections import (
     Limits,
     beside,
     kept,
@@ -18,15 +18,15 @@ from service.families.detecting import (
     size_of,
     to_original,
 )
-from service.families.images import ImageInput, check_colour
-from service.families.labelling import check_labels
+from service.families.image_input import ImageInput, check_colour
+from service.families.scores import check_labels
 from service.tasks import Detections, DetectItem
-from service.transforms.geometry import Placement, Shape
 from service.transforms.head_reader import HeadReader
-from service.transforms.heads import HEADS, Head
-from service.transforms.image import WHITE
-from service.transforms.processing import ImageProcessor, Processing
-from service.types import Lane, Sessions, Tensors, TensorSpec, Work
+from service.transforms.vision.geometry import Placement, Shape
+from service.transforms.vision.heads import HEADS, Head
+from service.transforms.vision.image import WHITE
+from service.transforms.vision.processing import ImageProcessor, Processing
+from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
 _SESSION = "model"
@@ -118,13 +118,13 @@ class Detector:
         """Return True: decoding takes long."""
         return True
 
-    def preprocess(self, item: DetectItem) -> Work:
+    def preprocess(self, item: DetectItem) -> PreparedItem:
         """Decode and fit into the square. Raises InvalidInputError and what decoding raises."""
         limits = self.limits.asked(item)
         pixels, place = self.images.read(item.image)
         return self.images.wrapped(pixels, _LANE, beside(limits, place))
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Run once; then threshold, suppress and move the boxes back, image by image.
 
         Raises:
@@ -152,7 +152,7 @@ class Detector:
         shapes = {name: spec.shape for name, spec in outputs[_SESSION].items()}
         return self.reader.misfit(shapes)
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return an image of the one size there is."""
         height, width = self.shape
         place = Placement(1.0, 1.0, 0, 0, width, height)
@@ -164,7 +164,9 @@ class Detector:
         except ValueError as error:
             raise InferenceError(str(error)) from None
 
-    def _found(self, output: NDArray[np.float32], best: NDArray[np.float32], work: Work) -> Tensors:
+    def _found(
+        self, output: NDArray[np.float32], best: NDArray[np.float32], work: PreparedItem
+    ) -> Tensors:
         """Turn one image's candidates into its objects, best first."""
         limits = limits_of(work)
         found = self.reader.found(output, best, limits.threshold, self.shape)

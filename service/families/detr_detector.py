@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InferenceError
-from service.families.detecting import Limits, beside, kept, limits_of, named, size_of
-from service.families.images import ImageInput, check_colour
-from service.families.labelling import check_labels
+from service.families.detections import Limits, beside, kept, limits_of, named, size_of
+from service.families.image_input import ImageInput, check_colour
+from service.families.scores import check_labels
 from service.tasks import Detections, DetectItem
-from service.transforms.boxes import Boxes, Indices, Scores, corners
-from service.transforms.geometry import Placement
-from service.transforms.image import WHITE
-from service.transforms.processing import ImageProcessor, Processing
-from service.types import Lane, Sessions, Tensors, TensorSpec, Work
+from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
+from service.transforms.vision.geometry import Placement
+from service.transforms.vision.image import WHITE
+from service.transforms.vision.processing import ImageProcessor, Processing
+from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
 _SESSION = "model"
@@ -89,13 +89,13 @@ class DetrDetector:
         """Return True: decoding takes long."""
         return True
 
-    def preprocess(self, item: DetectItem) -> Work:
+    def preprocess(self, item: DetectItem) -> PreparedItem:
         """Decode and process. Raises InvalidInputError and what decoding raises."""
         limits = self.parameters.limits.asked(item)
         pixels, place = self.images.read(item.image)
         return self.images.wrapped(pixels, _LANE, beside(limits, place))
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Run once; then score the queries, image by image.
 
         Raises:
@@ -124,7 +124,7 @@ class DetrDetector:
         scores = logits.shape[2] if logits is not None and len(logits.shape) == _RANK else None
         return None if scores is None else self._misfit(scores)
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return an image of so many pixels."""
         place = Placement(1.0, 1.0, 0, 0, 1, 1)
         return self.images.probe(lane, length, beside(self.parameters.limits, place))
@@ -150,7 +150,7 @@ class DetrDetector:
         query, label = np.divmod(best, logits.shape[1])
         return boxes[query], scores[best], label
 
-    def _found(self, boxes: Boxes, scores: Scores, labels: Indices, work: Work) -> Tensors:
+    def _found(self, boxes: Boxes, scores: Scores, labels: Indices, work: PreparedItem) -> Tensors:
         limits = limits_of(work)
         reached = np.flatnonzero(scores >= limits.threshold)
         width, height = size_of(work).tolist()

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import InvalidInputError
-from service.families.feeding import fitted, one_output
-from service.families.images import ImageInput, ImageMode
-from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
+from service.families.image_input import ImageInput, ImageMode
+from service.families.text_input import TextInput, fitted, is_heavy_text, one_output, open_tokenizer
 from service.families.vectors import pooled_images, unit
 from service.tasks import Embedding, EmbedItem, Image, Text
-from service.transforms.image import WHITE
-from service.transforms.processing import Processing
-from service.types import Feeds, Lane, Session, Sessions, Tensors, Work
+from service.transforms.vision.image import WHITE
+from service.transforms.vision.processing import Processing
+from service.types import Feeds, Lane, PreparedItem, Session, Sessions, Tensors
 
 _TEXT = "text"
 _IMAGE = "image"
@@ -100,7 +99,7 @@ class DualEncoder:
         """Tell whether it is an image or a long text."""
         return isinstance(item.content, Image) or is_heavy_text(item.content.text)
 
-    def preprocess(self, item: EmbedItem) -> Work:
+    def preprocess(self, item: EmbedItem) -> PreparedItem:
         """Tokenize or decode. Raises InvalidInputError and what `ImageInput.read` raises."""
         if isinstance(item.content, Text):
             if item.prompt_name is not None:
@@ -108,7 +107,7 @@ class DualEncoder:
             return self.texts.work(item.content.text, _TEXT)
         return self.images.work(item.content, _IMAGE)
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Run the batch's tower once, then scale every vector to unit length."""
         lane = batch[0].lane
         if lane in sessions:
@@ -122,7 +121,7 @@ class DualEncoder:
         """Take the vector out of its batch, which a cache would otherwise keep whole."""
         return Embedding(result["embedding"].copy())
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return a text of so many tokens, or an image of so many pixels."""
         if lane == _TEXT:
             return self.texts.probe(lane, length)
@@ -131,12 +130,12 @@ class DualEncoder:
     def _session(self, lane: str) -> str:
         return _JOINT if self.one_graph else lane
 
-    def _feeds(self, session: Session, batch: Sequence[Work], lane: str) -> Feeds:
+    def _feeds(self, session: Session, batch: Sequence[PreparedItem], lane: str) -> Feeds:
         if lane == _TEXT:
             return self.texts.feeds_for(session, batch)
         return self.images.feeds(batch, session)
 
-    def _joint_feeds(self, session: Session, batch: Sequence[Work], lane: str) -> Feeds:
+    def _joint_feeds(self, session: Session, batch: Sequence[PreparedItem], lane: str) -> Feeds:
         texts = batch if lane == _TEXT else [self.texts.probe(_TEXT, self.texts.lengths[0])]
         images = batch if lane == _IMAGE else [self.images.probe(_IMAGE, self.images.lengths[0])]
         # The towers have a batch axis each, so the one nobody asked for gets a row of nothing.

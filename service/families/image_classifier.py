@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import InvalidInputError
-from service.families.feeding import one_output
-from service.families.images import ImageInput, ImageMode
-from service.families.labelling import (
+from service.families.image_input import ImageInput, ImageMode
+from service.families.scores import (
     Activation,
     best_labels,
     check_labels,
@@ -15,10 +14,11 @@ from service.families.labelling import (
     ranked,
     scores_problem,
 )
+from service.families.text_input import one_output
 from service.tasks import Classification, ClassifyItem, Image
-from service.transforms.image import WHITE
-from service.transforms.processing import Processing
-from service.types import Lane, Sessions, Tensors, TensorSpec, Work
+from service.transforms.vision.image import WHITE
+from service.transforms.vision.processing import Processing
+from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
 _SESSION = "model"
@@ -70,14 +70,14 @@ class ImageClassifier:
         """Return True: decoding takes long."""
         return True
 
-    def preprocess(self, item: ClassifyItem) -> Work:
+    def preprocess(self, item: ClassifyItem) -> PreparedItem:
         """Decode and process. Raises what `ImageInput.read` raises."""
         check_top_k(item.top_k)
         if not isinstance(item.content, Image):
             raise InvalidInputError("this model reads images, not texts")
         return self.images.work(item.content, _LANE)
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Run once, then score and order."""
         session = sessions[_SESSION]
         outputs = session.run(self.images.feeds(batch, session))
@@ -91,6 +91,6 @@ class ImageClassifier:
         """Compare the number of scores with the labels."""
         return scores_problem(outputs[_SESSION], self.labels)
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return an image of so many pixels."""
         return self.images.probe(lane, length)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import InvalidInputError
-from service.families.feeding import one_output
-from service.families.images import ImageInput
+from service.families.image_input import ImageInput
+from service.families.text_input import one_output
 from service.families.vectors import ImagePooling, pooled_images, unit
 from service.tasks import Embedding, EmbedItem, Image
-from service.transforms.image import WHITE
-from service.transforms.processing import ImageProcessor, Processing
-from service.types import Lane, Sessions, Tensors, Work
+from service.transforms.vision.image import WHITE
+from service.transforms.vision.processing import ImageProcessor, Processing
+from service.types import Lane, PreparedItem, Sessions, Tensors
 
 _LANE = "default"
 _SESSION = "model"
@@ -63,13 +63,13 @@ class ImageEmbedder:
         """Return True: decoding takes long."""
         return True
 
-    def preprocess(self, item: EmbedItem) -> Work:
+    def preprocess(self, item: EmbedItem) -> PreparedItem:
         """Decode and process. Raises what `ImageInput.read` raises."""
         if not isinstance(item.content, Image):
             raise InvalidInputError("this model reads images, not texts")
         return self.images.work(item.content, _LANE)
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Run once, pool, and scale every vector to unit length."""
         session, own = sessions[_SESSION], self.parameters
         output = one_output(session.run(self.images.feeds(batch, session)), own.output)
@@ -80,6 +80,6 @@ class ImageEmbedder:
         """Take the vector out of its batch, which a cache would otherwise keep whole."""
         return Embedding(result["embedding"].copy())
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return an image of so many pixels."""
         return self.images.probe(lane, length)

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.errors import InvalidInputError
-from service.families.feeding import one_output
-from service.families.inputs import TextInput, is_heavy_text, open_tokenizer, preprocessed
-from service.families.labelling import (
+from service.families.scores import (
     Activation,
     best_labels,
     check_labels,
@@ -16,8 +14,15 @@ from service.families.labelling import (
     ranked,
     scores_problem,
 )
+from service.families.text_input import (
+    TextInput,
+    is_heavy_text,
+    one_output,
+    open_tokenizer,
+    preprocessed,
+)
 from service.tasks import Classification, ClassifyItem, Text
-from service.types import Lane, Sessions, Tensors, TensorSpec, Work
+from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
 _SESSION = "model"
@@ -89,21 +94,21 @@ class TextClassifier:
         texts = item.content.text if isinstance(item.content, Text) else ""
         return is_heavy_text(texts + (item.text_pair or ""))
 
-    def preprocess(self, item: ClassifyItem) -> Work:
+    def preprocess(self, item: ClassifyItem) -> PreparedItem:
         """Tokenize. Raises InvalidInputError."""
         check_top_k(item.top_k)
         if not isinstance(item.content, Text):
             raise InvalidInputError("this model reads texts, not images")
         return self.texts.work(item.content.text, _LANE, item.text_pair)
 
-    def preprocess_all(self, items: Sequence[ClassifyItem]) -> Sequence[Work | Exception]:
+    def preprocess_all(self, items: Sequence[ClassifyItem]) -> Sequence[PreparedItem | Exception]:
         """Tokenize single texts in one go, the rest one by one."""
         return preprocessed(items, _single_text, self.preprocess, self._works)
 
-    def _works(self, texts: Sequence[str]) -> Sequence[Work | InvalidInputError]:
+    def _works(self, texts: Sequence[str]) -> Sequence[PreparedItem | InvalidInputError]:
         return self.texts.works(texts, _LANE)
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Run once, then make scores of the logits, and order them."""
         session = sessions[_SESSION]
         outputs = session.run(self.texts.feeds_for(session, batch))
@@ -117,7 +122,7 @@ class TextClassifier:
         """Compare the number of scores with the labels."""
         return scores_problem(outputs[_SESSION], self.labels)
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return a text of so many tokens."""
         return self.texts.probe(lane, length)
 

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InferenceError, InvalidInputError
-from service.families.feeding import one_output
-from service.families.inputs import TextInput, is_heavy_text, open_tokenizer
+from service.families.text_input import TextInput, is_heavy_text, one_output, open_tokenizer
 from service.families.vectors import TokenPooling, pooled_tokens, unit
 from service.tasks import Embedding, EmbedItem, Text
-from service.types import Feeds, Lane, Sessions, Tensors, Work
+from service.types import Feeds, Lane, PreparedItem, Sessions, Tensors
 
 _LANE = "default"
 _SESSION = "model"
@@ -100,7 +99,7 @@ class TextEmbedder:
         """Tell whether the text is long."""
         return isinstance(item.content, Text) and is_heavy_text(item.content.text)
 
-    def preprocess(self, item: EmbedItem) -> Work:
+    def preprocess(self, item: EmbedItem) -> PreparedItem:
         """Tokenize, behind the prompt if there is one. Raises InvalidInputError."""
         if not isinstance(item.content, Text):
             raise InvalidInputError("this model reads texts, not images")
@@ -111,9 +110,9 @@ class TextEmbedder:
         if not prompt or self.parameters.pools_prompt:
             return work
         skipped = np.array(self._prompt_tokens(prompt, work), np.int64)
-        return Work({**work.tensors, "skipped": skipped}, _LANE, work.length)
+        return PreparedItem({**work.tensors, "skipped": skipped}, _LANE, work.length)
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         """Run once, then pool, and scale if the model wants it."""
         session = sessions[_SESSION]
         outputs = session.run(self.texts.feeds_for(session, batch))
@@ -128,7 +127,7 @@ class TextEmbedder:
         """Take the vector out of its batch, which a cache would otherwise keep whole."""
         return Embedding(result["embedding"].copy())
 
-    def probe(self, lane: str, length: int) -> Work:
+    def probe(self, lane: str, length: int) -> PreparedItem:
         """Return a text of so many tokens."""
         return self.texts.probe(lane, length)
 
@@ -142,14 +141,14 @@ class TextEmbedder:
             raise InvalidInputError(f"this model has no prompt of that name; it has {known}")
         return prompts[chosen]
 
-    def _prompt_tokens(self, prompt: str, work: Work) -> int:
+    def _prompt_tokens(self, prompt: str, work: PreparedItem) -> int:
         """Return how many tokens of the row are the prompt's, leading special ones included."""
         ids, _ = self.texts.tokenizer.encode(prompt, self.texts.max_length)
         # Behind the prompt stand the special tokens of a text's end; the text must keep one token.
         ends = ids[-1] == work.tensors["input_ids"][-1]
         return min(len(ids) - bool(ends), len(work.tensors["input_ids"]) - 1)
 
-    def _vectors(self, outputs: Feeds, batch: Sequence[Work]) -> NDArray[np.float32]:
+    def _vectors(self, outputs: Feeds, batch: Sequence[PreparedItem]) -> NDArray[np.float32]:
         pooling = self.parameters.pooling
         if pooling == "none":
             vectors: NDArray[np.float32] = one_output(outputs, _VECTOR).astype(np.float32)
@@ -157,7 +156,7 @@ class TextEmbedder:
         name = next((name for name in _STATES if name in outputs), _STATES[0])
         return pooled_tokens(one_output(outputs, name), self._counted(batch), pooling)
 
-    def _counted(self, batch: Sequence[Work]) -> NDArray[Any]:
+    def _counted(self, batch: Sequence[PreparedItem]) -> NDArray[Any]:
         """Return the mask without the tokens that the pooling leaves out."""
         mask = self.texts.feeds(batch)["attention_mask"]
         for row, work in zip(mask, batch, strict=True):

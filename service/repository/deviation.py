@@ -15,7 +15,7 @@ from service.tasks import (
     Task,
     Translation,
 )
-from service.transforms.boxes import Boxes, iou_matrix
+from service.transforms.vision.boxes import Boxes, iou_matrix
 
 CERTAIN_SCORE = 0.3
 """Golden objects below it are too close to a usual threshold to be asked for."""

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from service.errors import ModelLoadError
+from service.repository.folders import visible_files
 from service.repository.goldens import GOLDENS_FOLDER, GOLDENS_NAME
 from service.repository.manifest import MANIFEST_NAME, Manifest, Precision
-from service.repository.walking import visible_files
 from service.types import fingerprint
 
 _SCHEMA = 1

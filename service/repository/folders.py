@@ -6,11 +6,82 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
-from service.repository.hub_cache import boundary, is_cached_model, snapshot_of
 from service.repository.layouts.exports import is_export
 from service.repository.other_formats import other_format_of
 from service.repository.paths import MODEL_NAME, VERSION_NAME
-from service.repository.spelling import did_you_mean
+from service.repository.tables import did_you_mean
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a version that have no hidden part in their path.
+
+    Kubernetes mounts a ConfigMap, Secret or projected volume as links to `..data`, which is a link
+    to a hidden folder. Links into hidden folders of the version are followed; other links to
+    folders are yielded as they are.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    real = Path(os.path.realpath(folder))
+    followed: set[Path] = set()
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        here = Path(parent)
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders.clear()
+        for path in [here / name for name in visible]:
+            target = Path(os.path.realpath(path))
+            if path.is_symlink() and (target in followed or not _is_hidden(target, real)):
+                yield path
+            else:
+                followed.add(target)
+                folders.append(path.name)
+        yield from (here / name for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    if not path.is_relative_to(folder):
+        return False
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+_PREFIX = "models--"
+_SNAPSHOTS = "snapshots"
+_MAIN = Path("refs", "main")
+
+
+def is_cached_model(folder: Path) -> bool:
+    """Tell whether a folder is the cache of one model of the hub."""
+    return folder.name.startswith(_PREFIX) and (folder / _SNAPSHOTS).is_dir()
+
+
+def snapshot_of(folder: Path) -> Path | None:
+    """Return the snapshot of a cached model: that of `refs/main`, else the only one.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    snapshots = folder / _SNAPSHOTS
+    if (folder / _MAIN).is_file():
+        revision = (folder / _MAIN).read_text(encoding="ascii", errors="replace").strip()
+        # The name is read from a file: it must not lead to another folder.
+        if MODEL_NAME.fullmatch(revision) and (snapshots / revision).is_dir():
+            return snapshots / revision
+    found = [path for path in snapshots.iterdir() if path.is_dir()]
+    return found[0] if len(found) == 1 else None
+
+
+def boundary(folder: Path) -> Path:
+    """Return what no link of a folder may lead out of.
+
+    It is the folder itself, or the cached model that it is in: its files are links into `blobs`.
+    """
+    real = Path(os.path.realpath(folder))
+    return next((path for path in (real, *real.parents) if is_cached_model(path)), folder)
+
 
 _ITSELF = 1
 """The version of a model whose folder holds no versions, but is one."""

@@ -15,10 +15,15 @@ from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
 from service.repository.digests import answering_files, version_digest
-from service.repository.external_data import external_files
-from service.repository.folders import Contents, ModelFolders, is_inside, printable
+from service.repository.folders import (
+    Contents,
+    ModelFolders,
+    boundary,
+    is_inside,
+    printable,
+    visible_files,
+)
 from service.repository.goldens import Golden, read_goldens
-from service.repository.hub_cache import boundary
 from service.repository.layouts.exports import is_export
 from service.repository.layouts.inference import Description, describe
 from service.repository.manifest import (
@@ -28,10 +33,10 @@ from service.repository.manifest import (
     Manifest,
     Precision,
 )
+from service.repository.onnx_file.graph_validation import refuse_unsound
+from service.repository.onnx_file.tensors import external_files
 from service.repository.other_formats import other_format_of
 from service.repository.paths import file_inside
-from service.repository.soundness import refuse_unsound
-from service.repository.walking import visible_files
 
 
 class PrecisionNotFoundError(ModelLoadError):

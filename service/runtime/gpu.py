@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable
 from types import ModuleType
 
-from service import metrics
-from service.runtime.devices import Device
+from service.runtime.providers import Device
+from service.telemetry import metrics
 
 try:  # part of the extra "gpu"; the same service runs without it
     import pynvml

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from service.errors import DeviceMemoryError
-from service.runtime.devices import Device
 from service.runtime.graphs import Graph
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession, PoisonedSessionError
-from service.types import Session, Sessions, Tensors, Work
+from service.types import PreparedItem, Session, Sessions, Tensors
 
 T = TypeVar("T")
 
-Infer: TypeAlias = Callable[[Sessions, Sequence[Work]], Sequence[Tensors]]
+Infer: TypeAlias = Callable[[Sessions, Sequence[PreparedItem]], Sequence[Tensors]]
 OpenSession: TypeAlias = Callable[[Graph, Device, int], Session]
 Clock: TypeAlias = Callable[[], float]
 
@@ -61,7 +61,7 @@ class Instances:
         if not wanted:
             self.wide = None
 
-    def infer(self, infer: Infer, batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+    def infer(self, infer: Infer, batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
         """Run a batch on this thread; reopen the sessions first if an earlier run broke them.
 
         Raises:

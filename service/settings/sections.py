@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from service.repository.manifest import Precision
-from service.repository.spelling import did_you_mean
+from service.repository.tables import did_you_mean
 
 _DEFAULTS_OF = (
     "classify.text",

@@ -8,8 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, get_args
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from service.repository.spelling import did_you_mean
-from service.repository.tables import Place, dotted, sentences
+from service.repository.tables import Place, did_you_mean, dotted, sentences
 from service.settings.sections import Settings, SettingsError
 
 PREFIX: Final = "QUARTET_"

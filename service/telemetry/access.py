@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
-from service.pipeline import Timings
 from service.telemetry.record import PROBES, EndedRequest
+from service.telemetry.timings import Timings
 
 _log = logging.getLogger(__name__)
+
 
 _STEPS = tuple(Timings.__slots__)
 _MICROSECONDS = 6
@@ -126,3 +127,33 @@ def _fields(request: EndedRequest, route: str, seconds: float) -> dict[str, Any]
 
 def _split(timings: Timings) -> Mapping[str, float]:
     return {f"{step}_seconds": round(getattr(timings, step), _MICROSECONDS) for step in _STEPS}
+
+
+class Traces(Protocol):
+    """Where traces go."""
+
+    def ended(self, request: EndedRequest, route: str, seconds: float) -> str | None:
+        """Take note of a request; return the id of its trace, if it has one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was noted, within a few seconds. Blocking."""
+        ...
+
+
+class Telemetry:
+    """Tells both, or the one there is, and lets no request suffer from it."""
+
+    def __init__(self, access: AccessLog | None, traces: Traces | None) -> None:
+        self._access = access
+        self._traces = traces
+
+    def ended(self, request: EndedRequest, route: str, seconds: float) -> None:
+        """Take note of a request. Raises nothing."""
+        try:
+            traces, access = self._traces, self._access
+            trace_id = None if traces is None else traces.ended(request, route, seconds)
+            if access is not None:
+                access.ended(request, route, seconds, trace_id)
+        except Exception:  # its answer has been sent; that it is not told of is all that is lost
+            _log.exception("request not recorded", extra={"request_id": request.request_id})

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from service.cache.keys import ModelIdentity
-from service.pipeline import Timings
+from service.telemetry.timings import Timings
+from service.types import ModelIdentity
 
 PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Routes that are asked every few seconds, by machines, whatever happens."""

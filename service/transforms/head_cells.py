@@ -7,9 +7,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from service.transforms.boxes import Indices
-from service.transforms.geometry import Shape
-from service.transforms.heads import SIDES, Head, Unit
+from service.transforms.vision.boxes import Indices
+from service.transforms.vision.geometry import Shape
+from service.transforms.vision.heads import SIDES, Head, Unit
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.transforms.geometry import Shape
-from service.transforms.heads import Candidates, Head
+from service.transforms.vision.geometry import Shape
+from service.transforms.vision.heads import Candidates, Head
 
 Dimensions = Sequence[int | None]
 

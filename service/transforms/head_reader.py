@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.transforms.boxes import Boxes, Indices, Scores, corners
-from service.transforms.geometry import Shape
 from service.transforms.head_cells import Cells, Floats, sigmoid, softmax
 from service.transforms.head_outputs import (
     laid_out,
@@ -21,7 +19,9 @@ from service.transforms.head_outputs import (
     shown,
     side_by_side,
 )
-from service.transforms.heads import SIDES, Head
+from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
+from service.transforms.vision.geometry import Shape
+from service.transforms.vision.heads import SIDES, Head
 
 _PAIR = 2
 _TURNED = [1, 0, 3, 2]

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.cache.base import CacheBackend, NullBackend
-from service.cache.levels import TieredBackend
-from service.cache.memory import MemoryBackend
+from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
 from service.cache.redis import RedisBackend, RedisOptions
 from tests.redis_server import RedisServer
 

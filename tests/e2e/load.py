@@ -21,7 +21,7 @@ HOST, PORT = "quartet", 8000
 CLIENTS = 12
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 40
 
-SAMPLES = Path("service/api/samples")
+SAMPLES = Path("service/page/samples")
 JSON = "application/json"
 REPEATED = {
     "/v1/classify": (JSON, b'{"text": "Stocks fall as oil prices slide"}'),

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from service.cache.base import NullBackend
+from service.cache.memory import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
-from service.device import DeviceRuntime
-from service.loader import Loaded, Loader
-from service.pipeline import CallOptions
+from service.engine.device import DeviceRuntime
+from service.registry.loader import Loaded, Loader
 from service.repository.repository import ModelRepository
-from service.runtime.devices import Device
+from service.requests.pipeline import CallOptions
+from service.runtime.providers import Device
 
 _CALL = CallOptions(cache=CacheMode.BYPASS)
 

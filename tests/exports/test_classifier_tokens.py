@@ -16,7 +16,7 @@ from service.errors import ModelLoadError
 from service.repository.layouts.exports import read_export
 from service.repository.layouts.facts import Fact
 from service.repository.layouts.tokens import text_facts, tokenizer_facts
-from service.transforms.text import TextTokenizer, valid_text
+from service.transforms.language.text import TextTokenizer, valid_text
 from tests.exports.text_files import CORPUS, TEXTS, tokenizer_for
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own

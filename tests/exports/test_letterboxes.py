@@ -10,9 +10,9 @@ cv2 = pytest.importorskip("cv2", reason='needs the extra "train"')
 
 from PIL import Image  # noqa: E402
 
-from service.transforms.geometry import Placement  # noqa: E402
-from service.transforms.processing import ImageProcessor, Processing  # noqa: E402
-from service.transforms.sampling import Sampling, sampled  # noqa: E402
+from service.transforms.vision.geometry import Placement  # noqa: E402
+from service.transforms.vision.processing import ImageProcessor, Processing  # noqa: E402
+from service.transforms.vision.sampling import Sampling, sampled  # noqa: E402
 
 Sizes = tuple[int, int, int, int]
 

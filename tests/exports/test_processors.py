@@ -16,7 +16,7 @@ from service.repository.layouts.exports import read_export  # noqa: E402
 from service.repository.layouts.facts import Fact, Unknown  # noqa: E402
 from service.repository.layouts.processors import processing_facts  # noqa: E402
 from service.repository.manifest import read_parameters  # noqa: E402
-from service.transforms.processing import ImageProcessor, Processing  # noqa: E402
+from service.transforms.vision.processing import ImageProcessor, Processing  # noqa: E402
 from tests.exports.pictures import PICTURES, picture  # noqa: E402
 
 # Extremes of shape, and the edge where DETR keeps an image that YOLOS still shrinks.

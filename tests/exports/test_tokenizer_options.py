@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason='needs the extra "train"')
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from service.transforms.text import TextTokenizer
+from service.transforms.language.text import TextTokenizer
 from tests.exports.text_files import CORPUS, tokenizer_for
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own

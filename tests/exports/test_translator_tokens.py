@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason='needs the extra "train"')
 pytest.importorskip("optimum.exporters.onnx", reason='needs the extra "train"')
 
 from service.repository.layouts.inference import infer
-from service.transforms.subwords import open_subwords
+from service.transforms.language.subwords import open_subwords
 from tests.exports import translators
 from tests.exports.translators import TEXTS, Translator, valid
 

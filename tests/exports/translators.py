@@ -18,9 +18,9 @@ import torch
 import transformers as tf
 
 from service.cache.responses import CacheMode
-from service.pipeline import CallOptions
+from service.requests.pipeline import CallOptions
 from service.tasks import TranslateItem
-from service.transforms.languages import M2M100
+from service.transforms.language.languages import M2M100
 from tests.exports.exporting import seeded
 from tests.exports.serving import serving
 

@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
-from service.connection import Protocol
+from service.api.connection import Protocol
 from tests.unit.api.fakes import FakePipeline, FakeRegistry
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from service.cache.base import NullBackend
+from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
-from service.device import DeviceRuntime
+from service.engine.device import DeviceRuntime
 from service.errors import ModelLoadError
-from service.loader import BatchingOverrides, Loader
+from service.registry.loader import BatchingOverrides, Loader
 from service.repository.repository import ModelRepository, VersionFiles
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from tests.lasting import add_lasting, looping
 from tests.words import add_words
 

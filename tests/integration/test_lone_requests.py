@@ -5,24 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.measures import Ran
-from service.cache.base import NullBackend
+from service.cache.memory import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
-from service.device import DeviceRuntime
-from service.loader import Loader
-from service.pipeline import CallOptions
+from service.engine.batcher import Batcher
+from service.engine.device import DeviceRuntime
+from service.engine.queue import BatchResult
+from service.registry.loader import Loader
 from service.repository.repository import ModelRepository
-from service.runtime.devices import Device
+from service.requests.pipeline import CallOptions
+from service.runtime.providers import Device
 from service.tasks import ClassifyItem, Text
-from service.types import Work
+from service.types import PreparedItem
 
 pytestmark = pytest.mark.looptime(False)  # sessions run on real threads
 
 STARTERS = Path(__file__).parents[2] / "models" / "repository"
 
 
-async def no_batch(batch: Sequence[Work], alone: bool) -> Ran:
+async def no_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
     raise AssertionError("a batch was formed")
 
 

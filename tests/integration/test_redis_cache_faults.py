@@ -7,8 +7,7 @@ from collections import Counter
 import pytest
 from prometheus_client import REGISTRY
 
-from service.cache.levels import TieredBackend
-from service.cache.memory import MemoryBackend
+from service.cache.memory import MemoryBackend, TieredBackend
 from service.cache.redis import LONGEST_GET, RedisBackend
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.tasks import Classification, Label, Task

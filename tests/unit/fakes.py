@@ -10,24 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from service.batching.batcher import Batcher
-from service.batching.measures import Ran
-from service.batching.policy import BatchLimits
-from service.batching.slots import Slots
-from service.cache.base import NullBackend
-from service.cache.keys import ModelIdentity
+from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
+from service.engine.batcher import Batcher
+from service.engine.policy import BatchLimits
+from service.engine.queue import BatchResult, Slots
 from service.errors import InvalidInputError, ModelLoadError, ModelNotFoundError
-from service.loader import Loaded
-from service.meters import ModelMeter
-from service.pipeline import Pipeline
-from service.progress import EnterPhase, LoadPhase
+from service.registry.loader import Loaded
+from service.registry.progress import EnterPhase, LoadPhase
 from service.repository.folders import Contents
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
-from service.runtime.devices import Device
+from service.requests.pipeline import Pipeline
+from service.runtime.providers import Device
 from service.tasks import Classification, ClassifyItem, Label, Task, Text
-from service.types import Lane, Sessions, Tensors, Work
+from service.telemetry.meters import ModelMeter
+from service.types import Lane, ModelIdentity, PreparedItem, Sessions, Tensors
 
 
 @dataclass
@@ -41,20 +39,20 @@ class CountingFamily:
     def is_heavy(self, item: ClassifyItem) -> bool:
         return self.heavy
 
-    def preprocess(self, item: ClassifyItem) -> Work:
+    def preprocess(self, item: ClassifyItem) -> PreparedItem:
         assert isinstance(item.content, Text)
         if not item.content.text:
             raise InvalidInputError("text is empty")
-        return Work({"length": np.array(len(item.content.text))})
+        return PreparedItem({"length": np.array(len(item.content.text))})
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         return [work.tensors for work in batch]
 
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
         return Classification((Label(str(int(result["length"])), 1.0),))
 
-    def probe(self, lane: str, length: int) -> Work:
-        return Work({"length": np.array(length)}, lane, length)
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        return PreparedItem({"length": np.array(length)}, lane, length)
 
 
 def files(
@@ -128,10 +126,10 @@ class ShelfLoader:
             raise TypeError("no such argument")
         family = self.families.get(files.model, CountingFamily())
 
-        async def run_batch(batch: Sequence[Work], alone: bool) -> Ran:
+        async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
             started = time.perf_counter()
             await asyncio.sleep(self.compute_seconds)
-            return Ran(family.infer({}, batch), started, self.compute_seconds)
+            return BatchResult(family.infer({}, batch), started, self.compute_seconds)
 
         meter = ModelMeter(files.model, files.version)
         batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), meter)

@@ -9,10 +9,10 @@ from typing import Any
 
 import uvicorn
 
-from service.api.call import REFUSED, WHOLE_BODY
-from service.connection import Protocol
-from service.listening import bind
-from service.server import Server
+from service.api.connection import Protocol
+from service.api.http_request import REFUSED, WHOLE_BODY
+from service.api.listening import bind
+from service.api.server import Server
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 

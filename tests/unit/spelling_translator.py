@@ -9,23 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from service.batching.batcher import Batcher
-from service.batching.curve import BatchCurve
-from service.batching.inflight.engine import InFlightEngine, Instancing
-from service.batching.inflight.turn import Turn
-from service.batching.measures import Ran
-from service.batching.policy import BatchLimits
-from service.batching.slots import Slots
-from service.cache.base import CacheBackend, NullBackend
-from service.cache.keys import ModelIdentity
+from service.cache.memory import CacheBackend, NullBackend
 from service.cache.responses import ResponseCache
+from service.engine.batcher import Batcher
+from service.engine.curve import BatchCurve
+from service.engine.inflight.engine import InFlightEngine, Instancing
+from service.engine.inflight.step_loop import StepLoop
+from service.engine.policy import BatchLimits
+from service.engine.queue import BatchResult, Slots
 from service.errors import InvalidInputError
-from service.families.splitting import divided
-from service.meters import SilentMeter
-from service.pipeline import Pipeline
+from service.families.translation.starter_texts import divided
+from service.requests.pipeline import Pipeline
 from service.tasks import Task, TranslateItem, Translation
-from service.transforms.segmentation import Document, Splitting
-from service.types import Lane, Sessions, Tensors, Work
+from service.telemetry.meters import NullMeter
+from service.transforms.language.segmentation import Document, Splitting
+from service.types import Lane, ModelIdentity, PreparedItem, Sessions, Tensors
 
 STEP = 0.1
 MOST_CHARACTERS = 20
@@ -36,7 +34,7 @@ UNREADABLE, POISON = "unreadable", "poison"
 class SpellingRows:
     """Every step writes one more letter of each text."""
 
-    works: dict[Hashable, Work] = field(default_factory=dict)
+    works: dict[Hashable, PreparedItem] = field(default_factory=dict)
     written: dict[Hashable, int] = field(default_factory=dict)
     log: list[list[str]] = field(default_factory=list)
     """The texts of each step."""
@@ -49,7 +47,7 @@ class SpellingRows:
     def in_use(self) -> int:
         return len(self.works)
 
-    def begin(self, sessions: Sessions, works: Mapping[Hashable, Work]) -> None:
+    def begin(self, sessions: Sessions, works: Mapping[Hashable, PreparedItem]) -> None:
         self.works.update(works)
         self.written.update(dict.fromkeys(works, 0))
 
@@ -93,7 +91,7 @@ class SpellingFamily:
         self.rows.append(SpellingRows())
         return self.rows[-1]
 
-    def rows_for(self, work: Work) -> int:
+    def rows_for(self, work: PreparedItem) -> int:
         return 1
 
     def is_heavy(self, item: TranslateItem) -> bool:
@@ -103,30 +101,30 @@ class SpellingFamily:
         how = Splitting("en", "en", in_sentences)
         return divided(item.text, how, lambda text: len(text) <= MOST_CHARACTERS)
 
-    def preprocess(self, item: TranslateItem) -> Work:
+    def preprocess(self, item: TranslateItem) -> PreparedItem:
         if item.text == UNREADABLE:
             raise InvalidInputError("the text has nothing that this model reads")
-        return Work({"text": np.array(item.text)}, length=len(item.text))
+        return PreparedItem({"text": np.array(item.text)}, length=len(item.text))
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         return [work.tensors for work in batch]
 
     def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
         return Translation(str(result["text"]).upper(), "en", "en", False)
 
-    def probe(self, lane: str, length: int) -> Work:
-        return Work({"text": np.array("x" * length)}, lane, length)
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        return PreparedItem({"text": np.array("x" * length)}, lane, length)
 
     @property
     def log(self) -> list[list[str]]:
         return [texts for rows in self.rows for texts in rows.log]
 
 
-def text_of(work: Work) -> str:
+def text_of(work: PreparedItem) -> str:
     return str(work.tensors["text"])
 
 
-async def _run_turn(turn: Turn) -> None:
+async def _run_turn(turn: StepLoop) -> None:
     while turn.prepare():
         await asyncio.sleep(STEP)
         turn.step()
@@ -141,18 +139,18 @@ async def spelling_in_batches() -> AsyncIterator[Pipeline[TranslateItem, Transla
     """A pipeline that takes a step a batch, of 4 at most."""
     family = SpellingFamily()
 
-    async def run_batch(batch: Sequence[Work], alone: bool) -> Ran:
+    async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
         await asyncio.sleep(STEP)
-        return Ran(family.infer({}, batch), 0.0, STEP)
+        return BatchResult(family.infer({}, batch), 0.0, STEP)
 
     curve = BatchCurve.of({(1, 1): STEP, (4, 1): STEP})  # a batch costs what one costs
-    batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), SilentMeter(), curve)
+    batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), NullMeter(), curve)
     cache = ResponseCache(NullBackend(), enabled=False)
     with ThreadPoolExecutor(1) as threads:
         identity = ModelIdentity("spelling", 1, "digest")
         batcher.start()
         yield Pipeline(
-            Task.TRANSLATE, identity, family, {"default": batcher}, cache, threads, SilentMeter()
+            Task.TRANSLATE, identity, family, {"default": batcher}, cache, threads, NullMeter()
         )
         await batcher.stop(grace=0)
 
@@ -167,14 +165,14 @@ async def spelling(
         family,
         Instancing(1, max_batch_size, Slots(1), _use, _run_turn),
         BatchLimits(max_batch_size, max_queue_size),
-        SilentMeter(),
+        NullMeter(),
         clock=asyncio.get_running_loop().time,
     )
     cache = ResponseCache(backend or NullBackend(), enabled=backend is not None)
     with ThreadPoolExecutor(1) as threads:
         identity = ModelIdentity("spelling", 1, "digest")
         pipeline = Pipeline(
-            Task.TRANSLATE, identity, family, {"default": engine}, cache, threads, SilentMeter()
+            Task.TRANSLATE, identity, family, {"default": engine}, cache, threads, NullMeter()
         )
         engine.start()
         yield pipeline, engine, family

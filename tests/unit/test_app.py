@@ -5,7 +5,7 @@ import pytest
 from service.api import Lifecycle
 from service.app import build_app
 from service.settings import read_settings
-from service.transforms.image import DECODING
+from service.transforms.vision.image import DECODING
 
 
 def test_the_decoder_is_told_how_many_pixels_it_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:

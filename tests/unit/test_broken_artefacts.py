@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from PIL import Image as Picture
 
-from service.cache.base import NullBackend
+from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
-from service.device import DeviceRuntime
+from service.engine.device import DeviceRuntime
 from service.errors import ModelLoadError
-from service.loader import Loader
-from service.pipeline import CallOptions
-from service.registry import Registry, RegistryOptions
+from service.registry.loader import Loader
+from service.registry.registry import Registry, RegistryOptions
 from service.repository.repository import ModelRepository
-from service.runtime.devices import Device
+from service.requests.pipeline import CallOptions
+from service.runtime.providers import Device
 from service.tasks import ClassifyItem, Content, Image, Task, Text
 from tests.broken_artefacts import CASES, Case
 from tests.broken_values import MORE_CASES

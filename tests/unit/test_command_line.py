@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.__main__ import main
 from service.console import Check, curve_tables
+from service.registry.status import ModelState, VersionStatus
 from service.settings import settings_page
-from service.status import ModelState, VersionStatus
 from tests.lamps import MANIFEST, make_repository, serving
 
 pytestmark = pytest.mark.looptime(False)  # real sessions on real threads

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.exchange import Cycle, Flow
+from service.api.exchange import Cycle, Flow
 
 DATE = (b"date", b"today")
 LENGTH = (b"content-length", b"4")

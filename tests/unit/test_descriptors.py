@@ -10,7 +10,7 @@ PROGRAM = """
 import asyncio, logging, os, resource, socket, sys
 import uvloop
 from prometheus_client import REGISTRY
-from service.listening import Acceptor, bind
+from service.api.listening import Acceptor, bind
 
 class Echo(asyncio.Protocol):
     def connection_made(self, transport):

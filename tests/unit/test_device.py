@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.apart import apart
-from service.device import DeviceRuntime
-from service.runtime.devices import Device
-from service.stopping import current_stop
+from service.engine.device import DeviceRuntime
+from service.runtime.providers import Device
+from service.runtime.stopping import apart, current_stop
 
 pytestmark = pytest.mark.looptime(False)  # real threads
 

@@ -9,8 +9,8 @@ import pytest
 
 from service.api.errors import FRAMEWORK, HTTP_ERROR, INTERNAL_ERROR, STATUS
 from service.manifest_page import manifest_page
-from service.metrics import declared_metrics
 from service.settings import settings_page, settings_table
+from service.telemetry.metrics import declared_metrics
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -114,7 +114,7 @@ def test_what_a_document_names_exists(document: Path) -> None:
 
 def test_the_tree_of_the_readme_exists() -> None:
     paths = list(tree_paths(README.read_text(encoding="utf-8")))
-    assert "service/pipeline.py" in paths
+    assert "service/requests/pipeline.py" in paths
     # A name in angle brackets stands for any.
     assert [path for path in paths if "<" not in path and not (ROOT / path).exists()] == []
 

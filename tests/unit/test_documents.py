@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.policy import BatchLimits
 from service.cache.memory import MemoryBackend
 from service.cache.responses import CacheOutcome
-from service.documents.feed import (
+from service.engine.policy import BatchLimits
+from service.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    InvalidInputError,
+    LimitExceededError,
+    OverloadedError,
+    ShuttingDownError,
+)
+from service.requests.documents import Documents
+from service.requests.pipeline import CallOptions, Outcome
+from service.requests.segment_stream import (
     DocumentLimits,
     Ended,
     Event,
@@ -21,18 +31,8 @@ from service.documents.feed import (
     Unchanged,
     pieces_of,
 )
-from service.documents.texts import Documents
-from service.errors import (
-    DeadlineExceededError,
-    InferenceError,
-    InvalidInputError,
-    LimitExceededError,
-    OverloadedError,
-    ShuttingDownError,
-)
-from service.pipeline import CallOptions, Outcome
 from service.tasks import TranslateItem
-from service.transforms.segmentation import Document
+from service.transforms.language.segmentation import Document
 from tests.unit.spelling_translator import (
     POISON,
     STEP,

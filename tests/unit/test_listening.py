@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.listening import Acceptor, AddressError, bind
+from service.api.listening import Acceptor, AddressError, bind
 
 pytestmark = pytest.mark.looptime(False)  # real sockets
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from service import logs
-from service.logs import Form, configure_logs, written_in_background
+from service.telemetry import logs
+from service.telemetry.logs import Form, configure_logs, written_in_background
 
 pytestmark = pytest.mark.looptime(False)  # threads and pipes
 
@@ -269,7 +269,7 @@ def test_what_cannot_be_shown_fails_nobody(configure: Configure, pipe: Pipe) -> 
 def test_a_process_whose_log_nobody_reads_still_ends(tmp_path: Path) -> None:
     program = """
 import logging
-from service.logs import configure_logs, written_in_background
+from service.telemetry.logs import configure_logs, written_in_background
 configure_logs("info", "json")
 with written_in_background():
     for _ in range(500):

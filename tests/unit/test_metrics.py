@@ -2,7 +2,7 @@
 
 from prometheus_client import REGISTRY
 
-from service.meters import ModelMeter
+from service.telemetry.meters import ModelMeter
 
 
 def counted(outcome: str) -> float | None:

@@ -13,14 +13,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from service.cache.base import NullBackend
+from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
-from service.device import DeviceRuntime
+from service.engine.device import DeviceRuntime
 from service.errors import ModelLoadError
-from service.loader import Loaded, Loader
-from service.parity import Parity
+from service.registry.loader import Loaded, Loader
+from service.registry.parity import Parity
 from service.repository.repository import ModelRepository
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from tests.lamps import WEIGHTS, make_repository
 
 pytestmark = pytest.mark.looptime(False)  # sessions run on real threads

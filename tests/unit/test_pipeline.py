@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.measures import Ran
-from service.batching.policy import BatchLimits
-from service.batching.slots import Slots
-from service.cache.base import NullBackend
-from service.cache.keys import ModelIdentity
+from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
+from service.engine.batcher import Batcher
+from service.engine.policy import BatchLimits
+from service.engine.queue import BatchResult, Slots
 from service.errors import OverloadedError
-from service.meters import SilentMeter
-from service.pipeline import CallOptions, Pipeline
+from service.requests.pipeline import CallOptions, Pipeline
 from service.tasks import Classification, ClassifyItem, Task, Text
-from service.types import Lane, Work
+from service.telemetry.meters import NullMeter
+from service.types import Lane, ModelIdentity, PreparedItem
 from tests.unit.fakes import CountingFamily
 
 pytestmark = pytest.mark.looptime(False)  # there are real threads
@@ -37,7 +35,7 @@ class GatedFamily(CountingFamily):
     def is_heavy(self, item: ClassifyItem) -> bool:
         return len(_text(item)) > 3
 
-    def preprocess(self, item: ClassifyItem) -> Work:
+    def preprocess(self, item: ClassifyItem) -> PreparedItem:
         if self.is_heavy(item):
             assert self.gate.wait(10)
         return super().preprocess(item)
@@ -52,8 +50,8 @@ class TwoLanes(GatedFamily):
     def lane_of(self, item: ClassifyItem) -> str:
         return "long" if self.is_heavy(item) else "short"
 
-    def preprocess(self, item: ClassifyItem) -> Work:
-        return Work(super().preprocess(item).tensors, self.lane_of(item))
+    def preprocess(self, item: ClassifyItem) -> PreparedItem:
+        return PreparedItem(super().preprocess(item).tensors, self.lane_of(item))
 
 
 def _text(item: ClassifyItem) -> str:
@@ -63,12 +61,12 @@ def _text(item: ClassifyItem) -> str:
 
 @asynccontextmanager
 async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Classification]]:
-    async def run_batch(batch: Sequence[Work], alone: bool) -> Ran:
-        return Ran(family.infer({}, batch), 0.0, 0.01)
+    async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+        return BatchResult(family.infer({}, batch), 0.0, 0.01)
 
     limits = BatchLimits(4, QUEUE)
     batchers = {
-        lane.name: Batcher(run_batch, limits, Slots(1), SilentMeter()) for lane in family.lanes
+        lane.name: Batcher(run_batch, limits, Slots(1), NullMeter()) for lane in family.lanes
     }
     for batcher in batchers.values():
         batcher.start()
@@ -81,7 +79,7 @@ async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Cl
                 batchers,
                 ResponseCache(NullBackend(), enabled=False),
                 threads,
-                SilentMeter(),
+                NullMeter(),
             )
         finally:
             family.gate.set()

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from service.connection import Protocol
+from service.api.connection import Protocol
 from tests.unit.http_application import REQUEST, Application, answer, running, until
 
 pytestmark = pytest.mark.looptime(False)  # real sockets

@@ -8,10 +8,10 @@ import pytest
 
 from service.cache.memory import MemoryBackend
 from service.cache.responses import CacheOutcome
-from service.documents.feed import DocumentLimits
-from service.documents.texts import Documents
 from service.errors import InferenceError
-from service.pipeline import CallOptions, Pipeline
+from service.requests.documents import Documents
+from service.requests.pipeline import CallOptions, Pipeline
+from service.requests.segment_stream import DocumentLimits
 from service.tasks import KeptTerm, TranslateItem, Translation
 from service.types import Tensors
 from tests.unit.spelling_translator import POISON, STEP, SpellingFamily, spelling

@@ -16,9 +16,9 @@ from service.errors import (
     ModelNotReadyError,
     ModelRequiredError,
 )
-from service.pipeline import CallOptions
-from service.registry import Registry, RegistryOptions
-from service.status import ModelState
+from service.registry.registry import Registry, RegistryOptions
+from service.registry.status import ModelState
+from service.requests.pipeline import CallOptions
 from service.tasks import ClassifyItem, Task, Text
 
 CPU = RegistryOptions("cpu")

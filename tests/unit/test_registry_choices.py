@@ -18,10 +18,10 @@ from service.errors import (
     ModelRequiredError,
     ServiceError,
 )
-from service.registry import Registry
+from service.registry.registry import Registry
+from service.registry.wanted import RegistryOptions
 from service.repository.repository import PrecisionNotFoundError
 from service.tasks import Task
-from service.wanted import RegistryOptions
 
 
 @contextlib.asynccontextmanager

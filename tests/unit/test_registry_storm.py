@@ -22,14 +22,14 @@ from service.errors import (
     ServiceError,
     ShuttingDownError,
 )
-from service.loader import Loaded
-from service.pipeline import CallOptions
-from service.progress import EnterPhase
-from service.registry import Registry
+from service.registry.loader import Loaded
+from service.registry.progress import EnterPhase
+from service.registry.registry import Registry
+from service.registry.status import ModelState
+from service.registry.wanted import RegistryOptions
 from service.repository.repository import VersionFiles
-from service.status import ModelState
+from service.requests.pipeline import CallOptions
 from service.tasks import ClassifyItem, Task, Text
-from service.wanted import RegistryOptions
 
 MODELS = ("storm-a", "storm-b")
 VERSIONS = [1, 2, 3]

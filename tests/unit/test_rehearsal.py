@@ -9,8 +9,8 @@ import pytest
 from service.errors import ModelLoadError
 from service.families import FAMILIES
 from service.families.base import KnowsItsHead
-from service.loader import _open_family
-from service.rehearsal import refuse_misfits
+from service.registry.checks import refuse_misfits
+from service.registry.loader import _open_family
 from service.repository.manifest import read_parameters
 from service.repository.repository import ModelRepository
 from service.types import TensorSpec

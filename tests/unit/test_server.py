@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service import listening
-from service import server as server_module
-from service.connection import LINGER_SECONDS
+from service.api import listening
+from service.api import server as server_module
+from service.api.connection import LINGER_SECONDS
 from tests.unit.http_application import REQUEST, Application, answer, running, terminate
 
 pytestmark = pytest.mark.looptime(False)  # real sockets and signals
@@ -238,8 +238,8 @@ async def test_an_answer_to_head_is_its_head() -> None:
 
 PROGRAM = """
 import sys
-from service.listening import bind
-from service.server import ServerOptions, run_server
+from service.api.listening import bind
+from service.api.server import ServerOptions, run_server
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

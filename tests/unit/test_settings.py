@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.api.limits import ApiLimits
 from service.cache.redis import LONGEST_GET, RedisOptions
+from service.requests.admission import ApiLimits
 from service.settings import (
     AdminSettings,
     Settings,
@@ -15,7 +15,7 @@ from service.settings import (
     settings_table,
     split_options,
 )
-from service.transforms.image import DECODING
+from service.transforms.vision.image import DECODING
 
 
 def test_without_anything_set_the_defaults_hold() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.server import _CANCEL_SECONDS
+from service.api.server import _CANCEL_SECONDS
 from tests.unit.http_application import Application, running, terminate
 
 pytestmark = pytest.mark.looptime(False)  # real sockets and signals

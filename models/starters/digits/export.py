@@ -34,7 +34,7 @@ from models.starters.digits.train import (
 )
 from models.starters.export_command_line import ExportRequest, read_export_request
 from models.version_files import Goldens, label_scores, write_card, write_manifest
-from service.transforms.image import decode_image, to_tensor
+from service.transforms.vision.image import decode_image, to_tensor
 
 LABELS = tuple(str(digit) for digit in range(10))
 SIZE = (28, 28)

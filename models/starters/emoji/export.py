@@ -36,7 +36,7 @@ from models.starters.emoji.train import Emoji, load_drawings
 from models.starters.export_command_line import ExportRequest, read_export_request
 from models.starters.text_encoder import TextEncoderShape
 from models.version_files import Goldens, unit_embedding, write_card, write_manifest
-from service.transforms.image import decode_image, to_tensor
+from service.transforms.vision.image import decode_image, to_tensor
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)
 GOLDEN_TEXTS = (

@@ -32,7 +32,7 @@ from models.starters.zh_en.search import (
 )
 from models.starters.zh_en.weights import weights_of
 from models.version_files import Goldens, TomlValue, write_card, write_manifest
-from service.families.decoding import Decoding
+from service.families.translation.search.hypotheses import Decoding
 
 MAX_SOURCE_LENGTH = 200
 SEARCH = Decoding(num_beams=4, length_penalty=1.0, max_new_tokens=128)

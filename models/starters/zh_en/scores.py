@@ -9,10 +9,10 @@ from sacrebleu.metrics.chrf import CHRF
 
 from models.datasets.translation import EvaluationSet
 from models.evaluate.translation import aligned_references
-from service.families.decoding import Decoding
-from service.families.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
+from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
 from service.repository.manifest import MANIFEST_NAME, read_manifest, read_parameters
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.tasks import TranslateItem
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.starters.zh_en.model import BOS_ID, EOS_ID, PAD_ID, KeysAndValues, Translator
-from service.families.decoding import Decoding, start_search
+from service.families.translation.search.hypotheses import Decoding, start_search
 
 Ids = NDArray[np.int64]
 

@@ -13,10 +13,9 @@ from service.repository.layouts.exports import (
 )
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
 from service.repository.layouts.graphs import graph_name, pixel_spec
-from service.repository.layouts.padding import padding_token
 from service.repository.layouts.processors import processing_facts
 from service.repository.layouts.timm import timm_embeds
-from service.repository.layouts.tokens import tokenizer_facts
+from service.repository.layouts.tokens import padding_token, tokenizer_facts
 from service.tasks import Task
 
 _TEXT, _VISION = "text_model", "vision_model"

@@ -9,8 +9,8 @@ from typing import Any
 
 from service.errors import ModelLoadError
 from service.repository.manifest import PRECISIONS, Precision
+from service.repository.onnx_file.signature import GraphSignature, read_signature
 from service.repository.paths import file_inside, is_plain_path
-from service.repository.signature import GraphSignature, read_signature
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from service.repository.layouts.exports import CONFIG, PREPROCESSOR, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Unknown
 from service.repository.layouts.timm import is_timm, timm_processing
-from service.transforms.processing import RESAMPLES
+from service.transforms.vision.processing import RESAMPLES
 
 KEY: Final = "parameters.processing"
 

@@ -8,7 +8,7 @@ from service.errors import ModelLoadError
 from service.repository.layouts.bare_images import image_kinds, said_of_images
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.graphs import graph_name
-from service.repository.operators import foreign_operators
+from service.repository.onnx_file.signature import foreign_operators
 from service.repository.paths import file_inside
 
 _ENCODE = (

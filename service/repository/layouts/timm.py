@@ -7,7 +7,7 @@ from typing import Any
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Unknown
 from service.repository.layouts.graphs import pixel_spec
-from service.transforms.processing import RESAMPLES
+from service.transforms.vision.processing import RESAMPLES
 
 _KEY = "pretrained_cfg"
 _SIZE = (3, 224, 224)

@@ -17,7 +17,7 @@ from service.repository.layouts.generation import generation_facts
 from service.repository.layouts.graphs import graph_name
 from service.repository.paths import file_inside
 from service.tasks import Task
-from service.transforms.languages import M2M100, MBART50, WMT21
+from service.transforms.language.languages import M2M100, MBART50, WMT21
 
 _ENCODER, _DECODER = "encoder_model", "decoder_model"
 _MERGED, _WITH_PAST = "decoder_model_merged", "decoder_with_past_model"

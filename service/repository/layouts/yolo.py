@@ -12,12 +12,11 @@ from service.repository.layouts.graphs import (
     names_in,
     pixel_spec,
 )
-from service.repository.operators import operators
+from service.repository.onnx_file.signature import GraphSignature, operators
 from service.repository.paths import file_inside
-from service.repository.signature import GraphSignature
 from service.tasks import Task
 from service.transforms.head_outputs import shown
-from service.transforms.heads import HEADS
+from service.transforms.vision.heads import HEADS
 
 _DETECT, _CLASSIFY = "detect", "classify"
 _SINGLE = {"model": "model"}

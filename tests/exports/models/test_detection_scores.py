@@ -9,7 +9,7 @@ pytest.importorskip("faster_coco_eval")
 from models.datasets.detection import Photo
 from models.evaluate.detection_answers import Detections, detect, read_output
 from models.evaluate.detection_scores import detection_scores
-from service.transforms.image import Letterbox
+from service.transforms.vision.image import Letterbox
 
 LABELS = ("ace", "king")
 BOXES = np.array([[10, 20, 110, 180], [150, 30, 250, 190]], np.float32)

@@ -17,7 +17,7 @@ from models.datasets.emoji import (  # noqa: E402
 )
 from models.starters.emoji.images import augmented, normalised, on_white  # noqa: E402
 from models.starters.emoji.train import contrast  # noqa: E402
-from service.transforms.image import decode_image, to_tensor  # noqa: E402
+from service.transforms.vision.image import decode_image, to_tensor  # noqa: E402
 
 
 def concept(name: str = "red heart", keywords: tuple[str, ...] = ("love", "red")) -> Concept:

@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("onnx")
 
-from service.families.decoding import Decoding  # noqa: E402
-from service.families.loops import said_once  # noqa: E402
-from service.families.step_rows import StepRows  # noqa: E402
+from service.families.translation.search.hypotheses import Decoding  # noqa: E402
+from service.families.translation.search.repetition import said_once  # noqa: E402
+from service.families.translation.step_rows import DecodeBatch  # noqa: E402
 from service.tasks import FinishReason  # noqa: E402
 from tests.exports.models.test_inflight_exactness import (  # noqa: E402
     Pair,
@@ -126,7 +126,7 @@ def test_a_looping_sentence_leaves_its_row_at_once(marian: Pair) -> None:
     watched, free = Decoding(1, 1.0, 40, loop_window=9), Decoding(1, 1.0, 40)
     found = finished(marian, {key: (key, watched) for key in range(24)})
     loops = next(key for key, one in found.items() if one[0].ran_into_loop)
-    rows = StepRows(marian.rules)
+    rows = DecodeBatch(marian.rules)
     rows.step(marian.sessions, [newcomers(marian, {0: (loops, watched), 1: (loops, free)})])
     steps = 1
     while rows.sentences == 2:

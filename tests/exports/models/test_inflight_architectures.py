@@ -14,8 +14,8 @@ pytest.importorskip("onnx")
 from models.convert.inflight import STEP_RECIPES, write_precision  # noqa: E402
 from models.graphs.pretrained_weights import weights_of  # noqa: E402
 from models.graphs.translator_weights import TranslatorWeights  # noqa: E402
-from service.families.step_caches import StepCaches  # noqa: E402
-from service.runtime.devices import Device  # noqa: E402
+from service.families.translation.kv_cache import KVCache  # noqa: E402
+from service.runtime.providers import Device  # noqa: E402
 from service.runtime.session import OrtSession  # noqa: E402
 
 pytestmark = pytest.mark.looptime(False)
@@ -101,7 +101,7 @@ def given(model: Any, weights: TranslatorWeights, folder: Path, precision: str) 
     sessions = {name: OrtSession(path, Device("cpu"), 1) for name, path in graphs.items()}
     feeds, written = read(model)
     count, vocabulary = len(written), len(weights.output.table)
-    caches = StepCaches()
+    caches = KVCache()
     caches.reserve(sessions, count, STEPS, 14)
     _, cross = sessions["encoder"].run_kept(feeds, host=())
     caches.join(sessions, cross, np.arange(count))

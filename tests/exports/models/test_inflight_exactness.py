@@ -29,10 +29,10 @@ from transformers import (  # noqa: E402
 
 from models.graphs.in_flight import step_graphs  # noqa: E402
 from models.graphs.pretrained_weights import weights_of  # noqa: E402
-from service.families.decoding import Decoding, Hypothesis  # noqa: E402
-from service.families.step_rows import Newcomers, StepRows  # noqa: E402
-from service.families.step_search import SearchRules  # noqa: E402
-from service.runtime.devices import Device  # noqa: E402
+from service.families.translation.search.boards import SearchRules  # noqa: E402
+from service.families.translation.search.hypotheses import Decoding, Hypothesis  # noqa: E402
+from service.families.translation.step_rows import DecodeBatch, PrefillBatch  # noqa: E402
+from service.runtime.providers import Device  # noqa: E402
 from service.runtime.session import OrtSession  # noqa: E402
 from service.types import Sessions  # noqa: E402
 
@@ -143,7 +143,7 @@ def source(seed: int) -> list[int]:
     return [*rng.integers(3, VOCABULARY, rng.integers(1, 12)).tolist(), 2]
 
 
-def newcomers(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> Newcomers:
+def newcomers(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> PrefillBatch:
     """Read sentences together, padded to the longest."""
     rows = [source(seed) for seed, _ in sentences.values()]
     lengths = [len(row) for row in rows]
@@ -154,14 +154,14 @@ def newcomers(pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]) -> Newc
     feeds = {"input_ids": ids, "attention_mask": mask}
     _, cross = pair.sessions["encoder"].run_kept(feeds, host=())
     decodings = [decoding for _, decoding in sentences.values()]
-    return Newcomers(list(sentences), decodings, lengths, cross, max(lengths))
+    return PrefillBatch(list(sentences), decodings, lengths, cross, max(lengths))
 
 
 def finished(
     pair: Pair, sentences: Mapping[int, tuple[int, Decoding]]
 ) -> dict[int, list[Hypothesis]]:
     """Translate sentences that all begin at once."""
-    rows, found = StepRows(pair.rules), {}
+    rows, found = DecodeBatch(pair.rules), {}
     groups = [newcomers(pair, sentences)]
     while rows.sentences or groups:
         for done in rows.step(pair.sessions, groups):
@@ -237,7 +237,7 @@ EVENTS = st.lists(
 def test_joining_and_leaving_change_nobodys_answer(
     marian: Pair, events: list[Event], first_seed: int, most: int
 ) -> None:
-    rows = StepRows(marian.rules)
+    rows = DecodeBatch(marian.rules)
     asked: dict[int, tuple[int, Decoding]] = {}
     running: dict[int, int] = {}
     for event in with_an_end(events):

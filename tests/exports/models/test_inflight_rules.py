@@ -11,9 +11,9 @@ pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("onnx")
 
 from service.errors import InferenceError  # noqa: E402
-from service.families.decoding import Decoding  # noqa: E402
-from service.families.step_search import SearchRules  # noqa: E402
-from service.families.token_bans import TokenBans  # noqa: E402
+from service.families.translation.search.boards import SearchRules  # noqa: E402
+from service.families.translation.search.hypotheses import Decoding  # noqa: E402
+from service.families.translation.search.rules import TokenBans  # noqa: E402
 from tests.exports.models.test_inflight_exactness import (  # noqa: E402
     Pair,
     finished,

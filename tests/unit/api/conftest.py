@@ -5,6 +5,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
+from service.page.page import page_routes
 from tests.unit.api.fakes import FakeRegistry
 
 TOKEN = "correct-horse"
@@ -27,7 +28,7 @@ def context(registry: FakeRegistry, limits: ApiLimits) -> ApiContext:
 
 @pytest.fixture
 def api(context: ApiContext) -> FastAPI:
-    return build_api(context)
+    return build_api(context, None, page_routes())
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from service.cache.keys import ModelIdentity
 from service.cache.responses import CacheMode, CacheOutcome
 from service.errors import (
     ConflictError,
@@ -18,12 +17,12 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
-from service.families.splitting import divided
-from service.parity import Comparison, Parity
-from service.pipeline import CallOptions, Outcome, Pipeline, Timings
-from service.registry import Registry
+from service.families.translation.starter_texts import divided
+from service.registry.parity import Comparison, Parity
+from service.registry.registry import Registry
+from service.registry.status import ModelState, VersionStatus
 from service.repository.repository import PrecisionNotFoundError
-from service.status import ModelState, VersionStatus
+from service.requests.pipeline import CallOptions, Outcome, Pipeline
 from service.tasks import (
     Answer,
     AnyItem,
@@ -40,8 +39,10 @@ from service.tasks import (
     TranslateItem,
     Translation,
 )
-from service.transforms.image import decode_image
-from service.transforms.segmentation import Document, Splitting
+from service.telemetry.timings import Timings
+from service.transforms.language.segmentation import Document, Splitting
+from service.transforms.vision.image import decode_image
+from service.types import ModelIdentity
 
 DIMENSIONS = 4
 MOST_CHARACTERS = 100

@@ -8,12 +8,11 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.api.call import WHOLE_BODY, Call
-from service.api.context import ApiContext, Lifecycle
 from service.api.errors import MalformedRequestError, RequestTimeoutError
-from service.api.limits import ApiLimits
+from service.api.http_request import WHOLE_BODY, ApiContext, HttpRequest, Lifecycle
 from service.cache.responses import CacheMode
 from service.errors import DeadlineExceededError, LimitExceededError, OverloadedError
+from service.requests.admission import ApiLimits
 from tests.unit.api.fakes import FakeRegistry
 
 LEFT: Message = {"type": "http.disconnect"}
@@ -44,8 +43,8 @@ def call(
     context: ApiContext,
     receive: Callable[[], Awaitable[Message]] | None = None,
     headers: Sequence[tuple[bytes, bytes]] = (),
-) -> Call:
-    return Call(
+) -> HttpRequest:
+    return HttpRequest(
         {"type": "http", "headers": list(headers)}, receive or receiving(), nothing, context
     )
 

@@ -5,8 +5,8 @@ import httpx
 import pytest
 
 from service.api.content import as_image, as_text
-from service.api.limits import ApiLimits
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.requests.admission import ApiLimits
 from service.tasks import ClassifyItem, EmbedItem, Image, Task, Text
 from tests.unit.api.fakes import FakeRegistry
 from tests.unit.api.images import PNG

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from service.api import ApiContext, Lifecycle, build_api
 from service.api.classify import ClassifyResponse
 from service.api.detect import DetectResponse
-from service.api.documentation import ProblemBody
 from service.api.embed import EmbedResponse
 from service.api.models import ModelsResponse
+from service.api.openapi import ProblemBody
 from service.api.translate import TranslateResponse
 from tests.unit.api.conftest import TOKEN
 from tests.unit.api.fakes import FakeRegistry

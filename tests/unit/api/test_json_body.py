@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
+from service.api.bodies import check_structure, parse_json
 from service.api.errors import MalformedRequestError
-from service.api.json_body import check_structure, parse_json
-from service.api.limits import ApiLimits
 from service.errors import InvalidInputError, LimitExceededError
+from service.requests.admission import ApiLimits
 
 LIMITS = ApiLimits(max_json_depth=4, max_items=2)
 MOST = LIMITS.max_json_values

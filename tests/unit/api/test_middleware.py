@@ -9,11 +9,10 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.call import Call
-from service.api.context import ApiContext
+from service.api.http_request import ApiContext, HttpRequest
 from service.api.middleware import RequestMiddleware
-from service.metrics import UNKNOWN_MODEL
 from service.tasks import Task
+from service.telemetry.metrics import UNKNOWN_MODEL
 from tests.unit.api.fakes import FakeRegistry
 
 
@@ -66,7 +65,7 @@ async def test_a_request_that_has_ended_waits_for_no_garbage_collector(
     gc.disable()
     try:
         assert (await client.get("/health/live")).status_code == 200
-        assert not [one for one in gc.get_objects() if type(one) is Call]
+        assert not [one for one in gc.get_objects() if type(one) is HttpRequest]
     finally:
         gc.enable()
 

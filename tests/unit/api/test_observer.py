@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from service.api import ApiContext, build_api
-from service.pipeline import Timings
 from service.telemetry.record import EndedRequest
+from service.telemetry.timings import Timings
 from tests.unit.api.fakes import FakeRegistry
 
 

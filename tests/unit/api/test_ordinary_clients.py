@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.api.image_text import image_bytes
-from service.api.page import page_files
+from service.page.page import page_files
 from service.tasks import ClassifyItem, EmbedItem, Image, Task
 from tests.unit.api.fakes import FakeRegistry
 from tests.unit.api.images import JPEG, PNG

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.api import page
-from service.api.page import CONTENT_SECURITY_POLICY, page_files
+from service.page import page
+from service.page.page import CONTENT_SECURITY_POLICY, page_files
 
 FILES = page_files()
 CODE = sorted(name for name in FILES if name.endswith((".html", ".css", ".js", ".svg")))

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from starlette.types import Message
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
-from service.api.translation_events import TRANSLATION_EVENTS
+from service.api.translate import TRANSLATION_EVENTS
 from service.tasks import Task
 from tests.unit.api.fakes import MOST_CHARACTERS, FakePipeline, FakeRegistry
 

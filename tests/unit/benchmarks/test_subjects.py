@@ -10,7 +10,7 @@ from benchmarks.subjects import Sources, Subject, prepare
 from benchmarks.texts import headlines, mixed_texts, photos, sentences_zh, word_pieces
 from service.families import FAMILIES
 from service.repository.manifest import read_manifest, read_parameters
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.tasks import DetectItem, Image
 

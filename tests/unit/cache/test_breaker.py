@@ -1,6 +1,6 @@
 import pytest
 
-from service.cache.breaker import Breaker, BreakerState
+from service.cache.link import Breaker, BreakerState
 
 
 class Clock:

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from service.cache import envelope
-from service.cache.envelope import seal, unseal
+from service.cache import codec
+from service.cache.codec import seal, unseal
 
 
-@given(st.text(), st.binary(), st.binary(max_size=envelope.MAX_SECRET))
+@given(st.text(), st.binary(), st.binary(max_size=codec.MAX_SECRET))
 def test_what_was_sealed_opens_under_its_key_and_secret(
     key: str, payload: bytes, secret: bytes
 ) -> None:
@@ -59,8 +59,8 @@ def test_a_value_sealed_with_another_secret_does_not_open(
 
 
 def test_a_value_of_another_schema_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    prefix = envelope._PREFIX
-    monkeypatch.setattr(envelope, "_PREFIX", prefix[:-1] + bytes([prefix[-1] + 1]))
+    prefix = codec._PREFIX
+    monkeypatch.setattr(codec, "_PREFIX", prefix[:-1] + bytes([prefix[-1] + 1]))
     of_the_next_schema = seal("key", b"payload")
     assert unseal("key", of_the_next_schema) == b"payload"
     monkeypatch.undo()

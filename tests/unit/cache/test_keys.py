@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from service.cache.keys import ModelIdentity, cache_key
+from service.cache.keys import cache_key
 from service.tasks import (
     AnyItem,
     ClassifyItem,
@@ -17,7 +17,7 @@ from service.tasks import (
     Text,
     TranslateItem,
 )
-from service.types import fingerprint
+from service.types import ModelIdentity, fingerprint
 from tests.unit.cache.answers import ITEMS
 
 MODEL = ModelIdentity("news-topics", 1, "0" * 64)

@@ -1,8 +1,6 @@
 import pytest
 
-from service.cache.base import NullBackend
-from service.cache.levels import TieredBackend
-from service.cache.memory import MemoryBackend
+from service.cache.memory import MemoryBackend, NullBackend, TieredBackend
 
 
 def memory() -> MemoryBackend:

@@ -3,8 +3,7 @@ import time
 import pytest
 from redis.asyncio.connection import Connection
 
-from service.cache.breaker import Breaker, BreakerState
-from service.cache.link import Link, LinkError, NameLookup
+from service.cache.link import Breaker, BreakerState, Link, LinkError, NameLookup
 from tests.redis_server import RedisServer, free_port
 
 pytestmark = pytest.mark.looptime(False)

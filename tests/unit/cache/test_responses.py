@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import REGISTRY
 
-from service.cache.base import CacheBackend, NullBackend
-from service.cache.memory import MemoryBackend
+from service.cache.memory import CacheBackend, MemoryBackend, NullBackend
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import DeadlineExceededError, InferenceError
 from service.tasks import Classification, Label, Task

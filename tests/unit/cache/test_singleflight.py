@@ -18,7 +18,7 @@ from service.errors import (
 )
 
 
-class Work:
+class PreparedItem:
     """Takes 1 s a run, numbers its runs, and fails those that it was told to fail."""
 
     def __init__(self, *failures: Exception | None) -> None:
@@ -44,7 +44,7 @@ def flights() -> Iterator[SingleFlight[int]]:
 
 def start(
     flights: SingleFlight[int],
-    work: Work,
+    work: PreparedItem,
     count: int,
     key: str = "key",
     deadline: float | None = None,
@@ -53,7 +53,7 @@ def start(
 
 
 async def test_identical_work_is_done_once(flights: SingleFlight[int], looptime) -> None:
-    work = Work()
+    work = PreparedItem()
     answers = await asyncio.gather(*start(flights, work, 5))
     assert answers == [(1, False), *[(1, True)] * 4]
     assert work.started == 1
@@ -61,13 +61,13 @@ async def test_identical_work_is_done_once(flights: SingleFlight[int], looptime)
 
 
 async def test_different_work_is_not_shared(flights: SingleFlight[int]) -> None:
-    work = Work()
+    work = PreparedItem()
     tasks = start(flights, work, 1, "a") + start(flights, work, 1, "b")
     assert await asyncio.gather(*tasks) == [(1, False), (2, False)]
 
 
 async def test_nothing_is_remembered_once_it_has_landed(flights: SingleFlight[int]) -> None:
-    work = Work()
+    work = PreparedItem()
     assert await flights.run("key", work, None) == (1, False)
     assert await flights.run("key", work, None) == (2, False)
 
@@ -82,14 +82,14 @@ async def test_the_leader_computes_in_its_own_task(flights: SingleFlight[int]) -
 
 
 async def test_it_shows_who_waits(flights: SingleFlight[int]) -> None:
-    tasks = start(flights, Work(), 3)
+    tasks = start(flights, PreparedItem(), 3)
     await asyncio.sleep(0.5)
     assert repr(flights) == "<SingleFlight 1 running, 2 waiting>"
     await asyncio.gather(*tasks)
 
 
 async def test_each_follower_keeps_its_own_deadline(flights: SingleFlight[int], looptime) -> None:
-    work = Work()
+    work = PreparedItem()
     (leader,) = start(flights, work, 1)
     (hurried,) = start(flights, work, 1, deadline=0.25)
     (patient,) = start(flights, work, 1, deadline=2.0)
@@ -103,16 +103,16 @@ async def test_each_follower_keeps_its_own_deadline(flights: SingleFlight[int], 
 async def test_a_deadline_that_has_passed_ends_the_waiting_at_once(
     flights: SingleFlight[int], looptime
 ) -> None:
-    (leader,) = start(flights, Work(), 1)
+    (leader,) = start(flights, PreparedItem(), 1)
     await asyncio.sleep(0.5)
     with pytest.raises(DeadlineExceededError):
-        await flights.run("key", Work(), 0.25)
+        await flights.run("key", PreparedItem(), 0.25)
     assert looptime == 0.5
     await leader
 
 
 async def test_a_follower_who_leaves_affects_nobody(flights: SingleFlight[int]) -> None:
-    leader, quitter, other = start(flights, Work(), 3)
+    leader, quitter, other = start(flights, PreparedItem(), 3)
     await asyncio.sleep(0.5)
     quitter.cancel()
     await asyncio.wait([quitter])
@@ -141,7 +141,7 @@ async def test_a_follower_who_leaves_in_the_moment_of_landing_affects_nobody(
 async def test_when_the_leader_leaves_a_follower_computes_for_the_rest(
     flights: SingleFlight[int], looptime
 ) -> None:
-    work = Work()
+    work = PreparedItem()
     leader, heir, *others = start(flights, work, 4)
     await asyncio.sleep(0.5)
     leader.cancel()
@@ -151,7 +151,7 @@ async def test_when_the_leader_leaves_a_follower_computes_for_the_rest(
 
 
 async def test_a_newcomer_follows_the_new_leader(flights: SingleFlight[int]) -> None:
-    work = Work()
+    work = PreparedItem()
     leader, heir = start(flights, work, 2)
     await asyncio.sleep(0.5)
     leader.cancel()
@@ -163,7 +163,7 @@ async def test_a_newcomer_follows_the_new_leader(flights: SingleFlight[int]) -> 
 async def test_a_leader_out_of_time_does_not_take_the_followers_with_it(
     flights: SingleFlight[int],
 ) -> None:
-    work = Work(DeadlineExceededError("the leader's own"))
+    work = PreparedItem(DeadlineExceededError("the leader's own"))
     leader, *followers = start(flights, work, 3)
     with pytest.raises(DeadlineExceededError):
         await leader
@@ -176,7 +176,7 @@ async def test_a_leader_out_of_time_does_not_take_the_followers_with_it(
 async def test_a_leader_whose_version_is_closed_does_not_take_the_followers_with_it(
     flights: SingleFlight[int], error: ServiceError
 ) -> None:
-    leader, *followers = start(flights, Work(error), 3)
+    leader, *followers = start(flights, PreparedItem(error), 3)
     with pytest.raises(type(error)):
         await leader
     assert await asyncio.gather(*followers) == [(2, False), (2, True)]
@@ -186,7 +186,7 @@ async def test_leaders_that_leave_one_after_the_other_end_with_the_last(
     flights: SingleFlight[int], looptime
 ) -> None:
     late = DeadlineExceededError("late")
-    tasks = start(flights, Work(late, late, late), 3)
+    tasks = start(flights, PreparedItem(late, late, late), 3)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [DeadlineExceededError] * 3
     assert looptime == 3
@@ -195,7 +195,7 @@ async def test_leaders_that_leave_one_after_the_other_end_with_the_last(
 async def test_an_heir_who_leaves_in_the_same_moment_passes_it_on(
     flights: SingleFlight[int],
 ) -> None:
-    work = Work()
+    work = PreparedItem()
     leader, heir, next_heir = start(flights, work, 3)
     await asyncio.sleep(0.5)
     leader.cancel()
@@ -207,7 +207,7 @@ async def test_an_heir_who_leaves_in_the_same_moment_passes_it_on(
 
 
 async def test_an_heir_who_left_just_before_is_passed_over(flights: SingleFlight[int]) -> None:
-    work = Work()
+    work = PreparedItem()
     leader, quitter, heir = start(flights, work, 3)
     await asyncio.sleep(0.5)
     quitter.cancel()
@@ -216,7 +216,7 @@ async def test_an_heir_who_left_just_before_is_passed_over(flights: SingleFlight
 
 
 async def test_everybody_leaves_at_once(flights: SingleFlight[int]) -> None:
-    tasks = start(flights, Work(), 5)
+    tasks = start(flights, PreparedItem(), 5)
     await asyncio.sleep(0.5)
     for task in tasks:
         task.cancel()
@@ -227,7 +227,7 @@ async def test_everybody_leaves_at_once(flights: SingleFlight[int]) -> None:
 async def test_an_heir_whose_deadline_passes_with_the_handing_over_passes_it_on(
     flights: SingleFlight[int],
 ) -> None:
-    work = Work()
+    work = PreparedItem()
     (leader,) = start(flights, work, 1)
     (heir,) = start(flights, work, 1, deadline=0.5)
     (last,) = start(flights, work, 1)
@@ -243,7 +243,7 @@ async def test_an_heir_whose_deadline_passes_with_the_handing_over_passes_it_on(
 async def test_a_failure_that_would_meet_everybody_reaches_everybody(
     flights: SingleFlight[int], error: ServiceError, looptime
 ) -> None:
-    work = Work(error)
+    work = PreparedItem(error)
     results = await asyncio.gather(*start(flights, work, 3), return_exceptions=True)
     assert [type(result) for result in results] == [type(error)] * 3
     assert [str(result) for result in results] == [str(error)] * 3
@@ -255,7 +255,7 @@ async def test_each_follower_gets_an_error_of_its_own_with_all_it_says(
     flights: SingleFlight[int],
 ) -> None:
     error = OverloadedError("full", 2.5)
-    results = await asyncio.gather(*start(flights, Work(error), 3), return_exceptions=True)
+    results = await asyncio.gather(*start(flights, PreparedItem(error), 3), return_exceptions=True)
     assert len({id(result) for result in results}) == 3
     assert [getattr(result, "retry_after", None) for result in results] == [2.5] * 3
     assert [getattr(result, "__cause__", None) for result in results[1:]] == [error] * 2
@@ -263,7 +263,7 @@ async def test_each_follower_gets_an_error_of_its_own_with_all_it_says(
 
 async def test_an_unexpected_error_reaches_everybody_too(flights: SingleFlight[int]) -> None:
     results = await asyncio.gather(
-        *start(flights, Work(KeyError("bug")), 3), return_exceptions=True
+        *start(flights, PreparedItem(KeyError("bug")), 3), return_exceptions=True
     )
     assert [repr(result) for result in results] == ["KeyError('bug')"] * 3
 
@@ -273,7 +273,7 @@ async def test_a_failure_that_nobody_waits_for_is_not_reported_as_lost(
 ) -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    leader, quitter = start(flights, Work(InferenceError("broken")), 2)
+    leader, quitter = start(flights, PreparedItem(InferenceError("broken")), 2)
     asyncio.get_running_loop().call_at(1.0, quitter.cancel)
     with pytest.raises(InferenceError):
         await leader
@@ -287,7 +287,7 @@ async def test_a_failure_that_nobody_waits_for_is_not_reported_as_lost(
 
 
 async def test_work_after_a_failure_starts_anew(flights: SingleFlight[int]) -> None:
-    work = Work(InferenceError("broken"))
+    work = PreparedItem(InferenceError("broken"))
     with pytest.raises(InferenceError):
         await flights.run("key", work, None)
     assert await flights.run("key", work, None) == (2, False)
@@ -296,7 +296,7 @@ async def test_work_after_a_failure_starts_anew(flights: SingleFlight[int]) -> N
 async def test_a_storm_of_leaving_callers_leaves_nobody_waiting(
     flights: SingleFlight[int],
 ) -> None:
-    work = Work()
+    work = PreparedItem()
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[tuple[int, bool]]] = []
     for number in range(200):

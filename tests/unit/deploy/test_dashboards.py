@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.generate import DASHBOARDS, FOLDER, as_json
 from deploy.grafana.generate.level import FAILURES, SECONDS
-from service.metrics import INFERENCE_REQUEST_SECONDS
+from service.telemetry.metrics import INFERENCE_REQUEST_SECONDS
 
 PROVISIONING = FOLDER.parent / "provisioning"
 LOADED = {name: json.loads(as_json(build())) for name, build in DASHBOARDS.items()}

@@ -18,7 +18,7 @@ from deploy.grafana.generate.level import (
     SECONDS,
     SLOW_BURN,
 )
-from service.metrics import declared_metrics
+from service.telemetry.metrics import declared_metrics
 from tests.prometheus_server import FOLDER, prometheus_program
 
 pytestmark = pytest.mark.looptime(False)

@@ -23,7 +23,7 @@ from models.graphs.translator_weights import (
     TranslatorWeights,
 )
 from service.runtime.buffers import DeviceBuffer
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 
 HEADS, WIDTH, PLACES = 2, 16, 64

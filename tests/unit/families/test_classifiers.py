@@ -10,7 +10,7 @@ from PIL import Image
 from service import tasks
 from service.errors import InferenceError, InvalidInputError, ModelLoadError
 from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
-from service.families.labelling import ranked
+from service.families.scores import ranked
 from service.families.text_classifier import TextClassifier, TextClassifierParameters
 from service.repository.manifest import read_parameters
 from service.tasks import Classification, ClassifyItem, Label, Text
@@ -187,11 +187,11 @@ def test_texts_preprocessed_together_are_as_one_by_one(tmp_path: Path) -> None:
     ]
     together = family.preprocess_all(items)
     assert [type(one).__name__ for one in together] == [
-        "Work",
+        "PreparedItem",
         "InvalidInputError",
-        "Work",
+        "PreparedItem",
         "InvalidInputError",
-        "Work",
+        "PreparedItem",
     ]
     for index in (0, 2, 4):
         alone = family.preprocess(items[index])

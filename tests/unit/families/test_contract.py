@@ -21,7 +21,7 @@ from service.families import FAMILIES
 from service.families.base import KnowsLanguages, SplitsTexts, TriesAgain
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
-from service.types import Family, Tensors, Work
+from service.types import Family, PreparedItem, Tensors
 from tests.unit.families.cases import CASES, Case, open_case
 from tests.unit.transforms.images import DAMAGED, FOREIGN, TOO_LARGE
 from tests.unit.transforms.texts import HOSTILE
@@ -55,7 +55,7 @@ def same(first: Tensors, second: Tensors) -> None:
         np.testing.assert_array_equal(value, second[key], strict=True)
 
 
-def batches(family: Family[Any, Any], items: Sequence[Any]) -> list[list[Work]]:
+def batches(family: Family[Any, Any], items: Sequence[Any]) -> list[list[PreparedItem]]:
     """Works of all items, in one batch for each lane and group."""
     together = defaultdict(list)
     for item in items:

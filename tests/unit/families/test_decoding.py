@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.families.decoding import Decoding, Hypothesis, start_search
+from service.families.translation.search.hypotheses import Decoding, Hypothesis, start_search
 from service.tasks import FinishReason
 from tests.unit.families.reference_search import reference_beams, reference_greedy
 from tests.unit.families.sessions import TranslatorGraphs

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from service import tasks
 from service.errors import InvalidInputError
 from service.families.dual_encoder import DualEncoder
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.tasks import EmbedItem, Text
 from service.types import Sessions

@@ -9,13 +9,13 @@ import pytest
 
 from service.errors import InvalidInputError, ModelLoadError
 from service.families import FAMILIES
-from service.families.decoding import Hypothesis
-from service.families.encoder_decoder import EncoderDecoder
-from service.families.token_rules import UNFORCED, Texts, TokenRules
-from service.families.translation_results import result_of
+from service.families.translation.options import result_of
+from service.families.translation.search.hypotheses import Hypothesis
+from service.families.translation.search.rules import UNFORCED, Texts, TokenRules
+from service.families.translation.static import EncoderDecoder
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
-from service.transforms.languages import meant_by
+from service.transforms.language.languages import meant_by
 from tests.unit.families.cases import CASES, EOS, TARGET_VOCABULARY, TEXTS
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.transforms.texts import word_tokenizer

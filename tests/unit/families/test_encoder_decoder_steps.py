@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from service.families import FAMILIES
-from service.families.encoder_decoder_steps import EncoderDecoderSteps, search_rules
-from service.families.token_rules import TokenRules
+from service.families.translation.in_flight import EncoderDecoderSteps, search_rules
+from service.families.translation.search.rules import TokenRules
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
 from tests.unit.families.cases import CASES, EOS

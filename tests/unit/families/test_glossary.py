@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from service.families.glossary import StandIns, plan
+from service.families.translation.glossary import Placeholders, plan
 from service.tasks import Alternative, FinishReason, KeptTerm, TranslateItem, Translation
 
-STAND_INS = StandIns(names=(("汤姆", "Tom"), ("玛丽", "Mary")), numbers=(("二十", "twenty"),))
+STAND_INS = Placeholders(names=(("汤姆", "Tom"), ("玛丽", "Mary")), numbers=(("二十", "twenty"),))
 ZHANG = ("张伟", "Zhang Wei")
 
 

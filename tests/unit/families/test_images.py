@@ -9,10 +9,10 @@ import pytest
 from service import tasks
 from service.errors import InferenceError, LimitExceededError
 from service.families.detr_detector import DetrDetector, DetrDetectorParameters
-from service.families.images import ImageInput, image_input
+from service.families.image_input import ImageInput, image_input
 from service.repository.manifest import read_parameters
 from service.tasks import DetectItem
-from service.transforms.processing import ImageProcessor, Processing
+from service.transforms.vision.processing import ImageProcessor, Processing
 from service.types import TensorSpec
 from tests.unit.families.cases import drawing
 from tests.unit.families.sessions import SET_INPUTS, NumpySession, set_session

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidInputError, ModelLoadError
-from service.families.decoding import Decoding
-from service.families.seq2seq import Seq2Seq
-from service.families.translating import TranslationParameters
+from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.seq2seq import Seq2Seq
+from service.families.translation.starter_texts import TranslationParameters
 from service.repository.manifest import read_parameters
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.tasks import TranslateItem, Translation
-from service.types import Sessions, Work
+from service.types import PreparedItem, Sessions
 from tests.unit.families.cases import CASES, EOS, TARGET_VOCABULARY, TEXTS, target_tokenizer
 from tests.unit.families.graphs import save_decoder, save_encoder
 from tests.unit.families.reference_search import reference_beams, reference_greedy
@@ -37,11 +37,11 @@ def opened(folder: Path, **changes: Any) -> Seq2Seq:
     return Seq2Seq.open(folder, parameters)
 
 
-def works(family: Seq2Seq, **options: Any) -> list[Work]:
+def works(family: Seq2Seq, **options: Any) -> list[PreparedItem]:
     return [family.preprocess(TranslateItem(text, **options)) for text in TEXTS]
 
 
-def definition(graphs: TranslatorGraphs, work: Work) -> tuple[list[int], bool]:
+def definition(graphs: TranslatorGraphs, work: PreparedItem) -> tuple[list[int], bool]:
     decoding = work.group
     assert isinstance(decoding, Decoding)
     source = work.tensors["input_ids"]

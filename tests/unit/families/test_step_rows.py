@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.graphs.in_flight import step_graphs
-from service.families.decoding import Decoding
-from service.families.step_rows import Newcomers, StepRows, assigned
-from service.families.step_search import SearchRules
-from service.runtime.devices import Device
+from service.families.translation.search.boards import SearchRules
+from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.step_rows import DecodeBatch, PrefillBatch, assigned
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.types import Sessions
 from tests.unit.families.step_models import DeviceLikeSession, random_weights
@@ -38,7 +38,7 @@ def sessions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return opened
 
 
-def read(sessions: Sessions, keys: list[int], decodings: list[Decoding]) -> Newcomers:
+def read(sessions: Sessions, keys: list[int], decodings: list[Decoding]) -> PrefillBatch:
     rows = [np.random.default_rng(key).integers(3, 30, 1 + key % 40) for key in keys]
     longest = max(len(row) for row in rows)
     ids, mask = np.zeros((2, len(rows), longest), np.int64)
@@ -46,11 +46,11 @@ def read(sessions: Sessions, keys: list[int], decodings: list[Decoding]) -> Newc
         ids[line, : len(row)], mask[line, : len(row)] = row, 1
     feeds = {"input_ids": ids, "attention_mask": mask}
     _, cross = sessions["encoder"].run_kept(feeds, host=())
-    return Newcomers(keys, decodings, [len(row) for row in rows], cross, longest)
+    return PrefillBatch(keys, decodings, [len(row) for row in rows], cross, longest)
 
 
 def alone(sessions: Sessions, key: int, decoding: Decoding) -> list[int]:
-    rows = StepRows(RULES)
+    rows = DecodeBatch(RULES)
     finished = rows.step(sessions, [read(sessions, [key], [decoding])])
     while rows.sentences:
         finished = rows.step(sessions)
@@ -71,7 +71,7 @@ ARRIVALS = st.lists(
 def test_in_flight_everybody_gets_what_they_get_alone(
     sessions: Sessions, arrivals: list[list[tuple[int, Decoding]]], leaver: int
 ) -> None:
-    rows, asked, found = StepRows(RULES), {}, {}
+    rows, asked, found = DecodeBatch(RULES), {}, {}
     pending = list(arrivals)
     while pending or rows.sentences:
         joining = dict(pending.pop(0)) if pending else {}
@@ -107,7 +107,7 @@ def test_of_siblings_the_first_stays_with_its_parent() -> None:
 
 
 def test_after_a_reset_it_begins_anew(sessions: Sessions) -> None:
-    rows = StepRows(RULES)
+    rows = DecodeBatch(RULES)
     rows.step(sessions, [read(sessions, [1, 2], DECODINGS[:2])])
     rows.reset()
     assert (rows.sentences, rows.in_use) == (0, 0)

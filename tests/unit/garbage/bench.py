@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
-from service.api.call import Call
+from service.api.http_request import HttpRequest
 from service.app import Engine, build_engine
 from service.settings import read_settings
 
@@ -187,7 +187,7 @@ async def bench(repository: Path) -> AsyncIterator[Bench]:
         limits=ApiLimits(max_body_bytes=200_000),
         admin_token=TOKEN,
     )
-    with patch.object(Call, "watch_after", 0.005):  # or each that leaves would take 0.2 s
+    with patch.object(HttpRequest, "watch_after", 0.005):  # or each that leaves would take 0.2 s
         async with engine.running() as registry:
             registry.start()
             while registry.not_ready():  # noqa: ASYNC110 - it has no such event

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.repository.content_sized import content_sized
+from service.repository.onnx_file.content_sized import content_sized
 
 STARTERS = Path(__file__).parents[3] / "models" / "repository"
 

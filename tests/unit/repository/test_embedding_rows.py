@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.repository.embedding_rows import embedding_rows
+from service.repository.onnx_file.signature import embedding_rows
 
 
 def graph(folder: Path, *nodes: onnx.NodeProto, rows: int = 7) -> Path:

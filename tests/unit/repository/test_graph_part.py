@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import ModelLoadError
-from service.repository.graph_part import GraphPart, disjoint_parts
-from service.repository.signature import read_signature
-from service.runtime.devices import Device
+from service.repository.onnx_file.cut import GraphPart, disjoint_parts
+from service.repository.onnx_file.signature import read_signature
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.transforms.protobuf import field_header, fields
 

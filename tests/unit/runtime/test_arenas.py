@@ -1,7 +1,7 @@
 """When memory of earlier, larger runs is given back."""
 
-from service.runtime.arenas import ArenaWatch
-from service.runtime.devices import Device
+from service.runtime.buffers import ArenaWatch
+from service.runtime.providers import Device
 
 MANY = 1000
 

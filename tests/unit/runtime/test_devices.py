@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import DeviceUnavailableError
-from service.runtime.devices import (
+from service.runtime.providers import (
     Device,
     _cpu_quota,
     available_cores,

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from service.runtime.devices import Device, why_unusable
 from service.runtime.gpu import open_reader, pynvml, watch_gpu
+from service.runtime.providers import Device, why_unusable
 
 
 class NvmlError(Exception):

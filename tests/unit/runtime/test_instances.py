@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.engine.warmup import WarmUpPlan, lone_length, measure, wide_pays
 from service.errors import DeviceMemoryError
-from service.runtime.devices import Device
 from service.runtime.instances import Instances
+from service.runtime.providers import Device
 from service.runtime.session import PoisonedSessionError
-from service.runtime.warmup import WarmUpPlan, lone_length, measure, wide_pays
-from service.types import Sessions, Tensors, Work
+from service.types import PreparedItem, Sessions, Tensors
 
 GRAPHS = {"model": Path("model.onnx")}
 CPU = Device("cpu")
@@ -29,12 +29,12 @@ def instances(narrow: int, wide: int, device: Device = CPU) -> Instances:
     return Instances(GRAPHS, device, (narrow, wide), Opened)
 
 
-def threads(sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+def threads(sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
     return [{"threads": np.array(sessions["model"].threads)} for _ in batch]
 
 
 def used(opened: Instances, alone: bool) -> int:
-    return int(opened.infer(threads, [Work({})], alone)[0]["threads"])
+    return int(opened.infer(threads, [PreparedItem({})], alone)[0]["threads"])
 
 
 def test_a_lone_batch_gets_the_whole_device_and_others_share_it() -> None:
@@ -58,11 +58,11 @@ def test_a_broken_session_is_reopened_for_the_next_run() -> None:
     opened = instances(1, 1)
     before = opened.narrow
 
-    def breaks(sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def breaks(sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         raise PoisonedSessionError("CUDA failure 700")
 
     with pytest.raises(PoisonedSessionError):
-        opened.infer(breaks, [Work({})], alone=False)
+        opened.infer(breaks, [PreparedItem({})], alone=False)
     assert opened.narrow is not before
     assert opened.rebuilds == 1
     assert used(opened, alone=False) == 1
@@ -71,11 +71,11 @@ def test_a_broken_session_is_reopened_for_the_next_run() -> None:
 def test_running_out_of_memory_needs_no_new_session() -> None:
     opened = instances(1, 1)
 
-    def starves(sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def starves(sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         raise DeviceMemoryError("no memory")
 
     with pytest.raises(DeviceMemoryError):
-        opened.infer(starves, [Work({})], alone=False)
+        opened.infer(starves, [PreparedItem({})], alone=False)
     assert opened.rebuilds == 0
 
 
@@ -89,7 +89,7 @@ class Clocked:
     def clock(self) -> float:
         return self.now
 
-    def infer(self, sessions: Sessions, batch: Sequence[Work]) -> Sequence[Tensors]:
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         self.shapes.append((len(batch), batch[0].length))
         self.now += sessions["model"].seconds * (4 + len(batch) * batch[0].length)
         return [{} for _ in batch]
@@ -100,15 +100,15 @@ class Slow:
         self.seconds = seconds
 
 
-def probe(length: int) -> Work:
-    return Work({}, length=length)
+def probe(length: int) -> PreparedItem:
+    return PreparedItem({}, length=length)
 
 
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
     fake = Clocked()
-    monkeypatch.setattr("service.runtime.warmup.time.perf_counter", fake.clock)
-    monkeypatch.setattr("service.runtime.warmup.time.sleep", lambda _: None)
+    monkeypatch.setattr("service.engine.warmup.time.perf_counter", fake.clock)
+    monkeypatch.setattr("service.engine.warmup.time.sleep", lambda _: None)
     return fake
 
 
@@ -181,5 +181,5 @@ def test_one_bad_moment_does_not_decide_over_long_works(
     def recover(_: float) -> None:
         wide.seconds = scale / 2
 
-    monkeypatch.setattr("service.runtime.warmup.time.sleep", recover)
+    monkeypatch.setattr("service.engine.warmup.time.sleep", recover)
     assert wide_pays(clocked.infer, {"model": Slow(scale)}, {"model": wide}, probe(8)) is pays

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from service.errors import InferenceError, ModelLoadError
-from service.runtime.devices import Device
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from tests.words import reader
 

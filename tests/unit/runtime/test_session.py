@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
-from service.runtime.devices import Device, why_unusable
+from service.runtime.providers import Device, why_unusable
 from service.runtime.session import OnDevice, OrtSession, PoisonedSessionError, _translated
 
 CPU = Device("cpu")

@@ -11,11 +11,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from service.batching.dispatch import run_on
-from service.runtime.devices import Device
+from service.engine.dispatch import run_on
+from service.runtime.providers import Device
 from service.runtime.session import OrtSession
-from service.stopping import RunStoppedError, StopSignal, obey
-from service.types import Span, Tensors, Work
+from service.runtime.stopping import RunStoppedError, StopSignal, obey
+from service.types import PreparedItem, Span, Tensors
 
 CPU = Device("cpu")
 HOURS = np.array([1 << 60])
@@ -71,12 +71,12 @@ def test_only_the_run_that_obeys_the_signal_is_stopped(session: OrtSession) -> N
 
 
 async def test_a_cancelled_batch_ends_when_its_run_has_ended(session: OrtSession) -> None:
-    def run(batch: Sequence[Work], alone: bool) -> Sequence[Tensors]:
+    def run(batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
         return [session.run(work.tensors) for work in batch]  # type: ignore[misc]
 
     with ThreadPoolExecutor(1) as threads:
-        lasting = asyncio.create_task(run_on(threads, run, [Work({"n": HOURS})], False))
-        behind = asyncio.create_task(run_on(threads, run, [Work({"n": HOURS})], False))
+        lasting = asyncio.create_task(run_on(threads, run, [PreparedItem({"n": HOURS})], False))
+        behind = asyncio.create_task(run_on(threads, run, [PreparedItem({"n": HOURS})], False))
         await asyncio.sleep(0.2)
         behind.cancel()  # no thread has begun with it
         await asyncio.wait([behind])
@@ -84,5 +84,5 @@ async def test_a_cancelled_batch_ends_when_its_run_has_ended(session: OrtSession
         lasting.cancel()
         await asyncio.wait([lasting])
         assert lasting.cancelled()
-        ran = await run_on(threads, run, [Work({"n": np.array([4])})], False)
+        ran = await run_on(threads, run, [PreparedItem({"n": np.array([4])})], False)
         assert ran.results[0]["y"] == 4

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.device import DeviceRuntime
-from service.runtime.devices import Device
-from service.runtime.threads import step_back
+from service.engine.device import DeviceRuntime, step_back
+from service.runtime.providers import Device
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness here")
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.runtime.warmup import WarmUpPlan, measure
-from service.types import Work
+from service.engine.warmup import WarmUpPlan, measure
+from service.types import PreparedItem
 
 LENGTHS = (8, 64, 1024, 8192)
 
@@ -24,14 +24,14 @@ class Network:
         per_token, per_pair = self._costs
         return per_token * length + per_pair * length**2
 
-    def infer(self, sessions: Any, batch: Sequence[Work]) -> list[Any]:
+    def infer(self, sessions: Any, batch: Sequence[PreparedItem]) -> list[Any]:
         self.run_lengths.add(batch[0].length)
         self.now += len(batch) * self.cost(batch[0].length)
         return []
 
     def timed(self) -> dict[tuple[int, int], float]:
-        def probe(length: int) -> Work:
-            return Work({"input_ids": np.zeros(length, np.int64)}, "default", length)
+        def probe(length: int) -> PreparedItem:
+            return PreparedItem({"input_ids": np.zeros(length, np.int64)}, "default", length)
 
         plan = WarmUpPlan(LENGTHS, 4, None, 0.01)
         return measure(self.infer, {}, probe, plan, lambda: self.now)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.cache.keys import ModelIdentity
-from service.pipeline import Timings
+from service.telemetry.timings import Timings
+from service.types import ModelIdentity
 
 SECOND = 1_000_000_000
 

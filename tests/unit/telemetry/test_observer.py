@@ -5,8 +5,7 @@ import pytest
 
 from service.app import make_observer, open_traces
 from service.settings import LogSettings, SettingsError, TraceSettings
-from service.telemetry.access import AccessLog, AccessOptions
-from service.telemetry.observer import Telemetry
+from service.telemetry.access import AccessLog, AccessOptions, Telemetry
 from service.telemetry.record import EndedRequest
 from tests.unit.telemetry.fakes import Ended
 

@@ -1,7 +1,7 @@
 import pytest
 
-from service.pipeline import Timings
-from service.telemetry.spans import Stage, attributes, is_error, stages
+from service.telemetry.timings import Timings
+from service.telemetry.tracing import Stage, attributes, is_error, stages
 from tests.unit.telemetry.fakes import SECOND, Ended
 
 START = 1_000 * SECOND

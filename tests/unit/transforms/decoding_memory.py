@@ -16,10 +16,10 @@ from PIL import Image
 
 from service import tasks
 from service.errors import LimitExceededError
-from service.families.images import ImageInput
+from service.families.image_input import ImageInput
 from service.memory import return_free_memory
-from service.transforms.image import DECODING
-from service.transforms.processing import ImageProcessor, Processing
+from service.transforms.vision.image import DECODING
+from service.transforms.vision.processing import ImageProcessor, Processing
 
 SIDE = 640
 

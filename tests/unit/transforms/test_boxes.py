@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from service.transforms.boxes import MAX_CANDIDATES, corners, iou_matrix, suppress, unletterbox
-from service.transforms.image import Letterbox, letterbox
+from service.transforms.vision.boxes import (
+    MAX_CANDIDATES,
+    corners,
+    iou_matrix,
+    suppress,
+    unletterbox,
+)
+from service.transforms.vision.image import Letterbox, letterbox
 
 coordinate = st.integers(0, 20)
 box = st.tuples(coordinate, coordinate, coordinate, coordinate).map(

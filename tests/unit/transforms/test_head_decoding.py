@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.transforms.head_reader import HeadReader
-from service.transforms.heads import Head
+from service.transforms.vision.heads import Head
 
 Arrays = Mapping[str, NDArray[np.float32]]
 SHAPE = (64, 96)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.transforms.head_reader import Candidates, HeadReader
-from service.transforms.heads import HEADS, Head
+from service.transforms.vision.heads import HEADS, Head
 
 SHAPE = (40, 80)
 

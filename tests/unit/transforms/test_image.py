@@ -9,8 +9,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.transforms import image as image_module
-from service.transforms.image import Letterbox, decode_image, letterbox, to_tensor
+from service.transforms.vision import image as image_module
+from service.transforms.vision.image import Letterbox, decode_image, letterbox, to_tensor
 from tests.unit.transforms.images import encoded
 
 # Rows are y, columns x; every pixel differs, so that any turn shows.

@@ -10,12 +10,12 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from service import tasks
 from service.errors import InvalidInputError, LimitExceededError
-from service.families.images import ImageInput
-from service.transforms import footprint as footprint_module
-from service.transforms.footprint import footprint
-from service.transforms.image import decode_image
-from service.transforms.image_files import opened
-from service.transforms.processing import ImageProcessor, Processing
+from service.families.image_input import ImageInput
+from service.transforms.vision import footprint as footprint_module
+from service.transforms.vision.footprint import footprint
+from service.transforms.vision.image import decode_image
+from service.transforms.vision.image_files import opened
+from service.transforms.vision.processing import ImageProcessor, Processing
 from tests.unit.transforms.images import PNG, encoded, noise
 from tests.unit.transforms.test_image import chunk
 

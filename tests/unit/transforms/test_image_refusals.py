@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
-from service.transforms.image import FORMATS, decode_image
+from service.transforms.vision.image import FORMATS, decode_image
 from tests.unit.transforms.images import DAMAGED, FOREIGN, PNG, TOO_LARGE, encoded, noise
 
 

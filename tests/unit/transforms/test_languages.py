@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.transforms.languages import M2M100, MBART50, meant_by, plain_code
+from service.transforms.language.languages import M2M100, MBART50, meant_by, plain_code
 
 NLLB = ("eng_Latn", "zho_Hans", "zho_Hant", "yue_Hant", "por_Latn", "arb_Arab", "nob_Latn")
 GROUP = ("fr", "fr_BE", "fr_CA", "pt_br", "pt_PT", "es_MX")

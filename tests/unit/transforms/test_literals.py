@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.transforms.literals import any_of, is_number, literals
+from service.transforms.language.literals import any_of, is_number, literals
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from service.errors import InvalidInputError
-from service.transforms import image as image_module
-from service.transforms.image import decode_image, decoding
-from service.transforms.pixel_budget import PixelBudget
+from service.transforms.vision import image as image_module
+from service.transforms.vision.footprint import PixelBudget
+from service.transforms.vision.image import decode_image, decoding
 from tests.unit.transforms.images import JPEG, PNG, encoded, noise
 
 PIXELS = 64 * 48

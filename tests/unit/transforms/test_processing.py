@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.transforms.geometry import Placement, Sizing
-from service.transforms.image import letterbox, to_tensor
-from service.transforms.processing import ImageProcessor, Processing
+from service.transforms.vision.geometry import Placement, Sizing
+from service.transforms.vision.image import letterbox, to_tensor
+from service.transforms.vision.processing import ImageProcessor, Processing
 from tests.unit.transforms.images import noise
 
 SIZES = [(64, 48), (48, 64), (33, 90), (320, 320), (7, 3)]

@@ -9,8 +9,8 @@ import sentencex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.transforms import segmentation
-from service.transforms.segmentation import Document, Splitting, needs_splitting, split
+from service.transforms.language import segmentation
+from service.transforms.language.segmentation import Document, Splitting, needs_splitting, split
 
 TO_ENGLISH, TO_CHINESE = Splitting("zh", "en"), Splitting("en", "zh")
 

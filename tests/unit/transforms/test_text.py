@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from tokenizers import Tokenizer, normalizers, processors
 
 from service.errors import InvalidInputError, ModelLoadError
-from service.transforms.text import TextTokenizer, pad_rows
+from service.transforms.language.text import TextTokenizer, pad_rows
 from tests.unit.transforms.texts import CLS, HOSTILE, SEP, WORDS, byte_tokenizer, word_tokenizer
 
 
@@ -128,7 +128,7 @@ def test_the_library_starts_no_threads_of_its_own(tmp_path: Path) -> None:
     word_tokenizer().save(str(tmp_path / "tokenizer.json"))
     script = """
 import pathlib, sys, os
-from service.transforms.text import TextTokenizer
+from service.transforms.language.text import TextTokenizer
 tokenizer = TextTokenizer.open(pathlib.Path(sys.argv[1]))
 before = len(os.listdir("/proc/self/task"))
 tokenizer.encode("one two three " * 10000, 8)

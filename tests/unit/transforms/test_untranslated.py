@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.transforms import untranslated
-from service.transforms.emoji import emoji_of
-from service.transforms.literals import literals
-from service.transforms.untranslated import has_words, reduced
+from service.transforms.language.literals import (
+    _MAY_BE_APART,
+    _SET_APART,
+    emoji_of,
+    has_words,
+    literals,
+    reduced,
+)
 
 NO_WORDS = [
     "2026-11-29",
@@ -108,9 +112,9 @@ def test_emoji_come_back_where_they_stood(
 
 def test_no_character_is_overlooked_by_the_first_look() -> None:
     text = " ".join(map(chr, range(sys.maxunicode + 1)))
-    found = [match.group() for match in untranslated._SET_APART.finditer(text)]
+    found = [match.group() for match in _SET_APART.finditer(text)]
     assert len(found) > 1000
-    assert all(map(untranslated._MAY_BE_APART.search, found))
+    assert all(map(_MAY_BE_APART.search, found))
 
 
 PARTS = st.sampled_from(

@@ -19,8 +19,8 @@ from models.convert.optimise import fused, slimmed, try_on  # noqa: E402
 from models.convert.parity import graph_outputs, largest_deviation  # noqa: E402
 from models.convert.precisions import RECIPES, check_wanted  # noqa: E402
 from models.convert.samples import Contents, drawn_images, read_contents  # noqa: E402
-from service.pipeline import CallOptions  # noqa: E402
 from service.repository.repository import ModelRepository  # noqa: E402
+from service.requests.pipeline import CallOptions  # noqa: E402
 from service.tasks import ClassifyItem, Image, Text  # noqa: E402
 from tests.exports.models.convert import checkpoints  # noqa: E402
 from tests.exports.pictures import FILES  # noqa: E402

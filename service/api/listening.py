@@ -1,0 +1,218 @@
+"""Where the server listens, how it accepts connections, and how it stops to."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from service.telemetry.metrics import HTTP_ACCEPTS_HELD_BACK
+
+_log = logging.getLogger(__name__)
+
+_MOST_AT_ONCE = 64
+"""Connections accepted in a row; then others of the event loop have their turn."""
+
+_RESERVED = 16
+"""File descriptors kept for everything but connections: models, logs, the cache."""
+
+_PAUSE_SECONDS = 0.1
+"""How long nothing is accepted when descriptors have run out."""
+
+_LOG_SECONDS = 10.0
+"""Least time between two lines of the log about it."""
+
+_HANDSHAKE_SECONDS = 0.1
+"""How long, at a stop, connections that have begun may take to be established."""
+
+_SO_ATTACH_FILTER = 26
+"""Linux's option of a socket; the module has no name for it."""
+
+_NO_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte of the TCP header that holds its flags
+        (0x45, 0, 1, 0x02),  # if SYN is not among them, skip the next
+        (0x06, 0, 0, 0),  # drop the packet
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+    )
+)
+"""A filter of packets in Linux's classic BPF: no connection begins, all others go on."""
+
+
+class AddressError(Exception):
+    """An address cannot be listened on."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return a socket for each address of a host; none listens yet.
+
+    `::` takes IPv4 too, whatever the system's default is.
+
+    Raises:
+        AddressError: the host has no address, or one is taken or not this machine's.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, _, _, _, address in dict.fromkeys(found):
+            chosen = listeners[0].getsockname()[1] if listeners else port  # 0 takes a free one
+            listeners.append(_bound(family, (address[0], chosen, *address[2:])))
+    except OSError as error:
+        for one in listeners:
+            one.close()
+        raise _cannot_listen(host, port, error) from None
+    return listeners
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> AddressError:
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    reason = error.strerror or str(error)
+    return AddressError(f"cannot listen on {shown}: {reason.lower()}")
+
+
+class Acceptor:
+    """Accepts the connections of one listener, as long as there are file descriptors for them.
+
+    The event loop's own would close at once, without a word, what it has no descriptor for. Here
+    clients wait in the listener's backlog until others leave.
+    """
+
+    _logged = -_LOG_SECONDS
+    """Loop time of the last line of the log about exhausted descriptors."""
+    _pause: asyncio.TimerHandle | None = None
+
+    def __init__(
+        self, listener: socket.socket, backlog: int, protocol: Callable[[], asyncio.Protocol]
+    ) -> None:
+        """Begin to listen, within a running event loop.
+
+        Args:
+            listener: a bound socket.
+            backlog: most connections that the system holds until they are accepted.
+            protocol: makes what takes a connection.
+
+        Raises:
+            AddressError: another process listens on the address since the socket was bound.
+        """
+        try:
+            listener.listen(backlog)
+        except OSError as error:
+            host, port = listener.getsockname()[:2]
+            raise _cannot_listen(host, port, error) from None
+        self.listener = listener
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[Any]] = set()
+        self._most = _most_descriptors()
+        listener.setblocking(False)
+        self._resume()
+
+    async def close(self) -> None:
+        """Accept who is connected already, let nobody else connect, and stop to listen.
+
+        Closing a listener resets who waits in its backlog, so those are accepted first; and
+        between the last of them and the end is no await.
+        """
+        _let_nobody_begin(self.listener)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self.listener)
+        with self.listener, suppress(OSError):  # BlockingIOError: nobody waits
+            while True:
+                self._connect(self.listener.accept()[0])
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+
+    def _resume(self) -> None:
+        """Accept, if a descriptor can be had that is not one of those reserved."""
+        try:
+            number = os.dup(self.listener.fileno())
+        except OSError:
+            number = self._most
+        else:
+            os.close(number)
+        if number < self._most:
+            self._pause = None
+            self._loop.add_reader(self.listener, self._accept)
+        else:
+            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+
+    def _accept(self) -> None:
+        for _ in range(_MOST_AT_ONCE):
+            try:
+                connection, _ = self.listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._hold_back(error.strerror)
+                return
+            number = connection.fileno()
+            self._connect(connection)
+            if number >= self._most:
+                self._hold_back("few file descriptors are left")
+                return
+
+    def _connect(self, connection: socket.socket) -> None:
+        connecting = self._loop.create_task(
+            self._loop.connect_accepted_socket(self._protocol, connection)
+        )
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connected)
+
+    def _connected(self, connecting: asyncio.Task[Any]) -> None:
+        self._connecting.discard(connecting)
+        if not connecting.cancelled():
+            connecting.exception()  # that client has left meanwhile
+
+    def _hold_back(self, reason: str | None) -> None:
+        HTTP_ACCEPTS_HELD_BACK.inc()
+        self._loop.remove_reader(self.listener)
+        self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+        if self._loop.time() >= self._logged + _LOG_SECONDS:
+            self._logged = self._loop.time()
+            _log.error("connections wait to be accepted", extra={"reason": reason})
+
+
+def _most_descriptors() -> int:
+    """Return the number of a file descriptor from which on connections are not accepted."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource  # noqa: PLC0415 - not everywhere
+
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most - min(_RESERVED, most // 8)
+
+
+def _let_nobody_begin(listener: socket.socket) -> None:
+    """Make the system ignore who begins to connect from now on; who has begun may end.
+
+    A client tries again a second later, and is refused if the listener is closed by then. Without
+    this, who connects between the last accept and the close would be reset. Where the system has
+    no such filters, that can happen.
+    """
+    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    filter_of_packets = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(program))
+    if sys.platform == "linux":
+        with suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_of_packets)

@@ -1,0 +1,303 @@
+"""What OpenAPI says of the routes, with examples that answer, and the page that shows it.
+
+The page's script and style come from a Python package: nothing is fetched from elsewhere.
+"""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel, Field
+from pydantic.config import JsonDict
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+
+from service.api.http_request import HttpRequest
+from service.requests.admission import ApiLimits
+
+NO_NULL_CHARACTER = r"^[^\u0000]*$"
+
+_ABSENT: JsonDict = {"type": "null"}
+_PRESENT: JsonDict = {"not": _ABSENT}
+
+
+def given(present: str, *absent: str) -> JsonDict:
+    """Return the schema of an object that has one field, and not others; null counts as absent."""
+    return {
+        "required": [present],
+        "properties": {present: _PRESENT, **dict.fromkeys(absent, _ABSENT)},
+    }
+
+
+def not_both(one: str, other: str) -> JsonDict:
+    """Return the schema of an object that has at most one of two fields."""
+    return {
+        "not": {"required": [one, other], "properties": {one: _PRESENT, other: _PRESENT}},
+    }
+
+
+def add_limits(document: Mapping[str, Any], limits: ApiLimits) -> None:
+    """Write the limits of the settings into an OpenAPI document."""
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        if name.endswith("Request"):
+            is_document = "split" in schema["properties"]
+            _limit(schema["properties"], limits, is_document)
+            if is_document:
+                _limit_whole_texts(schema, limits)
+    for path in document["paths"].values():
+        for operation in path.values():
+            content = operation.get("requestBody", {}).get("content", {})
+            if form := content.get("multipart/form-data"):
+                _limit(form["schema"]["properties"], limits, False)
+
+
+def _limit(properties: Mapping[str, Any], limits: ApiLimits, is_document: bool) -> None:
+    most = limits.max_document_characters if is_document else limits.max_characters
+    for schema in _within(properties.get("text")):
+        if schema.get("type") == "string":
+            schema |= {"minLength": 1, "maxLength": most, "pattern": NO_NULL_CHARACTER}
+    for schema in _within(properties.get("image")):
+        if schema.get("type") == "string" and schema.get("format") != "binary":
+            schema["minLength"] = 1
+    for name in ("text", "image"):
+        for schema in _within(properties.get(name)):
+            if schema.get("type") == "array":
+                schema |= {"minItems": 1, "maxItems": limits.max_items}
+
+
+def _limit_whole_texts(schema: dict[str, Any], limits: ApiLimits) -> None:
+    """A text that must not be split has the limit of any other text."""
+    text = {"type": "string", "maxLength": limits.max_characters}
+    schema["if"] = {"required": ["split"], "properties": {"split": {"const": "none"}}}
+    schema["then"] = {"properties": {"text": {"anyOf": [text, {"type": "array", "items": text}]}}}
+
+
+def _within(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield a schema and all schemas in it."""
+    if isinstance(schema, dict):
+        yield schema
+        for part in schema.values():
+            yield from _within(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _within(part)
+
+
+ASSETS = Path(fastapi_offline.__file__).parent / "static"
+ASSETS_PATH = "/docs/assets"
+OPENAPI_PATH = "/openapi.json"
+RELATIVE = b"relative"
+"""The query with which the document names the server relative to itself."""
+
+_SCHEMAS = "#/components/schemas/{model}"
+_SAMPLES = files("service.page") / "samples"
+
+Documentation = Mapping[str, Any]
+Examples = Mapping[str, Any]
+
+
+class FaultBody(BaseModel):
+    """One item that could not be answered."""
+
+    index: int = Field(description="Its place among the items of the request, from 0.")
+    code: str
+    detail: str
+
+
+class ProblemBody(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable: programs may rely on it.")
+    request_id: str
+    errors: list[FaultBody] | None = Field(None, description="The items at fault, if items are.")
+    model: str | None = Field(None, description="Who answered the other items.")
+    version: int | None = None
+    dimensions: int | None = None
+    results: list[Any] | None = Field(
+        None, description="The other items' answers; null in place of those at fault."
+    )
+    models: dict[str, str] | None = Field(
+        None, description="Of /health/ready: the models that cannot answer yet, and why."
+    )
+
+
+_PROBLEM = {
+    "description": "Refused, or failed; `code` says why.",
+    "content": {
+        "application/problem+json": {"schema": {"$ref": _SCHEMAS.format(model="ProblemBody")}}
+    },
+}
+
+
+def _header(name: str, description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+_MODEL = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+    "example": "news-topics",
+}
+_TASK_HEADERS = (
+    _header(
+        "X-Request-Timeout-Ms",
+        "Milliseconds after which the answer is of no use. 30 seconds, unless set otherwise; what "
+        "is over the service's longest deadline is cut to that.",
+        {"type": "integer", "minimum": 1},
+    ),
+    _header(
+        "X-Request-Priority",
+        "Higher is served first.",
+        {"type": "integer", "minimum": -10, "maximum": 10, "default": 0},
+    ),
+    _header(
+        "Cache-Control",
+        "`no-cache` computes the answer anew and stores it, `no-store` keeps it out of the cache.",
+        {"type": "string", "examples": ["no-cache", "no-store"]},
+    ),
+    _header(
+        "X-Request-Id",
+        "Comes back in the response and in the log if it is 1 to 128 letters, digits, dots, dashes "
+        "and underscores; else a new one does.",
+        {"type": "string"},
+    ),
+)
+
+
+def sample(name: str) -> str:
+    """Return a sample image in base64."""
+    return base64.b64encode((_SAMPLES / name).read_bytes()).decode()
+
+
+def task_documentation(
+    request: type[BaseModel],
+    response: type[BaseModel],
+    examples: Examples,
+    events: Sequence[type[BaseModel]] = (),
+) -> Documentation:
+    """Return what a task's route tells OpenAPI.
+
+    Args:
+        request: what it is asked.
+        response: what it answers.
+        examples: bodies by summary.
+        events: what it tells of when it is streamed.
+    """
+    content: dict[str, Any] = {
+        "application/json": {
+            "schema": {"$ref": _SCHEMAS.format(model=request.__name__)},
+            "examples": _examples(examples),
+        }
+    }
+    if "image" in request.model_fields:
+        binary = {"type": "string", "format": "binary"}
+        others = request.model_json_schema()["properties"]
+        form = {name: _without_null(schema) for name, schema in others.items()}
+        form["image"] = {"type": "array", "items": binary}
+        if "text" in form:  # fields of a form are strings: it holds no pairs
+            form["text"] = {"type": "array", "items": {"type": "string"}}
+        ways = [{"required": [name]} for name in ("text", "image") if name in form]
+        content["multipart/form-data"] = {
+            "schema": {
+                "type": "object",
+                "properties": form,
+                "additionalProperties": False,
+                "oneOf" if request.model_json_schema().get("oneOf") else "anyOf": ways,
+            }
+        }
+        content["image/*"] = {"schema": binary}
+    return {
+        "tags": ["tasks"],
+        "responses": {200: _answered(response, events), "default": _PROBLEM},
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": content},
+            "parameters": _TASK_HEADERS,
+        },
+    }
+
+
+def model_documentation(response: type[BaseModel], of_one: bool) -> Documentation:
+    """Return what a route that shows models tells OpenAPI."""
+    return {
+        "tags": ["models"],
+        "responses": {200: {"model": response}, "default": _PROBLEM},
+        "openapi_extra": {"parameters": [_MODEL] if of_one else []},
+    }
+
+
+def administration_documentation(
+    request: type[BaseModel] | None, success: Mapping[int, Any], examples: Examples
+) -> Documentation:
+    """Return what a route for administrators tells OpenAPI."""
+    extra: dict[str, Any] = {"parameters": [_MODEL], "security": [{"administrator": []}]}
+    if request is not None:
+        schema = {"$ref": _SCHEMAS.format(model=request.__name__)}
+        content = {"application/json": {"schema": schema, "examples": _examples(examples)}}
+        extra["requestBody"] = {"content": content}
+    return {
+        "tags": ["administration"],
+        "responses": {**success, "default": _PROBLEM},
+        "openapi_extra": extra,
+    }
+
+
+def operations_documentation(responses: Mapping[int | str, Any]) -> Documentation:
+    """Return what a route for operators tells OpenAPI."""
+    return {"tags": ["operations"], "responses": {**responses, "default": _PROBLEM}}
+
+
+def completed(openapi: dict[str, Any], requests: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    """Add to FastAPI's document what it cannot see: request schemas and the token."""
+    models: list[type[BaseModel]] = [*requests, ProblemBody]
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_SCHEMAS
+    )
+    components = openapi.setdefault("components", {})
+    components.setdefault("schemas", {}).update(definitions.get("$defs", {}))
+    components["securitySchemes"] = {"administrator": {"type": "http", "scheme": "bearer"}}
+    return openapi
+
+
+async def show_docs(call: HttpRequest) -> Response:
+    """Return the documentation page. Its links are relative: it may stand behind a prefix."""
+    assets = ASSETS_PATH.removeprefix("/")
+    return get_swagger_ui_html(
+        openapi_url=f"{OPENAPI_PATH.removeprefix('/')}?{RELATIVE.decode()}",
+        title="Quartet",
+        swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+        swagger_css_url=f"{assets}/swagger-ui.css",
+        swagger_favicon_url=f"{assets}/favicon.png",
+        # Without this, the page asks a server of Swagger's whether the document is valid.
+        swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
+    )
+
+
+def _answered(response: type[BaseModel], events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
+    if not events:
+        return {"model": response}
+    kinds = [{"$ref": _SCHEMAS.format(model=event.__name__)} for event in events]
+    told = {"schema": {"anyOf": kinds, "description": "Of each event; `event` names its kind."}}
+    forms = ("application/x-ndjson", "text/event-stream")
+    return {"model": response, "content": dict.fromkeys(forms, told)}
+
+
+def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of a form's field, which can be left out but cannot be null."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+
+
+def _examples(bodies: Examples) -> Mapping[str, Any]:
+    return {name: {"summary": name, "value": body} for name, body in bodies.items()}

@@ -1,0 +1,254 @@
+"""How images get into a graph; what the families that take them have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import tasks
+from service.errors import InferenceError, LimitExceededError
+from service.transforms.vision.geometry import Placement, Shape
+from service.transforms.vision.image import decoding
+from service.transforms.vision.processing import ImageProcessor, Processing
+from service.types import Feeds, PreparedItem, Session, Tensors
+
+ImageMode: TypeAlias = Literal["L", "RGB"]
+
+PIXELS = "pixel_values"
+MASK = "pixel_mask"
+
+_RANK = 4
+_NHWC = (0, 2, 3, 1)
+_MOST_RESIZED = 32_000_000
+"""Pixels of an image while it is resized, and before it is cropped: a long and thin one would
+need gigabytes."""
+
+MAX_ASPECT = 1000
+"""How many times its shorter side the longer side of an image may be. Models see some hundred
+pixels each way, so that the shorter side of such an image would be less than one of them."""
+
+
+class ImageParameters(Protocol):
+    """What a family's parameters say of images: a recipe, or the numbers of the simplest one."""
+
+    @property
+    def processing(self) -> Processing | None:
+        """Return the recipe; None if the four numbers make it."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Return height and width; an image is stretched to it."""
+        ...
+
+    @property
+    def mode(self) -> ImageMode:
+        """Return the colours that the network sees."""
+        ...
+
+    @property
+    def mean(self) -> tuple[float, ...] | None:
+        """Return what is subtracted from each channel of 0 to 1."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, ...] | None:
+        """Return what each channel is divided by after that."""
+        ...
+
+    @property
+    def background(self) -> tuple[int, int, int]:
+        """Return what transparent pixels show."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageInput:
+    """Images for a graph that takes [B, C, H, W] or, by `channels_last`, [B, H, W, C].
+
+    It also makes a mask of their pixels for a graph that asks for one.
+    """
+
+    processor: ImageProcessor
+    background: tuple[int, int, int]
+    mixes_sizes: bool = False
+    """Whether images of different sizes share a batch, padded to the largest of it."""
+
+    def __post_init__(self) -> None:
+        check_colour(self.background)
+
+    @classmethod
+    def of(cls, parameters: ImageParameters, mixes_sizes: bool = False) -> "ImageInput":
+        """Take the recipe of a family's parameters. Raises ValueError."""
+        return cls(ImageProcessor(_recipe(parameters)), parameters.background, mixes_sizes)
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Return the number of pixels of every input, or of some between least and most."""
+        recipe = self.processor.recipe
+        if recipe.fixed is not None:
+            return [recipe.fixed[0] * recipe.fixed[1]]
+        if recipe.resize == "shortest_edge":
+            edge, longest = recipe.shortest_edge or 1, recipe.longest_edge
+            edge = min(edge, longest or edge)
+            edge -= edge % recipe.multiple_of
+            ends = [edge, edge * 4 // 3, longest or 4 * edge]
+            return sorted({edge * max(edge, end - end % recipe.multiple_of) for end in ends})
+        height, width = recipe.size or (1024, 1024)
+        return sorted({height * width // 4, height * width})
+
+    def work(self, image: tasks.Image, lane: str) -> PreparedItem:
+        """Decode and process. Raises what `read` raises."""
+        return self.wrapped(self.read(image)[0], lane)
+
+    def read(self, image: tasks.Image) -> tuple[NDArray[np.float32], Placement]:
+        """Decode and process; also tell where in the input the image lies.
+
+        Raises:
+            InvalidInputError: the image is damaged.
+            LimitExceededError: it has too many pixels, or too many for this model.
+            UnsupportedMediaTypeError: it is of a kind not read here.
+        """
+        with decoding(
+            image.data,
+            max_pixels=image.max_pixels,
+            background=self.background,
+            use=self._used,
+        ) as decoded:
+            self._check_shape(decoded.height, decoded.width)
+            processed = self.processor(decoded)
+            del decoded  # before the room that it takes is given to others
+        return processed
+
+    def wrapped(
+        self, tensor: NDArray[np.float32], lane: str, beside: Tensors | None = None
+    ) -> PreparedItem:
+        """Return a work of a processed image and what goes along with it."""
+        recipe = self.processor.recipe
+        shape = recipe.pad or (tensor.shape[1], tensor.shape[2])
+        group = None if recipe.fixed is not None or self.mixes_sizes else shape
+        return PreparedItem({PIXELS: tensor} | dict(beside or {}), lane, shape[0] * shape[1], group)
+
+    def probe(self, lane: str, length: int, beside: Tensors | None = None) -> PreparedItem:
+        """Return a work of exactly this many pixels."""
+        shape = self._shape_of(length)
+        tensor = np.zeros((self.processor.recipe.channels, *shape), np.float32)
+        return self.wrapped(tensor, lane, beside)
+
+    def feeds(self, batch: Sequence[PreparedItem], session: Session) -> Feeds:
+        """Put the images into one tensor of the graph's own type.
+
+        Raises:
+            InferenceError: the graph has no input for images.
+        """
+        name = image_input(session)
+        pixels = fed = self._stacked(batch)
+        if self.processor.recipe.channels_last:
+            fed = np.ascontiguousarray(pixels.transpose(_NHWC))
+        feeds = {name: fed.astype(session.inputs[name].dtype, copy=False)}
+        if MASK in session.inputs:
+            feeds[MASK] = self._mask(batch, session, pixels.shape[2:])
+        return feeds
+
+    def _stacked(self, batch: Sequence[PreparedItem]) -> NDArray[np.float32]:
+        tensors = [work.tensors[PIXELS] for work in batch]
+        shape = self._common_shape(tensors)
+        if all(tensor.shape[1:] == shape for tensor in tensors):
+            return stacked(batch, PIXELS)
+        pixels = np.zeros((len(tensors), tensors[0].shape[0], *shape), np.float32)
+        for row, tensor in zip(pixels, tensors, strict=True):
+            row[:, : tensor.shape[1], : tensor.shape[2]] = tensor
+        return pixels
+
+    def _common_shape(self, tensors: Sequence[NDArray[Any]]) -> Shape:
+        return self.processor.recipe.pad or (
+            max(tensor.shape[1] for tensor in tensors),
+            max(tensor.shape[2] for tensor in tensors),
+        )
+
+    def _mask(
+        self, batch: Sequence[PreparedItem], session: Session, shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """Mark the pixels that are of an image with 1."""
+        spec = session.inputs[MASK]
+        height, width = spec.shape[-2:]
+        if height is not None and width is not None:
+            # DETR of transformers.js has a mask of 64 x 64, to be all ones whatever the image.
+            return np.ones((len(batch), height, width), spec.dtype)
+        mask = np.zeros((len(batch), *shape), spec.dtype)
+        for row, work in zip(mask, batch, strict=True):
+            row[: work.tensors[PIXELS].shape[1], : work.tensors[PIXELS].shape[2]] = 1
+        return mask
+
+    def _used(self, height: int, width: int) -> int:
+        """Return the bytes that processing takes. Raises LimitExceededError for what is refused."""
+        self._check_shape(height, width)
+        return self.processor.bytes_used(height, width)
+
+    def _check_shape(self, height: int, width: int) -> None:
+        recipe = self.processor.recipe
+        final = recipe.shape(height, width)
+        too_large = recipe.most_pixels(height, width) > _MOST_RESIZED or (
+            recipe.fixed is None and final[0] * final[1] > self.lengths[-1]
+        )
+        if too_large:
+            raise LimitExceededError(
+                f"the image is {width} x {height} pixels; for this model it is too large, or too "
+                "long and thin"
+            )
+        if max(height, width) > MAX_ASPECT * min(height, width):
+            short, long = ("width", "height") if width < height else ("height", "width")
+            raise LimitExceededError(
+                f"the image is {width} x {height} pixels; its {long} may be at most {MAX_ASPECT} "
+                f"times its {short}, since a model would see nothing of it"
+            )
+        if recipe.pad is not None and (final[0] > recipe.pad[0] or final[1] > recipe.pad[1]):
+            raise LimitExceededError("the image is larger than this model pads images to")
+
+    def _shape_of(self, length: int) -> Shape:
+        """Return a landscape of this many pixels, as near to the shortest edge as one gets."""
+        recipe = self.processor.recipe
+        if recipe.fixed is not None:
+            return recipe.shape(*recipe.fixed) if recipe.pad is None else recipe.pad
+        edge = min(recipe.shortest_edge or isqrt(length), isqrt(length))
+        height = next(side for side in range(edge, 0, -1) if length % side == 0)
+        return height, length // height
+
+
+def image_input(session: Session) -> str:
+    """Return the name of the graph's input for images. Raises InferenceError."""
+    if PIXELS in session.inputs:
+        return PIXELS
+    found = [name for name, spec in session.inputs.items() if len(spec.shape) == _RANK]
+    if len(found) == 1:
+        return found[0]
+    raise InferenceError(f"the graph has no input for images, only {', '.join(session.inputs)}")
+
+
+def stacked(batch: Sequence[PreparedItem], name: str) -> NDArray[np.float32]:
+    """Return one tensor of all works, [B, ...]; of a single work without copying it."""
+    if len(batch) == 1:
+        return batch[0].tensors[name][None]
+    return np.stack([work.tensors[name] for work in batch])
+
+
+def check_colour(colour: Sequence[int]) -> None:
+    """Refuse what is no colour. Raises ValueError."""
+    if not all(0 <= part <= 255 for part in colour):  # noqa: PLR2004 - 8 bits
+        raise ValueError("a colour's parts must be from 0 to 255")
+
+
+def _recipe(parameters: ImageParameters) -> Processing:
+    if parameters.processing is not None:
+        if parameters.image_size or parameters.mean or parameters.std:
+            raise ValueError("say processing, or image_size, mode, mean and std, but not both")
+        return parameters.processing
+    missing = [n for n in ("image_size", "mean", "std") if getattr(parameters, n) is None]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} must be given where there is no processing")
+    return Processing(
+        size=parameters.image_size, mode=parameters.mode, mean=parameters.mean, std=parameters.std
+    )

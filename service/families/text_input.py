@@ -1,0 +1,209 @@
+"""How texts get into a graph; what the families that take them have in common."""
+
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InferenceError, InvalidInputError, kept
+from service.repository.paths import file_inside
+from service.transforms.language.text import TextTokenizer, TokenIds, pad_rows
+from service.types import Feeds, ItemT, PreparedItem, Session
+
+_FED = "biuf"
+"""Kinds of types, by numpy's letters: truth values, whole numbers and floating ones."""
+
+
+def fitted(feeds: Feeds, session: Session) -> Feeds:
+    """Return what the graph asks for of these feeds, each in the type it asks for.
+
+    Raises:
+        InferenceError: the graph asks for something that is not among them, or in a type that
+            they cannot be made into.
+    """
+    fed = {}
+    for name, spec in session.inputs.items():
+        if name not in feeds:
+            raise InferenceError(
+                f"the graph wants {name!r}, which this family does not feed: "
+                "another family, or another export of the model, may fit"
+            )
+        fed[name] = feeds[name].astype(_fed_dtype(name, spec.dtype), copy=False)
+    return fed
+
+
+def one_output(outputs: Feeds, name: str) -> NDArray[Any]:
+    """Return an output by name; the only one there is may have any name.
+
+    Raises:
+        InferenceError: there are several, none of them of this name.
+    """
+    if name in outputs:
+        return outputs[name]
+    if len(outputs) > 1:
+        raise InferenceError(f"the graph gives {', '.join(outputs)}, but no {name!r}")
+    return next(iter(outputs.values()))
+
+
+@lru_cache(256)  # every batch asks the same of the graphs that are loaded
+def _fed_dtype(name: str, wanted: str) -> np.dtype[Any]:
+    with suppress(TypeError):  # of a type that numpy does not have, such as bfloat16
+        dtype = np.dtype(wanted)
+        if dtype.kind in _FED:  # other packages lend numpy such types, but sessions take none
+            return dtype
+    raise InferenceError(
+        f"the graph wants {name!r} as {wanted}, which is not fed: export it in another precision"
+    )
+
+
+_HEAVY_CHARACTERS = 2_000
+"""Tokenizing that many takes about half a millisecond; a headline takes 0.02."""
+
+_LARGEST_ID = (1 << 31) - 1
+_SHORTEST = 8
+_LONGEST = 1 << 17
+"""Warm-up makes a text of `max_length` tokens, so a slip of the pen would take all memory."""
+
+
+def is_heavy_text(text: str) -> bool:
+    """Tell whether preprocessing this text would hold up the event loop."""
+    return len(text) > _HEAVY_CHARACTERS
+
+
+def preprocessed(
+    items: Sequence[ItemT],
+    text_of: Callable[[ItemT], str | None],
+    one: Callable[[ItemT], PreparedItem],
+    all_of: Callable[[Sequence[str]], Sequence[PreparedItem | InvalidInputError]],
+) -> Sequence[PreparedItem | Exception]:
+    """Preprocess items together; in place of a work, why there is none.
+
+    Args:
+        items: what was asked.
+        text_of: the text of an item that is a plain text, else None.
+        one: preprocesses any item.
+        all_of: preprocesses plain texts in one go.
+    """
+    texts = [text_of(item) for item in items]
+    plain = iter(all_of([text for text in texts if text is not None]))
+    works: list[PreparedItem | Exception] = []
+    for item, text in zip(items, texts, strict=True):
+        try:
+            works.append(next(plain) if text is not None else one(item))
+        except InvalidInputError as error:
+            works.append(kept(error))
+    return works
+
+
+def open_tokenizer(
+    folder: Path,
+    name: str,
+    kind: str = "",
+    *,
+    cuts_the_end: bool = True,
+    lowercases: bool = False,
+) -> TextTokenizer:
+    """Read a tokenizer of a version. Raises ModelLoadError."""
+    # The repository has refused links out of it; others may lead anywhere, as to a cache's blobs.
+    path = file_inside(name, folder, Path(folder.anchor), "[parameters]")
+    return TextTokenizer.open(path, kind, cuts_the_end=cuts_the_end, lowercases=lowercases)
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """Texts for a graph that takes `input_ids`, int64 [B, T], and what else it has of the like.
+
+    That may be `attention_mask`, `token_type_ids` and `position_ids`.
+    """
+
+    tokenizer: TextTokenizer
+    max_length: int
+    pad_id: int
+    pads_to_max_length: bool = False
+    """Whether every batch is as wide as can be, for a graph that has no mask and needs it so."""
+
+    first_position: int = 0
+    """Of `position_ids`; RoBERTa counts from behind its padding id."""
+
+    def __post_init__(self) -> None:
+        if self.max_length > _LONGEST:
+            raise ValueError(
+                f"max_length is {self.max_length}, and no text of more than {_LONGEST} tokens is "
+                "read: set what the model was trained for"
+            )
+        if not 0 <= self.pad_id <= _LARGEST_ID:
+            raise ValueError(f"pad_id is {self.pad_id}, which no token can have")
+        if self.max_length <= self.tokenizer.special_tokens:
+            raise ValueError(
+                f"max_length is {self.max_length}, which leaves no room beside the tokenizer's "
+                f"{self.tokenizer.special_tokens} special tokens"
+            )
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Return 8, 16, 32 ... and the longest length allowed."""
+        if self.pads_to_max_length:
+            return [self.max_length]
+        powers = [_SHORTEST]
+        while powers[-1] * 2 < self.max_length:
+            powers.append(powers[-1] * 2)
+        return [length for length in powers if length < self.max_length] + [self.max_length]
+
+    def work(self, text: str, lane: str, pair: str | None = None) -> PreparedItem:
+        """Tokenize a text, or two as one; what is too long is cut. Raises InvalidInputError."""
+        if pair is not None:
+            ids, types = self.tokenizer.encode_pair(text, pair, self.max_length)
+            return PreparedItem(
+                {"input_ids": ids, "token_type_ids": types}, lane, self._length(ids)
+            )
+        ids, _ = self.tokenizer.encode(text, self.max_length)
+        return self._work(ids, lane)
+
+    def works(self, texts: Sequence[str], lane: str) -> list[PreparedItem | InvalidInputError]:
+        """Tokenize several texts in one go; in place of a work, why there is none."""
+        return [
+            one if isinstance(one, InvalidInputError) else self._work(one[0], lane)
+            for one in self.tokenizer.encode_all(texts, self.max_length)
+        ]
+
+    def probe(self, lane: str, length: int, group: Hashable = None) -> PreparedItem:
+        """Return a work of exactly so many tokens, such as the tokenizer would make of a text.
+
+        The last of the vocabulary is among them, so a tokenizer that knows more tokens than the
+        graph is found while the model is loaded.
+        """
+        work = self._work(self.tokenizer.sample(length), lane)
+        return PreparedItem(work.tensors, lane, length, group)
+
+    def feeds(self, batch: Sequence[PreparedItem]) -> Feeds:
+        """Pad to the longest row of the batch, or to the longest there can be."""
+        multiple = self.max_length if self.pads_to_max_length else 1
+        ids, mask = pad_rows([work.tensors["input_ids"] for work in batch], self.pad_id, multiple)
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def feeds_for(self, session: Session, batch: Sequence[PreparedItem]) -> Feeds:
+        """Return what this graph asks for. Raises InferenceError if that is something else."""
+        feeds = dict(self.feeds(batch))
+        if "token_type_ids" in session.inputs:
+            feeds["token_type_ids"] = types = np.zeros_like(feeds["input_ids"])
+            for row, work in zip(types, batch, strict=True):
+                if (own := work.tensors.get("token_type_ids")) is not None:
+                    row[: len(own)] = own
+        if "position_ids" in session.inputs:
+            places = np.arange(feeds["input_ids"].shape[1]) + self.first_position
+            feeds["position_ids"] = np.tile(places, (len(batch), 1))
+        return fitted(feeds, session)
+
+    def _work(self, ids: TokenIds, lane: str) -> PreparedItem:
+        tensors = {"input_ids": ids}
+        if (types := self.tokenizer.types(len(ids))) is not None:
+            tensors["token_type_ids"] = types
+        return PreparedItem(tensors, lane, self._length(ids))
+
+    def _length(self, ids: TokenIds) -> int:
+        return self.max_length if self.pads_to_max_length else len(ids)

@@ -1,0 +1,132 @@
+"""How an item wants its translation searched for, and what a model does where it does not say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidInputError
+from service.families.translation.search.hypotheses import Decoding, Hypothesis
+from service.families.translation.search.repetition import repeats_itself
+from service.tasks import Alternative, FinishReason, TranslateItem, Translation
+from service.types import PreparedItem, Tensors
+
+_REASONS = tuple(FinishReason)
+
+
+def result_of(found: Sequence[Hypothesis], work: PreparedItem) -> Tensors:
+    """Return hypotheses, best first, as a work's result.
+
+    `ids` and `is_truncated` are of the best; `others` holds the ids of the rest one after another,
+    `lengths` how many each has; `scores` and `reasons` are of all.
+    """
+    best, *others = found
+    return {
+        "ids": best.ids,
+        "is_truncated": work.tensors["is_cut"] | (not best.is_complete),
+        "others": np.concatenate([one.ids for one in others]) if others else best.ids[:0],
+        "lengths": np.array([len(one.ids) for one in others], np.int64),
+        "scores": np.array([one.score for one in found]),
+        "reasons": np.array([_REASONS.index(one.finish_reason) for one in found], np.int8),
+    }
+
+
+def translation_of(
+    result: Tensors,
+    alternatives: int,
+    decode: Callable[[NDArray[np.int64]], str],
+    languages: tuple[str, str],
+) -> Translation:
+    """Return a result as text, with so many alternatives if as many were found.
+
+    Args:
+        result: what `result_of` made.
+        alternatives: 0 for none; else the best itself is the first of them.
+        decode: turns ids into text.
+        languages: of the source and of the target.
+    """
+    reasons = [_REASONS[number] for number in result["reasons"].tolist()]
+    text = decode(result["ids"])
+    scores = [None if isnan(score) else score for score in result["scores"].tolist()]
+    others = np.split(result["others"], np.cumsum(result["lengths"])[:-1])
+    texts = [text, *(decode(ids) for ids in others[: max(alternatives - 1, 0)])]
+    found = [Alternative(*one) for one in zip(texts, scores, reasons, strict=False)]
+    return Translation(
+        text, *languages, bool(result["is_truncated"]), reasons[0], tuple(found[:alternatives])
+    )
+
+
+LOOP_WINDOW = 24
+"""Tokens: a phrase of up to eight said three times, one of a single token 24 times."""
+
+_LONGEST_TIMED = 512
+"""Tokens: what is longer is taken to cost in proportion. To read 8,192 once took 23 s and 4 GB."""
+
+_MOST_BEAMS = 8
+_LARGEST_PENALTY = 10.0
+_LARGEST_WINDOW = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UsualSearch:
+    """What a model does where an item does not say."""
+
+    num_beams: int
+    length_penalty: float
+    max_new_tokens: int
+    most_new_tokens: int
+    """That an item may ask for; who asks for more gets these."""
+    loop_window: int
+
+    def __post_init__(self) -> None:
+        try:
+            _check(self.num_beams, self.length_penalty, self.most_new_tokens)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from None
+        if not 0 <= self.loop_window <= _LARGEST_WINDOW:
+            raise ValueError(f"loop_window must be from 0 to {_LARGEST_WINDOW}")
+
+    def decoding(self, item: TranslateItem, source: NDArray[np.int64]) -> Decoding:
+        """Return how to search for the translation of an item with these source tokens.
+
+        Raises:
+            InvalidInputError: an option is out of its range.
+        """
+        num_beams = self.num_beams if item.num_beams is None else item.num_beams
+        penalty = self.length_penalty if item.length_penalty is None else item.length_penalty
+        limit = self.max_new_tokens if item.max_new_tokens is None else item.max_new_tokens
+        _check(num_beams, penalty, limit)
+        if not 0 <= item.alternatives <= num_beams:
+            raise InvalidInputError(
+                f"alternatives is {item.alternatives} and the search keeps {num_beams}: "
+                "set num_beams to at least as many"
+            )
+        if num_beams == 1:
+            penalty = self.length_penalty  # greedy search has no use for it: share the batch
+        limit = min(limit, self.most_new_tokens)
+        window = self.loop_window if self.loop_window < limit else 0
+        if window and repeats_itself(source, window):
+            window = 0
+        return Decoding(num_beams, penalty, limit, loop_window=window)
+
+    def timed(self, steps: int) -> Decoding:
+        """Return how to search for exactly so many tokens, or for as many as there may be."""
+        steps = min(steps, self.most_new_tokens)
+        return Decoding(self.num_beams, self.length_penalty, steps, min_new_tokens=steps)
+
+
+def timed_lengths(lengths: Sequence[int]) -> Sequence[int]:
+    """Return those of ascending lengths that warm-up has the time for."""
+    longest = min(lengths[-1], _LONGEST_TIMED)
+    return [*(length for length in lengths if length < longest), longest]
+
+
+def _check(num_beams: int, length_penalty: float, max_new_tokens: int) -> None:
+    if not 1 <= num_beams <= _MOST_BEAMS:
+        raise InvalidInputError(f"num_beams must be from 1 to {_MOST_BEAMS}")
+    if not abs(length_penalty) <= _LARGEST_PENALTY:
+        raise InvalidInputError(f"length_penalty must be within {_LARGEST_PENALTY:g} of zero")
+    if max_new_tokens < 1:
+        raise InvalidInputError("max_new_tokens must be at least 1")

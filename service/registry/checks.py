@@ -1,0 +1,165 @@
+"""Whether graphs, tokenizer and labels are of one model: found out before a session opens.
+
+A graph of a gigabyte takes seconds to open, and its header says at once what it takes and gives.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from service.errors import InferenceError, ModelLoadError
+from service.families.base import KnowsItsHead
+from service.repository.onnx_file.signature import GraphSignature, embedding_rows, read_signature
+from service.repository.repository import VersionFiles
+from service.runtime.instances import Instances
+from service.tasks import Task
+from service.types import DeviceValue, Family, Feed, Feeds, Lane, Tensors, TensorSpec
+
+_TEXTS = "input_ids"
+_LENGTH = 16
+"""Of the longer text, at least."""
+
+
+def reads_padding(files: VersionFiles, family: Family[Any, Any], instances: Instances) -> list[str]:
+    """Return the sessions in which a short text is answered otherwise beside a longer one.
+
+    None for a version with goldens, which are compared in that way too, and for translators.
+    """
+    if files.goldens or files.manifest.task not in (Task.CLASSIFY, Task.EMBED):
+        return []
+    found: list[str] = []
+    for lane in family.lanes:
+        lengths = [length for length in lane.lengths if length >= _LENGTH]
+        if _TEXTS not in family.probe(lane.name, lane.lengths[0]).tensors or len(lane.lengths) < 2:  # noqa: PLR2004
+            continue
+        long = family.probe(lane.name, min(lengths, default=lane.lengths[-1]))
+        short = family.probe(lane.name, lane.lengths[0])
+        (alone,) = instances.infer(family.infer, [short], alone=False)
+        beside, _ = instances.infer(family.infer, [short, long], alone=False)
+        if _difference(alone, beside) > files.tolerance:
+            found += lane.sessions
+    return found
+
+
+def _difference(one: Tensors, other: Tensors) -> float:
+    """Return the largest difference of what is no whole number."""
+    floats = [name for name, value in one.items() if value.dtype.kind == "f"]
+    return max((float(np.abs(one[name] - other[name]).max()) for name in floats), default=0.0)
+
+
+_IMAGES = 4
+"""Axes of a batch of images."""
+_NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class _PlayedError(Exception):
+    """The rehearsal came to the point where a graph would compute."""
+
+
+class _Stage:
+    """A session that takes feeds as its graph would, and computes nothing."""
+
+    def __init__(self, path: Path, signature: GraphSignature) -> None:
+        self._path, self._name = path, path.name
+        self.inputs: Mapping[str, TensorSpec] = signature.inputs
+        self.outputs: Mapping[str, TensorSpec] = signature.outputs
+
+    def run(self, feeds: Mapping[str, Feed]) -> Feeds:
+        """Raise InferenceError for feeds that the graph does not take."""
+        self._refuse_misfits(feeds)
+
+    def run_kept(
+        self, feeds: Mapping[str, Feed], host: Collection[str]
+    ) -> tuple[Feeds, Mapping[str, DeviceValue]]:
+        """Do as `run` does."""
+        self._refuse_misfits(feeds)
+
+    def _refuse_misfits(self, feeds: Mapping[str, Feed]) -> NoReturn:
+        for name, spec in self.inputs.items():
+            if name not in feeds:
+                raise InferenceError(f"{self._name} wants {name!r}, which it is not fed")
+            shape = feeds[name].shape
+            if spec.shape and len(shape) != len(spec.shape):
+                raise InferenceError(
+                    f"{self._name} takes {len(spec.shape)} axes of {name}, and is fed {len(shape)}"
+                )
+            for axis, (fed, taken) in enumerate(zip(shape, spec.shape, strict=False)):
+                if taken not in (None, fed):
+                    raise InferenceError(
+                        f"{self._name} takes {taken} along axis {axis} of {name}, and is fed {fed}"
+                        f"{_turned(shape, spec.shape)}"
+                    )
+        if "input_ids" in feeds:
+            self._refuse_unknown_ids(feeds["input_ids"])
+        raise _PlayedError
+
+    def _refuse_unknown_ids(self, ids: Feed) -> None:
+        """Compare token ids with the graph's embedding: a GPU reads beyond it in silence."""
+        rows = embedding_rows(self._path)
+        if rows is not None and isinstance(ids, np.ndarray) and ids.max() >= rows:
+            raise InferenceError(
+                f"the tokenizer and pad_id give ids up to {ids.max()}, and {self._name} knows "
+                f"{rows} tokens: they are of two models"
+            )
+
+
+def _turned(fed: Sequence[int], taken: Sequence[int | None]) -> str:
+    """Return what to set where images would fit with their channels in another place."""
+    if len(fed) != _IMAGES:
+        return ""
+    for axes, wanted in ((_NHWC, "true"), (_NCHW, "false")):
+        turned = [fed[axis] for axis in axes]
+        if all(b in (None, a) for a, b in zip(turned, taken, strict=True)):
+            return f": set channels_last = {wanted} in [parameters.processing]"
+    return ""
+
+
+def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:
+    """Compare what a family feeds and expects with what its graphs take and give.
+
+    Raises:
+        ModelLoadError: they do not fit each other, so that no item could be answered.
+    """
+    where = f"{files.model}/{files.version}"
+    signatures = {name: read_signature(path) for name, path in files.graphs.items()}
+    for lane in family.lanes:
+        try:
+            _rehearse(files, family, lane, signatures)
+        except InferenceError as error:
+            raise ModelLoadError(f"{where}: {error}") from error
+    if isinstance(family, KnowsItsHead):
+        outputs = {name: signature.outputs for name, signature in signatures.items()}
+        if said := family.head_problem(outputs):
+            raise ModelLoadError(f"{where}: {said}")
+
+
+def _rehearse(
+    files: VersionFiles,
+    family: Family[Any, Any],
+    lane: Lane,
+    signatures: Mapping[str, GraphSignature],
+) -> None:
+    """Let the family feed items of the shortest lengths, padded to one. Raises InferenceError."""
+    stages = {name: _Stage(files.graphs[name], said) for name, said in signatures.items()}
+    is_padded = _takes_several(signatures[lane.sessions[0]])
+    try:
+        batch = [family.probe(lane.name, length) for length in lane.lengths[: 1 + is_padded]]
+    except MemoryError:
+        raise ModelLoadError(
+            f"{files.model}/{files.version}: {lane.lengths[0]} tokens or pixels, the shortest that "
+            "it says it takes, need more memory than there is"
+        ) from None
+    try:
+        family.infer(stages, batch)
+    except InferenceError:
+        raise
+    except Exception:  # also _PlayedError; of what else there is, warm-up will tell
+        return
+
+
+def _takes_several(signature: GraphSignature) -> bool:
+    """Tell whether token ids of several rows may be fed, so that shorter ones are padded."""
+    ids = signature.inputs.get("input_ids")
+    return ids is not None and len(ids.shape) > 1 and ids.shape[0] is None

@@ -1,0 +1,256 @@
+"""The states of a version, and what an operator may see of it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from service.families.base import KnowsLanguages
+from service.registry.loader import Loaded
+from service.registry.parity import Parity
+from service.registry.progress import LoadPhase, LoadProgress
+from service.tasks import Task
+from service.telemetry import metrics
+
+_TOLD = (
+    metrics.MODEL_STATE,
+    metrics.MODEL_INFO,
+    metrics.MODEL_LOAD_SECONDS,
+    metrics.MODEL_GOLDEN_DEVIATION,
+    metrics.MODEL_GOLDEN_FLIPS,
+    metrics.MODEL_BATCH_DEVIATION,
+    metrics.MODEL_GOLDEN_TOLERANCE,
+    metrics.MODEL_QUEUE_LIMIT,
+    metrics.MODEL_BATCH_LIMIT,
+    metrics.MODEL_FALLBACK,
+)
+"""What is told of a version while it is here. What it counted stays, for rates need the past."""
+
+
+class ModelState(StrEnum):
+    """Where a version is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """What an operator wants to know about one version of a model."""
+
+    model: str
+    version: int | None
+    """None for a folder that holds no version that can be read."""
+    state: ModelState
+    task: Task | None = None
+    family: str | None = None
+    modalities: tuple[str, ...] = ()
+    digest: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    reason: str | None = None
+    """Why the last load failed."""
+    refused_version: int | None = None
+    """The newer version that was refused, where this one serves in its place."""
+    phase: LoadPhase | None = None
+    """Of the load that runs now."""
+    loading_seconds: float | None = None
+    """Time that the load has taken until now."""
+    description: str = ""
+    default_for: tuple[str, ...] = ()
+    """The modalities for which a request of its task that names no model gets it."""
+    languages: tuple[str, str] | None = None
+    """Source and target of a translator where a request names none."""
+    source_languages: tuple[str, ...] = ()
+    """What a translator can be asked to translate from."""
+    target_languages: tuple[str, ...] = ()
+    """What a translator can be asked to translate to."""
+    labels: tuple[str, ...] = ()
+    deviation: float | None = None
+    """Largest deviation from the golden answers at load."""
+    parity: Parity | None = None
+    """All of that comparison."""
+    load_seconds: float | None = None
+    statistics: Mapping[str, Any] | None = None
+    """By lane: pending, running, inference_count, execution_count, ceiling, curve."""
+
+
+VersionKey: TypeAlias = tuple[str, int]
+"""A model's name and a version."""
+
+
+class Statuses:
+    """The statuses of the versions that are loading, serve, drain or failed to load."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[VersionKey, VersionStatus] = {}
+        self._before: dict[VersionKey, VersionStatus | None] = {}
+        self._loads: dict[VersionKey, LoadProgress] = {}
+
+    def __getitem__(self, key: VersionKey) -> VersionStatus:
+        status = self._statuses[key]
+        if (load := self._loads.get(key)) is None:
+            return status
+        return replace(status, phase=load.phase, loading_seconds=load.seconds)
+
+    def __iter__(self) -> Iterator[VersionKey]:
+        """Return the versions that have a status, by name and number."""
+        return iter(sorted(self._statuses))
+
+    def begin(self, key: VersionKey, serves: bool) -> LoadProgress:
+        """Note that a load begins; a version that serves stays ready meanwhile."""
+        self._before[key] = self._statuses.get(key)
+        self._loads[key] = LoadProgress(*key)
+        if not serves:
+            self.set(VersionStatus(*key, ModelState.LOADING))
+        return self._loads[key]
+
+    def end(self, key: VersionKey) -> None:
+        """Note that a load has ended, however it did."""
+        self._loads.pop(key).end()
+        self._before.pop(key, None)
+
+    def fail(self, key: VersionKey, reason: str, serves: bool) -> None:
+        """Note why a load failed; a version that serves stays ready."""
+        state = ModelState.READY if serves else ModelState.FAILED
+        self.set(replace(self._statuses[key], state=state, reason=reason))
+
+    def abandon(self, key: VersionKey, drains: bool) -> None:
+        """Note that a load was given up: the version is again what it was before."""
+        before = self._before[key]
+        if before is not None and (before.state is not ModelState.DRAINING or drains):
+            self.set(before)
+        else:
+            self.forget(key)
+
+    def drain(self, key: VersionKey) -> None:
+        """Note that a version no longer serves, and has yet to answer what it accepted."""
+        self.set(replace(self._statuses[key], state=ModelState.DRAINING))
+
+    def drained(self, key: VersionKey) -> None:
+        """Forget a version that has been closed, unless it is being loaded or failed to load."""
+        status = self._statuses.get(key)
+        if status is not None and status.state is ModelState.DRAINING:
+            self.forget(key)
+
+    def set(self, status: VersionStatus) -> None:
+        """Keep the status of a version, and publish it."""
+        assert status.version is not None  # noqa: S101 - only folders without versions have none
+        key = (status.model, status.version)
+        if (old := self._statuses.get(key)) and old.digest != status.digest:
+            retract(old)
+        self._statuses[key] = status
+        publish(status)
+
+    def forget(self, key: VersionKey) -> None:
+        """Remove a version and its series."""
+        retract(self._statuses.pop(key))
+
+
+def unusable(reasons: Mapping[str, str], known: Iterable[str]) -> Sequence[VersionStatus]:
+    """Return a status for each folder that cannot be a model, unless it has one already."""
+    left = reasons.keys() - set(known)
+    return [
+        VersionStatus(name, None, ModelState.FAILED, reason=reasons[name]) for name in sorted(left)
+    ]
+
+
+def describe(loaded: Loaded) -> VersionStatus:
+    """Return the status of a version that is ready."""
+    files, pipeline = loaded.files, loaded.pipeline
+    manifest = files.manifest
+    family = pipeline.family
+    sources, targets = family.languages if isinstance(family, KnowsLanguages) else ((), ())
+    languages = [manifest.parameters.get(f"{side}_language") for side in ("source", "target")]
+    return VersionStatus(
+        model=files.model,
+        version=files.version,
+        state=ModelState.READY,
+        task=manifest.task,
+        family=manifest.family,
+        modalities=tuple(sorted(pipeline.family.modalities)),
+        digest=files.digest,
+        precision=files.precision,
+        device=str(loaded.device),
+        description=manifest.description,
+        languages=(str(languages[0]), str(languages[1])) if all(languages) else None,
+        source_languages=tuple(sources),
+        target_languages=tuple(targets),
+        labels=tuple(manifest.parameters.get("labels", ())),
+        deviation=loaded.parity.deviation if loaded.parity else None,
+        parity=loaded.parity,
+        load_seconds=round(loaded.seconds, 3),
+    )
+
+
+def with_statistics(status: VersionStatus, loaded: Loaded) -> VersionStatus:
+    """Return a status with what its lanes are doing now and how they were measured."""
+    lanes = {}
+    for name, batcher in loaded.pipeline.batchers.items():
+        curve = batcher.curve
+        lanes[name] = {
+            **batcher.statistics()._asdict(),
+            "curve": [
+                {
+                    "length": length,
+                    "favoured_batch": curve.favoured(length),
+                    "milliseconds": {
+                        str(rows): round(1000 * curve.seconds(rows, length), 3)
+                        for rows in (1, 2, 4, 8, 16, 32, 64)
+                        if rows <= len(curve.table[0])
+                    },
+                }
+                for length in curve.lengths
+            ],
+        }
+    return replace(status, statistics=lanes)
+
+
+def publish(status: VersionStatus) -> None:
+    """Set the metrics that tell a version's state."""
+    labels = (status.model, str(status.version))
+    for state in ModelState:
+        metrics.MODEL_STATE.labels(*labels, state.value).set(state is status.state)
+    if status.state is not ModelState.READY:
+        return
+    metrics.MODEL_LOAD_SECONDS.labels(*labels).set(status.load_seconds or 0.0)
+    if status.parity is not None:
+        metrics.MODEL_GOLDEN_DEVIATION.labels(*labels).set(status.parity.deviation)
+        metrics.MODEL_GOLDEN_FLIPS.labels(*labels).set(status.parity.flips)
+        metrics.MODEL_BATCH_DEVIATION.labels(*labels).set(status.parity.batch_deviation)
+    metrics.MODEL_FALLBACK.labels(*labels).set(status.refused_version is not None)
+    metrics.MODEL_INFO.labels(*labels, *_identity(status)).set(1)
+
+
+def publish_limits(loaded: Loaded, max_queue_size: int | None) -> None:
+    """Set the metrics that a version's measures are judged by.
+
+    `max_queue_size` is the operator's; None leaves the manifest's.
+    """
+    files = loaded.files
+    labels = (files.model, str(files.version))
+    metrics.MODEL_GOLDEN_TOLERANCE.labels(*labels).set(files.tolerance)
+    limit = max_queue_size or files.manifest.batching.max_queue_size
+    metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(limit)
+    for lane, batcher in loaded.pipeline.batchers.items():
+        favoured = batcher.curve.favoured(batcher.curve.lengths[-1])
+        metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(favoured)
+
+
+def retract(status: VersionStatus) -> None:
+    """Remove the series of a version that is gone, so that reloads do not pile them up."""
+    version = {"model": status.model, "version": str(status.version)}
+    for told in _TOLD:
+        told.remove_by_labels(version)
+
+
+def _identity(status: VersionStatus) -> tuple[str, ...]:
+    return (
+        str(status.task),
+        str(status.family),
+        str(status.precision),
+        str(status.device),
+        str(status.digest),
+    )

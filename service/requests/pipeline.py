@@ -1,0 +1,290 @@
+"""What happens to one item between the HTTP border and the model. Start reading here."""
+
+import asyncio
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Generic
+
+from service.cache.keys import cache_key
+from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
+from service.engine.batcher import Batcher
+from service.engine.inflight.engine import InFlightEngine
+from service.engine.preprocess import Coalescer, PreprocessQueue
+from service.engine.queue import ItemResult
+from service.errors import (
+    DeviceMemoryError,
+    ModelNotReadyError,
+    ServiceError,
+    ShuttingDownError,
+)
+from service.families.base import ChoosesLanes, PreprocessesTogether, SplitsTexts, TriesAgain
+from service.tasks import Task
+from service.telemetry.meters import NullMeter
+from service.telemetry.timings import Timings
+from service.transforms.language.segmentation import Document
+from service.types import AnswerT, Family, ItemT, ModelIdentity, PreparedItem, Tensors
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """How a caller wants an item answered; none of it changes the answer."""
+
+    deadline: float | None = None
+    """Absolute loop time by which the answer is useful."""
+    priority: int = 0
+    """Higher is served first."""
+    cache: CacheMode = CacheMode.USE
+    watch: Callable[[Tensors], None] | None = None
+    """Told after each step what there is, where works are batched in flight. It hears nothing of
+    what the cache knows, nor of what is computed for somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[AnswerT]):
+    """An answer and how it came about."""
+
+    answer: AnswerT
+    cache: CacheOutcome
+    timings: Timings
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class Pipeline(Generic[ItemT, AnswerT]):
+    """One loaded version, ready to answer."""
+
+    task: Task
+    model: ModelIdentity
+    family: Family[ItemT, AnswerT]
+    batchers: Mapping[str, Batcher | InFlightEngine]
+    """By lane."""
+    cache: ResponseCache
+    threads: Executor
+    """Where heavy preprocessing runs."""
+    meter: NullMeter
+    text_threads: Executor | None = None
+    """Where light items that arrive together are preprocessed together; None does them here."""
+    thread_count: int = 1
+    """Of `threads`."""
+    idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set while no call of `answer` runs; a version that is drained waits for it."""
+    active: int = field(default=0, init=False)
+    """Calls of `answer` that have not returned, and callers who hold it."""
+
+    is_withdrawn: bool = field(default=False, init=False)
+    """Whether the model was replaced or unloaded, and waits for nobody any longer."""
+
+    _incoming: Mapping[str, PreprocessQueue] = field(default_factory=dict, init=False)
+    """By lane."""
+    _gatherer: Coalescer[ItemT, PreparedItem] | None = field(default=None, init=False)
+    _tries_again: TriesAgain[ItemT, AnswerT] | None = field(default=None, init=False)
+    """The family, if it may ask more than once. To ask that of a protocol takes 10 µs."""
+    _chooses: ChoosesLanes[ItemT] | None = field(default=None, init=False)
+    """The family, if it has several lanes."""
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+        self._incoming = {
+            lane: PreprocessQueue(self.threads, self.thread_count) for lane in self.batchers
+        }
+        for lane, batcher in self.batchers.items():
+            batcher.incoming = self._incoming[lane]
+        self._chooses = self.family if isinstance(self.family, ChoosesLanes) else None
+        self._tries_again = self.family if isinstance(self.family, TriesAgain) else None
+        if self.text_threads is not None and isinstance(self.family, PreprocessesTogether):
+            self._gatherer = Coalescer(self.family.preprocess_all, self.text_threads)
+
+    def count_with(self, meter: NullMeter) -> None:
+        """Report to this meter from now on; call it while nothing is asked."""
+        self.meter = meter
+        for batcher in self.batchers.values():
+            batcher.meter = meter
+            if isinstance(batcher, InFlightEngine):
+                meter.watch_rows(partial(_rows_of, weakref.ref(batcher)))
+        meter.watch(partial(_load_of, weakref.ref(self)))  # which must not keep a model alive
+
+    @property
+    def window(self) -> int:
+        """Return how many items one caller may have in work: enough to keep the device busy."""
+        return min(batcher.window for batcher in self.batchers.values())
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Tell whether `watch` of an item's options is told of its progress."""
+        return all(isinstance(batcher, InFlightEngine) for batcher in self.batchers.values())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep this version from being closed between the items of one caller."""
+        self.active += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._let_go()
+
+    def withdraw(self) -> None:
+        """Refuse from now on as a model that is not loaded, not as a process that stops."""
+        self.is_withdrawn = True
+
+    def check_room(self) -> None:
+        """Refuse early what would be refused at this moment.
+
+        Raises:
+            OverloadedError: the queue is full; says when to come back.
+            ModelNotReadyError: the model was replaced or unloaded.
+            ShuttingDownError: the process stops.
+        """
+        if self.is_withdrawn:
+            raise self._withdrawn()
+        if self._chooses is None:  # else only an item says whose queue it is for
+            next(iter(self.batchers.values())).check_room()
+
+    async def split(self, item: ItemT, in_sentences: bool) -> Document | None:
+        """Return the item's text in pieces; None if it is one, or is of a task that has none.
+
+        Raises:
+            InvalidInputError: nothing in it can be answered.
+        """
+        family = self.family
+        if not isinstance(family, SplitsTexts):
+            return None
+        if not family.is_heavy(item):
+            return family.split(item, in_sentences)
+        incoming = self._incoming[self._lane_of(item)]
+        return await incoming.run(partial(family.split, item, in_sentences))
+
+    async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
+        """Cache, preprocess, batcher, session, postprocess, cache.
+
+        Raises:
+            InvalidInputError: the item cannot be preprocessed.
+            OverloadedError: the model's queue is full.
+            DeadlineExceededError: the answer did not, or could not, come in time.
+            ModelNotReadyError: the model was replaced or unloaded, and the drain has ended.
+            ShuttingDownError: the process stops.
+            InferenceError: the model failed on this item.
+        """
+        timings = Timings()
+        started = time.perf_counter()
+        outcome = "cancelled"
+        self.active += 1
+        self.idle.clear()
+        try:
+            if options.cache is CacheMode.BYPASS:  # then not even the key is worth its hashing
+                answer, how = await self._settle(item, options, timings), CacheOutcome.BYPASS
+            else:
+                answer, how = await self.cache.get_or_compute(
+                    cache_key(self.task, self.model, item),
+                    self.task,
+                    lambda: self._settle(item, options, timings),
+                    mode=options.cache,
+                    deadline=options.deadline,
+                )
+            outcome = "ok"
+        except ServiceError as error:
+            outcome = error.code
+            raise
+        except MemoryError:
+            outcome = DeviceMemoryError.code
+            raise
+        except Exception:
+            outcome = "internal_error"
+            raise
+        finally:
+            self._let_go()
+            total = time.perf_counter() - started
+            self.meter.request(outcome, total)
+        spent = timings.preprocess + timings.queue + timings.compute + timings.postprocess
+        timings.cache = max(0.0, total - spent)
+        return Outcome(answer, how, timings)
+
+    def _settle(
+        self, item: ItemT, options: CallOptions, timings: Timings
+    ) -> Coroutine[Any, Any, AnswerT]:
+        """Ask the model as often as the family wants."""
+        plan = None if self._tries_again is None else self._tries_again.plan(item)
+        if plan is None:
+            return self._compute(item, options, timings)
+        return self._follow(plan, options, timings)
+
+    async def _follow(
+        self, plan: Generator[ItemT, AnswerT, AnswerT], options: CallOptions, timings: Timings
+    ) -> AnswerT:
+        unseen = replace(options, watch=None)  # what is tried may be thrown away
+        answer: AnswerT | None = None  # which begins the plan; it may need no answer at all
+        while True:
+            try:
+                asked = next(plan) if answer is None else plan.send(answer)
+            except StopIteration as settled:
+                found: AnswerT = settled.value
+                return found
+            answer = await self._compute(asked, unseen, timings)
+
+    async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
+        if self.is_withdrawn:
+            raise self._withdrawn()
+        self.batchers[self._lane_of(item)].check_room()
+        started = time.perf_counter()
+        work = await self._preprocess(item, options)
+        timings.preprocess += time.perf_counter() - started
+        try:
+            done = await self._submit(work, options)
+        except ShuttingDownError:
+            if self.is_withdrawn:
+                raise self._withdrawn() from None
+            raise
+        timings.queue += done.queue_seconds
+        timings.compute += done.compute_seconds
+        started = time.perf_counter()
+        answer = self.family.postprocess(done.result, item)
+        timings.postprocess += time.perf_counter() - started
+        return answer
+
+    def _submit(self, work: PreparedItem, options: CallOptions) -> Awaitable[ItemResult]:
+        batcher = self.batchers[work.lane]
+        if isinstance(batcher, InFlightEngine):
+            return batcher.submit(work, options.deadline, options.priority, options.watch)
+        return batcher.submit(work, options.deadline, options.priority)
+
+    def _withdrawn(self) -> ServiceError:
+        name = f"{self.model.name} version {self.model.version}"
+        return ModelNotReadyError(f"{name} was replaced or unloaded before it could answer this")
+
+    def _let_go(self) -> None:
+        self.active -= 1
+        if not self.active:
+            self.idle.set()
+
+    def _lane_of(self, item: ItemT) -> str:
+        if self._chooses is not None:
+            return self._chooses.lane_of(item)
+        return next(iter(self.batchers))
+
+    async def _preprocess(self, item: ItemT, options: CallOptions) -> PreparedItem:
+        if not self.family.is_heavy(item):
+            if self._gatherer is None or self.active == 1:
+                return self.family.preprocess(item)
+            # Microseconds on a thread that does nothing longer; a deadline that passes meanwhile
+            # is seen by the batcher.
+            return await self._gatherer.run(item)
+        incoming = self._incoming[self._lane_of(item)]
+        preprocess = partial(self.family.preprocess, item)
+        return await incoming.run(preprocess, options.deadline, options.priority)
+
+
+def _load_of(pipeline: "weakref.ref[Pipeline[Any, Any]]") -> tuple[int, int]:
+    """Return how many works wait and how many batches run in a pipeline; none if it is gone."""
+    if (known := pipeline()) is None:
+        return 0, 0
+    states = [batcher.statistics() for batcher in known.batchers.values()]
+    return sum(state.pending for state in states), sum(state.running for state in states)
+
+
+def _rows_of(engine: "weakref.ref[InFlightEngine]") -> int:
+    """Return how many rows are in use in an engine; none if it is gone."""
+    return 0 if (known := engine()) is None else known.rows_in_use

@@ -1,0 +1,136 @@
+"""When a batch runs on the event loop's thread, and when no longer."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from service.engine.batcher import Batcher
+from service.engine.curve import BatchCurve
+from service.engine.dispatch import run_near
+from service.engine.inline import Inline
+from service.engine.loop_watch import LoopWatch
+from service.engine.policy import BatchLimits
+from service.engine.queue import Slots
+from service.runtime.stopping import RunStoppedError, current_stop
+from service.telemetry.meters import NullMeter
+from service.types import PreparedItem, Tensors
+
+CURVE = BatchCurve.of({(1, 10): 0.0005, (4, 10): 0.0018, (1, 20): 0.0006})
+BATCH = [PreparedItem({}, length=10)]
+
+
+class Clock:
+    """Tells a time that advances by what a run takes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def taking(
+    clock: Clock, seconds: float
+) -> Callable[[Sequence[PreparedItem], bool], Sequence[Tensors]]:
+    def run(batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+        clock.now += seconds
+        return [{} for _ in batch]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "takes"),
+    [
+        pytest.param(1, 10, True, id="as measured"),
+        pytest.param(1, 15, True, id="between two measured lengths"),
+        pytest.param(1, 21, False, id="longer than was measured"),
+        pytest.param(5, 10, False, id="more rows than were measured"),
+    ],
+)
+def test_only_what_was_measured_as_short_runs_here(rows: int, length: int, takes: bool) -> None:
+    clock = Clock()
+    inline = Inline(CURVE, taking(clock, 0.0), LoopWatch(), clock=clock)
+    assert inline.takes(rows, length) is takes
+
+
+@pytest.mark.parametrize(("seconds", "stays"), [(0.019, True), (0.021, False)])
+def test_a_run_that_takes_ten_times_as_long_is_the_last_here(seconds: float, stays: bool) -> None:
+    clock = Clock()
+    inline = Inline(CURVE, taking(clock, seconds), LoopWatch(), clock=clock)
+    inline.run(BATCH)
+    assert inline.takes(1, 10) is stays
+
+
+class LastsHere:
+    """Goes on for ever where it can be stopped only by the watch; answers at once elsewhere."""
+
+    def __init__(self) -> None:
+        self.here = threading.get_ident()
+        self.threads: list[int] = []
+
+    def __call__(self, batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+        self.threads.append(threading.get_ident())
+        stop = current_stop()
+        assert stop is not None
+        while threading.get_ident() == self.here:
+            if stop.is_set:
+                raise RunStoppedError("stopped")
+            time.sleep(0.01)
+        return [{"x": np.array(7)} for _ in batch]
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+async def test_a_run_that_keeps_the_event_loop_is_stopped_and_answered_by_a_thread(
+    threads: ThreadPoolExecutor,
+) -> None:
+    watch, device = LoopWatch(), LastsHere()
+    watch.start(asyncio.get_running_loop())
+    inline = Inline(CURVE, device, watch)
+
+    async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> object:
+        return await run_near(threads, inline, device, batch, alone)
+
+    batcher = Batcher(
+        run_batch,  # type: ignore[arg-type]
+        BatchLimits(4, 16),
+        Slots(1),
+        NullMeter(),
+        CURVE,
+        inline=inline,
+    )
+    batcher.start()
+    await asyncio.sleep(0)
+    try:
+        for _ in range(2):
+            done = await batcher.submit(BATCH[0])
+            assert int(done.result["x"]) == 7
+    finally:
+        await batcher.stop(grace=0)
+        watch.close()
+    assert device.threads[0] == device.here
+    assert len(device.threads) == 3
+    assert device.here not in device.threads[1:]
+
+
+async def test_a_batch_formed_for_an_idle_device_does_the_same(
+    threads: ThreadPoolExecutor,
+) -> None:
+    watch, device = LoopWatch(), LastsHere()
+    watch.start(asyncio.get_running_loop())
+    try:
+        ran = await run_near(threads, Inline(CURVE, device, watch), device, BATCH, True)
+    finally:
+        watch.close()
+    assert int(ran.results[0]["x"]) == 7
+    assert device.threads[0] == device.here != device.threads[1]

@@ -1,0 +1,63 @@
+"""Slots are handed out in order and never lost."""
+
+import asyncio
+
+import pytest
+
+from service.engine.queue import Slots
+
+
+async def test_slots_are_given_in_the_order_of_asking() -> None:
+    slots, order = Slots(1), []
+
+    async def use(name: str) -> None:
+        await slots.acquire()
+        order.append(name)
+        slots.release()
+
+    await slots.acquire()
+    async with asyncio.TaskGroup() as tasks:
+        for name in "abc":
+            tasks.create_task(use(name))
+        await asyncio.sleep(0)
+        slots.release()
+    assert order == ["a", "b", "c"]
+    assert repr(slots) == "<Slots 1 of 1 free, 0 asking>"
+
+
+async def test_an_asker_who_leaves_as_it_is_served_loses_no_slot() -> None:
+    slots = Slots(1)
+    await slots.acquire()
+    asker = asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    slots.release()
+    asker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asker
+    assert slots.free == 1
+
+
+async def test_an_asker_who_left_is_passed_over() -> None:
+    slots = Slots(1)
+    await slots.acquire()
+    leaving, staying = asyncio.create_task(slots.acquire()), asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    slots.release()
+    await staying
+    assert repr(slots) == "<Slots 0 of 1 free, 0 asking>"
+
+
+def test_no_slots_at_all_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Slots(0)
+
+
+def test_slots_are_lost_when_every_thread_is_held_by_an_overdue_run() -> None:
+    slots = Slots(2, ahead=1)
+    assert not slots.are_lost
+    slots.overdue = 1
+    assert not slots.are_lost
+    slots.overdue = 2
+    assert slots.are_lost
