@@ -104,6 +104,17 @@ class TensorSpec:
     """None where the size may vary."""
 
 
+def renamed(inputs: Mapping[str, TensorSpec], names: Mapping[str, str]) -> dict[str, TensorSpec]:
+    """Return a graph's inputs by what a family feeds.
+
+    Args:
+        inputs: by the graph's own names.
+        names: of the graph's inputs, by what the family calls them.
+    """
+    fed = {graph: family for family, graph in names.items()}
+    return {fed.get(name, name): spec for name, spec in inputs.items()}
+
+
 class Session(Protocol):
     """One loaded graph on one device."""
 

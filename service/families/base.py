@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from service.tasks import Task
 from service.transforms.language.segmentation import Document
-from service.types import AnswerT, Family, Item_contra, ItemT, PreparedItem, TensorSpec
+from service.types import AnswerT, Family, Item_contra, ItemT, PreparedItem, Sessions, TensorSpec
 
 ParametersT = TypeVar("ParametersT")
 
@@ -62,6 +62,15 @@ class KnowsItsHead(Protocol):
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Return why outputs, by session and name, are not this family's; None if they may be."""
+        ...
+
+
+@runtime_checkable
+class TriesItsHead(Protocol):
+    """A family that can tell by what a graph gives for made-up images whether its head is right."""
+
+    def tried(self, sessions: Sessions) -> str | None:
+        """Return why the head cannot be the graph's; None if it may be."""
         ...
 
 

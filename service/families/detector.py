@@ -21,8 +21,9 @@ from service.families.detections import (
 from service.families.image_input import ImageInput, check_colour
 from service.families.scores import check_labels
 from service.tasks import Detections, DetectItem
-from service.transforms.head_reader import HeadReader
 from service.transforms.vision.geometry import Placement, Shape
+from service.transforms.vision.head_reader import HeadReader
+from service.transforms.vision.head_trial import head_problem, made_up
 from service.transforms.vision.heads import HEADS, Head
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
@@ -151,6 +152,15 @@ class Detector:
         """Compare the number of scores with the labels."""
         shapes = {name: spec.shape for name, spec in outputs[_SESSION].items()}
         return self.reader.misfit(shapes)
+
+    def tried(self, sessions: Sessions) -> str | None:
+        """Look at the scores for made-up images."""
+        session, outputs = sessions[_SESSION], []
+        for image in made_up(self.shape):
+            pixels, place = self.images.processor(image)
+            item = self.images.wrapped(pixels, _LANE, beside(self.limits, place))
+            outputs.append(self._arranged(session.run(self.images.feeds([item], session))))
+        return head_problem(self.reader, outputs)
 
     def probe(self, lane: str, length: int) -> PreparedItem:
         """Return an image of the one size there is."""

@@ -4,18 +4,19 @@ A graph of a gigabyte takes seconds to open, and its header says at once what it
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from service.errors import InferenceError, ModelLoadError
-from service.families.base import KnowsItsHead
+from service.families.base import KnowsItsHead, TriesItsHead
 from service.repository.onnx_file.signature import GraphSignature, embedding_rows, read_signature
 from service.repository.repository import VersionFiles
 from service.runtime.instances import Instances
 from service.tasks import Task
-from service.types import DeviceValue, Family, Feed, Feeds, Lane, Tensors, TensorSpec
+from service.types import DeviceValue, Family, Feed, Feeds, Lane, Tensors, TensorSpec, renamed
 
 _TEXTS = "input_ids"
 _LENGTH = 16
@@ -49,6 +50,7 @@ def _difference(one: Tensors, other: Tensors) -> float:
     return max((float(np.abs(one[name] - other[name]).max()) for name in floats), default=0.0)
 
 
+_EXACT = ("fp32", "fp16")
 _IMAGES = 4
 """Axes of a batch of images."""
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -123,7 +125,7 @@ def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:
         ModelLoadError: they do not fit each other, so that no item could be answered.
     """
     where = f"{files.model}/{files.version}"
-    signatures = {name: read_signature(path) for name, path in files.graphs.items()}
+    signatures = _signatures(files)
     for lane in family.lanes:
         try:
             _rehearse(files, family, lane, signatures)
@@ -133,6 +135,36 @@ def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:
         outputs = {name: signature.outputs for name, signature in signatures.items()}
         if said := family.head_problem(outputs):
             raise ModelLoadError(f"{where}: {said}")
+
+
+def try_head(files: VersionFiles, family: Family[Any, Any], instances: Instances) -> None:
+    """Let a family look at what its head gives for a few images. Goldens prove more.
+
+    Quantised graphs round small scores to zero, so they are not looked at.
+
+    Raises:
+        ModelLoadError: no image could ever be answered, or not by all of the head.
+    """
+    if not isinstance(family, TriesItsHead) or files.goldens or files.precision not in _EXACT:
+        return
+    if said := instances.use(family.tried, alone=False):
+        raise ModelLoadError(f"{files.model}/{files.version}: {said}")
+
+
+def _signatures(files: VersionFiles) -> Mapping[str, GraphSignature]:
+    """Return the graphs' headers, with inputs as the family calls them. Raises ModelLoadError."""
+    read = {name: read_signature(path) for name, path in files.graphs.items()}
+    taken = [name for signature in read.values() for name in signature.inputs]
+    names = files.manifest.inputs
+    if unknown := [name for name in names.values() if name not in taken]:
+        raise ModelLoadError(
+            f"{files.model}/{files.version}: inputs names {', '.join(unknown)}, which no graph "
+            f"takes; they take {', '.join(dict.fromkeys(taken))}"
+        )
+    return {
+        session: replace(signature, inputs=renamed(signature.inputs, names))
+        for session, signature in read.items()
+    }
 
 
 def _rehearse(

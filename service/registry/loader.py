@@ -23,7 +23,7 @@ from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
 from service.families.base import RunsParts
 from service.memory import return_free_memory
-from service.registry.checks import reads_padding, refuse_misfits
+from service.registry.checks import reads_padding, refuse_misfits, try_head
 from service.registry.parity import Parity, compare
 from service.registry.progress import EnterPhase, LoadPhase, ignore_phase
 from service.repository.manifest import Manifest, read_parameters
@@ -129,10 +129,10 @@ class Loader:
         graphs = await apart(_graphs, files, family, self.runtime.device)
         steps = isinstance(family, InFlight)
         varying = await apart(_varying, files)
-        is_bounded = steps or varying <= BOUNDED
-        opening = partial(OrtSession, keeps_patterns=not steps, is_bounded=is_bounded)
-        device, threads = self.runtime.device, self.runtime.threads
-        instances = await apart(Instances, graphs, device, threads, opening)
+        runtime, bounded = self.runtime, steps or varying <= BOUNDED
+        opening = partial(OrtSession, keeps_patterns=not steps, is_bounded=bounded)
+        opening = partial(opening, input_names=files.manifest.inputs)
+        instances = await apart(Instances, graphs, runtime.device, runtime.threads, opening)
         enter(LoadPhase.WARMING_UP)
         limits, curves, padded = await self._prepared(files, family, instances, limits)
         measured = _Measured(curves, not varying)
@@ -168,6 +168,7 @@ class Loader:
             if limits.max_batch_size > 1:
                 padded = await apart(reads_padding, files, family, instances)
                 limits = self._limits(files, padded, "reads the padding of shorter texts")
+            await apart(try_head, files, family, instances)
             curves = await self._warm_up(limits, family, instances)
             await apart(return_free_memory)
         except ModelLoadError:

@@ -49,6 +49,9 @@ class Manifest:
     family: _Word
     graphs: Mapping[Precision, Mapping[_Word, str]]
     """Precision -> session name -> file in the version's folder."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """What graphs call an input, by what the family feeds: `input_ids = "tokens"`. Needed where
+    they call it otherwise; the only input for images may have any name."""
     description: str = ""
     default_precision: Mapping[DeviceKind, Precision] = field(default_factory=dict)
     """By device; a lone name in `model.toml` is for every device."""

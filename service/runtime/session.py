@@ -18,7 +18,7 @@ from service.runtime.int8 import open_exact
 from service.runtime.ort_errors import failure, refusal
 from service.runtime.providers import Device, provider_of
 from service.runtime.stopping import RunStoppedError, StopSignal, current_stop
-from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec
+from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec, renamed
 
 T = TypeVar("T")
 
@@ -75,6 +75,7 @@ class OrtSession:
         *,
         keeps_patterns: bool = True,
         is_bounded: bool = True,
+        input_names: Mapping[str, str] | None = None,
     ) -> None:
         """Load a graph, or the part of one.
 
@@ -87,6 +88,8 @@ class OrtSession:
                 translator's step, which runs in place on any number of rows, is not, and on a CPU
                 its plans took 24 MiB.
             is_bounded: whether the size of its input bounds the memory of a run.
+            input_names: the graph's names of inputs that are fed by another name; names that the
+                graph does not have are those of other graphs.
 
         Raises:
             ModelLoadError: the file is no graph that onnxruntime can load.
@@ -109,12 +112,15 @@ class OrtSession:
             options.add_initializer(name, table)
         try:
             self._session = _opened(model, options, provider)
-            self.inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
+            inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
             self.outputs = _specs(self._session.get_outputs())
         except Exception as error:
             raise ModelLoadError(refusal(error, path)) from error
         if self._session.get_providers()[0] != provider[0]:
             raise DeviceUnavailableError(f"{path.name} did not load on {device}")
+        names = {fed: name for fed, name in (input_names or {}).items() if name in inputs}
+        self.inputs: Mapping[str, TensorSpec] = renamed(inputs, names)
+        self._names = names
         self._name, self._device = path.name, device
         self._output_names = list(self.outputs)
         self._arena = ArenaWatch(device, is_bounded=is_bounded)
@@ -135,7 +141,7 @@ class OrtSession:
             if isinstance(value, OnDevice):
                 return self.run_kept(feeds, self.outputs)[0]
             size += math.prod(value.shape)
-        run = partial(self._session.run, self._output_names, dict(feeds))
+        run = partial(self._session.run, self._output_names, self._own(feeds))
         arrays: Sequence[NDArray[Any]] = self._computed(run, size)
         return dict(zip(self.outputs, arrays, strict=True))
 
@@ -149,7 +155,7 @@ class OrtSession:
             InferenceError: the graph failed.
         """
         binding = self._session.io_binding()
-        for name, value in feeds.items():
+        for name, value in self._own(feeds).items():
             if isinstance(value, OnDevice):
                 binding.bind_ortvalue_input(name, value.value)
             else:
@@ -179,7 +185,7 @@ class OrtSession:
         """
         binding = self._session.io_binding()
         changing = {}
-        for name, value in inputs.items():
+        for name, value in self._own(inputs).items():
             if isinstance(value, OnDevice):
                 binding.bind_ortvalue_input(name, value.value)
             elif isinstance(value, Span):
@@ -192,6 +198,12 @@ class OrtSession:
 
         spans = [*inputs.values(), *outputs.values()]  # whose memory lives as long as the function
         return partial(self._run_bound, binding, changing, spans, _size(inputs))
+
+    def _own(self, feeds: Mapping[str, T]) -> dict[str, T]:
+        """Return feeds by the graph's own names."""
+        if not self._names:
+            return dict(feeds)
+        return {self._names.get(name, name): value for name, value in feeds.items()}
 
     def _run_bound(
         self, binding: ort.IOBinding, changing: Mapping[str, Span], _: Sequence[object], size: int

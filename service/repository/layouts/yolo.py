@@ -15,7 +15,7 @@ from service.repository.layouts.graphs import (
 from service.repository.onnx_file.signature import GraphSignature, operators
 from service.repository.paths import file_inside
 from service.tasks import Task
-from service.transforms.head_outputs import shown
+from service.transforms.vision.head_outputs import shown
 from service.transforms.vision.heads import HEADS
 
 _DETECT, _CLASSIFY = "detect", "classify"

@@ -1,7 +1,7 @@
 """How single-stage detectors lay out what they found: the declaration of a head.
 
 A head is a table of a manifest, not code; docs/detector-heads.md has one for each kind of model.
-`service.transforms.head_reader` reads outputs by it.
+`service.transforms.vision.head_reader` reads outputs by it.
 """
 
 from collections.abc import Mapping

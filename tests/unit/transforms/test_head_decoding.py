@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.transforms.head_reader import HeadReader
+from service.transforms.vision.head_reader import HeadReader
 from service.transforms.vision.heads import Head
 
 Arrays = Mapping[str, NDArray[np.float32]]

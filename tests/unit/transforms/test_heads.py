@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.transforms.head_reader import Candidates, HeadReader
+from service.transforms.vision.head_reader import Candidates, HeadReader
 from service.transforms.vision.heads import HEADS, Head
 
 SHAPE = (40, 80)

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.transforms.head_cells import Cells, Floats, sigmoid, softmax
-from service.transforms.head_outputs import (
+from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
+from service.transforms.vision.geometry import Shape
+from service.transforms.vision.head_cells import Cells, Floats, sigmoid, softmax
+from service.transforms.vision.head_outputs import (
     laid_out,
     measured,
     named_levels,
@@ -19,8 +21,6 @@ from service.transforms.head_outputs import (
     shown,
     side_by_side,
 )
-from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
-from service.transforms.vision.geometry import Shape
 from service.transforms.vision.heads import SIDES, Head
 
 _PAIR = 2
