@@ -49,9 +49,11 @@ max_length = 128
 pad_id = 0
 ```
 
-The name of a graph in `[graphs.PRECISION]` is that of the family's session: `model`, or `text` and
-`image` for the two towers of a `dual_encoder`, `encoder` and `decoder` for a translator. Without
-`[graphs]` they are found by their file names."""
+A graph is named in `[graphs.PRECISION]` by its role: `model`; `text` and `image` for the two towers
+of a `dual_encoder`; `encoder`, `decoder` and `decoder_with_past` of an `encoder_decoder`; `encoder`,
+`join`, `step` and `move` of an `encoder_decoder_steps`; `encoder` and `decoder` of a `seq2seq`.
+Without `[graphs]` they are found by their file names. Heads of detectors, with a manifest for each
+kind of model, are in [detector-heads.md](detector-heads.md)."""
 
 _TABLE_HEAD = ("| key | type | default | meaning |", "| --- | --- | --- | --- |")
 

@@ -38,10 +38,13 @@ class DetectorParameters:
     """The manifest's `[parameters]`."""
 
     labels: tuple[str, ...]
+    """Names of the scores, in the graph's order; they may repeat."""
     image_size: int | tuple[int, int] | None = None
     """Side of the square an image is fitted into, or height and width."""
     resize: Literal["letterbox", "stretch"] = "letterbox"
+    """Whether an image keeps its shape on a grey canvas, or is stretched."""
     pad_value: int = 114
+    """Grey around a letterboxed image, 0 to 255."""
     processing: Processing | None = None
     """What stands in place of these three."""
     layout: Literal["yolov8", "yolov5", "yolox", "end_to_end"] = "yolov8"
@@ -49,8 +52,11 @@ class DetectorParameters:
     head: Head | None = None
     """A layout without a name of its own."""
     score_threshold: float = 0.25
+    """Least score of an object, where the item does not say."""
     iou_threshold: float = 0.5
+    """Of two boxes of a label that overlap by more, the better one is kept."""
     max_detections: int = 100
+    """Most objects of an answer, where the item does not say."""
     background: tuple[int, int, int] = WHITE
     """What transparent pixels show."""
 

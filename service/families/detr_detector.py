@@ -29,7 +29,9 @@ class DetrDetectorParameters:
     """The manifest's `[parameters]`."""
 
     labels: tuple[str, ...]
+    """Names of the scores, in the graph's order; they may repeat."""
     processing: Processing
+    """How images are processed."""
     scores: Literal["softmax", "sigmoid"]
     """softmax: over the labels and "no object", which comes last, one label a query. sigmoid:
     each label of each query by itself, the best of all of them.
@@ -37,9 +39,11 @@ class DetrDetectorParameters:
     top_k: int | None = None
     """With sigmoid, at most so many; None means as many as there are queries."""
     score_threshold: float = 0.5
+    """Least score of an object, where the item does not say."""
     iou_threshold: float | None = None
     """Sets hold each object once, so by default nothing is suppressed."""
     max_detections: int = 300
+    """Most objects of an answer, where the item does not say."""
     mix_sizes: bool = False
     """Pad images of different sizes into one batch. What a convolution sees beyond the edge
     then depends on the company, so answers do, a little; without it only equal sizes share one.

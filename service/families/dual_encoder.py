@@ -25,22 +25,29 @@ class DualEncoderParameters:
     max_length: int
     """Tokens, special ones included; a longer text loses its end."""
     pad_id: int
+    """Token that shorter texts of a batch are padded with."""
     pads_to_max_length: bool = False
     """Pad every text to `max_length`, as a network without a mask was trained on (SigLIP)."""
     processing: Processing | None = None
+    """How images are processed; it stands in place of the short keys below."""
     image_size: tuple[int, int] | None = None
     """Height and width; an image is stretched to it."""
     mode: ImageMode = "RGB"
+    """The colours that the network sees."""
     mean: tuple[float, ...] | None = None
+    """Per channel, subtracted from pixels of 0 to 1."""
     std: tuple[float, ...] | None = None
+    """Per channel, divided by after that."""
     background: tuple[int, int, int] = WHITE
     """What transparent pixels show."""
     tokenizer: str = "tokenizer.json"
+    """File of the tokenizer."""
     tokenizer_class: str = ""
     """transformers' name, such as "SiglipTokenizer"; only tokenizer.json does without."""
     text_output: str = "text_embeds"
-    """Names of the graphs' outputs to take."""
+    """Name of the output of a text's vector."""
     image_output: str = "image_embeds"
+    """Name of the output of an image's vector."""
     one_graph: bool = False
     """Both towers are in one graph `model`, of which each lane runs its own part."""
 

@@ -29,13 +29,19 @@ class ImageClassifierParameters:
     """The manifest's `[parameters]`: with a recipe `processing`, or the four numbers of one."""
 
     labels: tuple[str, ...]
+    """Names of the scores, in the graph's order; they may repeat."""
     processing: Processing | None = None
+    """How images are processed; it stands in place of the short keys below."""
     image_size: tuple[int, int] | None = None
     """Height and width; an image is stretched to it."""
     mode: ImageMode = "RGB"
+    """The colours that the network sees."""
     mean: tuple[float, ...] | None = None
+    """Per channel, subtracted from pixels of 0 to 1."""
     std: tuple[float, ...] | None = None
+    """Per channel, divided by after that."""
     activation: Activation = "softmax"
+    """What makes scores of the graph's numbers: `none` where it gives scores."""
     background: tuple[int, int, int] = WHITE
     """What transparent pixels show."""
 

@@ -22,6 +22,7 @@ class ImageEmbedderParameters:
     """The manifest's `[parameters]`."""
 
     processing: Processing
+    """How images are processed."""
     output: str = "pooler_output"
     """Name of the graph's output to take."""
     pooling: ImagePooling = "none"

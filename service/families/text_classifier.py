@@ -33,18 +33,23 @@ class TextClassifierParameters:
     """The manifest's `[parameters]`."""
 
     labels: tuple[str, ...]
+    """Names of the scores, in the graph's order; they may repeat."""
     max_length: int
     """Tokens, special ones included; a longer text is cut."""
     pad_id: int
+    """Token that shorter texts of a batch are padded with."""
     tokenizer: str = "tokenizer.json"
+    """File of the tokenizer."""
     tokenizer_class: str = ""
     """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
     truncation_side: Literal["right", "left"] = "right"
+    """Which end of a longer text is cut."""
     lowercases: bool = False
     """Whether texts are lowercased before all else, whatever the tokenizer does."""
     pads_to_max_length: bool = False
     """Whether every batch is as wide as can be, for a graph of that one width."""
     activation: Activation = "softmax"
+    """What makes scores of the graph's numbers: `none` where it gives scores."""
     first_position: int = 0
     """Of `position_ids`, for a graph that takes them."""
 

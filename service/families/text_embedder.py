@@ -29,6 +29,7 @@ class TextEmbedderParameters:
     max_length: int
     """Tokens, special ones included; a longer text is cut."""
     pad_id: int
+    """Token that shorter texts of a batch are padded with."""
     pooling: Pooling
     """How states become a vector; "none" for a graph that gives `sentence_embedding` itself."""
     normalize: bool = True
@@ -40,12 +41,15 @@ class TextEmbedderParameters:
     prompts: Mapping[str, str] = field(default_factory=dict)
     """What to put before a text, by the name that a caller may ask for."""
     default_prompt_name: str | None = None
+    """The prompt where an item names none; if not given, no prompt."""
     pools_prompt: bool = True
     """Whether the prompt's tokens count in the pooling."""
     tokenizer: str = "tokenizer.json"
+    """File of the tokenizer."""
     tokenizer_class: str = ""
     """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
     truncation_side: Literal["right", "left"] = "right"
+    """Which end of a longer text is cut."""
     lowercases: bool = False
     """Whether texts are lowercased before all else, whatever the tokenizer does."""
     first_position: int = 0

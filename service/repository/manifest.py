@@ -36,7 +36,9 @@ class Batching:
     """What suits this model's batcher; an operator may override it in the settings."""
 
     max_batch_size: _Count = 32
+    """Most items of one batch."""
     max_queue_size: _Count = 256
+    """Most items that wait; more are refused with 429."""
     max_batch_cost: _Count | None = None
     """Padded cost (tokens of texts, pixels of images) of one batch; None sets no bound."""
 
@@ -46,23 +48,27 @@ class Manifest:
     """The contract between `models.export`, which writes it, and the service, which reads it."""
 
     task: Task
+    """What is asked of the model."""
     family: _Word
+    """The architecture: what is done with the graphs' inputs and outputs."""
     graphs: Mapping[Precision, Mapping[_Word, str]]
     """Precision -> session name -> file in the version's folder."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """What graphs call an input, by what the family feeds: `input_ids = "tokens"`. Needed where
     they call it otherwise; the only input for images may have any name."""
     description: str = ""
+    """A sentence for people, in `/v1/models`."""
     default_precision: Mapping[DeviceKind, Precision] = field(default_factory=dict)
     """By device; a lone name in `model.toml` is for every device."""
     batching: Batching = field(default_factory=Batching)
+    """What suits this model's batcher."""
     tolerance: Mapping[Precision, _Tolerance] = field(default_factory=dict)
     """Largest deviation from the goldens that still counts as the same model."""
     batch_variance: Literal["accept", "isolate", "refuse"] = "isolate"
     """What to do with a graph that quantises over whole batches, whose answers to an item depend
     on its neighbours: batch it all the same, run every item alone, or do not load it."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """The family's own; `read_parameters` checks them."""
+    """The family's own, listed below by family."""
 
 
 def read_manifest(path: Path) -> Manifest:

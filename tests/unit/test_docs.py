@@ -56,6 +56,13 @@ def test_the_page_of_the_manifest_is_the_one_that_the_code_writes() -> None:
     assert MANIFEST.read_text(encoding="utf-8") == manifest_page()
 
 
+def test_every_key_of_a_manifest_has_a_meaning() -> None:
+    lines = MANIFEST.read_text(encoding="utf-8").splitlines()
+    keys = [line for line in lines if line.startswith("| `")]
+    assert len(keys) > 100
+    assert [line for line in keys if line.endswith("|  |")] == []
+
+
 def test_the_operations_guide_lists_every_metric() -> None:
     rows = [
         f"| `{metric.name}` | {metric.kind} | "

@@ -36,7 +36,9 @@ class Placeholders:
     """Words that a model translates as they are given here, in nearly any sentence."""
 
     names: Pairs = NAMES
+    """Stand-ins of names: what the source has, and what the translation has."""
     numbers: Pairs = NUMBERS
+    """Stand-ins of numbers, likewise."""
 
     def chosen(self, text: str, terms: "Sequence[_Term]") -> Iterator[StandInOf]:
         """Yield stand-ins by the word that they stand for, which neither text nor terms have."""

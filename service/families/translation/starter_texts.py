@@ -43,14 +43,19 @@ class TranslationParameters:
     """The manifest's `[parameters]`. Lengths are in tokens, special ones included."""
 
     source_language: str
+    """Code of the language that is translated."""
     target_language: str
+    """Code of the language that is translated to."""
     decoder_start_id: int
+    """Token that a translation begins with; it is not part of the text."""
     eos_id: int
+    """Token that ends a translation."""
     pad_id: int
     """Of the source."""
     max_source_length: int
     """A longer text loses its end."""
     max_target_length: int
+    """Most tokens of a translation."""
     num_beams: int = 1
     """Where the item does not say."""
     length_penalty: float = 1.0
@@ -60,7 +65,9 @@ class TranslationParameters:
     stand_ins: Placeholders = field(default_factory=Placeholders)
     """What stands for terms of a glossary that the model does not keep by itself."""
     tokenizer: str = "source_tokenizer.json"
+    """File of the tokenizer."""
     target_tokenizer: str = "target_tokenizer.json"
+    """File of the tokenizer of translations."""
 
     def __post_init__(self) -> None:
         _ = self.usual  # which checks what it is made of

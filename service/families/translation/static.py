@@ -28,6 +28,7 @@ class EncoderDecoderParameters(SubwordParameters):
     """The manifest's `[parameters]`: a translator's, and how its decoder keeps what it read."""
 
     cache: CacheKind = "merged"
+    """How the decoder graphs pass on what they have computed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,6 +38,7 @@ class SubwordParameters:
     """The manifest's `[parameters]`. Lengths are in tokens, special ones included."""
 
     rules: TokenRules
+    """How translations are searched for."""
     pad_id: int
     """Of the source."""
     max_source_length: int
@@ -45,8 +46,11 @@ class SubwordParameters:
     max_target_length: int
     """The most that an item may ask for."""
     tokenizer: SubwordKind = "tokenizers"
+    """File of the tokenizer."""
     tokenizer_files: tuple[str, ...] = ("tokenizer.json",)
+    """Files of the tokenizer, in the order in which its kind reads them."""
     template: Template = "eos"
+    """Which special tokens are put around a text, and where."""
     languages: Mapping[str, str] = field(default_factory=dict)
     """Token of each language, by its code, in the order of their ids."""
     prefixes: Mapping[str, str] = field(default_factory=dict)

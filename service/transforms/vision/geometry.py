@@ -42,6 +42,7 @@ class Sizing:
     size: Shape | None = None
     """Height and width."""
     shortest_edge: int | None = None
+    """What the shorter edge is resized to."""
     longest_edge: int | None = None
     """With `shortest_edge`: what the longer edge may not exceed."""
     multiple_of: int = 1

@@ -41,12 +41,14 @@ class Processing(Sizing):
     """The recipe: a manifest's `[parameters.processing]`, in the order of its steps."""
 
     resample: Resample = "bilinear"
+    """The filter of resizing, as Pillow calls it."""
     antialias: bool = True
     """False samples the nearest neighbours whatever the scale, as OpenCV does: INTER_LINEAR for
     bilinear, INTER_NEAREST and INTER_CUBIC for the other two."""
     pad_value: int = 114
     """Grey around a letterboxed image."""
     mode: Channels = "RGB"
+    """The colours that the network sees."""
     rescale: float = 1 / 255
     """Pixels are multiplied by it; 1 leaves 0 to 255."""
     offset: float = 0.0

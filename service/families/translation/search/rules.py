@@ -74,12 +74,16 @@ class TokenRules:
     """How a model's own files want it to write. Its histories begin with the start token."""
 
     start_id: int
+    """Token that a translation begins with; it is not part of the text."""
     eos_ids: tuple[int, ...]
+    """Tokens that end a translation."""
     early_stopping: EarlyStopping = False
     """When a beam search ends: True at the first `num_beams` hypotheses, False when a better one
     is unlikely, "never" when there can be none."""
     no_repeat_ngram_size: int = 0
+    """Sequences of this many tokens are not written twice; 0 allows it."""
     repetition_penalty: float = 1.0
+    """Scores of tokens that were written are divided by it; 1 does nothing."""
     bad_words: tuple[tuple[int, ...], ...] = ()
     """Sequences of tokens that are never written."""
     min_length: int = 0
@@ -87,7 +91,9 @@ class TokenRules:
     forced_eos_id: int | None = None
     """What the last token is when the limit is reached."""
     suppressed: tuple[int, ...] = ()
+    """Tokens that are never written."""
     suppressed_first: tuple[int, ...] = ()
+    """Tokens that are not written first."""
     forced_bos_id: int | None = None
     """The first token after the start token, where the languages do not name another."""
     encoder_no_repeat_ngram_size: int = 0
