@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
 from service.transforms.vision.geometry import Shape
 from service.transforms.vision.head_cells import Cells, Floats, sigmoid, softmax
+from service.transforms.vision.head_groups import ungrouped, ungrouped_shape
 from service.transforms.vision.head_outputs import (
     laid_out,
     measured,
@@ -70,7 +71,9 @@ class HeadReader:
         self._refuse_levels(named, {name: array.shape for name, array in outputs.items()})
         for level, names in enumerate(named):
             per_cell = self._per_cell(level)
-            parts = [laid_out(outputs[name], self.head, per_cell) for name in names]
+            parts = [
+                laid_out(self._plain(outputs[name], level), self.head, per_cell) for name in names
+            ]
             levels.append(side_by_side(parts, names))
         whole = levels[0] if len(levels) == 1 else np.concatenate(levels, axis=2)
         floats: Floats = whole.astype(np.float32, copy=False)
@@ -115,6 +118,12 @@ class HeadReader:
         at = self.head.objectness_at
         return np.concatenate([scores, output[:, at : at + 1]], axis=1)
 
+    def _plain(self, output: NDArray[Any], level: int) -> NDArray[Any]:
+        """Return an output with all numbers of a candidate together."""
+        if not self.head.grouped:
+            return output
+        return ungrouped(output, self.head, self.labels, self._per_cell(level))
+
     def _per_cell(self, level: int) -> int:
         """Return how many candidates a cell of these outputs has."""
         per_cell = self.head.candidates_per_cell
@@ -145,8 +154,9 @@ class HeadReader:
         for name, shape in shapes.items():
             if not shape:
                 return None  # nothing is known of it before it runs
-            width, count = measured(name, shape, self.head, per_cell)
-            self._refuse_cells(level, name, shape, count)
+            plain = ungrouped_shape(shape, self.head, self.labels, per_cell)
+            width, count = measured(name, plain, self.head, per_cell)
+            self._refuse_cells(level, name, plain, count)
             widths.append(width)
         known = [width for width in widths if width is not None]
         return sum(known) if len(known) == len(widths) else None
@@ -205,8 +215,9 @@ class HeadReader:
     ) -> Iterator[tuple[str, tuple[int, int]]]:
         """Yield numbers and candidates of each output for which both are known."""
         for name, shape in shapes.items():
+            per_cell = shape[-4] if self.head.candidates == "grids" and shape[3:] else 1
             try:
-                width, count = measured(name, shape, self.head, 1)
+                width, count = measured(name, shape, self.head, per_cell or 1)
             except ValueError:
                 continue
             if width is not None and count is not None:

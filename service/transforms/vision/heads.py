@@ -15,7 +15,10 @@ Candidates: TypeAlias = Literal["rows", "columns", "maps", "maps_last", "grids"]
 Unit: TypeAlias = Literal["cells", "pixels", "anchors", "input"]
 
 _OF_CENTRES: Final = ("offset", "offset_scale", "size", "size_unit", "variances")
-_OF_LEVELS: Final = ("levels", "anchors", "per_cell", "point", "offset_unit", *_OF_CENTRES)
+_OF_LEVELS: Final = (
+    *("levels", "anchors", "per_cell", "grouped", "point", "offset_unit"),
+    *_OF_CENTRES,
+)
 """Keys that say something about the cells of strides."""
 
 
@@ -67,6 +70,9 @@ class Head:
     """How many candidates a cell has, for each stride. None means one, or as many as `anchors`."""
     anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
     """Width and height in pixels of the anchors of a cell, for each stride."""
+    grouped: bool = False
+    """A map holds the numbers of a cell kind by kind: the boxes of all its candidates, then their
+    objectness, and the scores of labels once for all of them (in the order of their places)."""
     point: Literal["corner", "centre"] = "corner"
     """The point of a cell that offsets and distances are counted from: top left, or its centre."""
     offset: Literal["linear", "sigmoid", "tanh"] = "linear"
@@ -97,6 +103,8 @@ class Head:
             raise ValueError("powers must be above zero")
         self._check_cells()
         self._check_levels()
+        if self.grouped and self.candidates not in ("maps", "maps_last"):
+            raise ValueError("grouped is for maps and maps_last")
 
     def _check_cells(self) -> None:
         if self.strides:

@@ -41,6 +41,7 @@ SHAPES: Mapping[str, Shapes] = {
         for s in (8, 16, 32)
     },
     "YOLO-Fastest, YOLOv3, YOLOv4": {f"out_{s}": (1, 21, 320 // s, 320 // s) for s in (16, 32)},
+    "YOLO-FastestV2": {f"out_{s}": (1, 352 // s, 352 // s, 3 * 5 + 2) for s in (16, 32)},
     "YOLOv5 and YOLOv7, raw": {f"out_{s}": (1, 3, 640 // s, 640 // s, 7) for s in (8, 16, 32)},
     "BlazeFace": {"regressors": (1, 896, 16), "classificators": (1, 896, 1)},
     "RetinaFace and other SSDs": {

@@ -228,6 +228,37 @@ def test_anchors_of_yolo(version: int, candidates: Any) -> None:
     agrees(decoded(head, labels, outputs), expected)
 
 
+@pytest.mark.parametrize("candidates", ["maps", "maps_last"])
+def test_yolo_fastest_v2(candidates: Any) -> None:
+    """A cell has its anchors' boxes, their objectness, and one set of scores; all activated."""
+    strides, labels = (16, 32), 2
+    outputs: dict[str, NDArray[np.float32]] = {}
+    for stride in strides:
+        rows, columns = SHAPE[0] // stride, SHAPE[1] // stride
+        raw = RNG.random((2, rows, columns, 3 * 5 + labels), np.float32)
+        outputs[f"out{stride}"] = raw if candidates == "maps_last" else raw.transpose(0, 3, 1, 2)
+    head = Head(
+        candidates=candidates, grouped=True, levels=tuple((f"out{s}",) for s in strides),
+        strides=strides, anchors=ANCHORS, objectness_at=4, scores_at=5, offset_scale=2.0,
+        size="square", size_unit="anchors",
+    )  # fmt: skip
+    found = decoded(head, labels, outputs)
+    for image in range(2):
+        expected = []
+        for level, stride in enumerate(strides):
+            for row, column in cells(stride):
+                raw = outputs[f"out{stride}"][image]
+                numbers = raw[row, column] if candidates == "maps_last" else raw[:, row, column]
+                for anchor in range(3):
+                    box = numbers[4 * anchor : 4 * anchor + 4].astype(np.float64)
+                    x, y = (box[:2] * 2 - 0.5 + np.array([column, row])) * stride
+                    width, height = (box[2:] * 2) ** 2 * ANCHORS[level][anchor]
+                    scores = numbers[12 + anchor] * numbers[15:]
+                    corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+                    expected.append((corners, scores.max(), int(scores.argmax())))
+        agrees(found, expected, image)
+
+
 def test_blazeface() -> None:
     """128 x 128: two anchors a cell of 8 pixels and six of 16, all of fixed size; as MediaPipe."""
     outputs = {"regressors": normal(1, 896, 16, scale=10), "classificators": normal(1, 896, 1)}
@@ -375,6 +406,23 @@ def test_the_first_of_three_maps_is_not_all_of_a_head() -> None:
     assert "further levels" in said
 
 
+@pytest.mark.parametrize("candidates", ["maps", "grids"])
+def test_a_level_with_anchors_that_is_not_declared_is_found(candidates: Any) -> None:
+    shapes: dict[str, tuple[int, ...]] = {
+        f"out{s}": (1, 3, SHAPE[0] // s, SHAPE[1] // s, 7)
+        if candidates == "grids"
+        else (1, 21, SHAPE[0] // s, SHAPE[1] // s)
+        for s in (8, 16, 32)
+    }
+    head = Head(
+        candidates, strides=(8, 16), levels=(("out8",), ("out16",)), objectness_at=4, scores_at=5,
+        per_cell=(3, 3),
+    )  # fmt: skip
+    said = HeadReader.of(head, 2, SHAPE).misfit(shapes)
+    assert said is not None
+    assert "also gives out32" in said
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -391,6 +439,7 @@ def test_the_first_of_three_maps_is_not_all_of_a_head() -> None:
         ({"strides": (8,), "per_cell": (0,)}, "must not be empty"),
         ({"strides": (8, 16), "candidates": "maps"}, "levels must name the maps"),
         ({"strides": (8,), "candidates": "columns", "per_cell": (2,)}, "must be rows, maps"),
+        ({"strides": (8,), "grouped": True}, "grouped is for maps"),
         ({"bins": 8}, "bins"),
         ({"powers": (0.0, 1.0)}, "powers"),
         (
