@@ -157,7 +157,8 @@ class Detector:
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
         shapes = {name: spec.shape for name, spec in outputs[_SESSION].items()}
-        return self.reader.misfit(shapes)
+        said = self.reader.misfit(shapes)
+        return said and f"{said}; docs/detector-heads.md says how heads are declared"
 
     def tried(self, sessions: Sessions) -> str | None:
         """Look at the scores for made-up images."""

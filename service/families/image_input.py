@@ -225,7 +225,10 @@ def image_input(session: Session) -> str:
     found = [name for name, spec in session.inputs.items() if len(spec.shape) == _RANK]
     if len(found) == 1:
         return found[0]
-    raise InferenceError(f"the graph has no input for images, only {', '.join(session.inputs)}")
+    raise InferenceError(
+        f"the graph has no input for images, only {', '.join(session.inputs)}; if it is one of "
+        "several of four axes, the table inputs of model.toml names it as pixel_values"
+    )
 
 
 def stacked(batch: Sequence[PreparedItem], name: str) -> NDArray[np.float32]:

@@ -31,7 +31,8 @@ def fitted(feeds: Feeds, session: Session) -> Feeds:
         if name not in feeds:
             raise InferenceError(
                 f"the graph wants {name!r}, which this family does not feed: "
-                "another family, or another export of the model, may fit"
+                "another family, another export of the model, or its name in the table inputs of "
+                "model.toml may fit"
             )
         fed[name] = feeds[name].astype(_fed_dtype(name, spec.dtype), copy=False)
     return fed
