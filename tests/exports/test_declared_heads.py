@@ -140,6 +140,13 @@ async def test_a_head_that_is_not_the_graphs_is_refused_at_load(
             pass
 
 
+async def test_a_quantised_head_may_round_a_level_to_zero(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", silent=16)
+    (folder / "some.onnx").rename(folder / "some_int8.onnx")
+    async with serving(folder) as loaded:
+        assert loaded.files.precision == "int8"
+
+
 async def test_channels_in_another_place_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path / "m")
     edit("model.toml", "channels_last = true", "")(folder)
