@@ -26,7 +26,7 @@ from service.transforms.vision.heads import SIDES, Head
 
 _PAIR = 2
 _MOST_SHAPES = 64
-"""Most combinations that are remembered: a graph that chooses objects gives other ones at each run."""
+"""Most combinations that are remembered: a graph that chooses objects gives many."""
 _TURNED = [1, 0, 3, 2]
 
 
