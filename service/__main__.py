@@ -127,7 +127,7 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
 
 def _limit_memory(settings: Settings) -> None:
     most = settings.server.memory_bytes
-    if most is None and resolve(settings.models.device).kind == "cpu":
+    if most is None and resolve(settings.models.device).provider.is_on_host:
         most = default_memory_limit()  # a GPU's driver reserves addresses that are no memory
     if most:
         limit_memory(most)
@@ -145,7 +145,7 @@ def _refuse_absent(settings: ModelSettings) -> None:
 def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     models = settings.models
     repository = ModelRepository(models.repository)
-    found = repository.survey(models.precision, resolve(models.device).kind)
+    found = repository.survey(models.precision, resolve(models.device).provider.precisions_of)
     console = _console()
     console.print(version_table(found))
     console.print("* the precision that would be loaded", style="dim")
@@ -231,7 +231,7 @@ async def _check_model(
     models = settings.models
     files = None
     try:
-        kind = resolve(models.device).kind
+        kind = resolve(models.device).provider.precisions_of
         files = repository.open(name, models.versions.get(name), models.precision, kind)
         return Check(name, files, await registry.load(name))
     except ServiceError as error:

@@ -19,7 +19,7 @@ from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
 from service.runtime.gpu import watch_gpu
-from service.runtime.providers import available_cores, provider_of, resolve
+from service.runtime.providers import available_cores, resolve
 from service.settings import (
     CacheSettings,
     LogSettings,
@@ -64,7 +64,7 @@ def open_device(settings: ModelSettings) -> DeviceRuntime:
     device = resolve(settings.device, settings.device_memory_bytes)
     cores = settings.threads or available_cores()
     runtime = DeviceRuntime(device, cores)
-    provider = provider_of(device)[0]
+    provider = device.provider.name
     metrics.DEVICE_INFO.labels(str(device), provider, str(cores)).set(1)
     _log.info("device", extra={"device": str(device), "provider": provider, "threads": cores})
     return runtime
@@ -147,7 +147,7 @@ def build_engine(settings: Settings) -> Engine:
         ModelRepository(models.repository),
         Loader(runtime, cache, overrides, models.warm_up_seconds, models.load_timeout_seconds),
         RegistryOptions(
-            device_kind=runtime.device.kind,
+            device_kind=runtime.device.provider.precisions_of,
             models=models.only or None,
             versions=models.versions,
             precision=models.precision,

@@ -58,11 +58,11 @@ class DeviceRuntime:
     """Stops what runs on the event loop for too long."""
     _dispatch: float | None = field(default=None, init=False)
 
-    _MOST_BATCHES = 8
-
     def __post_init__(self) -> None:
-        # On a GPU two batches at once: one computes while the other is collated and copied.
-        count = min(self.cores, self._MOST_BATCHES) if self.device.kind == "cpu" else 2
+        provider = self.device.provider
+        count = provider.most_batches
+        if provider.our_threads:
+            count = min(self.cores, count)
         self.slots = Slots(count, _READY)
         self.compute = ThreadPoolExecutor(count, "compute", step_back)
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
@@ -71,7 +71,7 @@ class DeviceRuntime:
     @property
     def threads(self) -> tuple[int, int]:
         """Return the threads of a session when the device is shared, and when it is alone."""
-        if self.device.kind != "cpu":
+        if not self.device.provider.our_threads:
             return 1, 1
         return max(1, self.cores // self.slots.threads), self.cores
 

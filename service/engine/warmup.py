@@ -215,10 +215,10 @@ def time_lane(
 ) -> tuple[BatchCurve, bool]:
     """Measure one lane on this thread; also whether a lone item gains from all threads."""
     probe = partial(family.probe, lane)
-    measured = measure(family.infer, instances.narrow, probe, plan, instances.clock)
+    measured = measure(family.infer, instances.single_thread, probe, plan, instances.clock)
     curve = BatchCurve.of(measured, dispatch)
-    wide = instances.wide
+    wide = instances.multi_thread
     if wide is None:
         return curve, False
     lone = probe(lone_length(measured, plan.lengths))
-    return curve, wide_pays(family.infer, instances.narrow, wide, lone)
+    return curve, wide_pays(family.infer, instances.single_thread, wide, lone)

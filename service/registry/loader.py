@@ -35,7 +35,6 @@ from service.requests.pipeline import Pipeline
 from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
 from service.runtime.instances import Instances
 from service.runtime.providers import Device
-from service.runtime.session import OrtSession
 from service.runtime.stopping import apart
 from service.telemetry.meters import ModelMeter, NullMeter
 from service.types import Family, ModelIdentity, PreparedItem, Tensors
@@ -130,7 +129,7 @@ class Loader:
         steps = isinstance(family, InFlight)
         varying = await apart(_varying, files)
         runtime, bounded = self.runtime, steps or varying <= BOUNDED
-        opening = partial(OrtSession, keeps_patterns=not steps, is_bounded=bounded)
+        opening = partial(runtime.device.provider.opens, keeps_patterns=not steps, is_bounded=bounded)
         opening = partial(opening, input_names=files.manifest.inputs)
         instances = await apart(Instances, graphs, runtime.device, runtime.threads, opening)
         enter(LoadPhase.WARMING_UP)
@@ -197,7 +196,7 @@ class Loader:
                 time_lane, family, instances, lane.name, plan, dispatch
             )
             curves[lane.name], pays = curve, pays or lane_pays
-        instances.keep_wide(pays)
+        instances.keep_multi_thread(pays)
         return curves
 
     async def _together(self, run: RunHere, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
@@ -245,7 +244,7 @@ class Loader:
         """Return as many instances as a CPU has threads for, for works of so many rows each."""
         runtime = self.runtime
         return Instancing(
-            runtime.slots.threads if runtime.device.kind == "cpu" else 1,
+            runtime.slots.threads if runtime.device.provider.our_threads else 1,
             limits.max_batch_size * rows,
             runtime.slots,
             instances.use,
@@ -290,7 +289,7 @@ def _graphs(files: VersionFiles, family: Family[Any, Any], device: Device) -> Ma
             if file is not None and (parts := disjoint_parts(file, outputs)):
                 del graphs[name]
                 graphs.update(parts)
-    if device.kind != "cpu":
+    if not device.provider.is_on_host:
         return graphs
     return {name: _sharing(graph) for name, graph in graphs.items()}
 

@@ -4,14 +4,16 @@ import math
 import mmap
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.runtime.providers import Device
 from service.types import Span
+
+if TYPE_CHECKING:  # the table of providers names what uses this module
+    from service.runtime.providers import Device
 
 _SMALLER_RUNS = 32
 """In a row, each with less than half of the largest input: then the rest is given back. Getting it
@@ -21,13 +23,13 @@ again costs a few milliseconds, so not after every burst."""
 class ArenaWatch:
     """Compares the runs of a session with its largest. A lost race costs one run more."""
 
-    def __init__(self, device: Device, *, is_bounded: bool = True) -> None:
+    def __init__(self, device: "Device", *, is_bounded: bool = True) -> None:
         """Watch a session on a device; only those on a CPU give back.
 
         How much a run takes is not bounded by the size of its input in some graphs: those give
         back after every run.
         """
-        self._gives_back = device.kind == "cpu"
+        self._gives_back = device.provider.is_on_host
         self.is_bounded = is_bounded
         self._largest = self._largest_since = self._smaller = 0
 
@@ -65,16 +67,16 @@ class DeviceBuffer:
     on_host: NDArray[Any] | None = None
     """The memory itself, where the host can reach it."""
 
-    def __init__(self, device: Device, dtype: str, shape: Sequence[int]) -> None:
+    def __init__(self, device: "Device", dtype: str, shape: Sequence[int]) -> None:
         """Reserve the memory; the system gives it page by page as it is written."""
         self._dtype, self.shape = dtype, tuple(shape)
-        if device.kind == "cpu":
+        if device.provider.is_on_host:
             self.on_host = _pages(np.dtype(dtype), shape)
             # The tensor refers to the array, and that to its pages.
             self._value = ort.OrtValue.ortvalue_from_numpy(self.on_host)
         else:
             self._value = ort.OrtValue.ortvalue_from_shape_and_type(
-                list(shape), np.dtype(dtype).type, device.kind, device.index
+                list(shape), np.dtype(dtype).type, device.provider.memory, device.index
             )
 
     def __repr__(self) -> str:

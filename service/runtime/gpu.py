@@ -19,8 +19,8 @@ _EVERY_SECONDS = 5.0
 
 
 async def watch_gpu(device: Device, nvml: ModuleType | None = pynvml) -> None:
-    """Keep the GPU metrics of a device up to date until cancelled; on a CPU return at once."""
-    if device.kind != "cuda":
+    """Keep the GPU metrics up to date until cancelled; return at once without an NVIDIA GPU."""
+    if not device.provider.has_nvml:
         return
     read = open_reader(device, nvml)
     while read is not None:

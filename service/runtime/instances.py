@@ -8,22 +8,23 @@ from typing import TypeAlias, TypeVar
 from service.errors import DeviceMemoryError
 from service.runtime.graphs import Graph
 from service.runtime.providers import Device
-from service.runtime.session import OrtSession, PoisonedSessionError
+from service.runtime.session import PoisonedSessionError
 from service.types import PreparedItem, Session, Sessions, Tensors
 
 T = TypeVar("T")
 
 Infer: TypeAlias = Callable[[Sessions, Sequence[PreparedItem]], Sequence[Tensors]]
-OpenSession: TypeAlias = Callable[[Graph, Device, int], Session]
+Opens: TypeAlias = Callable[[Graph, Device, int], Session]
 Clock: TypeAlias = Callable[[], float]
 
 
 class Instances:
-    """The sessions of a version, twice where that pays.
+    """The sessions of a version, in two sets where that is faster.
 
-    *Narrow* sessions compute on one thread (or few) and are run by several callers at once:
-    the best throughput when the device is busy. *Wide* ones take all of a CPU's threads for a
-    lone request. `keep_wide(False)` drops the second set when warm-up finds that it does not help.
+    *Single-thread* sessions compute on one thread (or few) and are run by several callers at once:
+    the best throughput when the device is busy. *Multi-thread* sessions use all of a CPU's threads
+    for a single request. `keep_multi_thread(False)` drops the second set when warm-up finds that
+    it does not help.
     """
 
     def __init__(
@@ -31,72 +32,82 @@ class Instances:
         graphs: Mapping[str, Graph],
         device: Device,
         threads: tuple[int, int],
-        open_session: OpenSession = OrtSession,
+        opens: Opens | None = None,
     ) -> None:
-        """Open every graph. `threads` is (narrow, wide). Raises ModelLoadError."""
-        self._graphs, self._device, self._open_session = graphs, device, open_session
+        """Open every graph.
+
+        Args:
+            graphs: by session name.
+            device: where the sessions run.
+            threads: of a single-thread and of a multi-thread session.
+            opens: opens a session; the provider's own function by default.
+
+        Raises:
+            ModelLoadError: a graph cannot be loaded.
+        """
+        self._graphs, self._device = graphs, device
+        self._opens = device.provider.opens if opens is None else opens
         self._threads = threads
         self._lock = threading.Lock()
         self.rebuilds = 0
-        self.narrow: Sessions = self._open(threads[0])
-        has_wide = device.kind == "cpu" and threads[1] > threads[0]
-        self.wide: Sessions | None = self._open(threads[1]) if has_wide else None
+        self.single_thread: Sessions = self._open(threads[0])
+        has_two = device.provider.our_threads and threads[1] > threads[0]
+        self.multi_thread: Sessions | None = self._open(threads[1]) if has_two else None
 
     def __repr__(self) -> str:
-        width = "narrow and wide" if self.wide else "narrow"
-        return f"<Instances of {', '.join(self._graphs)} on {self._device}, {width}>"
+        sets = "single-thread and multi-thread" if self.multi_thread else "single-thread"
+        return f"<Instances of {', '.join(self._graphs)} on {self._device}, {sets}>"
 
     @property
     def clock(self) -> Clock:
-        """Return what times a run on the narrow sessions best.
+        """Return the clock that measures a run on the single-thread sessions best.
 
-        One that computes on the calling thread alone is timed by that thread's processor time,
-        which whatever else the machine is doing does not lengthen.
+        A run that computes on the calling thread only is measured by that thread's processor
+        time, which does not depend on what else the machine is doing.
         """
-        alone = self._device.kind == "cpu" and self._threads[0] == 1
-        return time.thread_time if alone else time.perf_counter
+        on_caller = self._device.provider.our_threads and self._threads[0] == 1
+        return time.thread_time if on_caller else time.perf_counter
 
-    def keep_wide(self, wanted: bool) -> None:
-        """Keep, or drop, the sessions that take the whole device."""
+    def keep_multi_thread(self, wanted: bool) -> None:
+        """Keep, or drop, the multi-thread sessions."""
         if not wanted:
-            self.wide = None
+            self.multi_thread = None
 
     def infer(self, infer: Infer, batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
-        """Run a batch on this thread; reopen the sessions first if an earlier run broke them.
+        """Run a batch on this thread, on the multi-thread sessions if it runs alone.
 
         Raises:
-            InferenceError: the model failed; also when it broke, after which the next run works.
+            InferenceError: the model failed. If that broke the session, the next run works again.
             DeviceMemoryError: the device has no memory for this batch.
         """
         return self.use(lambda sessions: infer(sessions, batch), alone)
 
     def use(self, act: Callable[[Sessions], T], alone: bool) -> T:
-        """Act with the sessions on this thread; reopen them if an earlier run broke them.
+        """Call `act` with the sessions on this thread; reopen them if the call breaks them.
 
         Raises:
-            InferenceError: the model failed; also when it broke, after which the next run works.
-            DeviceMemoryError: the device has no memory for what it was asked.
+            InferenceError: the model failed. If that broke the session, the next run works again.
+            DeviceMemoryError: the device has no memory for the call.
         """
-        sessions = self.wide if alone and self.wide else self.narrow
+        sessions = self.multi_thread if alone and self.multi_thread else self.single_thread
         try:
             return act(sessions)
         except PoisonedSessionError:
             self._rebuild(sessions)
             raise
-        except MemoryError as error:  # of numpy, beside the graphs
+        except MemoryError as error:  # numpy's, outside the graphs
             raise DeviceMemoryError("no memory left for the batch") from error
 
     def _rebuild(self, broken: Sessions) -> None:
         with self._lock:
-            if broken is self.narrow:
-                self.narrow = self._open(self._threads[0])
+            if broken is self.single_thread:
+                self.single_thread = self._open(self._threads[0])
                 self.rebuilds += 1
-            elif broken is self.wide:
-                self.wide = self._open(self._threads[1])
+            elif broken is self.multi_thread:
+                self.multi_thread = self._open(self._threads[1])
                 self.rebuilds += 1
 
     def _open(self, threads: int) -> Sessions:
         return {
-            name: self._open_session(graph, self._device, threads)
-            for name, graph in self._graphs.items()
+            name: self._opens(graph, self._device, threads) for name, graph in self._graphs.items()
         }

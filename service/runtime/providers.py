@@ -1,47 +1,118 @@
-"""Which ONNX Runtime execution providers exist here, and with which options.
+"""The execution providers: one record each, and the choice of a device among them.
 
-The only table to touch for a new one. A device that was asked for by name and cannot be had is
-refused; nothing ever falls back in silence.
+To add a provider, add one row to `PROVIDERS`. A device chosen by name is used or refused; the
+service never falls back to another one.
 """
 
 import contextlib
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
 
 import onnxruntime as ort
 from onnxruntime.datasets import get_example
 
 from service.errors import DeviceUnavailableError
+from service.runtime.graphs import Graph
+from service.runtime.session import OrtSession
+from service.types import Session
 
-ProviderOptions = Mapping[str, str | int]
+ProviderOptions: TypeAlias = Mapping[str, str | int]
+
+
+class OpenSession(Protocol):
+    """Opens a graph on a device; see `OrtSession` for the arguments."""
+
+    def __call__(
+        self,
+        graph: Graph,
+        device: "Device",
+        threads: int,
+        *,
+        keeps_patterns: bool = True,
+        is_bounded: bool = True,
+        input_names: Mapping[str, str] | None = None,
+    ) -> Session:
+        """Open a session. Raises ModelLoadError or DeviceUnavailableError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A place where sessions live: "cpu", "cuda:0"."""
+    """A device that sessions run on: "cpu", "cuda:0"."""
 
     kind: str
+    """Key of its provider in `PROVIDERS`."""
     index: int = 0
     memory_limit_bytes: int | None = None
-    """Most memory that one session's arena may take; None leaves it to the device."""
+    """Largest arena of one session; None sets no limit."""
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        return f"{self.kind}:{self.index}" if self.provider.is_numbered else self.kind
+
+    @property
+    def provider(self) -> "Provider":
+        """Return the record of its execution provider."""
+        return PROVIDERS[self.kind]
 
     @classmethod
     def parse(cls, text: str, memory_limit_bytes: int | None = None) -> "Device":
         """Read "cpu", "cuda" or "cuda:N". Raises DeviceUnavailableError on anything else."""
         kind, colon, index = text.partition(":")
-        if kind not in _PROVIDERS or (colon and not index.isdecimal()):
-            known = ", ".join(["auto", *_PROVIDERS])
-            raise DeviceUnavailableError(f"unknown device {text!r}; known are {known} (cuda:N)")
+        if kind not in PROVIDERS or (colon and not index.isdecimal()):
+            known = ", ".join(
+                f"{name}:N" if provider.is_numbered else name
+                for name, provider in PROVIDERS.items()
+            )
+            raise DeviceUnavailableError(f"unknown device {text!r}; known are auto, {known}")
         return cls(kind, int(index or 0), memory_limit_bytes)
 
 
-def _cuda(device: Device) -> ProviderOptions:
+def _absence(device: Device) -> str | None:
+    """Return why this build of ONNX Runtime cannot use the provider; None if it has it."""
+    name, present = device.provider.name, ort.get_available_providers()
+    if name in present:
+        return None
+    return (
+        f"{device} needs {name}, which this onnxruntime build does not have "
+        f"(it has {', '.join(present)}); install {device.provider.package} "
+        "or choose another device"
+    )
+
+
+def _start_failure(device: Device) -> str | None:
+    """Return why the provider does not start; None if it does.
+
+    A GPU build lists its provider on machines without a GPU too, so this opens the small
+    example graph that ships with onnxruntime.
+    """
+    if absence := _absence(device):
+        return absence
+    ort.preload_dlls()  # CUDA and cuDNN may come from pip packages rather than the system
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    provider = device.provider
+    try:
+        session = ort.InferenceSession(
+            get_example("mul_1.onnx"),
+            options,
+            providers=[(provider.name, provider.options(device))],
+        )
+    except Exception as error:  # onnxruntime raises several types of its own
+        return f"{device} cannot be used: {error}"
+    if session.get_providers()[0] != provider.name:
+        return f"{device} cannot be used: onnxruntime could not start {provider.name} here"
+    return None
+
+
+def _no_options(device: Device) -> ProviderOptions:
+    return {}
+
+
+def _cuda_options(device: Device) -> ProviderOptions:
     options: dict[str, str | int] = {
         "device_id": device.index,
         "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive one runs for every new shape
@@ -52,71 +123,72 @@ def _cuda(device: Device) -> ProviderOptions:
     return options
 
 
-def _no_options(device: Device) -> ProviderOptions:
-    return {}
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Everything that differs between execution providers."""
+
+    name: str
+    """As its library calls it; a label of the metric `device_info`."""
+    opens: OpenSession = OrtSession
+    """Opens a session."""
+    options: Callable[[Device], ProviderOptions] = _no_options
+    """Returns the provider's own options."""
+    problem: Callable[[Device], str | None] = _absence
+    """Returns why it cannot be used here, as a sentence for operators; None if it can."""
+    package: str = "another build of onnxruntime"
+    """Package that contains it."""
+    memory: str = "cpu"
+    """ONNX Runtime's name of the memory that its tensors live in; "cpu" is the host's."""
+    our_threads: bool = True
+    """Whether it computes on the threads of the process that its sessions are given."""
+    most_batches: int = 8
+    """Batches computed at once; with `our_threads`, never more than there are cores."""
+    precisions_of: Literal["cpu", "cuda"] = "cpu"
+    """Whose `default_precision` in a model.toml applies."""
+    is_numbered: bool = False
+    """Whether a machine may have several of its devices."""
+    has_nvml: bool = False
+    """Whether NVML reads its memory and utilisation."""
+
+    @property
+    def is_on_host(self) -> bool:
+        """Return whether its tensors live in the host's memory."""
+        return self.memory == "cpu"
 
 
-_PROVIDERS: Mapping[str, tuple[str, Callable[[Device], ProviderOptions]]] = {
-    "cpu": ("CPUExecutionProvider", _no_options),
-    "cuda": ("CUDAExecutionProvider", _cuda),
+# "auto" takes the first that works. The CPU always does, so a row after it is used by name only.
+PROVIDERS: Mapping[str, Provider] = {
+    "cuda": Provider(
+        "CUDAExecutionProvider",
+        options=_cuda_options,
+        problem=_start_failure,
+        package="onnxruntime-gpu",
+        memory="cuda",
+        our_threads=False,
+        most_batches=2,  # one computes while the other is collated and copied
+        precisions_of="cuda",
+        is_numbered=True,
+        has_nvml=True,
+    ),
+    "cpu": Provider("CPUExecutionProvider"),
 }
-
-
-def provider_of(
-    device: Device, available: Collection[str] | None = None
-) -> tuple[str, ProviderOptions]:
-    """Return the execution provider of a device and its options.
-
-    Raises:
-        DeviceUnavailableError: this onnxruntime build does not have the provider.
-    """
-    name, options = _PROVIDERS[device.kind]
-    present = ort.get_available_providers() if available is None else available
-    if name not in present:
-        raise DeviceUnavailableError(
-            f"{device} needs {name}, which this onnxruntime build does not have "
-            f"(it has {', '.join(present)}); install onnxruntime-gpu or choose another device"
-        )
-    return name, options(device)
 
 
 def resolve(wanted: str, memory_limit_bytes: int | None = None) -> Device:
     """Return the device to use: the one named, or for "auto" the best that works here.
 
     Raises:
-        DeviceUnavailableError: the named device is unknown or cannot be had.
+        DeviceUnavailableError: the named device is unknown or cannot be used.
     """
-    if wanted != "auto":
-        device = Device.parse(wanted, memory_limit_bytes)
-        if reason := why_unusable(device):
-            raise DeviceUnavailableError(reason)
-        return device
-    best = Device("cuda", 0, memory_limit_bytes)
-    return Device("cpu") if why_unusable(best) else best
-
-
-def why_unusable(device: Device) -> str | None:
-    """Say why a session cannot run on a device; None when it can.
-
-    A GPU build lists its provider on machines without a GPU too, so this opens the small
-    example graph that ships with onnxruntime.
-    """
-    try:
-        provider = provider_of(device)
-    except DeviceUnavailableError as error:
-        return str(error)
-    if device.kind == "cpu":
-        return None
-    ort.preload_dlls()  # CUDA and cuDNN may come from pip packages rather than the system
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(get_example("mul_1.onnx"), options, providers=[provider])
-    except Exception as error:  # onnxruntime raises several types of its own
-        return f"{device} cannot be used: {error}"
-    if session.get_providers()[0] != provider[0]:
-        return f"{device} cannot be used: onnxruntime could not start {provider[0]} here"
-    return None
+    names = PROVIDERS if wanted == "auto" else (wanted,)
+    problems = []
+    for name in names:
+        device = Device.parse(name, memory_limit_bytes)
+        problem = device.provider.problem(device)
+        if problem is None:
+            return device
+        problems.append(problem)
+    raise DeviceUnavailableError("; ".join(problems))
 
 
 def available_cores() -> int:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -16,9 +16,11 @@ from service.runtime.buffers import ArenaWatch, DeviceBuffer
 from service.runtime.graphs import Graph, opened
 from service.runtime.int8 import open_exact
 from service.runtime.ort_errors import failure, refusal
-from service.runtime.providers import Device, provider_of
 from service.runtime.stopping import RunStoppedError, StopSignal, current_stop
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec, renamed
+
+if TYPE_CHECKING:  # the table of providers names this class
+    from service.runtime.providers import Device
 
 T = TypeVar("T")
 
@@ -70,7 +72,7 @@ class OrtSession:
     def __init__(
         self,
         graph: Graph,
-        device: Device,
+        device: "Device",
         threads: int,
         *,
         keeps_patterns: bool = True,
@@ -103,25 +105,26 @@ class OrtSession:
         # operator to compute) and sleep the moment it ends: idle costs nothing.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        provider = provider_of(device)
-        options.enable_mem_pattern = keeps_patterns or device.kind != "cpu"
+        provider = device.provider
+        options.enable_mem_pattern = keeps_patterns or not provider.is_on_host
         path, model, self._tables = opened(graph)
         if isinstance(model, bytes):
             options.add_session_config_entry(_EXTERNAL_DATA, str(path.parent))
         for name, table in self._tables.items():  # which must live as long as the session
             options.add_initializer(name, table)
         try:
-            self._session = _opened(model, options, provider)
+            self._session = _opened(model, options, (provider.name, provider.options(device)))
             inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
             self.outputs = _specs(self._session.get_outputs())
         except Exception as error:
             raise ModelLoadError(refusal(error, path)) from error
-        if self._session.get_providers()[0] != provider[0]:
+        if self._session.get_providers()[0] != provider.name:
             raise DeviceUnavailableError(f"{path.name} did not load on {device}")
         names = {fed: name for fed, name in (input_names or {}).items() if name in inputs}
         self.inputs: Mapping[str, TensorSpec] = renamed(inputs, names)
         self._names = names
         self._name, self._device = path.name, device
+        self._memory = provider.memory
         self._output_names = list(self.outputs)
         self._arena = ArenaWatch(device, is_bounded=is_bounded)
 
@@ -161,7 +164,7 @@ class OrtSession:
             else:
                 binding.bind_cpu_input(name, np.ascontiguousarray(value))
         for name in self.outputs:
-            place = "cpu" if name in host else self._device.kind
+            place = "cpu" if name in host else self._memory
             binding.bind_output(name, place, 0 if place == "cpu" else self._device.index)
         self._run_binding(binding, _size(feeds))
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
@@ -189,7 +192,7 @@ class OrtSession:
             if isinstance(value, OnDevice):
                 binding.bind_ortvalue_input(name, value.value)
             elif isinstance(value, Span):
-                if value.on_host and self._device.kind != "cpu":
+                if value.on_host and not self._device.provider.is_on_host:
                     changing[name] = value  # binding copies it to the device, so at every run
                 else:
                     self._bind(binding.bind_input, name, value)
@@ -234,7 +237,7 @@ class OrtSession:
         return result
 
     def _bind(self, bind: Callable[..., None], name: str, span: Span) -> None:
-        kind, index = ("cpu", 0) if span.on_host else (self._device.kind, self._device.index)
+        kind, index = ("cpu", 0) if span.on_host else (self._memory, self._device.index)
         bind(name, kind, index, np.dtype(span.dtype).type, span.shape, span.address)
 
 

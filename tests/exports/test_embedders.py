@@ -123,7 +123,7 @@ def _one_graph(folder: Path) -> tuple[Path, list[np.ndarray]]:
 async def test_neither_side_of_one_graph_runs_the_other(tmp_path: Path) -> None:
     folder, _ = _one_graph(tmp_path / "m")
     async with serving(folder) as loaded:
-        inputs = {name: set(s.inputs) for name, s in loaded.instances.narrow.items()}
+        inputs = {name: set(s.inputs) for name, s in loaded.instances.single_thread.items()}
     assert inputs == {"text": {"input_ids", "attention_mask"}, "image": {"pixel_values"}}
 
 
@@ -155,7 +155,7 @@ async def test_one_graph_that_cannot_be_taken_apart_answers_as_a_whole(tmp_path:
     onnx.save(whole, folder / "model.onnx")
     await _assert_answers(folder, wanted)
     async with serving(folder) as loaded:
-        assert list(loaded.instances.narrow) == ["model"]
+        assert list(loaded.instances.single_thread) == ["model"]
 
 
 class _Tower(torch.nn.Module):

@@ -140,7 +140,7 @@ def _failing(bench: Bench, model: str, error: Exception) -> Any:
     """Have every run of a model's sessions fail."""
     instances = bench.engine.registry._serving[model].instances
     with ExitStack() as stack:
-        for sessions in (instances.narrow, instances.wide or {}):
+        for sessions in (instances.single_thread, instances.multi_thread or {}):
             for session in sessions.values():
                 for name in ("run", "run_kept", "_run_binding"):
                     stack.enter_context(

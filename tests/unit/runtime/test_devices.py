@@ -2,19 +2,11 @@
 
 from pathlib import Path
 
+import onnxruntime as ort
 import pytest
 
 from service.errors import DeviceUnavailableError
-from service.runtime.providers import (
-    Device,
-    _cpu_quota,
-    available_cores,
-    provider_of,
-    resolve,
-    why_unusable,
-)
-
-GPU_BUILD = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+from service.runtime.providers import Device, _cpu_quota, available_cores, resolve
 
 
 @pytest.mark.parametrize(
@@ -27,19 +19,23 @@ def test_a_device_is_read_from_its_name(text: str, device: Device) -> None:
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "cuda:-1", "", "CPU"])
 def test_an_unknown_device_is_refused_by_name(text: str) -> None:
-    with pytest.raises(DeviceUnavailableError, match="known are auto, cpu, cuda"):
+    with pytest.raises(DeviceUnavailableError, match="known are auto, cuda:N, cpu"):
         resolve(text)
 
 
-def test_a_build_without_the_provider_is_refused_and_never_replaced() -> None:
+def test_a_build_without_the_provider_is_refused_and_never_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(DeviceUnavailableError, match="CUDAExecutionProvider"):
-        provider_of(Device("cuda"), available=["CPUExecutionProvider"])
+        resolve("cuda")
+    assert resolve("auto") == Device("cpu")
 
 
 def test_cuda_sessions_get_bounded_memory_and_no_exhaustive_search() -> None:
-    name, options = provider_of(Device("cuda", 1, memory_limit_bytes=2**30), GPU_BUILD)
-    assert name == "CUDAExecutionProvider"
-    assert options == {
+    device = Device("cuda", 1, memory_limit_bytes=2**30)
+    assert device.provider.name == "CUDAExecutionProvider"
+    assert device.provider.options(device) == {
         "device_id": 1,
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
@@ -49,8 +45,9 @@ def test_cuda_sessions_get_bounded_memory_and_no_exhaustive_search() -> None:
 
 def test_auto_takes_what_works_here() -> None:
     best = resolve("auto")
-    assert why_unusable(best) is None
-    assert best.kind == ("cpu" if why_unusable(Device("cuda")) else "cuda")
+    assert best.provider.problem(best) is None
+    cuda = Device("cuda")
+    assert best.kind == ("cpu" if cuda.provider.problem(cuda) else "cuda")
 
 
 def test_a_device_prints_as_it_is_written() -> None:
@@ -72,6 +69,7 @@ def test_without_a_quota_all_cores_count(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.gpu
 def test_cuda_is_really_used_when_named() -> None:
-    if reason := why_unusable(Device("cuda")):
+    cuda = Device("cuda")
+    if reason := cuda.provider.problem(cuda):
         pytest.skip(reason)
-    assert resolve("cuda:0") == Device("cuda", 0)
+    assert resolve("cuda:0") == cuda

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.runtime.gpu import open_reader, pynvml, watch_gpu
-from service.runtime.providers import Device, why_unusable
+from service.runtime.providers import Device
 
 
 class NvmlError(Exception):
@@ -51,6 +51,7 @@ async def test_a_cpu_is_not_watched(looptime) -> None:
 
 @pytest.mark.gpu
 def test_a_real_driver_answers() -> None:
-    if reason := why_unusable(Device("cuda")):
+    cuda = Device("cuda")
+    if reason := cuda.provider.problem(cuda):
         pytest.skip(reason)
-    assert open_reader(Device("cuda"), pynvml) is not None
+    assert open_reader(cuda, pynvml) is not None

@@ -44,26 +44,26 @@ def test_a_lone_batch_gets_the_whole_device_and_others_share_it() -> None:
 
 def test_sessions_that_do_not_help_are_given_up() -> None:
     opened = instances(1, 4)
-    opened.keep_wide(False)
+    opened.keep_multi_thread(False)
     assert used(opened, alone=True) == 1
-    assert repr(opened) == "<Instances of model on cpu, narrow>"
+    assert repr(opened) == "<Instances of model on cpu, single-thread>"
 
 
 def test_one_core_and_a_gpu_need_no_second_set() -> None:
-    assert instances(1, 1).wide is None
-    assert instances(1, 4, Device("cuda")).wide is None
+    assert instances(1, 1).multi_thread is None
+    assert instances(1, 4, Device("cuda")).multi_thread is None
 
 
 def test_a_broken_session_is_reopened_for_the_next_run() -> None:
     opened = instances(1, 1)
-    before = opened.narrow
+    before = opened.single_thread
 
     def breaks(sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         raise PoisonedSessionError("CUDA failure 700")
 
     with pytest.raises(PoisonedSessionError):
         opened.infer(breaks, [PreparedItem({})], alone=False)
-    assert opened.narrow is not before
+    assert opened.single_thread is not before
     assert opened.rebuilds == 1
     assert used(opened, alone=False) == 1
 

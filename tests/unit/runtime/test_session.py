@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
-from service.runtime.providers import Device, why_unusable
+from service.runtime.providers import Device
 from service.runtime.session import OnDevice, OrtSession, PoisonedSessionError, _translated
 
 CPU = Device("cpu")
@@ -126,9 +126,10 @@ def test_errors_are_told_apart(message: str, kind: type[Exception]) -> None:
 
 @pytest.mark.gpu
 def test_the_same_loop_runs_on_cuda(graphs, tmp_path: Path) -> None:
-    if reason := why_unusable(Device("cuda")):
+    cuda = Device("cuda")
+    if reason := cuda.provider.problem(cuda):
         pytest.skip(reason)
-    session = OrtSession(graphs.accumulator(tmp_path / "a.onnx"), Device("cuda"), threads=1)
+    session = OrtSession(graphs.accumulator(tmp_path / "a.onnx"), cuda, threads=1)
     past = np.zeros((1, 0), np.float32)
     for step in range(1, 5):
         host, kept = session.run_kept(
