@@ -129,8 +129,12 @@ class Loader:
         steps = isinstance(family, InFlight)
         varying = await apart(_varying, files)
         runtime, bounded = self.runtime, steps or varying <= BOUNDED
-        opening = partial(runtime.device.provider.opens, keeps_patterns=not steps, is_bounded=bounded)
-        opening = partial(opening, input_names=files.manifest.inputs)
+        opening = partial(
+            runtime.device.provider.opens,
+            keeps_patterns=not steps,
+            is_bounded=bounded,
+            input_names=files.manifest.inputs,
+        )
         instances = await apart(Instances, graphs, runtime.device, runtime.threads, opening)
         enter(LoadPhase.WARMING_UP)
         limits, curves, padded = await self._prepared(files, family, instances, limits)

@@ -98,7 +98,9 @@ def test_every_provider_follows_a_default_precision_that_manifests_may_give() ->
 def test_only_the_table_of_providers_knows_their_names() -> None:
     """Adding a provider touches one file: no other one asks which provider a device has."""
     names = "|".join({*PROVIDERS, *(row.name for row in PROVIDERS.values())})
-    asks = re.compile(rf"(?<!dtype)\.kind\b\s*(==|!=|in\b)|(==|!=)\s*[\"']({names})[\"']|ExecutionProvider")
+    asks = re.compile(
+        rf"(?<!dtype)\.kind\b\s*(==|!=|in\b)|(==|!=)\s*[\"']({names})[\"']|ExecutionProvider"
+    )
     files = (ROOT / "service").rglob("*.py")
     found = {path.name for path in files if asks.search(path.read_text())}
     assert found == {"providers.py"}
