@@ -164,8 +164,8 @@ class OrtSession:
             else:
                 binding.bind_cpu_input(name, np.ascontiguousarray(value))
         for name in self.outputs:
-            place = "cpu" if name in host else self._memory
-            binding.bind_output(name, place, 0 if place == "cpu" else self._device.index)
+            place = ("cpu", 0) if name in host else (self._memory, self._device.index)
+            binding.bind_output(name, *place)
         self._run_binding(binding, _size(feeds))
         values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         copied = {name: values[name].numpy() for name in host}
