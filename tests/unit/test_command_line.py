@@ -187,7 +187,7 @@ def test_models_check_takes_paths_beside_names_and_paths_from_here(
     [
         ("exports/nothing", "", "exports/nothing: there is no such folder"),
         ("exports/two words", "", "'two words' cannot be a model's name: rename the folder"),
-        ("exports/lights", "config.json", "add task, family, graphs to model.toml"),
+        ("exports/lights", "config.json", "add task, family to model.toml"),
         ("exports/lights", "model.onnx", "there is no model.onnx, at the top or under onnx/"),
     ],
 )

@@ -187,7 +187,8 @@ def _chosen(files: ExportFiles, said: Mapping[str, Any]) -> tuple[Layout | None,
         return possible[0], MANIFEST_NAME
     if says_all:
         return None, MANIFEST_NAME
-    missing = [key for key in _NEEDED if key not in said]
+    # Of a family that is named, graphs are found by their names.
+    missing = [key for key in _NEEDED if key not in said and not (key == "graphs" and files.graphs)]
     if is_known_stranger(files) and not said:
         raise ModelLoadError(said_of(files))
     raise ModelLoadError(f"{said_of(files)}: add {', '.join(missing)} to {MANIFEST_NAME}")

@@ -162,8 +162,8 @@ def test_a_broken_version_is_reported_and_hides_no_other(
     assert found == {
         ("digits", 1): "fp32",
         ("topics", 1): "fp32",
-        ("topics", 2): f"topics/2: {untold}: add family, graphs to model.toml",
-        ("topics", 3): f"topics/3: {untold}: add task, family, graphs to model.toml",
+        ("topics", 2): f"topics/2: {untold}: add family to model.toml",
+        ("topics", 3): f"topics/3: {untold}: add task, family to model.toml",
         ("topics", 4): "topics/4/model.toml: the file model.onnx does not exist",
         (
             "topics",
