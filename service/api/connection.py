@@ -1,13 +1,13 @@
 """One HTTP connection: uvicorn's protocol with bounds, and with an answer to every request."""
 
 import asyncio
-from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.api import exchange
 from service.api.errors import MalformedRequestError
-from service.api.exchange import TCP_CLOSE, Cycle, Flow, tcp_state
+from service.api.exchange import ClosingTransport, Cycle, Flow
 from service.api.http_request import REFUSED, WHOLE_BODY
 from service.api.request_heads import check_head, refusal_of
 from service.errors import ServiceError
@@ -20,6 +20,9 @@ _MOST_UNUSED_BYTES = 64 * 1024
 
 _PIECE = 2048
 """Bytes parsed at once where they may hold many requests: the parser cannot be stopped between."""
+
+_DISCARD_SECONDS, _DISCARD_BYTES = 5.0, 256 * 2**20
+"""How long, and how much, a client may go on sending after the answer that ends its connection."""
 
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.02, 0.5
 """How often to look whether a client that ended its side is gone: at first, and at the longest."""
@@ -42,6 +45,8 @@ class Protocol(HttpToolsProtocol):
     """Whether a request has begun to come and is not complete."""
     _is_deaf = False
     """Whether nothing more is parsed, after a refusal."""
+    _discarded: int | None = None
+    """Bytes read and dropped since the last answer; None while the connection is not closing."""
     _unread = 0, 0.0
     """Bytes that waited to be sent, and since when it was that many."""
     _answering: RequestResponseCycle | None = None
@@ -52,24 +57,22 @@ class Protocol(HttpToolsProtocol):
         self.head_since = self.loop.time()
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
+        self._closing = ClosingTransport(transport, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Have what is being answered cancelled, and drop what waits."""
         if (cycle := self._answering) is not None:
             cycle.disconnected = True
             cycle.message_event.set()
-        for waiting, _ in self.pipeline:
-            waiting.on_response = _nothing  # it refers to this connection, which refers to it
-        self.pipeline.clear()
-        self.flow.held.clear()
-        self._answering = None
+        self._drop_pipeline()
+        self._closing.close = _nothing  # it refers to this connection, which refers to it
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, or keep it while earlier requests or their answers wait."""
         if self._is_deaf:
-            return
-        if self.flow.held or self.flow.must_wait:
+            self._discard(len(data))
+        elif self.flow.held or self.flow.must_wait:
             self.flow.hold(data)
         else:
             self._parse(data)
@@ -80,8 +83,10 @@ class Protocol(HttpToolsProtocol):
         Whether the client only waits, or has gone, shows when something is sent to it.
         """
         cycle = self._answering
+        if self._discarded is not None:
+            return False
         is_asked = bool(self.flow.held) if cycle is None else not cycle.more_body
-        if not is_asked or tcp_state(self.transport) is None:
+        if not is_asked or exchange.tcp_state(self.transport) is None:
             return False
         self.flow.ending = self.flow.is_half_closed = True
         self._drop_incomplete()
@@ -112,6 +117,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # the scope has its own; trailers are not headers
         self.cycle.__class__ = Cycle  # uvicorn knows of no other; the answer has not begun
+        self.cycle.transport = self._closing  # type: ignore[assignment]
         if len(self.pipeline) == waiting:
             self._answering = self.cycle
         else:
@@ -135,6 +141,10 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or close the connection once there can be none."""
+        if self._discarded is not None:  # that was the last answer of this connection
+            self.server_state.total_requests += 1
+            self._drop_pipeline()
+            return
         self._answering = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self._receives:
@@ -163,7 +173,7 @@ class Protocol(HttpToolsProtocol):
         return self._unread[1]
 
     def _go_on(self) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._discarded is not None:
             return
         if self.flow.held and not self.flow.must_wait:
             data = bytes(self.flow.held)
@@ -178,6 +188,13 @@ class Protocol(HttpToolsProtocol):
             elif self.is_idle():
                 self._linger()
 
+    def _drop_pipeline(self) -> None:
+        for waiting, _ in self.pipeline:
+            waiting.on_response = _nothing  # it refers to this connection, which refers to it
+        self.pipeline.clear()
+        self.flow.held.clear()
+        self._answering = None
+
     def _drop_incomplete(self) -> None:
         """Drop a request whose body will never be complete, once nothing before it is held."""
         cycle = self.cycle
@@ -189,6 +206,32 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _close(self) -> None:
+        """Close the connection after an answer, but not while the client still sends.
+
+        Closing a socket with unread bytes resets the connection, and the client may lose the
+        answer (RFC 9112, 9.6). So the answer's end is told, and what still comes is dropped.
+        """
+        if not (self._receives or self._is_deaf) or self.flow.is_half_closed:
+            self.transport.close()
+        elif self._discarded is None:
+            self._is_deaf, self._discarded, self.head_since = True, 0, None
+            self._receives = False
+            self.flow.held.clear()
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                _DISCARD_SECONDS, self.timeout_keep_alive_handler
+            )
+
+    def _discard(self, size: int) -> None:
+        """Count what is read after the last answer; close when it is too much."""
+        if self._discarded is not None:
+            self._discarded += size
+            if self._discarded > _DISCARD_BYTES:
+                self.transport.close()
+
     def _linger(self) -> None:
         """Leave the client some time for one more request, which may be on its way."""
         self._unset_keepalive_if_required()
@@ -199,7 +242,7 @@ class Protocol(HttpToolsProtocol):
     def _look_whether_gone(self, delay: float) -> None:
         if self.transport.is_closing():
             return
-        if tcp_state(self.transport) == TCP_CLOSE:
+        if exchange.tcp_state(self.transport) == exchange.TCP_CLOSE:
             self.transport.abort()
         else:
             self.loop.call_later(delay, self._look_whether_gone, min(2 * delay, _LOOK_SECONDS))
@@ -252,7 +295,7 @@ class Protocol(HttpToolsProtocol):
         self.flow.ending = True
         self.flow.held.clear()
         if self.cycle is None or not self.cycle.more_body:
-            self._start(self._unreadable((kind, detail)))
+            self._start(exchange.refused_cycle(self, self._closing, (kind, detail)))
         elif self.cycle.response_started:
             self.transport.close()
         else:
@@ -268,40 +311,6 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, self.app)
         else:
             self.pipeline.appendleft((cycle, self.app))
-
-    def _unreadable(self, refused: tuple[type[ServiceError], str]) -> Cycle:
-        """Return a request in place of the one that could not be parsed."""
-        scope: dict[str, Any] = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": "_other_",
-            "path": "",
-            "query_string": b"",
-            "headers": [],
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "root_path": self.root_path,
-            "state": self.app_state.copy(),
-            REFUSED: refused,
-            WHOLE_BODY: True,
-        }
-        cycle = Cycle(
-            scope=scope,  # type: ignore[arg-type]
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=False,
-            on_response=self.on_response_complete,
-        )
-        cycle.more_body = False
-        cycle.message_event.set()
-        return cycle
 
 
 def _nothing() -> None:

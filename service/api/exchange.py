@@ -2,11 +2,18 @@
 
 import asyncio
 import socket
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from service.api.http_request import REFUSED, WHOLE_BODY
+from service.errors import ServiceError
 
 _MOST_HELD = 64 * 1024
 """Bytes held for later requests from which on the connection is not read."""
@@ -101,6 +108,16 @@ class _Begun:
         return getattr(self._transport, name)
 
 
+class ClosingTransport:
+    """A connection's transport for its cycles: `close` is the protocol's, which may wait."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport, self.write, self.close = transport, transport.write, close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Flow(FlowControl):
     """When a connection is read from; shared by the protocol and its cycles."""
 
@@ -135,6 +152,51 @@ class Flow(FlowControl):
     def is_last(self) -> bool:
         """Tell whether the request that is being answered is the last of its connection."""
         return self.ending and not self._pipeline and not self.held
+
+
+def refused_cycle(
+    protocol: HttpToolsProtocol,
+    transport: ClosingTransport,
+    refused: tuple[type[ServiceError], str],
+) -> Cycle:
+    """Return a request in place of one that could not be parsed, to be answered by a refusal.
+
+    Args:
+        protocol: the connection.
+        transport: the connection's transport.
+        refused: the kind of the error, and its detail.
+    """
+    scope: dict[str, Any] = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "_other_",
+        "path": "",
+        "query_string": b"",
+        "headers": [],
+        "server": protocol.server,
+        "client": protocol.client,
+        "scheme": protocol.scheme,
+        "root_path": protocol.root_path,
+        "state": protocol.app_state.copy(),
+        REFUSED: refused,
+        WHOLE_BODY: True,
+    }
+    cycle = Cycle(
+        scope=scope,  # type: ignore[arg-type]
+        transport=transport,  # type: ignore[arg-type]
+        flow=protocol.flow,
+        logger=protocol.logger,
+        access_logger=protocol.access_logger,
+        access_log=False,
+        default_headers=protocol.server_state.default_headers,
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=False,
+        on_response=protocol.on_response_complete,
+    )
+    cycle.more_body = False
+    cycle.message_event.set()
+    return cycle
 
 
 def _length(start: Any) -> int | None:

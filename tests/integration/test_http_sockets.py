@@ -171,6 +171,29 @@ def test_who_asks_before_sending_is_told_no_at_once(server: HttpServer) -> None:
         assert read_answer(connection).status == 413
 
 
+@pytest.mark.parametrize(
+    ("content_type", "first", "status"),
+    [
+        ("application/json", b"", 413),  # refused by its head
+        ("text/plain", b"Transfer-Encoding: gzip, chunked\r\n", 501),  # cannot be parsed
+    ],
+)
+def test_a_client_that_is_still_sending_when_it_is_refused_reads_why(
+    server: HttpServer, content_type: str, first: bytes, status: int
+) -> None:
+    # Closing the connection at once would reset it, and the client would lose the answer.
+    size = 8_000_000
+    length = b"" if first else b"Content-Length: %d\r\n" % size
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Content-Type: %b\r\n%b%b\r\n" % (content_type.encode(), first, length)
+        )
+        for _ in range(size // 100_000):
+            connection.sendall(b"x" * 100_000)
+        assert read_answer(connection).status == status
+
+
 def test_pipelined_requests_are_answered_in_order(server: HttpServer) -> None:
     with server.connect() as connection:
         texts = ["1", "2", "3"]
