@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gevent
 from locust.runners import MasterRunner, Runner
 
 from loadtest.judge import Judgement, judge
@@ -18,6 +19,7 @@ _PATIENCE_SECONDS = 5.0
 """Beyond the scenario and its timeout: for the messages of workers."""
 _START_SECONDS = 60.0
 """For all users to be there."""
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,15 @@ class Conductor:
         return len(self._done) == self._parts or now - self._begun_at > longest
 
     def begin(self) -> None:
-        """Start the clock on every process, once all users are there."""
+        """Start the clock on every process, once all users are there.
+
+        Locust calls this after a second although workers may not have reported their users yet.
+        Each worker's part of the load is that of its users, so the reports are waited for.
+        """
+        while self._runner.user_count < self.users:
+            if self.is_over:
+                return
+            gevent.sleep(_LOOK_SECONDS)
         if self._begun_at is not None:
             return
         self._begun_at = time.monotonic()
