@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from service.errors import DeviceMemoryError, InferenceError
-from tests.unit.garbage.bench import QUEUE, ROOT, STARTER_NAMES, TOKEN, Bench, Visit, json_of
+from tests.integration.garbage.bench import QUEUE, ROOT, STARTER_NAMES, TOKEN, Bench, Visit, json_of
 
 Round = Callable[[Bench], Awaitable[None]]
 """Does the thing once, and checks that it was this thing."""
