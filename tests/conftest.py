@@ -22,6 +22,7 @@ asyncio.set_event_loop(None)
 # No test depends on how fast the machine is. CI tries the same examples in every run.
 settings.register_profile(
     "quartet",
+    max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=bool(os.environ.get("CI")),

@@ -275,6 +275,7 @@ def test_a_lane_s_curve_names_the_batch_it_favours() -> None:
     assert Check("m", None, status).passed
 
 
+@pytest.mark.integration  # it starts the service
 def test_serve_answers_until_sigterm_and_exits_with_0(repository: Path) -> None:
     with serving(repository) as service:
         events = service.stop()

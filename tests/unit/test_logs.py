@@ -266,6 +266,7 @@ def test_what_cannot_be_shown_fails_nobody(configure: Configure, pipe: Pipe) -> 
     assert [json.loads(line)["event"] for line in pipe.lines()] == ["even"]
 
 
+@pytest.mark.integration  # it starts a process
 def test_a_process_whose_log_nobody_reads_still_ends(tmp_path: Path) -> None:
     program = """
 import logging

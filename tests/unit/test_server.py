@@ -257,6 +257,7 @@ run_server(app, listeners, ServerOptions(16, 5, 5), lambda: print("last"))
 """
 
 
+@pytest.mark.integration  # it starts a process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_process_that_was_told_to_stop_exits_with_0(number: signal.Signals) -> None:
     with socket.socket() as free:
@@ -273,7 +274,7 @@ async def test_a_process_that_was_told_to_stop_exits_with_0(number: signal.Signa
         assert b"server:" not in await answer(reader)
         writer.close()
         process.send_signal(number)
-        output, _ = await asyncio.to_thread(process.communicate, timeout=10)
+        output, _ = await asyncio.to_thread(process.communicate, timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0
@@ -281,7 +282,7 @@ async def test_a_process_that_was_told_to_stop_exits_with_0(number: signal.Signa
 
 
 async def _connection(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             try:
                 return await asyncio.open_connection("127.0.0.1", port)

@@ -15,6 +15,9 @@ SECONDS = 0.5
 SLOW_BURN, FAST_BURN = 6.0, 14.4
 """How many times faster than allowed before a warning, and before somebody is woken."""
 
+_OF_CONNECTIONS = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+"""What is refused before there is a request for a model."""
+
 FAILURES = "|".join(
     sorted(
         {INTERNAL_ERROR}
@@ -22,6 +25,7 @@ FAILURES = "|".join(
             error.code
             for error, status in STATUS.items()
             if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if status not in _OF_CONNECTIONS
         }
     )
 )

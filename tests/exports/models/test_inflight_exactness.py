@@ -230,9 +230,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS, first_seed=st.integers(0, 40), most=st.integers(1, 40))
 def test_joining_and_leaving_change_nobodys_answer(
     marian: Pair, events: list[Event], first_seed: int, most: int

@@ -16,7 +16,14 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.garbage.bench import STARTERS, Bench, bench
-from tests.integration.garbage.kinds import ANSWERS, DISCONNECTS, REFUSALS, VERSIONS, Round, repository
+from tests.integration.garbage.kinds import (
+    ANSWERS,
+    DISCONNECTS,
+    REFUSALS,
+    VERSIONS,
+    Round,
+    repository,
+)
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -23,6 +23,7 @@ def test_few_items_are_repeated_to_fill_a_batch() -> None:
     assert batches(["a", "b"], 5, None) == [["a", "b", "a", "b", "a"]]
 
 
+@pytest.mark.integration  # it starts processes
 @pytest.mark.looptime(False)
 def test_workers_answer_together_and_count_what_they_did(tmp_path: Path) -> None:
     subject = prepare("detector", Sources(tmp_path, tmp_path))

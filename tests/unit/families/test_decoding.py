@@ -43,7 +43,7 @@ def test_a_batched_search_equals_its_definition(
     num_beams: int, length_penalty: float, eos_bias: float
 ) -> None:
     complete = 0
-    for seed, limit in itertools.product(range(4), (1, 2, 12)):
+    for seed, limit in itertools.product(range(2), (1, 2, 12)):
         graphs = TranslatorGraphs(VOCABULARY, EOS, eos_bias, seed)
         decoding = Decoding(num_beams, length_penalty, limit)
         found, _ = searched(graphs, SOURCES, decoding)

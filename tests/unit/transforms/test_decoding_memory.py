@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.looptime(False),
-    pytest.mark.timeout(300),
+    pytest.mark.integration,  # it starts a process
     pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc"),
 ]
 
