@@ -27,7 +27,7 @@ def open_answerer(folder: Path, threads: int | None) -> Answerer:
             return TextAnswerer.open(folder, manifest, threads)
         case "detector":
             return DetectorAnswerer.open(folder, manifest, threads)
-        case "seq2seq" | "seq2seq_steps":
+        case "encoder_decoder_steps":
             return TranslationAnswerer.open(folder, threads)
         case family:
             raise ValueError(f"no answerer for the family {family}")

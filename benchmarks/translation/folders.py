@@ -105,8 +105,12 @@ def _write_quartet(network: MarianMTModel, folder: Path) -> None:
         graphs[name] = f"{name}.onnx"
         save_graph(graph, folder / graphs[name])
     _write_tokenizers(folder)
-    ids = {"decoder_start_id": _PAD, "eos_id": countdown.EOS}
-    _write_manifest(folder, "seq2seq_steps", graphs, {**_COMMON, **ids})
+    own = {
+        "rules": {"start_id": _PAD, "eos_ids": [countdown.EOS], "bad_words": [[_PAD]]},
+        "forbidden": [_PAD],
+        "tokenizer_files": ["source_tokenizer.json", "target_tokenizer.json"],
+    }
+    _write_manifest(folder, "encoder_decoder_steps", graphs, {**_COMMON, **own})
 
 
 def _write_plain(network: MarianMTModel, folder: Path) -> None:

@@ -20,7 +20,6 @@ from benchmarks.translation.ctranslate2_texts import MOST_TOKENS, Texts
 from benchmarks.translation.findings import CTRANSLATE2
 from service.families import FAMILIES
 from service.families.translation.in_flight import EncoderDecoderSteps
-from service.families.translation.seq2seq_steps import Seq2SeqSteps
 from service.families.translation.translation_rows import translated
 from service.repository.manifest import read_manifest, read_parameters
 from service.runtime.providers import Device
@@ -46,7 +45,7 @@ def open_quartet(folder: Path, threads: int) -> Translate:
     kept = threading.local()
 
     def infer(works: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        if not isinstance(family, EncoderDecoderSteps | Seq2SeqSteps):
+        if not isinstance(family, EncoderDecoderSteps):
             return family.infer(sessions, works)
         if not hasattr(kept, "rows"):
             kept.rows = family.open_rows()

@@ -13,7 +13,7 @@ from models.convert.samples import Contents
 from models.version_files import Goldens
 from service.families import FAMILIES
 from service.families.translation.search.repetition import period
-from service.families.translation.subword_texts import SubwordParameters
+from service.families.translation.texts import SubwordParameters
 from service.repository.manifest import MANIFEST_NAME, Manifest, read_parameters
 
 TRANSLATORS: Final = ("encoder_decoder", "encoder_decoder_steps")

@@ -15,9 +15,6 @@ from service.families.translation.in_flight import (
     EncoderDecoderSteps,
     EncoderDecoderStepsParameters,
 )
-from service.families.translation.seq2seq import Seq2Seq
-from service.families.translation.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
-from service.families.translation.starter_texts import TranslationParameters
 from service.families.translation.static import EncoderDecoder, EncoderDecoderParameters
 from service.tasks import Task
 
@@ -32,8 +29,6 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "image_classifier": FamilyEntry(
         Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open, _IMAGE
     ),
-    "seq2seq": FamilyEntry(Task.TRANSLATE, TranslationParameters, Seq2Seq.open, _TEXT),
-    "seq2seq_steps": FamilyEntry(Task.TRANSLATE, Seq2SeqStepsParameters, Seq2SeqSteps.open, _TEXT),
     "encoder_decoder": FamilyEntry(
         Task.TRANSLATE, EncoderDecoderParameters, EncoderDecoder.open, _TEXT
     ),

@@ -18,7 +18,7 @@ from service.engine.inflight.step_loop import StepLoop
 from service.engine.policy import BatchLimits
 from service.engine.queue import BatchResult, Slots
 from service.errors import InvalidInputError
-from service.families.translation.starter_texts import divided
+from service.families.translation.texts import divided
 from service.requests.pipeline import Pipeline
 from service.tasks import Task, TranslateItem, Translation
 from service.telemetry.meters import NullMeter

@@ -32,7 +32,7 @@ from models.starters.zh_en.search import (
 )
 from models.starters.zh_en.weights import weights_of
 from models.version_files import Goldens, TomlValue, write_card, write_manifest
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 
 MAX_SOURCE_LENGTH = 200
 SEARCH = Decoding(num_beams=4, length_penalty=1.0, max_new_tokens=128)
@@ -51,10 +51,11 @@ GRAPHS = {
         "move": "move.onnx",
     },
 }
+TOKENIZER_FILES = ("source_tokenizer.json", "target_tokenizer.json")
 ARITHMETICS: tuple[Arithmetic, ...] = ("fp32", "int8")
 MANIFEST: dict[str, TomlValue] = {
     "task": "translate",
-    "family": "seq2seq_steps",
+    "family": "encoder_decoder_steps",
     "description": "Chinese to English, short everyday sentences and Python documentation",
     "graphs": GRAPHS,
     # int8 takes about 0.7 of the time with VNNI instructions, and answers a tenth otherwise
@@ -62,12 +63,10 @@ MANIFEST: dict[str, TomlValue] = {
     "batching": {"max_batch_size": 32, "max_queue_size": 256, "max_batch_cost": 4096},
     "tolerance": {"fp32": 0.1, "int8": 0.25},  # shares of goldens whose text differs
     "parameters": {
-        "tokenizer": "source_tokenizer.json",
-        "target_tokenizer": "target_tokenizer.json",
+        "tokenizer_files": list(TOKENIZER_FILES),
+        "rules": {"start_id": BOS_ID, "eos_ids": [EOS_ID]},
         "source_language": "zh",
         "target_language": "en",
-        "decoder_start_id": BOS_ID,
-        "eos_id": EOS_ID,
         "pad_id": PAD_ID,
         "max_source_length": MAX_SOURCE_LENGTH,
         "max_target_length": SEARCH.max_new_tokens,
@@ -102,7 +101,6 @@ GOLDEN_TEXTS = (
     "Hello, world!",
     "龘",
 )
-TOKENIZER_FILES = ("source_tokenizer.json", "target_tokenizer.json")
 CARD = Path(__file__).with_name("card.md")
 
 

@@ -9,8 +9,11 @@ from sacrebleu.metrics.chrf import CHRF
 
 from models.datasets.translation import EvaluationSet
 from models.evaluate.translation import aligned_references
-from service.families.translation.search.hypotheses import Decoding
-from service.families.translation.seq2seq_steps import Seq2SeqSteps, Seq2SeqStepsParameters
+from service.families.translation.in_flight import (
+    EncoderDecoderSteps,
+    EncoderDecoderStepsParameters,
+)
+from service.families.translation.search.decoding import Decoding
 from service.repository.manifest import MANIFEST_NAME, read_manifest, read_parameters
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession
@@ -20,8 +23,8 @@ from service.tasks import TranslateItem
 def open_translator(folder: Path, precision: str) -> Callable[[Sequence[str], Decoding], list[str]]:
     """Return what translates as serving does, with the files of a version's folder."""
     manifest = read_manifest(folder / MANIFEST_NAME)
-    parameters = read_parameters(manifest.parameters, Seq2SeqStepsParameters)
-    family = Seq2SeqSteps.open(folder, parameters)
+    parameters = read_parameters(manifest.parameters, EncoderDecoderStepsParameters)
+    family = EncoderDecoderSteps.open(folder, parameters)
     files = {str(known): graphs for known, graphs in manifest.graphs.items()}[precision]
     sessions = {name: OrtSession(folder / file, Device("cpu"), 1) for name, file in files.items()}
 

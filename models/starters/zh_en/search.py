@@ -14,9 +14,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.starters.zh_en.model import BOS_ID, EOS_ID, PAD_ID, KeysAndValues, Translator
-from service.families.translation.search.hypotheses import Decoding, start_search
+from service.families.translation.search.batch import start_token_search
+from service.families.translation.search.decoding import Decoding
+from service.families.translation.search.rules import UNFORCED, Texts, TokenRules
 
 Ids = NDArray[np.int64]
+
+RULES = TokenRules(BOS_ID, (EOS_ID,))
 
 
 class Steps(Protocol):
@@ -81,9 +85,11 @@ def selected(memory: KeysAndValues, rows: Tensor) -> KeysAndValues:
 def search(steps: Steps, rows: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
     """Target ids, without the end token, of one batch of sentences given as source ids."""
     steps.begin(rows)
-    running = start_search(len(rows), decoding, BOS_ID, EOS_ID)
+    texts = Texts(np.full(len(rows), UNFORCED), [np.array(row) for row in rows])
+    running = start_token_search(decoding, RULES, texts)
     while not running.is_finished:
-        running.advance(steps.step(running.tokens, running.beam_idx, running.sentence_idx))
+        tokens = running.history[:, -1]
+        running.advance(steps.step(tokens, running.beam_idx, running.sentence_idx))
     return [found[0].ids.tolist() for found in running.results()]
 
 

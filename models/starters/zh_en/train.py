@@ -38,7 +38,7 @@ from models.starters.zh_en.search import (
     pad,
     translate_all,
 )
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 
 SOURCE_VOCABULARY = 4200
 TARGET_VOCABULARY = 3600

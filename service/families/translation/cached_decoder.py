@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import InferenceError
 from service.families.translation.search.batch import TokenSearch
-from service.families.translation.search.hypotheses import Ints, LogProbs
+from service.families.translation.search.decoding import Ints, LogProbs
 from service.types import DeviceValue, Feed, Session, Sessions
 
 CacheKind: TypeAlias = Literal["merged", "pair", "none"]

@@ -8,10 +8,10 @@ from typing import cast
 from service.families.text_input import fitted, is_heavy_text
 from service.families.translation.glossary import Plan
 from service.families.translation.search.boards import SearchRules
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 from service.families.translation.search.rules import UNFORCED, TokenBans, TokenRules
 from service.families.translation.step_rows import DecodeBatch
-from service.families.translation.subword_texts import SubwordParameters, SubwordTexts
+from service.families.translation.texts import SubwordParameters, SubwordTexts
 from service.families.translation.translation_rows import (
     SESSIONS,
     TranslationRows,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidInputError
-from service.families.translation.search.hypotheses import Decoding, Hypothesis
+from service.families.translation.search.decoding import Decoding, Hypothesis
 from service.families.translation.search.repetition import repeats_itself
 from service.tasks import Alternative, FinishReason, TranslateItem, Translation
 from service.types import PreparedItem, Tensors

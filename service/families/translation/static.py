@@ -12,9 +12,9 @@ from service.families.translation.cached_decoder import ENCODER, SESSIONS, Cache
 from service.families.translation.glossary import Plan
 from service.families.translation.options import result_of
 from service.families.translation.search.batch import start_token_search
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 from service.families.translation.search.rules import Texts
-from service.families.translation.subword_texts import SubwordParameters, SubwordTexts
+from service.families.translation.texts import SubwordParameters, SubwordTexts
 from service.tasks import TranslateItem, Translation
 from service.transforms.language.segmentation import Document
 from service.types import Lane, PreparedItem, Sessions, Tensors

@@ -16,8 +16,8 @@ from service.errors import InferenceError
 from service.families.translation.kv_cache import Chosen, Ints, KVCache
 from service.families.translation.search.beam import BeamBoard
 from service.families.translation.search.boards import Finished, SearchBatch, SearchRules
+from service.families.translation.search.decoding import Decoding
 from service.families.translation.search.greedy import GreedyBoard
-from service.families.translation.search.hypotheses import Decoding
 from service.types import DeviceValue, Sessions
 
 _NOBODY = -1

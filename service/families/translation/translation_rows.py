@@ -8,7 +8,7 @@ from service.engine.inflight.policy import alike
 from service.engine.inflight.scheduler import Key
 from service.families.translation.options import result_of
 from service.families.translation.search.boards import Finished
-from service.families.translation.search.hypotheses import Decoding, Hypothesis
+from service.families.translation.search.decoding import Decoding, Hypothesis
 from service.families.translation.step_rows import DecodeBatch, PrefillBatch
 from service.types import Feeds, PreparedItem, Session, Sessions, Tensors
 

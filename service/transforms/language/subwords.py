@@ -56,8 +56,9 @@ def open_subwords(
     Args:
         folder: where its files are.
         kind: how to read them.
-        files: tokenizer.json; source.spm, target.spm and vocab.json of "marian";
-            sentencepiece.bpe.model and vocab.json of "m2m100"; one model file of the others.
+        files: tokenizer.json, or one for texts and one for translations; source.spm, target.spm
+            and vocab.json of "marian"; sentencepiece.bpe.model and vocab.json of "m2m100"; one
+            model file of the others.
         languages: the tokens of languages in the order of their ids, for "m2m100" and "mbart50",
             whose vocabularies do not hold them.
 
@@ -68,35 +69,35 @@ def open_subwords(
     added = _added_tokens(folder)
     try:
         if kind == "tokenizers":
-            return TokenizerFile(tokenizer_of(paths[0]))
+            return TokenizerFile(*map(tokenizer_of, paths))
         return _READERS[kind](paths, added, languages)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # `tokenizers` raises nothing narrower
         raise ModelLoadError(f"{', '.join(files)} cannot be read: {error}") from error
 
 
 class TokenizerFile:
-    """A tokenizer.json."""
+    """A tokenizer.json, or one for each side."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self._tokenizer = tokenizer
+    def __init__(self, source: Tokenizer, target: Tokenizer | None = None) -> None:
+        source.no_truncation()
+        source.no_padding()
+        self._source, self._target = source, target or source
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special tokens around it."""
         # The batch method releases the interpreter's lock.
-        encoded = self._tokenizer.encode_batch_fast([valid_text(text)], add_special_tokens=False)
+        encoded = self._source.encode_batch_fast([valid_text(text)], add_special_tokens=False)
         ids: list[int] = encoded[0].ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of these ids, without special tokens."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        text: str = self._target.decode(list(ids), skip_special_tokens=True)
         return text
 
     def id_of(self, token: str) -> int | None:
         """Return a token's id; None if there is no such token."""
-        found: int | None = self._tokenizer.token_to_id(token)
+        found: int | None = self._source.token_to_id(token)
         return found
 
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("onnx")
 
-from service.families.translation.search.hypotheses import Decoding  # noqa: E402
+from service.families.translation.search.decoding import Decoding  # noqa: E402
 from service.families.translation.search.repetition import said_once  # noqa: E402
 from service.families.translation.step_rows import DecodeBatch  # noqa: E402
 from service.tasks import FinishReason  # noqa: E402

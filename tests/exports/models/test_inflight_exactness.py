@@ -30,7 +30,7 @@ from transformers import (  # noqa: E402
 from models.graphs.in_flight import step_graphs  # noqa: E402
 from models.graphs.pretrained_weights import weights_of  # noqa: E402
 from service.families.translation.search.boards import SearchRules  # noqa: E402
-from service.families.translation.search.hypotheses import Decoding, Hypothesis  # noqa: E402
+from service.families.translation.search.decoding import Decoding, Hypothesis  # noqa: E402
 from service.families.translation.step_rows import DecodeBatch, PrefillBatch  # noqa: E402
 from service.runtime.providers import Device  # noqa: E402
 from service.runtime.session import OrtSession  # noqa: E402

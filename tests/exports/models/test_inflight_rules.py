@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 
 from service.errors import InferenceError  # noqa: E402
 from service.families.translation.search.boards import SearchRules  # noqa: E402
-from service.families.translation.search.hypotheses import Decoding  # noqa: E402
+from service.families.translation.search.decoding import Decoding  # noqa: E402
 from service.families.translation.search.rules import TokenBans  # noqa: E402
 from tests.exports.models.test_inflight_exactness import (  # noqa: E402
     Pair,

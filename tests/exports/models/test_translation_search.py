@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 
 from models.starters.zh_en.model import BOS_ID, EOS_ID
 from models.starters.zh_en.search import Tokenizers, search, translate_all
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 
 A, B, C = 3, 4, 5
 VOCABULARY = 12

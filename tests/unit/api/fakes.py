@@ -17,7 +17,7 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
-from service.families.translation.starter_texts import divided
+from service.families.translation.texts import divided
 from service.registry.parity import Comparison, Parity
 from service.registry.registry import Registry
 from service.registry.status import ModelState, VersionStatus

@@ -19,7 +19,6 @@ from service.types import Family
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.families.sessions import (
     NumpySession,
-    TranslatorGraphs,
     detector_session,
     image_session,
     set_session,
@@ -124,40 +123,6 @@ CASES: dict[str, Case] = {
         [ClassifyItem(Text("one"))],
         tasks.Classification,
     ),
-    "seq2seq": Case(
-        {
-            "source_language": "zh",
-            "target_language": "en",
-            "decoder_start_id": 1,
-            "eos_id": EOS,
-            "pad_id": 5,
-            "max_source_length": 24,
-            "max_target_length": 20,
-            "num_beams": 3,
-        },
-        lambda: TranslatorGraphs(TARGET_VOCABULARY, EOS, 1.0).sessions,
-        [TranslateItem(text) for text in TEXTS],
-        [TranslateItem(text) for text in _EMPTY_TEXTS],
-        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
-        tasks.Translation,
-    ),
-    "seq2seq_steps": Case(
-        {
-            "source_language": "zh",
-            "target_language": "en",
-            "decoder_start_id": 1,
-            "eos_id": EOS,
-            "pad_id": 5,
-            "max_source_length": 24,
-            "max_target_length": 20,
-            "num_beams": 3,
-        },
-        lambda: step_sessions(64, TARGET_VOCABULARY),
-        [TranslateItem(text) for text in TEXTS],
-        [TranslateItem(text) for text in _EMPTY_TEXTS],
-        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
-        tasks.Translation,
-    ),
     "encoder_decoder": Case(
         {
             "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3},
@@ -177,6 +142,7 @@ CASES: dict[str, Case] = {
     "encoder_decoder_steps": Case(
         {
             "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3},
+            "tokenizer_files": ["source_tokenizer.json", "target_tokenizer.json"],
             "source_language": "zh",
             "target_language": "en",
             "pad_id": 5,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 
 NextLogProbs = Callable[[list[int]], NDArray[np.float32]]
 

@@ -157,11 +157,7 @@ def set_session() -> NumpySession:
 
 
 class TranslatorGraphs:
-    """A translator of two layers whose next token depends on every token before it.
-
-    The history is only in the caches, as in a real decoder: whoever mixes up their rows, or
-    leaves out a mask, gets other tokens. `next_logprobs` says the same without any cache.
-    """
+    """A translator of two layers whose next token depends on every token before it."""
 
     heads, width, layers = 2, 3, 2
 
@@ -174,34 +170,10 @@ class TranslatorGraphs:
         self.bias = np.zeros(vocabulary)
         self.bias[eos_id] = eos_bias
 
-    @property
-    def sessions(self) -> dict[str, NumpySession]:
-        return {"encoder": NumpySession(self.encode), "decoder": NumpySession(self.decode)}
-
     def next_logprobs(self, source: NDArray[np.int64], prefix: list[int]) -> NDArray[np.float32]:
         """Return [V] for the tokens so far, start token included."""
         places = np.arange(1, len(prefix) + 1)[:, None, None, None]
         return self._logprobs(self.target[prefix] * places, self.source[source])
-
-    def encode(self, feeds: Arrays) -> Arrays:
-        ids, mask = feeds["input_ids"], feeds["attention_mask"]
-        assert ids.dtype == mask.dtype == np.int64
-        vectors = np.where(mask[:, :, None, None, None] == 1, self.source[ids], 1e6)  # not zero
-        return self._caches("cross", vectors)
-
-    def decode(self, feeds: Arrays) -> Arrays:
-        ids, beam_idx = feeds["input_ids"], feeds["beam_idx"]
-        sentence_idx, mask = feeds["sentence_idx"], feeds["encoder_attention_mask"]
-        assert ids.dtype == beam_idx.dtype == sentence_idx.dtype == mask.dtype == np.int64
-        past, cross = self._vectors("past", feeds), self._vectors("cross", feeds)
-        assert ids.shape == (len(beam_idx), 1) == (len(sentence_idx), 1)
-        place = past.shape[1] + 1
-        present = np.concatenate([past[beam_idx], self.target[ids] * place], axis=1)
-        logprobs = [
-            self._logprobs(written, cross[sentence][mask[sentence] == 1])
-            for written, sentence in zip(present, sentence_idx, strict=True)
-        ]
-        return {"logprobs": np.array(logprobs), **self._caches("present", present)}
 
     def _logprobs(
         self, written: NDArray[np.float64], source: NDArray[np.float64]
@@ -213,22 +185,3 @@ class TranslatorGraphs:
         logits = np.sin(own + read) @ self.output + self.bias
         logits -= logits.max()
         return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
-
-    def _caches(self, prefix: str, vectors: NDArray[np.float64]) -> Arrays:
-        """Lay [N, P, layers, 2, size] out as caches of [N, H, P, D]."""
-        split = vectors.reshape(*vectors.shape[:4], self.heads, self.width).astype(np.float32)
-        return {
-            f"{prefix}.{layer}.{part}": split[:, :, layer, index].transpose(0, 2, 1, 3)
-            for layer in range(self.layers)
-            for index, part in enumerate(("key", "value"))
-        }
-
-    def _vectors(self, prefix: str, feeds: Arrays) -> NDArray[np.float64]:
-        """Undo `_caches`."""
-        parts = [
-            [feeds[f"{prefix}.{layer}.{part}"].transpose(0, 2, 1, 3) for part in ("key", "value")]
-            for layer in range(self.layers)
-        ]
-        stacked = np.array(parts, np.float64)  # [layers, 2, N, P, H, D]
-        joined = stacked.reshape(*stacked.shape[:4], self.heads * self.width)
-        return joined.transpose(2, 3, 0, 1, 4)

@@ -6,31 +6,34 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.families.translation.search.hypotheses import Decoding, Hypothesis, start_search
+from service.families.translation.search.batch import TokenSearch, start_token_search
+from service.families.translation.search.decoding import Decoding, Hypothesis
+from service.families.translation.search.rules import UNFORCED, Texts, TokenRules
 from service.tasks import FinishReason
 from tests.unit.families.reference_search import reference_beams, reference_greedy
 from tests.unit.families.sessions import TranslatorGraphs
 
 START, EOS, VOCABULARY = 1, 2, 24
+RULES = TokenRules(START, (EOS,))
 SOURCES = [np.random.default_rng(n).integers(3, 60, 1 + n % 5) for n in range(6)]
+
+
+def started(sentences: int, decoding: Decoding) -> TokenSearch:
+    sources = [np.zeros(0, np.int64)] * sentences
+    return start_token_search(decoding, RULES, Texts(np.full(sentences, UNFORCED), sources))
 
 
 def searched(
     graphs: TranslatorGraphs, sources: list[Any], decoding: Decoding
 ) -> tuple[list[Hypothesis], list[int]]:
     """Search with no caches: every row carries its whole history. Also the rows of each step."""
-    search = start_search(len(sources), decoding, START, EOS)
-    written: list[list[int]] = [[] for _ in sources]
+    search = started(len(sources), decoding)
     rows = []
     while not search.is_finished:
-        rows.append(len(search.tokens))
-        written = [
-            [*written[beam], int(token)]
-            for beam, token in zip(search.beam_idx, search.tokens, strict=True)
-        ]
+        rows.append(len(search.history))
         logprobs = [
             graphs.next_logprobs(sources[sentence], prefix)
-            for sentence, prefix in zip(search.sentence_idx, written, strict=True)
+            for sentence, prefix in zip(search.sentence_idx, search.history.tolist(), strict=True)
         ]
         search.advance(np.array(logprobs))
     return [found[0] for found in search.results()], rows
@@ -94,59 +97,22 @@ def test_an_end_at_once_is_an_empty_translation() -> None:
         assert all(h.is_complete for h in found)
 
 
-def led(steps: list[dict[int, float]]) -> list[int]:
-    """The result of two beams of one sentence; at each step both rows get these log-probabilities.
-
-    They are powers of two, so that equal sums are exactly equal.
-    """
-    search = start_search(1, Decoding(2, 0.0, 9), START, EOS)
-    for given in steps:
-        logprobs = np.full((len(search.tokens), VOCABULARY), -64, np.float32)
-        logprobs[:, list(given)] = list(given.values())
-        search.advance(logprobs)
-    assert search.is_finished
-    return search.results()[0][0].ids.tolist()
-
-
-def test_of_equal_hypotheses_the_last_one_found_wins() -> None:
-    assert led([{EOS: -1.0, 5: -0.5}, {EOS: -0.5}]) == [5]
-
-
-def test_a_hypothesis_no_better_than_the_worst_does_not_enter_a_full_pool() -> None:
-    first, second = {EOS: -1.0, 5: -0.25}, {EOS: -0.75, 6: -0.25}
-    assert led([first, second, {EOS: -0.5, 7: -0.25}, {8: -16.0}]) == [5]
-
-
 def test_the_log_probabilities_handed_in_are_not_written_to() -> None:
     for num_beams in (1, 4):
-        search = start_search(1, Decoding(num_beams, 1.0, 5, min_new_tokens=2), START, EOS)
+        search = started(1, Decoding(num_beams, 1.0, 5, min_new_tokens=2))
         logprobs = np.log(np.full((1, VOCABULARY), 1 / VOCABULARY, np.float32))
         logprobs.flags.writeable = False
         search.advance(logprobs)
         assert not search.is_finished
 
 
-def test_a_search_shows_its_state() -> None:
-    assert repr(start_search(3, Decoding(1, 1.0, 5), START, EOS)) == (
-        "<GreedySearch 3 running, 0 steps>"
-    )
-    assert repr(start_search(3, Decoding(2, 1.0, 5), START, EOS)) == (
-        "<BeamSearch 3 running, 0 steps>"
-    )
-
-
 @pytest.mark.parametrize("num_beams", [2, 4])
 def test_all_hypotheses_are_told_the_best_first(num_beams: int) -> None:
     graphs = TranslatorGraphs(VOCABULARY, EOS, 1.0)
     decoding = Decoding(num_beams, 0.6, 12)
-    search = start_search(len(SOURCES), decoding, START, EOS)
-    written: list[list[int]] = [[] for _ in SOURCES]
+    search = started(len(SOURCES), decoding)
     while not search.is_finished:
-        written = [
-            [*written[beam], int(token)]
-            for beam, token in zip(search.beam_idx, search.tokens, strict=True)
-        ]
-        rows = zip(search.sentence_idx, written, strict=True)
+        rows = zip(search.sentence_idx, search.history.tolist(), strict=True)
         search.advance(np.array([graphs.next_logprobs(SOURCES[n], prefix) for n, prefix in rows]))
     for source, found in zip(SOURCES, search.results(), strict=True):
         assert len(found) == num_beams
@@ -168,10 +134,10 @@ def worth(graphs: TranslatorGraphs, source: Any, found: Hypothesis, decoding: De
 
 
 def test_a_loop_ends_a_greedy_search_and_the_others_go_on() -> None:
-    search = start_search(2, Decoding(1, 1.0, 20, loop_window=6), START, EOS)
+    search = started(2, Decoding(1, 1.0, 20, loop_window=6))
     said = [[7, 8, 5, 6, 5, 6, 5, 6], [7, 8, 5, 6, 5, 6, 5, 9, EOS]]
     for step in itertools.count():
-        logprobs = np.full((len(search.tokens), VOCABULARY), -9, np.float32)
+        logprobs = np.full((len(search.history), VOCABULARY), -9, np.float32)
         for row, sentence in enumerate(search.sentence_idx):
             logprobs[row, said[sentence][step]] = 0
         search.advance(logprobs)
@@ -189,11 +155,11 @@ def test_a_loop_of_the_best_beam_leaves_what_had_ended_before(
     first_end: float, kept: list[int]
 ) -> None:
     """Two beams: one says 7 for ever; an end at the first step is pooled if it is among the two."""
-    search = start_search(1, Decoding(2, 1.0, 20, loop_window=3), START, EOS)
+    search = started(1, Decoding(2, 1.0, 20, loop_window=3))
     while not search.is_finished:
-        logprobs = np.full((len(search.tokens), VOCABULARY), -50, np.float32)
+        logprobs = np.full((len(search.history), VOCABULARY), -50, np.float32)
         logprobs[:, 7], logprobs[:, 8] = -0.1, -20
-        if len(search.tokens) == 1:
+        if len(search.history) == 1:
             logprobs[:, EOS] = first_end
         search.advance(logprobs)
     (found,) = search.results()

@@ -10,7 +10,7 @@ import pytest
 from service.errors import InvalidInputError, ModelLoadError
 from service.families import FAMILIES
 from service.families.translation.options import result_of
-from service.families.translation.search.hypotheses import Hypothesis
+from service.families.translation.search.decoding import Hypothesis
 from service.families.translation.search.rules import UNFORCED, Texts, TokenRules
 from service.families.translation.static import EncoderDecoder
 from service.repository.manifest import read_parameters

@@ -22,7 +22,8 @@ def opened(folder: Path, **parameters: Any) -> EncoderDecoderSteps:
     tokenizer.add_special_tokens(TOKENS)
     tokenizer.save(str(folder / "tokenizer.json"))
     entry = FAMILIES["encoder_decoder_steps"]
-    table = {**CASES["encoder_decoder_steps"].parameters, **parameters}
+    own = {"tokenizer_files": ["tokenizer.json"]}
+    table = {**CASES["encoder_decoder_steps"].parameters, **own, **parameters}
     family = entry.open(folder, read_parameters(table, entry.parameters))
     assert isinstance(family, EncoderDecoderSteps)
     return family

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.graphs.in_flight import step_graphs
 from service.families.translation.search.boards import SearchRules
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 from service.families.translation.step_rows import DecodeBatch, PrefillBatch, assigned
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession

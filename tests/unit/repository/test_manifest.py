@@ -17,7 +17,7 @@ model = "model.onnx"
 
 FULL = """
 task = "translate"
-family = "seq2seq"
+family = "encoder_decoder"
 description = "Chinese to English"
 [graphs.fp32]
 encoder = "encoder_model.onnx"

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.translation.search.hypotheses import Decoding, Hypothesis, Ints, LogProbs
+from service.families.translation.search.decoding import Decoding, Hypothesis, Ints, LogProbs
 from service.families.translation.search.repetition import looping, said_once
 from service.families.translation.search.rules import Texts, TokenRules, log_softmax
 

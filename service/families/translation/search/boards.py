@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.translation.search.hypotheses import Decoding, Hypothesis
+from service.families.translation.search.decoding import Decoding, Hypothesis
 from service.families.translation.search.rules import TokenBans
 
 Ints: TypeAlias = NDArray[np.int64]

@@ -15,7 +15,7 @@ from service.families.translation.search.boards import (
     others_than,
     wide_enough,
 )
-from service.families.translation.search.hypotheses import Decoding, Hypothesis
+from service.families.translation.search.decoding import Decoding, Hypothesis
 from service.families.translation.search.repetition import looping_at, said_once
 
 

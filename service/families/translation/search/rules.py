@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.translation.search.hypotheses import LogProbs
+from service.families.translation.search.decoding import LogProbs
 
 Ints = NDArray[np.int64]
 

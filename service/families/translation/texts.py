@@ -17,13 +17,18 @@ from service.families.translation.options import (
     translation_of,
 )
 from service.families.translation.plan import plan
-from service.families.translation.search.hypotheses import Decoding
+from service.families.translation.search.decoding import Decoding
 from service.families.translation.search.rules import UNFORCED, TokenRules
-from service.families.translation.starter_texts import divided
 from service.repository.paths import file_inside
 from service.tasks import TranslateItem, Translation
 from service.transforms.language.languages import plain_code
-from service.transforms.language.segmentation import Document, Splitting
+from service.transforms.language.segmentation import (
+    Document,
+    Fits,
+    Splitting,
+    needs_splitting,
+    split,
+)
 from service.transforms.language.subwords import SubwordKind, Subwords, open_subwords
 from service.transforms.language.text import pad_rows
 from service.types import Feeds, PreparedItem, Tensors
@@ -31,6 +36,14 @@ from service.types import Feeds, PreparedItem, Tensors
 _SHORTEST = 8
 _SAMPLE = "a text, 一"
 """What warm-up reads, as often as it takes."""
+
+
+def divided(text: str, how: Splitting, fits: Fits) -> Document | None:
+    """Return a text in pieces; None if it is one piece, or has no words to translate."""
+    if not needs_splitting(text, how, fits):
+        return None
+    document = split(text, how, fits)
+    return document if document.segments else None
 
 
 @dataclass(frozen=True, slots=True)
