@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.engine.dispatch import dispatch_seconds
-from service.engine.loop_watch import LoopWatch
-from service.engine.queue import Slots
-from service.engine.running import Overdue
+from service.engine.inline import LoopWatch
+from service.engine.slots import Overdue, Slots
+from service.engine.warmup import dispatch_seconds
 from service.runtime.providers import Device
 from service.runtime.stopping import StopSignal, obey
 from service.telemetry.meters import NullMeter
@@ -98,7 +97,7 @@ class DeviceRuntime:
         overdue = Overdue(self.slots, NullMeter())
 
         def release() -> None:
-            overdue.end(stop)
+            overdue.note_end(stop)
             self.slots.release()
 
         def end(_: "Future[T]") -> None:
@@ -111,7 +110,7 @@ class DeviceRuntime:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
             stop.set()
-            overdue.tell(stop)
+            overdue.note_stop(stop)
             raise
 
     def close(self) -> None:

@@ -1,215 +1,222 @@
-"""A work in a batcher's queue, and whoever waits for it."""
+"""The side of an engine that faces its callers: admission, deadlines, waiting and stopping."""
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeVar
 
-from service.engine.policy import Waiting
+from service.engine.curve import BatchCurve
+from service.engine.engine import ItemResult
+from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
-from service.errors import InferenceError, ServiceError, kept
-from service.types import PreparedItem, Tensors
+from service.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    OverloadedError,
+    ServiceError,
+    ShuttingDownError,
+    kept,
+)
+from service.types import PreparedItem
 
+SeenT = TypeVar("SeenT")
 
-class Slots:
-    """A first-come, first-served semaphore that can tell how many of its slots are free.
-
-    The lanes of all models of a device share one, so that threads x running batches never
-    exceed its cores. A lane asks once at a time; with one question a lane, first come is fair.
-    """
-
-    def __init__(self, threads: int, ahead: int = 0) -> None:
-        """Make a slot for each batch that computes at once, and for each that is formed ahead."""
-        if threads < 1:
-            raise ValueError("a device needs at least one slot")
-        self._threads = threads
-        self._free = self._count = threads + ahead
-        self._askers: deque[asyncio.Future[None]] = deque()
-        self.overdue = 0
-        """Slots held by runs that were told to stop and have not ended in time."""
-
-    def __repr__(self) -> str:
-        return f"<Slots {self._free} of {self._count} free, {len(self._askers)} asking>"
-
-    @property
-    def count(self) -> int:
-        """Return how many slots there are."""
-        return self._count
-
-    @property
-    def threads(self) -> int:
-        """Return how many batches compute at once; the others wait for a thread."""
-        return self._threads
-
-    @property
-    def free(self) -> int:
-        """Return how many slots nobody holds."""
-        return self._free
-
-    @property
-    def are_lost(self) -> bool:
-        """Tell whether nothing can be computed, since every thread is held by an overdue run."""
-        return self.overdue >= self._threads
-
-    async def acquire(self) -> None:
-        """Take a slot, waiting in line for it. Give it back with `release`."""
-        if self._free and not self._askers:
-            self._free -= 1
-            return
-        asker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._askers.append(asker)
-        try:
-            await asker
-        except asyncio.CancelledError:
-            if asker.done() and not asker.cancelled():  # it was handed over as we left
-                self.release()
-            raise
-
-    def release(self) -> None:
-        """Give a slot to whoever has asked for longest."""
-        while self._askers:
-            asker = self._askers.popleft()
-            if not asker.done():
-                asker.set_result(None)
-                return
-        self._free += 1
-
-
-RunHere: TypeAlias = Callable[[Sequence[PreparedItem], bool], Sequence[Tensors]]
-"""Runs a batch on the thread that calls it; the flag says that nothing else runs."""
-
-
-class Meter(Protocol):
-    """Where a batcher reports what it did; satisfied by `service.telemetry.meters.ModelMeter`."""
-
-    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
-        """A batch was computed; `queued` are its rows' seconds of waiting."""
-        ...
-
-    def isolated(self) -> None:
-        """A work failed alone, after its neighbours were saved."""
-        ...
-
-    def memory_exhausted(self) -> None:
-        """The device had no memory for a batch."""
-        ...
-
-    def stopped(self) -> None:
-        """A run was told to stop."""
-        ...
-
-    def overdue(self, change: int) -> None:
-        """So many runs more (or fewer, if negative) go on after they were told to stop."""
-        ...
-
-
-class BatchResult(NamedTuple):
-    """What a device made of a batch: one result a work, in order, and when."""
-
-    results: Sequence[Tensors]
-    started: float
-    """When a thread began with it, by the batcher's clock."""
-    seconds: float
-    """What it took that thread."""
-
-
-def timed(run: RunHere, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
-    """Run a batch on this thread, and say when and how long."""
-    started = time.perf_counter()
-    results = run(batch, alone)
-    return BatchResult(results, started, time.perf_counter() - started)
-
-
-class ItemResult(NamedTuple):
-    """A work's result and where its time went."""
-
-    result: Tensors
-    queue_seconds: float
-    compute_seconds: float
-    batch_size: int
-
-
-class BatcherStatistics(NamedTuple):
-    """A snapshot, cheap enough to take on every scrape."""
-
-    pending: int
-    """Works accepted and not started."""
-    running: int
-    """Batches on the device."""
-    inference_count: int
-    """Works answered."""
-    execution_count: int
-    """Batches run; inference_count over this is the mean batch."""
-    ceiling: int
-    """Largest batch now allowed; below the limit after the device ran out of memory."""
-    overdue: int = 0
-    """Runs that were told to stop and have not ended in time."""
-
-
+# Seconds to suggest before anything was measured.
 _FIRST_RETRY_AFTER = 1.0
-"""Seconds to suggest before anything has told the rate."""
 
+# Weights of the average so far and of the newest measurement.
 _OLD, _NEW = 0.9, 0.1
-"""Shares of what was known and of what was just measured."""
 
 
-class DrainRate:
-    """Seconds per item, as a moving average."""
+@dataclass(eq=False, slots=True)
+class Entry(Generic[SeenT]):
+    """An item between `submit` and its result. The future belongs to the event loop."""
 
-    def __init__(self) -> None:
+    prepared: PreparedItem
+    seen: SeenT
+    """What the batching policy knows of the item."""
+    deadline: float
+    """Time of the event loop's clock; infinity without a deadline."""
+    queued_at: float
+    """Time of the engine's clock."""
+    result: "asyncio.Future[ItemResult]"
+
+    @property
+    def has_left(self) -> bool:
+        """Return whether the caller has its answer, or was cancelled."""
+        return self.result.done()
+
+    def succeed(self, result: ItemResult) -> None:
+        """Answer the caller, if it still waits."""
+        if not self.result.done():
+            self.result.set_result(result)
+
+    def fail(self, error: ServiceError) -> None:
+        """Raise an error in the caller, if it still waits."""
+        if not self.result.done():
+            self.result.set_exception(kept(error))
+            self.result.exception()  # marked as retrieved: the caller may be cancelled meanwhile
+
+
+EntryT = TypeVar("EntryT", bound=Entry[Any])
+
+
+class ItemTable(Protocol[EntryT]):
+    """The items that an engine holds, waiting or running."""
+
+    @property
+    def pending(self) -> int:
+        """Return how many items wait."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no item waits or runs."""
+        ...
+
+    def entries(self) -> Iterable[EntryT]:
+        """Return all items, waiting and running."""
+        ...
+
+    def remove(self, entry: EntryT) -> bool:
+        """Remove an item if it waits; return whether it did."""
+        ...
+
+
+class RequestQueue(Generic[EntryT]):
+    """Admits items, fails them at their deadline, and stops without losing accepted ones."""
+
+    def __init__(
+        self,
+        table: ItemTable[EntryT],
+        limits: BatchLimits,
+        curve: BatchCurve,
+        concurrency: int,
+        incoming: PreprocessQueue | None,
+        note_departure: Callable[[], None],
+    ) -> None:
+        """Make a queue that refuses everything until `start`.
+
+        Args:
+            table: what the engine holds.
+            limits: bounds the number of waiting items.
+            curve: how long an item takes at least.
+            concurrency: how many batches compute at once.
+            incoming: items being preprocessed; they count as waiting here already.
+            note_departure: called when callers no longer wait for items that may be running.
+        """
+        self._table, self._limits, self._curve = table, limits, curve
+        self._concurrency, self._incoming = concurrency, incoming
+        self._note_departure = note_departure
+        self._is_open = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_deadline = inf
         self._seconds_per_item: float | None = None
 
-    def note(self, seconds_per_item: float) -> None:
-        """Take a measurement in."""
+    @property
+    def pending(self) -> int:
+        """Return how many accepted items have not started, those being preprocessed included."""
+        return self._table.pending + (self._incoming.pending if self._incoming else 0)
+
+    def start(self) -> None:
+        """Begin to accept items."""
+        self._is_open = True
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new items; return when all are answered, or after `grace` seconds."""
+        self._is_open = False
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+
+    def close(self, error: ServiceError) -> None:
+        """Fail every item that is left, and stop the timer."""
+        self.fail(list(self._table.entries()), error)
+        self._set_timer(inf)
+
+    def check_room(self) -> None:
+        """Raise OverloadedError if the queue is full, ShuttingDownError if it has stopped."""
+        if not self._is_open:
+            raise ShuttingDownError("the model is stopping")
+        if (pending := self.pending) >= self._limits.max_queue_size:
+            raise OverloadedError(f"{pending} items already wait", self._retry_after(pending))
+
+    def admit(self, length: int, deadline: float | None, now: float) -> None:
+        """Raise what `check_room` raises, or DeadlineExceededError if the deadline is too close."""
+        self.check_room()
+        if deadline is not None and now + self._curve.seconds(1, length) > deadline:
+            raise DeadlineExceededError("the deadline is too close for this item")
+
+    async def result_of(self, entry: EntryT) -> ItemResult:
+        """Return the result of an item that was just put into the table."""
+        self._idle.clear()
+        if entry.deadline < self._next_deadline:
+            self._set_timer(entry.deadline)
+        try:
+            return await entry.result  # cancelling the caller cancels this future, nothing else
+        except asyncio.CancelledError:
+            self._note_departure()
+            raise
+        finally:
+            if self._table.remove(entry):
+                self.note_idle()
+            # Its future may hold an exception, whose traceback would keep this frame.
+            del entry
+
+    def note_idle(self) -> None:
+        """Let `stop` return if the engine holds no items. Call when an item leaves the table."""
+        if self._table.is_idle:
+            self._idle.set()
+
+    def note_rate(self, seconds_per_item: float) -> None:
+        """Record how long the device took for each item; it decides `retry_after`."""
         known = self._seconds_per_item
         self._seconds_per_item = (
             seconds_per_item if known is None else _OLD * known + _NEW * seconds_per_item
         )
 
-    def retry_after(self, pending: int, incoming: PreprocessQueue | None, at_once: int) -> float:
-        """Return the seconds in which so many items, `at_once` at a time, will be worked off."""
+    def fail(self, entries: Iterable[EntryT], error: ServiceError) -> None:
+        """Remove items from the table and raise an error in their callers."""
+        for entry in entries:
+            self._table.remove(entry)
+            entry.fail(error)
+        self.note_idle()
+
+    def expire(self, now: float) -> None:
+        """Fail items whose deadline has passed, even if the event loop is late with its timers."""
+        if now >= self._next_deadline:
+            self._expire()
+
+    def _expire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        late = [entry for entry in self._table.entries() if entry.deadline <= now]
+        self.fail(late, DeadlineExceededError("the deadline passed before the answer"))
+        self._note_departure()
+        staying = (entry.deadline for entry in self._table.entries() if not entry.has_left)
+        self._set_timer(min(staying, default=inf))
+
+    # One timer for the earliest deadline: a timer for each item would cost each a microsecond.
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_deadline = when
+        loop = asyncio.get_running_loop()
+        self._timer = None if when == inf else loop.call_at(when, self._expire)
+
+    def _retry_after(self, pending: int) -> float:
         if self._seconds_per_item is None:
             return _FIRST_RETRY_AFTER
-        before = incoming.seconds_left if incoming else 0.0
-        return before + pending * self._seconds_per_item / at_once
-
-
-@dataclass(eq=False, slots=True)
-class Entry:
-    """What is known of a work between `submit` and its result."""
-
-    work: PreparedItem
-    seen: Waiting
-    queued_at: float
-    result: "asyncio.Future[ItemResult]"
-
-    @property
-    def deadline(self) -> float:
-        """Return the loop time by which it is useful; infinity if it always is."""
-        return inf if self.seen.deadline is None else self.seen.deadline
-
-    @property
-    def has_left(self) -> bool:
-        """Tell whether nobody waits for it any more."""
-        return self.result.done()
-
-    def succeed(self, done: ItemResult) -> None:
-        """Answer the caller."""
-        if not self.result.done():  # the caller may have left
-            self.result.set_result(done)
-
-    def fail(self, error: ServiceError) -> None:
-        """Tell the caller why there is no answer."""
-        if not self.result.done():
-            self.result.set_exception(kept(error))
-            self.result.exception()  # a caller who is about to leave will not retrieve it
+        before = self._incoming.seconds_left if self._incoming else 0.0
+        return before + pending * self._seconds_per_item / self._concurrency
 
 
 def as_service_error(error: Exception) -> ServiceError:
-    """Return an error as one of ours."""
+    """Return a ServiceError as it is, and anything else as an InferenceError."""
     if isinstance(error, ServiceError):
         return error
     failure = InferenceError(f"the model failed on this item: {error}")

@@ -1,131 +1,96 @@
-"""The batches of one model on the device, and the end of those that nobody waits for."""
+"""The items of one batcher: those that wait, and the batches that run."""
 
 import asyncio
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import TypeAlias
 
-from service.engine.queue import Entry, Slots
+from service.engine.policy import Waiting
+from service.engine.queue import Entry
+from service.engine.slots import STOP_SECONDS, Overdue
 
-OBEYS_SECONDS = 0.5
-"""How long a run may take to end after it was told to: then it counts as overdue. ONNX Runtime
-looks between two nodes, so only a single node that lasts takes longer."""
-
-
-class StopMeter(Protocol):
-    """Where stopped runs are counted; satisfied by `service.telemetry.meters.ModelMeter`."""
-
-    def stopped(self) -> None:
-        """A run was told to stop."""
-        ...
-
-    def overdue(self, change: int) -> None:
-        """So many runs more (or fewer, if negative) go on after they were told to stop."""
-        ...
-
-
-class Overdue:
-    """Counts one model's overdue runs, for its metrics and on the device's slots."""
-
-    def __init__(self, slots: Slots, meter: StopMeter) -> None:
-        self.meter = meter
-        self._slots = slots
-        self._told: dict[Hashable, asyncio.TimerHandle] = {}
-        self._late: set[Hashable] = set()
-
-    @property
-    def count(self) -> int:
-        """Return how many are overdue now."""
-        return len(self._late)
-
-    def was_told(self, run: Hashable) -> bool:
-        """Tell whether a run was told to stop."""
-        return run in self._told
-
-    def tell(self, run: Hashable) -> None:
-        """Note that a run was told to stop."""
-        self.meter.stopped()
-        loop = asyncio.get_running_loop()
-        self._told[run] = loop.call_later(OBEYS_SECONDS, self._note_late, run)
-
-    def end(self, run: Hashable) -> None:
-        """Note that a run has ended, whether it was told to or not."""
-        timer = self._told.pop(run, None)
-        if timer is not None:
-            timer.cancel()
-        if run in self._late:
-            self._late.discard(run)
-            self._count(-1)
-
-    def _note_late(self, run: Hashable) -> None:
-        self._late.add(run)
-        self._count(1)
-
-    def _count(self, change: int) -> None:
-        self._slots.overdue += change
-        self.meter.overdue(change)
-
-
+# How long a batch may run on after its last caller has left or passed its deadline.
 GRACE_SECONDS = 0.25
-"""How long a batch may go on after its last caller has left or is past its deadline."""
 
+WaitingEntry: TypeAlias = Entry[Waiting]
 BatchTask: TypeAlias = "asyncio.Task[None]"
 
 
-class RunningBatches:
-    """Batches by the task that runs each.
+class BatchTable:
+    """Waiting items in order of arrival, and running batches by the task that runs each.
 
-    A task is cancelled to stop its batch, and ends when the batch has really ended: only then is
-    its slot free.
+    Cancelling a task stops its batch. The task ends when the batch has really ended, and only
+    then is its slot free.
     """
 
-    def __init__(self, slots: Slots, meter: StopMeter) -> None:
-        self.overdue = Overdue(slots, meter)
-        self._batches: dict[BatchTask, Sequence[Entry]] = {}
-        self._look: asyncio.TimerHandle | None = None
+    def __init__(self, overdue: Overdue) -> None:
+        self.waiting: dict[WaitingEntry, None] = {}
+        self._overdue = overdue
+        self._batches: dict[BatchTask, Sequence[WaitingEntry]] = {}
+        self._check: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
+    @property
+    def pending(self) -> int:
+        """Return how many items wait."""
+        return len(self.waiting)
+
+    @property
+    def running(self) -> int:
+        """Return how many batches run."""
         return len(self._batches)
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield the works of all batches."""
-        return (entry for batch in self._batches.values() for entry in batch)
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no item waits or runs."""
+        return not self.waiting and not self._batches
 
-    def add(self, task: BatchTask, batch: Sequence[Entry]) -> None:
-        """Take a batch in."""
+    def entries(self) -> list[WaitingEntry]:
+        """Return all items, waiting and running."""
+        running = (entry for batch in self._batches.values() for entry in batch)
+        return [*self.waiting, *running]
+
+    def remove(self, entry: WaitingEntry) -> bool:
+        """Remove an item if it waits; return whether it did."""
+        if entry not in self.waiting:
+            return False
+        del self.waiting[entry]
+        return True
+
+    def add(self, task: BatchTask, batch: Sequence[WaitingEntry]) -> None:
+        """Record a batch that begins to run."""
         self._batches[task] = batch
 
-    def pop(self, task: BatchTask) -> Sequence[Entry]:
-        """Let a batch go that has ended."""
-        self.overdue.end(task)
+    def pop(self, task: BatchTask) -> Sequence[WaitingEntry]:
+        """Return the items of a batch that has ended, and forget it."""
+        self._overdue.note_end(task)
         return self._batches.pop(task)
 
-    def look_soon(self) -> None:
-        """After the grace, stop the batches that nobody waits for. Call it when a caller leaves."""
-        if self._look is None and self._batches:
+    def stop_abandoned_soon(self) -> None:
+        """After `GRACE_SECONDS`, stop the batches whose callers have all left."""
+        if self._check is None and self._batches:
             loop = asyncio.get_running_loop()
-            self._look = loop.call_later(GRACE_SECONDS, self._stop_abandoned)
+            self._check = loop.call_later(GRACE_SECONDS, self._stop_abandoned)
 
     async def stop(self) -> int:
-        """Stop every batch; return how many have not ended after `OBEYS_SECONDS`."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        """Stop every batch; return how many have not ended after `STOP_SECONDS`."""
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
         tasks = list(self._batches)
         for task in tasks:
             self._stop(task)
         if not tasks:
             return 0
-        _, going_on = await asyncio.wait(tasks, timeout=OBEYS_SECONDS)
-        return len(going_on)
+        _, unfinished = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        return len(unfinished)
 
     def _stop_abandoned(self) -> None:
-        self._look = None
+        self._check = None
         for task, batch in self._batches.items():
             if all(entry.has_left for entry in batch):
                 self._stop(task)
 
     def _stop(self, task: BatchTask) -> None:
-        # Once only: a second cancellation would end the task before its batch has ended.
-        if not self.overdue.was_told(task):
-            self.overdue.tell(task)
+        # Only once: a second cancellation would end the task before its batch has ended.
+        if not self._overdue.was_stopped(task):
+            self._overdue.note_stop(task)
             task.cancel()

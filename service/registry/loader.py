@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +13,13 @@ from service.cache.responses import ResponseCache
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
 from service.engine.device import DeviceRuntime
-from service.engine.dispatch import run_near, run_on
-from service.engine.inflight.engine import InFlightEngine, Instancing, turns_on
+from service.engine.dispatch import RunHere, run_on
+from service.engine.engine import Engine
+from service.engine.inflight.engine import InFlightEngine, Instancing, loops_on
 from service.engine.inflight.scheduler import InFlight
 from service.engine.inline import Inline
 from service.engine.policy import BatchLimits
-from service.engine.queue import RunHere
+from service.engine.preprocess import PreprocessQueue
 from service.engine.warmup import time_lane, warm_up_plan
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
@@ -36,7 +38,7 @@ from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
 from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
-from service.telemetry.meters import ModelMeter, NullMeter
+from service.telemetry.meters import ModelMeter
 from service.types import Family, ModelIdentity, PreparedItem, Tensors
 
 
@@ -73,13 +75,19 @@ class Loaded:
     seconds: float
     """What the load took."""
 
+    def start(self) -> None:
+        """Start the engines."""
+        for engine in self.pipeline.engines.values():
+            engine.start()
+
     async def close(self, grace: float) -> int:
         """Give accepted items `grace` seconds, then stop. The sessions go with this object.
 
         Returns:
             How many runs were told to stop and go on; each holds its slot until it ends.
         """
-        return sum(await asyncio.gather(*(b.stop(grace) for b in self.pipeline.batchers.values())))
+        engines = self.pipeline.engines.values()
+        return sum(await asyncio.gather(*(engine.stop(grace) for engine in engines)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +146,11 @@ class Loader:
         instances = await apart(Instances, graphs, runtime.device, runtime.threads, opening)
         enter(LoadPhase.WARMING_UP)
         limits, curves, padded = await self._prepared(files, family, instances, limits)
+        meter = ModelMeter(files.model, files.version)
         measured = _Measured(curves, not varying)
-        pipeline = self._pipeline(files, family, instances, measured, limits)
+        pipeline = self._pipeline(files, family, instances, measured, limits, meter)
         loaded = Loaded(files, pipeline, instances, self.runtime.device, None, 0.0)
-        for batcher in pipeline.batchers.values():
-            batcher.start()
+        loaded.start()
         try:
             enter(LoadPhase.CHECKING_GOLDENS)
             together = None
@@ -151,7 +159,7 @@ class Loader:
             loaded.parity = await compare(
                 pipeline, files, str(self.runtime.device), [*batch_wide, *padded], together
             )
-            pipeline.count_with(ModelMeter(files.model, files.version))
+            _start_counting(meter, pipeline)
         except BaseException:
             await loaded.close(grace=0)
             raise
@@ -214,34 +222,43 @@ class Loader:
         instances: Instances,
         measured: "_Measured",
         limits: BatchLimits,
+        meter: ModelMeter,
     ) -> Pipeline[Any, Any]:
-        meter, runtime = NullMeter(), self.runtime
+        runtime = self.runtime
         run = partial(instances.infer, family.infer)
-        batchers: dict[str, Batcher | InFlightEngine] = {}
+        engines: dict[str, Engine] = {}
+        incoming = {
+            lane: PreprocessQueue(runtime.preprocess, runtime.cores) for lane in measured.curves
+        }
         for lane, curve in measured.curves.items():
             if isinstance(family, InFlight):
                 device = self._instancing(instances, family.rows_for(family.probe(lane, 1)), limits)
-                batchers[lane] = InFlightEngine(family, device, limits, meter, curve)
+                engines[lane] = InFlightEngine(
+                    family, device, limits, meter, curve, incoming=incoming[lane]
+                )
             else:
                 inline = None
-                run_batch = partial(run_on, runtime.compute, run)
                 if measured.is_steady:
                     version = (files.model, str(files.version))
                     inline = Inline(curve, run, runtime.watch, version, instances.clock)
-                    run_batch = partial(run_near, runtime.compute, inline, run)
-                batchers[lane] = Batcher(
-                    run_batch, limits, runtime.slots, meter, curve, inline=inline
+                engines[lane] = Batcher(
+                    partial(run_on, runtime.compute, run),
+                    limits,
+                    runtime.slots,
+                    meter,
+                    curve,
+                    inline=inline,
+                    incoming=incoming[lane],
                 )
         return Pipeline(
             files.manifest.task,
             ModelIdentity(files.model, files.version, files.digest),
             family,
-            batchers,
+            engines,
             self.cache,
-            self.runtime.preprocess,
+            incoming,
             meter,
             self.runtime.texts,
-            self.runtime.cores,
         )
 
     def _instancing(self, instances: Instances, rows: int, limits: BatchLimits) -> Instancing:
@@ -252,7 +269,7 @@ class Loader:
             limits.max_batch_size * rows,
             runtime.slots,
             instances.use,
-            turns_on(runtime.compute),
+            loops_on(runtime.compute),
         )
 
 
@@ -261,6 +278,18 @@ class _Measured(NamedTuple):
     """By lane."""
     is_steady: bool
     """Whether how long a run takes depends on the size of its input only."""
+
+
+def _start_counting(meter: ModelMeter, pipeline: Pipeline[Any, Any]) -> None:
+    known = weakref.ref(pipeline)  # the metrics must not keep a model alive
+
+    def load() -> tuple[int, int]:
+        return (0, 0) if (one := known()) is None else one.load()
+
+    def rows() -> int:
+        return 0 if (one := known()) is None else one.rows_in_use() or 0
+
+    meter.start(load, None if pipeline.rows_in_use() is None else rows)
 
 
 def _varying(files: VersionFiles) -> frozenset[str]:

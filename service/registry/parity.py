@@ -14,6 +14,7 @@ from service.errors import ModelLoadError, ServiceError
 from service.repository.deviation import decides_otherwise, deviation, total_deviation
 from service.repository.repository import VersionFiles
 from service.requests.pipeline import CallOptions, Pipeline
+from service.runtime.stopping import apart
 from service.tasks import Answer, AnyItem
 from service.types import PreparedItem, Tensors
 
@@ -130,9 +131,7 @@ async def _at_once(pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]) -> Ma
 
 async def _works(pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]) -> Sequence[PreparedItem]:
     family = pipeline.family
-    return await asyncio.get_running_loop().run_in_executor(
-        pipeline.threads, lambda: [family.preprocess(item) for item in items]
-    )
+    return await apart(lambda: [family.preprocess(item) for item in items])
 
 
 async def _batched(

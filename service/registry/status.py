@@ -188,10 +188,11 @@ def describe(loaded: Loaded) -> VersionStatus:
 def with_statistics(status: VersionStatus, loaded: Loaded) -> VersionStatus:
     """Return a status with what its lanes are doing now and how they were measured."""
     lanes = {}
-    for name, batcher in loaded.pipeline.batchers.items():
-        curve = batcher.curve
+    for name, engine in loaded.pipeline.engines.items():
+        curve, statistics = engine.curve, engine.statistics()._asdict()
+        del statistics["rows_in_use"]  # a metric has it
         lanes[name] = {
-            **batcher.statistics()._asdict(),
+            **statistics,
             "curve": [
                 {
                     "length": length,
@@ -234,8 +235,8 @@ def publish_limits(loaded: Loaded, max_queue_size: int | None) -> None:
     metrics.MODEL_GOLDEN_TOLERANCE.labels(*labels).set(files.tolerance)
     limit = max_queue_size or files.manifest.batching.max_queue_size
     metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(limit)
-    for lane, batcher in loaded.pipeline.batchers.items():
-        favoured = batcher.curve.favoured(batcher.curve.lengths[-1])
+    for lane, engine in loaded.pipeline.engines.items():
+        favoured = engine.curve.favoured(engine.curve.lengths[-1])
         metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(favoured)
 
 

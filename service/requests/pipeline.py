@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,10 +11,8 @@ from typing import Any, Generic
 
 from service.cache.keys import cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
-from service.engine.batcher import Batcher
-from service.engine.inflight.engine import InFlightEngine
+from service.engine.engine import Engine
 from service.engine.preprocess import Coalescer, PreprocessQueue
-from service.engine.queue import ItemResult
 from service.errors import (
     DeviceMemoryError,
     ModelNotReadyError,
@@ -24,7 +21,7 @@ from service.errors import (
 )
 from service.families.base import ChoosesLanes, PreprocessesTogether, SplitsTexts, TriesAgain
 from service.tasks import Task
-from service.telemetry.meters import NullMeter
+from service.telemetry.meters import Meter
 from service.telemetry.timings import Timings
 from service.transforms.language.segmentation import Document
 from service.types import AnswerT, Family, ItemT, ModelIdentity, PreparedItem, Tensors
@@ -60,16 +57,14 @@ class Pipeline(Generic[ItemT, AnswerT]):
     task: Task
     model: ModelIdentity
     family: Family[ItemT, AnswerT]
-    batchers: Mapping[str, Batcher | InFlightEngine]
+    engines: Mapping[str, Engine]
     """By lane."""
     cache: ResponseCache
-    threads: Executor
-    """Where heavy preprocessing runs."""
-    meter: NullMeter
+    incoming: Mapping[str, PreprocessQueue]
+    """Where heavy items are preprocessed, by lane; each engine counts its own."""
+    meter: Meter
     text_threads: Executor | None = None
     """Where light items that arrive together are preprocessed together; None does them here."""
-    thread_count: int = 1
-    """Of `threads`."""
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while no call of `answer` runs; a version that is drained waits for it."""
     active: int = field(default=0, init=False)
@@ -78,8 +73,6 @@ class Pipeline(Generic[ItemT, AnswerT]):
     is_withdrawn: bool = field(default=False, init=False)
     """Whether the model was replaced or unloaded, and waits for nobody any longer."""
 
-    _incoming: Mapping[str, PreprocessQueue] = field(default_factory=dict, init=False)
-    """By lane."""
     _gatherer: Coalescer[ItemT, PreparedItem] | None = field(default=None, init=False)
     _tries_again: TriesAgain[ItemT, AnswerT] | None = field(default=None, init=False)
     """The family, if it may ask more than once. To ask that of a protocol takes 10 µs."""
@@ -88,34 +81,31 @@ class Pipeline(Generic[ItemT, AnswerT]):
 
     def __post_init__(self) -> None:
         self.idle.set()
-        self._incoming = {
-            lane: PreprocessQueue(self.threads, self.thread_count) for lane in self.batchers
-        }
-        for lane, batcher in self.batchers.items():
-            batcher.incoming = self._incoming[lane]
         self._chooses = self.family if isinstance(self.family, ChoosesLanes) else None
         self._tries_again = self.family if isinstance(self.family, TriesAgain) else None
         if self.text_threads is not None and isinstance(self.family, PreprocessesTogether):
             self._gatherer = Coalescer(self.family.preprocess_all, self.text_threads)
 
-    def count_with(self, meter: NullMeter) -> None:
-        """Report to this meter from now on; call it while nothing is asked."""
-        self.meter = meter
-        for batcher in self.batchers.values():
-            batcher.meter = meter
-            if isinstance(batcher, InFlightEngine):
-                meter.watch_rows(partial(_rows_of, weakref.ref(batcher)))
-        meter.watch(partial(_load_of, weakref.ref(self)))  # which must not keep a model alive
-
     @property
     def window(self) -> int:
         """Return how many items one caller may have in work: enough to keep the device busy."""
-        return min(batcher.window for batcher in self.batchers.values())
+        return min(engine.window for engine in self.engines.values())
 
     @property
     def is_in_flight(self) -> bool:
-        """Tell whether `watch` of an item's options is told of its progress."""
-        return all(isinstance(batcher, InFlightEngine) for batcher in self.batchers.values())
+        """Return whether `watch` receives partial results."""
+        return all(engine.streams_partial_results for engine in self.engines.values())
+
+    def load(self) -> tuple[int, int]:
+        """Return how many items wait and how many batches run."""
+        states = [engine.statistics() for engine in self.engines.values()]
+        return sum(state.pending for state in states), sum(state.running for state in states)
+
+    def rows_in_use(self) -> int | None:
+        """Return how many rows are in use; None without in-flight batching."""
+        rows = [engine.statistics().rows_in_use for engine in self.engines.values()]
+        known = [count for count in rows if count is not None]
+        return sum(known) if known else None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -142,7 +132,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
         if self.is_withdrawn:
             raise self._withdrawn()
         if self._chooses is None:  # else only an item says whose queue it is for
-            next(iter(self.batchers.values())).check_room()
+            next(iter(self.engines.values())).check_room()
 
     async def split(self, item: ItemT, in_sentences: bool) -> Document | None:
         """Return the item's text in pieces; None if it is one, or is of a task that has none.
@@ -155,7 +145,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
             return None
         if not family.is_heavy(item):
             return family.split(item, in_sentences)
-        incoming = self._incoming[self._lane_of(item)]
+        incoming = self.incoming[self._lane_of(item)]
         return await incoming.run(partial(family.split, item, in_sentences))
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
@@ -228,12 +218,13 @@ class Pipeline(Generic[ItemT, AnswerT]):
     async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
         if self.is_withdrawn:
             raise self._withdrawn()
-        self.batchers[self._lane_of(item)].check_room()
+        self.engines[self._lane_of(item)].check_room()
         started = time.perf_counter()
         work = await self._preprocess(item, options)
         timings.preprocess += time.perf_counter() - started
         try:
-            done = await self._submit(work, options)
+            engine = self.engines[work.lane]
+            done = await engine.submit(work, options.deadline, options.priority, options.watch)
         except ShuttingDownError:
             if self.is_withdrawn:
                 raise self._withdrawn() from None
@@ -244,12 +235,6 @@ class Pipeline(Generic[ItemT, AnswerT]):
         answer = self.family.postprocess(done.result, item)
         timings.postprocess += time.perf_counter() - started
         return answer
-
-    def _submit(self, work: PreparedItem, options: CallOptions) -> Awaitable[ItemResult]:
-        batcher = self.batchers[work.lane]
-        if isinstance(batcher, InFlightEngine):
-            return batcher.submit(work, options.deadline, options.priority, options.watch)
-        return batcher.submit(work, options.deadline, options.priority)
 
     def _withdrawn(self) -> ServiceError:
         name = f"{self.model.name} version {self.model.version}"
@@ -263,7 +248,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
     def _lane_of(self, item: ItemT) -> str:
         if self._chooses is not None:
             return self._chooses.lane_of(item)
-        return next(iter(self.batchers))
+        return next(iter(self.engines))
 
     async def _preprocess(self, item: ItemT, options: CallOptions) -> PreparedItem:
         if not self.family.is_heavy(item):
@@ -272,19 +257,6 @@ class Pipeline(Generic[ItemT, AnswerT]):
             # Microseconds on a thread that does nothing longer; a deadline that passes meanwhile
             # is seen by the batcher.
             return await self._gatherer.run(item)
-        incoming = self._incoming[self._lane_of(item)]
+        incoming = self.incoming[self._lane_of(item)]
         preprocess = partial(self.family.preprocess, item)
         return await incoming.run(preprocess, options.deadline, options.priority)
-
-
-def _load_of(pipeline: "weakref.ref[Pipeline[Any, Any]]") -> tuple[int, int]:
-    """Return how many works wait and how many batches run in a pipeline; none if it is gone."""
-    if (known := pipeline()) is None:
-        return 0, 0
-    states = [batcher.statistics() for batcher in known.batchers.values()]
-    return sum(state.pending for state in states), sum(state.running for state in states)
-
-
-def _rows_of(engine: "weakref.ref[InFlightEngine]") -> int:
-    """Return how many rows are in use in an engine; none if it is gone."""
-    return 0 if (known := engine()) is None else known.rows_in_use

@@ -1,8 +1,9 @@
-"""What is counted of one version: its series of the metrics, bound once."""
+"""What one loaded version counts: its metric series, bound once."""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prometheus_client import Counter
 
@@ -30,6 +31,7 @@ from service.telemetry.metrics import (
 
 _log = logging.getLogger(__name__)
 
+# Counted from zero: Prometheus sees no rise in a series that appears with its first count.
 _EXPECTED_OUTCOMES = (
     "ok",
     "overloaded",
@@ -38,141 +40,185 @@ _EXPECTED_OUTCOMES = (
     "device_memory",
     "internal_error",
 )
-"""Counted from zero: to Prometheus, a series that appears with its first count did not rise."""
 
 
 @dataclass(slots=True)
 class StepReport:
-    """What an instance that batches in flight did in a turn; times in seconds."""
+    """What one step loop of an in-flight instance did; times in seconds."""
 
     steps: int = 0
     rows: int = 0
     """Rows computed, over all steps."""
     wasted_rows: int = 0
-    """Of them, rows of works that nobody waited for any more when the step was done."""
+    """Rows of items whose caller had left when their step was done."""
     tokens: int = 0
-    """Works brought one token further, over all steps."""
+    """Tokens computed, over all steps."""
     join_waits: list[float] = field(default_factory=list)
-    """What each newcomer had waited."""
+    """How long each new item had waited."""
     first_tokens: list[float] = field(default_factory=list)
-    """From a work's arrival to its first token."""
+    """From an item's arrival to its first token."""
     computed: list[float] = field(default_factory=list)
-    """From joining to the result, of each work that was done."""
+    """From joining to the result, for each finished item."""
     isolated: int = 0
-    """Works that failed alone."""
+    """Items that failed while they ran without others."""
     memory_exhausted: int = 0
-    """Steps that the device had no memory for."""
+    """Steps for which the device had no memory."""
 
 
-class NullMeter:
-    """Counts nothing: for a version that only its own goldens ask, before it is ready."""
-
-    def request(self, outcome: str, seconds: float) -> None:
-        """Forget an item."""
-
-    def watch(self, state: Callable[[], tuple[int, int]]) -> None:
-        """Do not ask what waits and runs."""
-
-    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
-        """Forget a batch."""
-
-    def isolated(self) -> None:
-        """Forget a failure."""
-
-    def memory_exhausted(self) -> None:
-        """Forget a lack of memory."""
-
-    def stopped(self) -> None:
-        """Forget a run that was told to stop."""
-
-    def overdue(self, change: int) -> None:
-        """Forget a run that does not end."""
-
-    def turn(self, report: StepReport) -> None:
-        """Forget a turn."""
-
-    def watch_rows(self, rows: Callable[[], int]) -> None:
-        """Do not ask how many rows are in use."""
-
-
-class ModelMeter(NullMeter):
-    """The series of one version, bound once so that counting costs no look-up."""
-
-    def __init__(self, model: str, version: int) -> None:
-        self._labels = (model, str(version))
-        self._requests: dict[str, Counter] = {
-            outcome: INFERENCE_REQUESTS.labels(*self._labels, outcome)
-            for outcome in _EXPECTED_OUTCOMES
-        }
-        self._request_seconds = INFERENCE_REQUEST_SECONDS.labels(*self._labels)
-        self._queue_seconds = INFERENCE_QUEUE_SECONDS.labels(*self._labels)
-        self._compute_seconds = INFERENCE_COMPUTE_SECONDS.labels(*self._labels)
-        self._batch_size = INFERENCE_BATCH_SIZE.labels(*self._labels)
-        self._padding_ratio = INFERENCE_PADDING_RATIO.labels(*self._labels)
-        self._isolated = INFERENCE_ISOLATED_FAILURES.labels(*self._labels)
-        self._exhausted = DEVICE_MEMORY_EXHAUSTED.labels(*self._labels)
-        self._stopped = INFERENCE_STOPPED_RUNS.labels(*self._labels)
-        self._overdue = INFERENCE_OVERDUE_RUNS.labels(*self._labels)
-        self._inflight: _InFlightSeries | None = None
+class Meter(Protocol):
+    """Counts what a version's pipeline and engines do."""
 
     def request(self, outcome: str, seconds: float) -> None:
         """Count one item by its outcome: "ok" or an error's code."""
+        ...
+
+    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
+        """Count a batch; `queued` holds the seconds that each row waited."""
+        ...
+
+    def isolated(self) -> None:
+        """Count an item that failed while it ran without others."""
+        ...
+
+    def memory_exhausted(self) -> None:
+        """Count a batch for which the device had no memory."""
+        ...
+
+    def stopped(self) -> None:
+        """Count a run that was stopped."""
+        ...
+
+    def overdue(self, change: int) -> None:
+        """Add to the number of stopped runs that have not ended."""
+        ...
+
+    def steps(self, report: StepReport) -> None:
+        """Count what a step loop did."""
+        ...
+
+
+class NullMeter(Meter):
+    """Counts nothing."""
+
+    def request(self, outcome: str, seconds: float) -> None:
+        pass
+
+    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
+        pass
+
+    def isolated(self) -> None:
+        pass
+
+    def memory_exhausted(self) -> None:
+        pass
+
+    def stopped(self) -> None:
+        pass
+
+    def overdue(self, change: int) -> None:
+        pass
+
+    def steps(self, report: StepReport) -> None:
+        pass
+
+
+class ModelMeter(Meter):
+    """Counts in the metric series of one version, from `start` on.
+
+    Before `start` only the version's own goldens are answered, which are not counted, and a
+    version that fails its checks leaves no series behind.
+    """
+
+    def __init__(self, model: str, version: int) -> None:
+        self._labels = (model, str(version))
+        self._series: _Series | None = None
+        self._steps: _StepSeries | None = None
+
+    def start(
+        self, load: Callable[[], tuple[int, int]], rows: Callable[[], int] | None = None
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            load: returns how many items wait and how many batches run; called at every scrape.
+            rows: returns how many rows are in use; None for a version without in-flight batching.
+        """
+        self._series = _Series(self._labels)
+        INFERENCE_PENDING_REQUESTS.labels(*self._labels).set_function(lambda: load()[0])
+        INFERENCE_RUNNING_BATCHES.labels(*self._labels).set_function(lambda: load()[1])
+        if rows is not None:
+            self._steps = _StepSeries(self._labels)
+            INFLIGHT_ROWS.labels(*self._labels).set_function(rows)
+
+    def request(self, outcome: str, seconds: float) -> None:
+        if (series := self._series) is not None:
+            series.count_request(outcome, seconds)
+
+    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
+        if (series := self._series) is not None:
+            series.batch_size.observe(len(lengths))
+            series.compute_seconds.observe(seconds)
+            series.padding_ratio.observe(1.0 - sum(lengths) / (len(lengths) * max(lengths)))
+            for waited in queued:
+                series.queue_seconds.observe(waited)
+
+    def isolated(self) -> None:
+        if self._series is not None:
+            self._series.isolated.inc()
+
+    def memory_exhausted(self) -> None:
+        if self._series is not None:
+            self._series.exhausted.inc()
+
+    def stopped(self) -> None:
+        if self._series is not None:
+            self._series.stopped.inc()
+
+    def overdue(self, change: int) -> None:
+        if self._series is not None:
+            self._series.overdue.inc(change)
+        event = "stopped run has not ended" if change > 0 else "stopped run has ended"
+        _log.warning(event, extra={"model": self._labels[0], "version": self._labels[1]})
+
+    def steps(self, report: StepReport) -> None:
+        if (series := self._series) is None or self._steps is None:
+            return
+        self._steps.count(report)
+        for waited in report.join_waits:
+            series.queue_seconds.observe(waited)
+        for seconds in report.computed:
+            series.compute_seconds.observe(seconds)
+        series.isolated.inc(report.isolated)
+        series.exhausted.inc(report.memory_exhausted)
+
+
+class _Series:
+    """The series of a version, bound once so that counting needs no lookup."""
+
+    def __init__(self, labels: tuple[str, str]) -> None:
+        self._labels = labels
+        self._requests: dict[str, Counter] = {
+            outcome: INFERENCE_REQUESTS.labels(*labels, outcome) for outcome in _EXPECTED_OUTCOMES
+        }
+        self._request_seconds = INFERENCE_REQUEST_SECONDS.labels(*labels)
+        self.queue_seconds = INFERENCE_QUEUE_SECONDS.labels(*labels)
+        self.compute_seconds = INFERENCE_COMPUTE_SECONDS.labels(*labels)
+        self.batch_size = INFERENCE_BATCH_SIZE.labels(*labels)
+        self.padding_ratio = INFERENCE_PADDING_RATIO.labels(*labels)
+        self.isolated = INFERENCE_ISOLATED_FAILURES.labels(*labels)
+        self.exhausted = DEVICE_MEMORY_EXHAUSTED.labels(*labels)
+        self.stopped = INFERENCE_STOPPED_RUNS.labels(*labels)
+        self.overdue = INFERENCE_OVERDUE_RUNS.labels(*labels)
+
+    def count_request(self, outcome: str, seconds: float) -> None:
         if outcome not in self._requests:
             self._requests[outcome] = INFERENCE_REQUESTS.labels(*self._labels, outcome)
         self._requests[outcome].inc()
         self._request_seconds.observe(seconds)
 
-    def watch(self, state: Callable[[], tuple[int, int]]) -> None:
-        """Ask at every scrape how many works wait and how many batches run."""
-        INFERENCE_PENDING_REQUESTS.labels(*self._labels).set_function(lambda: state()[0])
-        INFERENCE_RUNNING_BATCHES.labels(*self._labels).set_function(lambda: state()[1])
 
-    def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
-        """Record one computed batch."""
-        self._batch_size.observe(len(lengths))
-        self._compute_seconds.observe(seconds)
-        self._padding_ratio.observe(1.0 - sum(lengths) / (len(lengths) * max(lengths)))
-        for waited in queued:
-            self._queue_seconds.observe(waited)
-
-    def isolated(self) -> None:
-        """Record a work that failed alone."""
-        self._isolated.inc()
-
-    def memory_exhausted(self) -> None:
-        """Record a batch that the device had no memory for."""
-        self._exhausted.inc()
-
-    def stopped(self) -> None:
-        """Record a run that was told to stop."""
-        self._stopped.inc()
-
-    def overdue(self, change: int) -> None:
-        """Record runs that go on after they were told to stop, or that have ended at last."""
-        self._overdue.inc(change)
-        said = "a run goes on after it was stopped" if change > 0 else "a stopped run has ended"
-        _log.warning(said, extra={"model": self._labels[0], "version": self._labels[1]})
-
-    def turn(self, report: StepReport) -> None:
-        """Record what was done in flight."""
-        if self._inflight is None:
-            self._inflight = _InFlightSeries(self._labels)
-        self._inflight.count(report)
-        for waited in report.join_waits:
-            self._queue_seconds.observe(waited)
-        for seconds in report.computed:
-            self._compute_seconds.observe(seconds)
-        self._isolated.inc(report.isolated)
-        self._exhausted.inc(report.memory_exhausted)
-
-    def watch_rows(self, rows: Callable[[], int]) -> None:
-        """Ask at every scrape how many rows are in use; count from zero what is done in them."""
-        self._inflight = _InFlightSeries(self._labels)
-        INFLIGHT_ROWS.labels(*self._labels).set_function(rows)
-
-
-class _InFlightSeries:
-    """The series of a version that is batched in flight; others do not have them."""
+class _StepSeries:
+    """The series of a version with in-flight batching; others do not have them."""
 
     def __init__(self, labels: tuple[str, str]) -> None:
         self._steps = INFLIGHT_STEPS.labels(*labels)

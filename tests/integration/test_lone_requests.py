@@ -9,7 +9,7 @@ from service.cache.memory import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
 from service.engine.batcher import Batcher
 from service.engine.device import DeviceRuntime
-from service.engine.queue import BatchResult
+from service.engine.dispatch import BatchResult
 from service.registry.loader import Loader
 from service.repository.repository import ModelRepository
 from service.requests.pipeline import CallOptions
@@ -32,7 +32,7 @@ async def test_a_lone_headline_is_answered_without_a_batch() -> None:
         files = ModelRepository(STARTERS).open("news-topics", None, None, "cpu")
         loader = Loader(runtime, ResponseCache(NullBackend()), warm_up_seconds=0.05)
         loaded = await loader.load(files)
-        (batcher,) = loaded.pipeline.batchers.values()
+        (batcher,) = loaded.pipeline.engines.values()
         assert isinstance(batcher, Batcher)
         batcher._run_batch = no_batch
         item = ClassifyItem(Text("Stocks rise"), top_k=1)

@@ -13,8 +13,10 @@ import numpy as np
 from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
 from service.engine.batcher import Batcher
+from service.engine.dispatch import BatchResult
 from service.engine.policy import BatchLimits
-from service.engine.queue import BatchResult, Slots
+from service.engine.preprocess import PreprocessQueue
+from service.engine.slots import Slots
 from service.errors import InvalidInputError, ModelLoadError, ModelNotFoundError
 from service.registry.loader import Loaded
 from service.registry.progress import EnterPhase, LoadPhase
@@ -132,16 +134,18 @@ class ShelfLoader:
             return BatchResult(family.infer({}, batch), started, self.compute_seconds)
 
         meter = ModelMeter(files.model, files.version)
-        batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), meter)
+        incoming = PreprocessQueue(ThreadPoolExecutor(1), 1)
+        batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), meter, incoming=incoming)
         pipeline = Pipeline(
             files.manifest.task,
             ModelIdentity(files.model, files.version, files.digest),
             family,
             {"default": batcher},
             ResponseCache(NullBackend(), enabled=False),
-            ThreadPoolExecutor(1),
+            {"default": incoming},
             meter,
         )
+        meter.start(pipeline.load)
         batcher.start()
         return ShelfLoaded(files, pipeline, None, Device("cpu"), None, 1.0, self.closed)  # type: ignore[arg-type]
 

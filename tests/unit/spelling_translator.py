@@ -13,10 +13,12 @@ from service.cache.memory import CacheBackend, NullBackend
 from service.cache.responses import ResponseCache
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
+from service.engine.dispatch import BatchResult
 from service.engine.inflight.engine import InFlightEngine, Instancing
 from service.engine.inflight.step_loop import StepLoop
 from service.engine.policy import BatchLimits
-from service.engine.queue import BatchResult, Slots
+from service.engine.preprocess import PreprocessQueue
+from service.engine.slots import Slots
 from service.errors import InvalidInputError
 from service.families.translation.texts import divided
 from service.requests.pipeline import Pipeline
@@ -124,10 +126,10 @@ def text_of(work: PreparedItem) -> str:
     return str(work.tensors["text"])
 
 
-async def _run_turn(turn: StepLoop) -> None:
-    while turn.prepare():
+async def _run_loop(steps: StepLoop) -> None:
+    while steps.prepare():
         await asyncio.sleep(STEP)
-        turn.step()
+        steps.step()
 
 
 def _use(act: Any, alone: bool) -> Any:
@@ -144,14 +146,15 @@ async def spelling_in_batches() -> AsyncIterator[Pipeline[TranslateItem, Transla
         return BatchResult(family.infer({}, batch), 0.0, STEP)
 
     curve = BatchCurve.of({(1, 1): STEP, (4, 1): STEP})  # a batch costs what one costs
-    batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), NullMeter(), curve)
+    meter, limits = NullMeter(), BatchLimits(4, 16)
     cache = ResponseCache(NullBackend(), enabled=False)
     with ThreadPoolExecutor(1) as threads:
         identity = ModelIdentity("spelling", 1, "digest")
+        incoming = PreprocessQueue(threads, 1)
+        batcher = Batcher(run_batch, limits, Slots(1), meter, curve, incoming=incoming)
         batcher.start()
-        yield Pipeline(
-            Task.TRANSLATE, identity, family, {"default": batcher}, cache, threads, NullMeter()
-        )
+        engines, queues = {"default": batcher}, {"default": incoming}
+        yield Pipeline(Task.TRANSLATE, identity, family, engines, cache, queues, meter)
         await batcher.stop(grace=0)
 
 
@@ -161,19 +164,21 @@ async def spelling(
 ) -> AsyncIterator[tuple[Pipeline[TranslateItem, Translation], InFlightEngine, SpellingFamily]]:
     """A pipeline whose window is 4, unless told otherwise."""
     family = SpellingFamily()
-    engine = InFlightEngine(
-        family,
-        Instancing(1, max_batch_size, Slots(1), _use, _run_turn),
-        BatchLimits(max_batch_size, max_queue_size),
-        NullMeter(),
-        clock=asyncio.get_running_loop().time,
-    )
+    meter = NullMeter()
     cache = ResponseCache(backend or NullBackend(), enabled=backend is not None)
     with ThreadPoolExecutor(1) as threads:
         identity = ModelIdentity("spelling", 1, "digest")
-        pipeline = Pipeline(
-            Task.TRANSLATE, identity, family, {"default": engine}, cache, threads, NullMeter()
+        incoming = PreprocessQueue(threads, 1)
+        engine = InFlightEngine(
+            family,
+            Instancing(1, max_batch_size, Slots(1), _use, _run_loop),
+            BatchLimits(max_batch_size, max_queue_size),
+            meter,
+            clock=asyncio.get_running_loop().time,
+            incoming=incoming,
         )
+        engines, queues = {"default": engine}, {"default": incoming}
+        pipeline = Pipeline(Task.TRANSLATE, identity, family, engines, cache, queues, meter)
         engine.start()
         yield pipeline, engine, family
         await engine.stop(grace=0)

@@ -109,7 +109,7 @@ async def test_a_version_that_deviates_is_refused_with_the_way_and_the_golden(la
 
 async def test_a_graph_that_quantises_over_batches_runs_every_item_alone(batch_wide: Path) -> None:
     async with loaded(batch_wide, "lamps", "int8") as version:
-        parity, statistics = version.parity, version.pipeline.batchers["default"].statistics()
+        parity, statistics = version.parity, version.pipeline.engines["default"].statistics()
     assert parity is not None
     assert (parity.batch_wide, parity.batch_deviation) == (["model"], 0)
     assert statistics.ceiling == 1
@@ -139,7 +139,7 @@ async def test_what_reads_padding_is_found_out_next_to_a_longer_text(tmp_path: P
 async def test_without_goldens_what_reads_padding_runs_every_item_alone(tmp_path: Path) -> None:
     means(tmp_path)
     async with loaded(tmp_path, "means") as version:
-        assert version.pipeline.batchers["default"].statistics().ceiling == 1
+        assert version.pipeline.engines["default"].statistics().ceiling == 1
 
 
 async def test_without_goldens_what_reads_padding_is_refused_where_that_is_wanted(
@@ -154,7 +154,7 @@ async def test_without_goldens_what_reads_padding_is_refused_where_that_is_wante
 async def test_without_goldens_what_does_not_read_padding_is_batched(tmp_path: Path) -> None:
     means(tmp_path, "ReduceMax")  # which padding of the least id does not change
     async with loaded(tmp_path, "means") as version:
-        assert version.pipeline.batchers["default"].statistics().ceiling > 1
+        assert version.pipeline.engines["default"].statistics().ceiling > 1
 
 
 def means(root: Path, operator: str = "ReduceMean") -> Path:

@@ -12,8 +12,10 @@ import pytest
 from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
 from service.engine.batcher import Batcher
+from service.engine.dispatch import BatchResult
 from service.engine.policy import BatchLimits
-from service.engine.queue import BatchResult, Slots
+from service.engine.preprocess import PreprocessQueue
+from service.engine.slots import Slots
 from service.errors import OverloadedError
 from service.requests.pipeline import CallOptions, Pipeline
 from service.tasks import Classification, ClassifyItem, Task, Text
@@ -65,26 +67,28 @@ async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Cl
         return BatchResult(family.infer({}, batch), 0.0, 0.01)
 
     limits = BatchLimits(4, QUEUE)
-    batchers = {
-        lane.name: Batcher(run_batch, limits, Slots(1), NullMeter()) for lane in family.lanes
-    }
-    for batcher in batchers.values():
-        batcher.start()
     with ThreadPoolExecutor(1) as threads:
+        incoming = {lane.name: PreprocessQueue(threads, 1) for lane in family.lanes}
+        engines = {
+            lane: Batcher(run_batch, limits, Slots(1), NullMeter(), incoming=queue)
+            for lane, queue in incoming.items()
+        }
+        for engine in engines.values():
+            engine.start()
         try:
             yield Pipeline(
                 Task.CLASSIFY,
                 ModelIdentity("counting", 1, "digest"),
                 family,
-                batchers,
+                engines,
                 ResponseCache(NullBackend(), enabled=False),
-                threads,
+                incoming,
                 NullMeter(),
             )
         finally:
             family.gate.set()
-            for batcher in batchers.values():
-                await batcher.stop(grace=1)
+            for engine in engines.values():
+                await engine.stop(grace=1)
 
 
 async def ask(pipeline: Pipeline[ClassifyItem, Classification], text: str) -> str:
@@ -93,7 +97,7 @@ async def ask(pipeline: Pipeline[ClassifyItem, Classification], text: str) -> st
 
 
 def pending(pipeline: Pipeline[ClassifyItem, Classification], lane: str) -> int:
-    return pipeline.batchers[lane].statistics().pending
+    return pipeline.engines[lane].statistics().pending
 
 
 async def test_who_waits_to_be_preprocessed_takes_a_place_in_the_models_queue() -> None:

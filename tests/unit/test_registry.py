@@ -298,7 +298,7 @@ async def test_an_unload_cancels_a_load_that_lasts() -> None:
 async def test_an_unload_says_so_if_a_run_does_not_end() -> None:
     async with serving({"a": [1]}) as registry:
         (loaded,) = registry._serving.values()
-        (batcher,) = loaded.pipeline.batchers.values()
+        (batcher,) = loaded.pipeline.engines.values()
 
         async def stop(grace: float) -> int:
             return 2

@@ -1,9 +1,9 @@
-"""In-flight batching: works join a running batch at any step, and leave it at their last.
+"""In-flight batching: items join a running batch at any step and leave it at their last.
 
-An engine stands where a batcher stands: `submit` makes the same promises. It has one queue and
-some instances, each with rows of its own. An instance takes a device slot for a turn: a short
-while in which one of the device's threads makes step after step and lets works in and out
-between them. Then it goes to the end of the line, so that other models get their share.
+The engine has one queue and one or more instances, each with rows of its own. An instance takes a
+device slot for one step loop: for a short while a device thread runs step after step, and items
+join and leave between steps. Then the instance goes to the end of the line for slots, so that
+other models get their share.
 """
 
 import asyncio
@@ -15,28 +15,29 @@ from functools import partial
 from math import inf
 
 from service.engine.curve import BatchCurve
+from service.engine.engine import EngineStatistics, ItemResult, Watch
 from service.engine.inflight.policy import Candidate
-from service.engine.inflight.scheduler import Entry, InFlight, Instance, Scheduler, Watch
-from service.engine.inflight.step_loop import StepLoop, UseSessions, drive
+from service.engine.inflight.scheduler import InFlight, Instance, Scheduler, StepEntry
+from service.engine.inflight.step_loop import StepLoop, UseSessions, run
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import BatcherStatistics, DrainRate, ItemResult, Slots, as_service_error
-from service.engine.running import GRACE_SECONDS, OBEYS_SECONDS, Overdue
-from service.errors import DeadlineExceededError, OverloadedError, ServiceError, ShuttingDownError
-from service.telemetry.meters import NullMeter, StepReport
+from service.engine.queue import RequestQueue, as_service_error
+from service.engine.running import GRACE_SECONDS
+from service.engine.slots import STOP_SECONDS, Overdue, Slots
+from service.errors import ShuttingDownError
+from service.telemetry.meters import Meter, StepReport
 from service.types import PreparedItem
 
-RunTurn = Callable[[StepLoop], Awaitable[None]]
+RunLoop = Callable[[StepLoop], Awaitable[None]]
 
-_READ_BETWEEN_STEPS = 512
-"""Most tokens that newcomers may have together: reading them takes about as long as ten steps,
-which those who are running wait for. Where nobody is, more at once would gain nothing either, and
-what the encoder makes of a token is kept until the step: 24 KiB for a translator 512 wide."""
+# Most tokens prefilled between two steps. Prefilling them takes about as long as ten steps, for
+# which running items wait; without running items a larger prefill would gain nothing. What the
+# encoder computes for a token is kept until the step: 24 KiB for a translator 512 wide.
+_PREFILL_TOKENS = 512
 
-
+# Idle time after which rows free their memory (85 MiB for 32 rows of a translator 512 wide).
+# Allocating it again takes the next items a few milliseconds.
 _IDLE_SECONDS = 60.0
-"""After which rows give their memory back: 85 MiB for 32 rows of a translator 512 wide. Getting it
-again takes a few milliseconds of the next works' time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,121 +45,144 @@ class Instancing:
     """How an engine uses its device."""
 
     count: int
-    """Instances, each with rows of its own."""
+    """Number of instances."""
     most_rows: int
-    """Of an instance."""
+    """Rows of an instance."""
     slots: Slots
     use: UseSessions
-    run_turn: RunTurn
+    run_loop: RunLoop
+
+
+class _LoopStopper:
+    """Stops step loops, at once or when their callers have all left."""
+
+    def __init__(self, scheduler: Scheduler, overdue: Overdue) -> None:
+        self._scheduler, self._overdue = scheduler, overdue
+        self._check: asyncio.TimerHandle | None = None
+
+    def stop(self, instance: Instance) -> None:
+        """Stop the loop an instance is in, if any."""
+        if instance.stop is not None and not instance.stop.is_set:
+            instance.stop.set()
+            self._overdue.note_stop(instance.stop)
+
+    def stop_abandoned_soon(self) -> None:
+        """After `GRACE_SECONDS`, stop the loops whose callers have all left."""
+        if self._check is None and self._scheduler.running:
+            loop = asyncio.get_running_loop()
+            self._check = loop.call_later(GRACE_SECONDS, self._stop_abandoned)
+
+    def close(self) -> None:
+        """Cancel a pending check."""
+        if self._check is not None:
+            self._check.cancel()
+
+    def _stop_abandoned(self) -> None:
+        self._check = None
+        for instance in self._scheduler.abandoned():
+            self.stop(instance)
 
 
 class InFlightEngine:
-    """One queue in front of the instances of one model."""
+    """An engine whose items join and leave a running batch between steps."""
 
-    def __init__(
+    streams_partial_results = True
+
+    def __init__(  # noqa: PLR0913 - the last three have defaults
         self,
         model: InFlight,
         instancing: Instancing,
         limits: BatchLimits,
-        meter: NullMeter,
+        meter: Meter,
         curve: BatchCurve | None = None,
+        *,
         clock: Callable[[], float] = time.perf_counter,
+        incoming: PreprocessQueue | None = None,
     ) -> None:
+        """Make an engine that refuses everything until `start`.
+
+        Args:
+            model: opens rows.
+            instancing: how the device is used.
+            limits: of a batch and of the queue.
+            meter: counts what is done.
+            curve: how long steps take.
+            clock: for measured times; an event loop's own may tick in whole milliseconds.
+            incoming: items of this lane that are being preprocessed.
+        """
         self._model, self._device, self._limits = model, instancing, limits
-        self._overdue = Overdue(instancing.slots, meter)
-        self._look: asyncio.TimerHandle | None = None
-        self.meter, self._clock = meter, clock
+        self._meter, self._clock = meter, clock
         self.curve = curve or BatchCurve.proportional()
-        self.incoming: PreprocessQueue | None = None  # who is in it has a place here already
-        seats = [Instance(model.open_rows()) for _ in range(instancing.count)]
-        budget = min(limits.max_batch_cost or _READ_BETWEEN_STEPS, _READ_BETWEEN_STEPS)
-        self._desk = Scheduler(seats, instancing.most_rows, budget)
+        instances = [Instance(model.open_rows()) for _ in range(instancing.count)]
+        budget = min(limits.max_batch_cost or _PREFILL_TOKENS, _PREFILL_TOKENS)
+        self._scheduler = Scheduler(instances, instancing.most_rows, budget)
+        self._overdue = Overdue(instancing.slots, meter)
+        self._stopper = _LoopStopper(self._scheduler, self._overdue)
+        self._queue = RequestQueue(
+            self._scheduler,
+            limits,
+            self.curve,
+            instancing.count,
+            incoming,
+            self._stopper.stop_abandoned_soon,
+        )
         self._arrival = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._servers: dict[asyncio.Task[None], Instance] = {}
-        self._expiry: asyncio.TimerHandle | None = None
-        self._next_expiry = inf
-        self._accepting = False
         self._answered = self._executed = 0
-        self._rate = DrainRate()
+        # Seconds of step loops since the last one in which an item was finished.
         self._unanswered_seconds = 0.0
-        """Of turns since the last one in which a work was done."""
 
     def __repr__(self) -> str:
-        return f"<InFlightEngine {self._desk.pending} waiting, {self._desk.running} running>"
+        scheduler = self._scheduler
+        return f"<InFlightEngine {scheduler.pending} waiting, {scheduler.running} running>"
 
-    def statistics(self) -> BatcherStatistics:
+    def statistics(self) -> EngineStatistics:
         """Return what is queued, how many instances are busy, and what was done."""
-        desk = self._desk
-        busy = sum(bool(seat.running) for seat in desk.seats)
-        return BatcherStatistics(
-            self._pending,
-            busy,
+        instances = self._scheduler.instances
+        return EngineStatistics(
+            self._queue.pending,
+            sum(bool(instance.running) for instance in instances),
             self._answered,
             self._executed,
-            desk.most_rows,
+            self._scheduler.most_rows,
             self._overdue.count,
+            sum(instance.used_rows for instance in instances),
         )
 
     @property
-    def meter(self) -> NullMeter:
-        """Where it reports what it does."""
-        return self._meter
-
-    @meter.setter
-    def meter(self, meter: NullMeter) -> None:
-        self._meter = self._overdue.meter = meter
-
-    @property
-    def _pending(self) -> int:
-        return self._desk.pending + (self.incoming.pending if self.incoming else 0)
-
-    @property
-    def rows_in_use(self) -> int:
-        """Return how many rows works may come to take now."""
-        return sum(seat.used_rows for seat in self._desk.seats)
-
-    @property
     def window(self) -> int:
-        """Return how many works keep it busy and leave rows to others: half of what it holds."""
+        """Return how many items keep it busy and leave rows to others: half of what it holds."""
         return self._limits.window(self._device.count / 2)
 
+    def check_room(self) -> None:
+        """Raise what `submit` would raise now."""
+        self._queue.check_room()
+
     def start(self) -> None:
-        """Begin to take works in. Call once, on the running loop."""
-        self._accepting = True
+        """Begin to accept items and to run steps."""
+        self._queue.start()
         loop = asyncio.get_running_loop()
-        self._servers = {loop.create_task(self._serve(seat)): seat for seat in self._desk.seats}
+        instances = self._scheduler.instances
+        self._servers = {loop.create_task(self._serve(each)): each for each in instances}
 
     async def stop(self, grace: float) -> int:
-        """Refuse new works, give accepted ones `grace` seconds, then turn the rest away.
-
-        Returns:
-            How many turns were told to stop and go on; each holds its slot until it ends.
-        """
-        self._accepting = False
-        try:
-            async with asyncio.timeout(grace):
-                await self._idle.wait()
-        except TimeoutError:
-            pass
-        self._desk.is_closing = True
-        for server, seat in self._servers.items():
-            if seat.stop is None:
+        """Stop as `Engine.stop` promises; return how many step loops have not ended."""
+        await self._queue.stop(grace)
+        self._scheduler.is_closing = True
+        for server, instance in self._servers.items():
+            if instance.stop is None:
                 server.cancel()
-        # A turn ends by itself, after the step it is in; a step that lasts must be stopped.
-        going_on = await self._still_serving(GRACE_SECONDS)
-        for server in going_on:
-            self._stop_turn(self._servers[server])
-        going_on = await self._still_serving(OBEYS_SECONDS)
-        self._servers.clear()  # they refer to this object
-        self._fail(self._desk.everybody(), ShuttingDownError("the model was stopped"))
-        self._expire_at(inf)
-        if self._look is not None:
-            self._look.cancel()
-        return len(going_on)
+        # A loop ends by itself after the step it is in; a long step must be stopped.
+        unfinished = await self._unfinished(GRACE_SECONDS)
+        for server in unfinished:
+            self._stopper.stop(self._servers[server])
+        unfinished = await self._unfinished(STOP_SECONDS)
+        self._servers.clear()  # the tasks refer to this object
+        self._queue.close(ShuttingDownError("the model was stopped before it answered this item"))
+        self._stopper.close()
+        return len(unfinished)
 
-    async def _still_serving(self, patience: float) -> set[asyncio.Task[None]]:
+    async def _unfinished(self, patience: float) -> set[asyncio.Task[None]]:
         """Wait until every server has ended; return those that have not in time."""
         if not self._servers:
             return set()
@@ -166,161 +190,92 @@ class InFlightEngine:
 
     async def submit(
         self,
-        work: PreparedItem,
+        prepared: PreparedItem,
         deadline: float | None = None,
         priority: int = 0,
         watch: Watch | None = None,
     ) -> ItemResult:
-        """Queue one work and wait for its result.
+        """Queue one item and wait for its result, as `Engine.submit` promises."""
+        # The entry must not be a local variable here: see `RequestQueue.result_of`.
+        return await self._queue.result_of(self._enqueue(prepared, deadline, priority, watch))
 
-        `deadline` is an absolute loop time; `watch` is told, after each step, what there is.
-
-        Raises:
-            OverloadedError: the queue is full; says when to come back.
-            DeadlineExceededError: it cannot be, or was not, done in time.
-            ShuttingDownError: the engine is stopping.
-            InferenceError: the model failed on this work.
-            DeviceMemoryError: the device has no memory even for this work alone.
-        """
+    def _enqueue(
+        self, prepared: PreparedItem, deadline: float | None, priority: int, watch: Watch | None
+    ) -> StepEntry:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._queue.admit(1, deadline, now)  # how long a translation becomes is not known
         until = inf if deadline is None else deadline
-        self.check_room()
-        if now + self.curve.seconds(1, 1) > until:  # how long a translation becomes, nobody knows
-            raise DeadlineExceededError("the deadline is too near for this item")
-        seen = Candidate((-priority, until, now), self._model.rows_for(work), work.length)
-        entry = Entry(work, seen, until, self._clock(), loop.create_future(), watch)
-        self._desk.add(entry)
-        self._idle.clear()
+        rows = self._model.rows_for(prepared)
+        seen = Candidate((-priority, until, now), rows, prepared.length)
+        entry = StepEntry(prepared, seen, until, self._clock(), loop.create_future(), watch)
+        self._scheduler.add(entry)
         self._arrival.set()
-        if until < self._next_expiry:
-            self._expire_at(until)
-        try:
-            return await entry.result  # a cancelled caller cancels this future, nothing else
-        except asyncio.CancelledError:
-            self._look_soon()
-            raise
-        finally:
-            self._desk.remove(entry)
-            self._note_idle()
-            del entry  # its future may hold an exception, which would keep this frame
+        return entry
 
-    def check_room(self) -> None:
-        """Refuse early, before a work is made, what `submit` would refuse at this moment.
-
-        Raises:
-            OverloadedError: the queue is full; says when to come back.
-            ShuttingDownError: the engine is stopping.
-        """
-        if not self._accepting:
-            raise ShuttingDownError("the model is stopping")
-        if self._pending >= self._limits.max_queue_size:
-            wait = self._rate.retry_after(self._pending, self.incoming, self._device.count)
-            raise OverloadedError(f"{self._pending} items already wait", wait)
-
-    def _note_idle(self) -> None:
-        if self._desk.is_idle:
-            self._idle.set()
-
-    def _fail(self, entries: list[Entry], error: ServiceError) -> None:
-        for entry in entries:
-            self._desk.remove(entry)
-            entry.fail(error)
-
-    def _expire_at(self, when: float) -> None:
-        """Keep one timer, for the earliest deadline."""
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._next_expiry = when
-        loop = asyncio.get_running_loop()
-        self._expiry = None if when == inf else loop.call_at(when, self._expire)
-
-    def _expire(self) -> None:
-        """Fail who is too late, waiting or running, and look ahead to who is next."""
-        now = asyncio.get_running_loop().time()
-        late = [entry for entry in self._desk.everybody() if entry.deadline <= now]
-        self._fail(late, DeadlineExceededError("the deadline passed before the answer"))
-        self._look_soon()
-        self._expire_at(self._desk.next_deadline())
-
-    def _look_soon(self) -> None:
-        """After the grace, stop the turns whose works nobody waits for."""
-        if self._look is None and self._desk.running:
-            self._look = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._stop_abandoned)
-
-    def _stop_abandoned(self) -> None:
-        self._look = None
-        for seat in self._desk.abandoned():
-            self._stop_turn(seat)
-
-    def _stop_turn(self, seat: Instance) -> None:
-        if seat.stop is not None and not seat.stop.is_set:
-            seat.stop.set()
-            self._overdue.tell(seat.stop)
-
-    async def _serve(self, seat: Instance) -> None:
+    async def _serve(self, instance: Instance) -> None:
         slots = self._device.slots
-        while not self._desk.is_closing:
-            while not seat.running and not self._desk.pending:
-                await self._await_arrival(seat)
+        while not self._scheduler.is_closing:
+            while not instance.running and not self._scheduler.pending:
+                await self._await_arrival(instance)
             await slots.acquire()
             try:
-                await self._take_turn(seat)
+                await self._run_loop(instance)
             finally:
                 slots.release()
-                self._note_idle()
+                self._queue.note_idle()
 
-    async def _await_arrival(self, seat: Instance) -> None:
-        """Wait for a work; a seat that waits for long gives its rows' memory back meanwhile."""
+    async def _await_arrival(self, instance: Instance) -> None:
+        """Wait for an item; free the rows' memory if none arrives for a while."""
         self._arrival.clear()
         try:
             async with asyncio.timeout(_IDLE_SECONDS):
                 await self._arrival.wait()
         except TimeoutError:
-            if not seat.running and not self._desk.pending:
-                seat.rows.reset()
+            if not instance.running and not self._scheduler.pending:
+                instance.rows.reset()
             await self._arrival.wait()
 
-    async def _take_turn(self, seat: Instance) -> None:
+    async def _run_loop(self, instance: Instance) -> None:
         loop, slots = asyncio.get_running_loop(), self._device.slots
-        turn = StepLoop(
-            self._desk,
-            seat,
+        steps = StepLoop(
+            self._scheduler,
+            instance,
             self._device.use,
             lambda: slots.free + 1 >= slots.count,
             self._clock,
             loop.call_soon_threadsafe,
         )
         started = self._clock()
-        seat.stop = turn.stop
+        instance.stop = steps.stop
         try:
-            await self._device.run_turn(turn)
-        except Exception as error:  # a bug here must not leave everybody waiting
-            running = list(seat.running)
-            self._desk.leave(seat, running)
-            seat.rows.reset()
-            self._fail(running, as_service_error(error))
+            await self._device.run_loop(steps)
+        except Exception as error:  # a bug in the loop must not leave callers waiting
+            running = list(instance.running)
+            self._scheduler.leave(instance, running)
+            instance.rows.reset()
+            self._queue.fail(running, as_service_error(error))
         finally:
-            seat.stop = None
-            self._overdue.end(turn.stop)
-        self._account(turn.report, self._clock() - started)
-        if not turn.report.steps:
-            await asyncio.sleep(0)  # who waited has left, and must be let go of
+            instance.stop = None
+            self._overdue.note_end(steps.stop)
+        self._account(steps.report, self._clock() - started)
+        if not steps.report.steps:
+            await asyncio.sleep(0)  # lets the callers of items that have left remove them
 
     def _account(self, report: StepReport, seconds: float) -> None:
         self._answered += len(report.computed)
         self._executed += report.steps
         self._unanswered_seconds += seconds
         if report.computed:
-            self._rate.note(self._unanswered_seconds / len(report.computed))
+            self._queue.note_rate(self._unanswered_seconds / len(report.computed))
             self._unanswered_seconds = 0.0
-        self.meter.turn(report)
+        self._meter.steps(report)
 
 
-async def _run_on(threads: Executor, turn: StepLoop) -> None:
-    await asyncio.get_running_loop().run_in_executor(threads, drive, turn)
+async def _run_on(threads: Executor, steps: StepLoop) -> None:
+    await asyncio.get_running_loop().run_in_executor(threads, run, steps)
 
 
-def turns_on(threads: Executor) -> RunTurn:
-    """Return what runs turns on the device's threads."""
+def loops_on(threads: Executor) -> RunLoop:
+    """Return a function that runs step loops on the device's threads."""
     return partial(_run_on, threads)

@@ -1,8 +1,8 @@
-"""Who joins a running batch, and which of them are read together. Plain data, plain decisions.
+"""Which items join a running batch, and which of them are prefilled together.
 
-No clock, no event loop, no lock. Waiting works join in the order of their urgency and nobody is
-passed over: a work that needs more rows than are free keeps those behind it waiting, or a stream
-of small ones would hold it off for ever.
+Plain data in, plain decisions out: no clock, no event loop, no lock. Waiting items join in order
+of urgency and none is overtaken: an item that needs more rows than are free keeps those behind it
+waiting, because otherwise a stream of small items would delay it for ever.
 """
 
 from collections.abc import Sequence
@@ -11,35 +11,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A waiting work."""
+    """A waiting item."""
 
     urgency: tuple[int, float, float]
-    """Order: higher priority, then earlier deadline, then earlier arrival."""
+    """Sort key: higher priority, then earlier deadline, then earlier arrival."""
     rows: int
-    """How many it may come to take."""
+    """Most rows it may use."""
     length: int
-    """What reading it costs."""
+    """Cost of its prefill."""
     is_suspect: bool = False
-    """Was in rows whose step failed: runs with nobody beside it, so that only the guilty fail."""
+    """It was in rows whose step failed: it runs without others, so that only the cause fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What an instance has to offer before a step."""
+    """What an instance can offer before a step."""
 
     free_rows: int
     used_rows: int
-    """Rows that those who are running may come to take."""
+    """Rows that its running items may use."""
     share: int
-    """Rows from which on the work is left to instances that have less."""
+    """An instance that uses this many rows leaves further items to other instances."""
     budget: int
-    """Most cost of reading before the next step, so that those who are running do not stand still
-    for long; one work is always let in."""
+    """Most prefill cost before the next step, which bounds how long running items wait; one item
+    is always admitted."""
     holds_suspect: bool = False
 
 
 def admit(waiting: Sequence[Candidate], room: Room) -> list[int]:
-    """Return the indices of those who join before the next step, most urgent first."""
+    """Return the indices of the items that join before the next step, most urgent first."""
     if room.holds_suspect:
         return []
     joining: list[int] = []
@@ -48,9 +48,9 @@ def admit(waiting: Sequence[Candidate], room: Room) -> list[int]:
         candidate = waiting[index]
         if candidate.is_suspect:
             return joining or ([index] if room.used_rows == 0 else [])
-        too_dear = joining and spent + candidate.length > room.budget
-        too_wide = used and candidate.rows > free
-        if too_wide or too_dear or used >= room.share:
+        is_too_expensive = joining and spent + candidate.length > room.budget
+        is_too_wide = used and candidate.rows > free
+        if is_too_wide or is_too_expensive or used >= room.share:
             break
         joining.append(index)
         free, used, spent = free - candidate.rows, used + candidate.rows, spent + candidate.length
@@ -58,12 +58,12 @@ def admit(waiting: Sequence[Candidate], room: Room) -> list[int]:
 
 
 def fair_share(rows_wanted: int, instances: int) -> int:
-    """Return how many rows an instance should have at least when all wanted rows are shared."""
+    """Return how many rows each instance should take when all wanted rows are shared."""
     return max(1, -(-rows_wanted // instances))
 
 
 def alike(lengths: Sequence[int], most_padding: float) -> list[list[int]]:
-    """Group works to be read together, so that not more than a share of the cost is padding.
+    """Group items to prefill together, so that at most a share of the cost is padding.
 
     Returns:
         Groups of indices, the shortest first; within a group by length.

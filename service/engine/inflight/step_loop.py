@@ -1,11 +1,12 @@
-"""What one of the device's threads does while an instance has its turn."""
+"""The loop of decoding steps that a device thread runs for one instance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from service.engine.inflight.scheduler import Entry, Instance, Scheduler
-from service.engine.queue import ItemResult, as_service_error
+from service.engine.engine import ItemResult
+from service.engine.inflight.scheduler import Instance, Scheduler, StepEntry
+from service.engine.queue import as_service_error
 from service.errors import DeviceMemoryError
 from service.runtime.stopping import RunStoppedError, StopSignal, obey
 from service.telemetry.meters import StepReport
@@ -13,111 +14,111 @@ from service.types import Sessions, Tensors
 
 T = TypeVar("T")
 
+# A loop ends after the step in which this time has passed.
 SECONDS = 0.02
-"""A turn ends after the step in which so much time has passed."""
 
 
 class UseSessions(Protocol):
-    """Acts with the sessions of an instance; `alone` says it may take the whole device."""
+    """Calls a function with the sessions of an instance; `alone`: nothing else runs."""
 
     def __call__(self, act: Callable[[Sessions], T], alone: bool) -> T:
-        """Return what the action returns."""
+        """Return what the function returns."""
         ...
 
 
 class StepLoop:
-    """Prepare, step, prepare, step, until `prepare` says that it is over. On one thread."""
+    """Call `prepare` and `step` in turn until `prepare` returns False. On one thread."""
 
     def __init__(
         self,
-        desk: Scheduler,
-        seat: Instance,
+        scheduler: Scheduler,
+        instance: Instance,
         use: UseSessions,
         device_is_free: Callable[[], bool],
         clock: Callable[[], float],
         post: Callable[[Callable[[], None]], object],
     ) -> None:
-        """Make a turn.
+        """Prepare a loop.
 
         Args:
-            desk: who waits.
-            seat: who runs.
-            use: the sessions.
-            device_is_free: whether nothing else runs there.
-            clock: of the report.
-            post: has a function called on the event loop, soon.
+            scheduler: the waiting items.
+            instance: the instance whose items run.
+            use: gives access to the sessions.
+            device_is_free: returns whether nothing else runs on the device.
+            clock: for the report.
+            post: schedules a call on the event loop.
         """
-        self._desk, self._seat, self._use = desk, seat, use
+        self._scheduler, self._instance, self._use = scheduler, instance, use
         self._device_is_free, self._clock, self._post = device_is_free, clock, post
         self._ends_at = clock() + SECONDS
         self.report = StepReport()
         self.stop = StopSignal()
 
     def prepare(self) -> bool:
-        """Let people out and in; tell whether there is a step to make."""
-        if self._desk.is_closing or self._clock() >= self._ends_at:
+        """Remove and add items; return whether there is a step to run."""
+        if self._scheduler.is_closing or self._clock() >= self._ends_at:
             return False
-        self._let_out()
-        if newcomers := self._desk.take(self._seat, self._clock()):
-            self._let_in(newcomers)
-        return bool(self._seat.running) and not self.stop.is_set
+        self._remove_left()
+        if joining := self._scheduler.take(self._instance, self._clock()):
+            self._begin(joining)
+        return bool(self._instance.running) and not self.stop.is_set
 
     def step(self) -> None:
-        """Make one step, and hand results over."""
-        seat, rows = self._seat, self._seat.rows.in_use
+        """Run one step and deliver results."""
+        instance, rows = self._instance, self._instance.rows.in_use
         try:
-            results = self._use(seat.rows.step, self._is_alone())
+            results = self._use(instance.rows.step, self._is_alone())
         except RunStoppedError:
-            self._begin_again()
+            self._restart()
             return
-        except Exception as error:  # everybody in these rows must hear of it, or try again
+        except Exception as error:  # every item in these rows must fail or run again
             self._recover(error)
             return
         now, report = self._clock(), self.report
         report.steps += 1
         report.rows += rows
-        report.tokens += len(seat.running)
-        left = [entry for entry in seat.running if entry.has_left]
+        report.tokens += len(instance.running)
+        left = [entry for entry in instance.running if entry.has_left]
         report.wasted_rows += sum(entry.seen.rows for entry in left)
-        for entry in seat.running:
+        for entry in instance.running:
             if entry.is_new:
                 entry.is_new = False
                 report.first_tokens.append(now - entry.queued_at)
         self._show_progress()
-        self._deliver({e: results[e] for e in seat.running if e in results}, now)
+        self._deliver({e: results[e] for e in instance.running if e in results}, now)
 
-    def _let_out(self) -> None:
-        if left := [entry for entry in self._seat.running if entry.has_left]:
-            self._seat.rows.drop(frozenset(left))
-            self._desk.leave(self._seat, left)
+    def _remove_left(self) -> None:
+        if left := [entry for entry in self._instance.running if entry.has_left]:
+            self._instance.rows.drop(frozenset(left))
+            self._scheduler.leave(self._instance, left)
 
-    def _let_in(self, newcomers: Sequence[Entry]) -> None:
-        """Begin works; if that fails, one by one, so that only the guilty fail."""
+    def _begin(self, joining: Sequence[StepEntry]) -> None:
+        """Begin items; if that fails, one by one, so that only those at fault fail."""
         try:
-            works = {entry: entry.work for entry in newcomers}
-            self._use(lambda sessions: self._seat.rows.begin(sessions, works), self._is_alone())
+            works = {entry: entry.prepared for entry in joining}
+            self._use(lambda sessions: self._instance.rows.begin(sessions, works), self._is_alone())
         except RunStoppedError:
-            self._begin_again()
+            self._restart()
             return
         except Exception as error:
-            if len(newcomers) == 1:
+            if len(joining) == 1:
                 self.report.isolated += 1
-                self._give_up(newcomers, error)
+                self._give_up(joining, error)
                 return
-            for entry in newcomers:
-                if entry in self._seat.running:
-                    self._let_in([entry])
+            for entry in joining:
+                if entry in self._instance.running:
+                    self._begin([entry])
             return
-        self.report.join_waits += [entry.joined_at - entry.queued_at for entry in newcomers]
+        self.report.join_waits += [entry.joined_at - entry.queued_at for entry in joining]
 
     def _is_alone(self) -> bool:
-        return self._desk.is_alone(self._seat) and self._device_is_free()
+        return self._scheduler.is_alone(self._instance) and self._device_is_free()
 
-    def _deliver(self, results: dict[Entry, Tensors], now: float) -> None:
+    def _deliver(self, results: dict[StepEntry, Tensors], now: float) -> None:
         if not results:
             return
-        rows = len(self._seat.running)
-        self._desk.leave(self._seat, list(results))
+        rows = len(self._instance.running)
+        self._scheduler.leave(self._instance, list(results))
         done = {
             entry: ItemResult(
                 result, entry.joined_at - entry.queued_at, now - entry.joined_at, rows
@@ -126,17 +127,17 @@ class StepLoop:
         }
         self.report.computed += [each.compute_seconds for each in done.values()]
 
-        def hand_over() -> None:
+        def answer() -> None:
             for entry, each in done.items():
                 entry.succeed(each)
 
-        self._post(hand_over)
+        self._post(answer)
 
     def _show_progress(self) -> None:
-        watched = frozenset(entry for entry in self._seat.running if entry.watch is not None)
+        watched = frozenset(entry for entry in self._instance.running if entry.watch is not None)
         if not watched:
             return
-        seen = self._seat.rows.progress(watched)
+        seen = self._instance.rows.progress(watched)
 
         def show() -> None:
             for entry in watched:
@@ -145,19 +146,19 @@ class StepLoop:
 
         self._post(show)
 
-    def _begin_again(self) -> None:
-        """Empty the rows of a turn that was stopped. Those who still wait are not to blame."""
-        self._seat.rows.reset()
-        self._desk.put_back(self._seat, list(self._seat.running))
+    def _restart(self) -> None:
+        """Empty the rows of a stopped loop. Items whose callers still wait run again."""
+        self._instance.rows.reset()
+        self._scheduler.put_back(self._instance, list(self._instance.running))
 
     def _recover(self, error: Exception) -> None:
-        """Empty the rows. Who was alone fails; the others begin anew, each alone."""
-        running = list(self._seat.running)
-        self._seat.rows.reset()
+        """Empty the rows. A single item fails; several run again, each without the others."""
+        running = list(self._instance.running)
+        self._instance.rows.reset()
         if isinstance(error, DeviceMemoryError):
             self.report.memory_exhausted += 1
-            used = self._seat.used_rows
-            self._desk.most_rows = max(1, min(self._desk.most_rows, used // 2))
+            used = self._instance.used_rows
+            self._scheduler.most_rows = max(1, min(self._scheduler.most_rows, used // 2))
         if len(running) == 1:
             self.report.isolated += 1
             self._give_up(running, error)
@@ -165,10 +166,10 @@ class StepLoop:
         is_suspect = not isinstance(error, DeviceMemoryError)
         for entry in running:
             entry.seen = replace(entry.seen, is_suspect=is_suspect)
-        self._desk.put_back(self._seat, running)
+        self._scheduler.put_back(self._instance, running)
 
-    def _give_up(self, entries: Sequence[Entry], error: Exception) -> None:
-        self._desk.leave(self._seat, entries)
+    def _give_up(self, entries: Sequence[StepEntry], error: Exception) -> None:
+        self._scheduler.leave(self._instance, entries)
         failure = as_service_error(error)
 
         def fail() -> None:
@@ -178,11 +179,11 @@ class StepLoop:
         self._post(fail)
 
 
-def drive(turn: StepLoop) -> None:
-    """Make all the steps of a turn, on the thread that calls."""
-    obey(turn.stop, _drive, turn)
+def run(steps: StepLoop) -> None:
+    """Run a step loop to its end, on the calling thread."""
+    obey(steps.stop, _run, steps)
 
 
-def _drive(turn: StepLoop) -> None:
-    while turn.prepare():
-        turn.step()
+def _run(steps: StepLoop) -> None:
+    while steps.prepare():
+        steps.step()

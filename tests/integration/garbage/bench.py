@@ -114,7 +114,7 @@ class Bench:
 
     def pending(self, model: str) -> int:
         """Return how many items wait for a model."""
-        batchers = self.engine.registry._serving[model].pipeline.batchers
+        batchers = self.engine.registry._serving[model].pipeline.engines
         return sum(batcher.statistics().pending for batcher in batchers.values())
 
     async def settled(self) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
+from service.engine.dispatch import BatchResult
 from service.engine.policy import BatchLimits
-from service.engine.queue import BatchResult, Slots
+from service.engine.slots import Slots
 from service.errors import DeadlineExceededError, ShuttingDownError
 from service.telemetry.meters import NullMeter
 from service.types import PreparedItem

@@ -10,8 +10,10 @@ import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
+from service.engine.dispatch import BatchResult
+from service.engine.engine import ItemResult
 from service.engine.policy import BatchLimits
-from service.engine.queue import BatchResult, ItemResult, Slots
+from service.engine.slots import Slots
 from service.errors import (
     DeadlineExceededError,
     DeviceMemoryError,
@@ -19,6 +21,7 @@ from service.errors import (
     OverloadedError,
     ShuttingDownError,
 )
+from service.telemetry.meters import NullMeter
 from service.types import PreparedItem
 
 POISON = -1
@@ -51,7 +54,7 @@ class Echo:
 
 
 @dataclass
-class Tally:
+class Tally(NullMeter):
     """A meter that only counts."""
 
     isolations: int = 0
@@ -81,7 +84,11 @@ BATCHING_PAYS = BatchCurve.of({(1, 1): SECONDS, (8, 1): SECONDS})
 
 @asynccontextmanager
 async def running(
-    device: Echo, tally: Tally | None = None, slots: int = 1, **limits: float
+    device: Echo,
+    tally: Tally | None = None,
+    slots: int = 1,
+    curve: BatchCurve = BATCHING_PAYS,
+    **limits: float,
 ) -> AsyncIterator[Batcher]:
     asked = {"max_batch_size": 8, "max_queue_size": 16, **limits}
     batcher = Batcher(
@@ -89,7 +96,7 @@ async def running(
         BatchLimits(**asked),  # type: ignore[arg-type]
         Slots(slots),
         tally or Tally(),
-        BATCHING_PAYS,
+        curve,
         clock=asyncio.get_running_loop().time,
     )
     batcher.start()
@@ -237,7 +244,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once(looptime) -> None:
     async with running(Echo()) as batcher:
-        with pytest.raises(DeadlineExceededError, match="too near"):
+        with pytest.raises(DeadlineExceededError, match="too close"):
             await batcher.submit(work(1), deadline=SECONDS / 2)
     assert looptime == 0
 
@@ -306,9 +313,9 @@ async def test_a_bug_in_forming_a_batch_leaves_nobody_waiting() -> None:
                 raise ZeroDivisionError("no such length")
             return super().ideal(length)
 
-    async with running(Echo()) as batcher:
-        sound = batcher.curve
-        batcher.curve = Broken(sound.lengths, sound.table, sound.least)
+    sound = BATCHING_PAYS
+    curve = Broken(sound.lengths, sound.table, sound.least)
+    async with running(Echo(), curve=curve) as batcher:
         with pytest.raises(InferenceError, match="no such length"):
             await batcher.submit(work(1, length=2))
         assert value(await batcher.submit(work(1))) == 2

@@ -5,17 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
-from service.engine.dispatch import run_near
-from service.engine.inline import Inline
-from service.engine.loop_watch import LoopWatch
+from service.engine.dispatch import run_on
+from service.engine.inline import Inline, LoopWatch
 from service.engine.policy import BatchLimits
-from service.engine.queue import Slots
+from service.engine.slots import Slots
 from service.runtime.stopping import RunStoppedError, current_stop
 from service.telemetry.meters import NullMeter
 from service.types import PreparedItem, Tensors
@@ -98,11 +98,8 @@ async def test_a_run_that_keeps_the_event_loop_is_stopped_and_answered_by_a_thre
     watch.start(asyncio.get_running_loop())
     inline = Inline(CURVE, device, watch)
 
-    async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> object:
-        return await run_near(threads, inline, device, batch, alone)
-
     batcher = Batcher(
-        run_batch,  # type: ignore[arg-type]
+        partial(run_on, threads, device),
         BatchLimits(4, 16),
         Slots(1),
         NullMeter(),
@@ -121,16 +118,3 @@ async def test_a_run_that_keeps_the_event_loop_is_stopped_and_answered_by_a_thre
     assert device.threads[0] == device.here
     assert len(device.threads) == 3
     assert device.here not in device.threads[1:]
-
-
-async def test_a_batch_formed_for_an_idle_device_does_the_same(
-    threads: ThreadPoolExecutor,
-) -> None:
-    watch, device = LoopWatch(), LastsHere()
-    watch.start(asyncio.get_running_loop())
-    try:
-        ran = await run_near(threads, Inline(CURVE, device, watch), device, BATCH, True)
-    finally:
-        watch.close()
-    assert int(ran.results[0]["x"]) == 7
-    assert device.threads[0] == device.here != device.threads[1]

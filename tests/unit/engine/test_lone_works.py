@@ -10,10 +10,11 @@ import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
-from service.engine.inline import Inline
-from service.engine.loop_watch import LoopWatch
+from service.engine.dispatch import BatchResult
+from service.engine.engine import ItemResult
+from service.engine.inline import Inline, LoopWatch
 from service.engine.policy import BatchLimits
-from service.engine.queue import BatchResult, ItemResult, Slots
+from service.engine.slots import Slots
 from service.errors import DeviceMemoryError, InferenceError
 from service.telemetry.meters import NullMeter
 from service.types import PreparedItem, Tensors
@@ -139,7 +140,8 @@ async def test_a_long_work_does_not_take_the_place_of_a_short_one_that_left() ->
     device = Device()
     async with running(device) as batcher:
         leaving = asyncio.create_task(batcher.submit(work(1)))
-        asyncio.get_running_loop().call_soon(batcher._fail_waiting, InferenceError("left"))
+        error = InferenceError("left")
+        asyncio.get_running_loop().call_soon(lambda: batcher._queue.close(error))
         coming = asyncio.create_task(batcher.submit(work(2, LONG)))  # all in one turn
         with pytest.raises(InferenceError):
             await leaving

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.engine.queue import Slots
+from service.engine.slots import Slots
 
 
 async def test_slots_are_given_in_the_order_of_asking() -> None:
@@ -22,7 +22,7 @@ async def test_slots_are_given_in_the_order_of_asking() -> None:
         await asyncio.sleep(0)
         slots.release()
     assert order == ["a", "b", "c"]
-    assert repr(slots) == "<Slots 1 of 1 free, 0 asking>"
+    assert repr(slots) == "<Slots 1 of 1 free, 0 waiting>"
 
 
 async def test_an_asker_who_leaves_as_it_is_served_loses_no_slot() -> None:
@@ -46,7 +46,7 @@ async def test_an_asker_who_left_is_passed_over() -> None:
     await asyncio.sleep(0)
     slots.release()
     await staying
-    assert repr(slots) == "<Slots 0 of 1 free, 0 asking>"
+    assert repr(slots) == "<Slots 0 of 1 free, 0 waiting>"
 
 
 def test_no_slots_at_all_are_refused() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.engine.engine import ItemResult
 from service.engine.inflight.engine import InFlightEngine, Instancing
 from service.engine.inflight.step_loop import StepLoop
 from service.engine.policy import BatchLimits
-from service.engine.queue import ItemResult, Slots
+from service.engine.slots import Slots
 from service.errors import (
     DeadlineExceededError,
     DeviceMemoryError,
@@ -112,14 +113,14 @@ def doubled(done: ItemResult) -> int:
     return int(done.result["x"])
 
 
-async def run_turn(turn: StepLoop) -> None:
-    while turn.prepare():
+async def run_loop(steps: StepLoop) -> None:
+    while steps.prepare():
         await asyncio.sleep(STEP)
-        while any(value(entry.work) == LASTS for entry in turn._seat.running):
+        while any(value(entry.prepared) == LASTS for entry in steps._instance.running):
             await asyncio.sleep(STEP)
-            if turn.stop.is_set:
+            if steps.stop.is_set:
                 break
-        turn.step()
+        steps.step()
 
 
 def use(act: Any, alone: bool) -> Any:
@@ -132,7 +133,7 @@ async def running(
 ) -> AsyncIterator[InFlightEngine]:
     engine = InFlightEngine(
         model,
-        Instancing(instances, most_rows, slots or Slots(instances), use, run_turn),
+        Instancing(instances, most_rows, slots or Slots(instances), use, run_loop),
         BatchLimits(max_batch_size=most_rows, max_queue_size=6),
         NullMeter(),
         clock=asyncio.get_running_loop().time,
@@ -190,7 +191,7 @@ async def test_who_leaves_is_not_computed_from_the_next_step_on() -> None:
         await asyncio.sleep(1.5 * STEP)
         leaving.cancel()
         assert doubled(await staying) == 2
-        assert engine.rows_in_use == 0
+        assert engine.statistics().rows_in_use == 0
     assert model.log == [[1, 2], [1, 2], [1], [1]]
 
 
@@ -348,7 +349,7 @@ async def test_who_joined_a_stopped_step_begins_again() -> None:
         lasting = asyncio.create_task(engine.submit(work(LASTS)))
         other = asyncio.create_task(engine.submit(work(5, steps=2)))
         await asyncio.sleep(1.0)
-        (stop,) = [seat.stop for seat in engine._desk.seats]
+        (stop,) = [instance.stop for instance in engine._scheduler.instances]
         assert stop is not None
         lasting.cancel()
         await asyncio.sleep(1.0)

@@ -1,0 +1,116 @@
+"""The right to compute on a device, and the runs that hold it after they were stopped."""
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable
+
+from service.telemetry.meters import Meter
+
+# ONNX Runtime checks between two nodes whether it should stop, so only a single long node takes
+# longer than this.
+STOP_SECONDS = 0.5
+
+
+class Slots:
+    """A first-come, first-served semaphore that knows how many of its slots are free.
+
+    All lanes of all models on a device share one, so that threads times running batches never
+    exceeds the number of cores. A lane waits for one slot at a time, which makes it fair.
+    """
+
+    def __init__(self, threads: int, ahead: int = 0) -> None:
+        """Make a slot for each thread, and for each batch formed before a thread is free."""
+        if threads < 1:
+            raise ValueError("a device needs at least one slot")
+        self._threads = threads
+        self._free = self._count = threads + ahead
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self.overdue = 0
+        """Slots held by runs that were stopped and have not ended in time."""
+
+    def __repr__(self) -> str:
+        return f"<Slots {self._free} of {self._count} free, {len(self._waiters)} waiting>"
+
+    @property
+    def count(self) -> int:
+        """Return the number of slots."""
+        return self._count
+
+    @property
+    def threads(self) -> int:
+        """Return how many batches compute at once; further ones wait for a thread."""
+        return self._threads
+
+    @property
+    def free(self) -> int:
+        """Return the number of free slots."""
+        return self._free
+
+    @property
+    def are_lost(self) -> bool:
+        """Return whether every thread is held by an overdue run, so that nothing can compute."""
+        return self.overdue >= self._threads
+
+    async def acquire(self) -> None:
+        """Take a slot, in order of arrival. Give it back with `release`."""
+        if self._free and not self._waiters:
+            self._free -= 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():  # the slot arrived with the cancellation
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give a slot to the task that has waited longest."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
+
+
+class Overdue:
+    """Counts one model's overdue runs, in its metrics and on the device's slots."""
+
+    def __init__(self, slots: Slots, meter: Meter) -> None:
+        self._slots, self._meter = slots, meter
+        self._stopped: dict[Hashable, asyncio.TimerHandle] = {}
+        self._late: set[Hashable] = set()
+
+    @property
+    def count(self) -> int:
+        """Return how many runs are overdue now."""
+        return len(self._late)
+
+    def was_stopped(self, run: Hashable) -> bool:
+        """Return whether `note_stop` was called for a run that has not ended."""
+        return run in self._stopped
+
+    def note_stop(self, run: Hashable) -> None:
+        """Record that a run was stopped. It is overdue if it does not end in `STOP_SECONDS`."""
+        self._meter.stopped()
+        loop = asyncio.get_running_loop()
+        self._stopped[run] = loop.call_later(STOP_SECONDS, self._note_late, run)
+
+    def note_end(self, run: Hashable) -> None:
+        """Record that a run has ended, stopped or not."""
+        timer = self._stopped.pop(run, None)
+        if timer is not None:
+            timer.cancel()
+        if run in self._late:
+            self._late.discard(run)
+            self._count(-1)
+
+    def _note_late(self, run: Hashable) -> None:
+        self._late.add(run)
+        self._count(1)
+
+    def _count(self, change: int) -> None:
+        self._slots.overdue += change
+        self._meter.overdue(change)
