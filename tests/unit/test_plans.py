@@ -95,7 +95,7 @@ async def test_who_is_cancelled_between_two_tries_leaves_nothing_behind() -> Non
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         await asyncio.sleep(2 * STEP)
-        assert engine.rows_in_use == 0
+        assert engine.statistics().rows_in_use == 0
         assert pipeline.active == 0
 
 
