@@ -21,7 +21,8 @@ ServiceError
 An error says what happened (`code`), never which HTTP status that is.
 """
 
-from typing import ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -134,6 +135,33 @@ class InferenceError(ServiceError):
     """The model raised."""
 
     code = "inference_failed"
+
+
+def fields_of(error: ServiceError) -> dict[str, Any]:
+    """Return an error as plain data: its code, its message, and its `retry_after` if it has one."""
+    fields: dict[str, Any] = {"code": error.code, "message": str(error)}
+    if error.retry_after is not None:
+        fields["retry_after"] = error.retry_after
+    return fields
+
+
+def error_from(fields: Mapping[str, Any]) -> ServiceError:
+    """Return the error that `fields_of` described.
+
+    A subclass without a code of its own becomes the class whose code it has. Raises KeyError for
+    an unknown code.
+    """
+    kind = _kinds()[fields["code"]]
+    error = kind.__new__(kind, fields["message"])  # not __init__, which may take more arguments
+    if "retry_after" in fields:
+        error.retry_after = fields["retry_after"]
+    return error
+
+
+def _kinds(root: type[ServiceError] = ServiceError) -> dict[str, type[ServiceError]]:
+    """Return a class and its subclasses by code."""
+    kinds = {code: kind for child in root.__subclasses__() for code, kind in _kinds(child).items()}
+    return {**kinds, root.code: root}
 
 
 def kept(error: ErrorT) -> ErrorT:

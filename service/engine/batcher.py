@@ -172,8 +172,7 @@ class Batcher:
                 continue
             match decision:
                 case Dispatch(indices):
-                    entries = list(self._waiting)
-                    self._launch([entries[index] for index in indices])
+                    self._launch(indices)  # which keeps no item alive in this frame
                 case Wait(until):
                     self._slots.release()
                     await self._arrival_until(until)
@@ -199,7 +198,9 @@ class Batcher:
         except TimeoutError:
             return
 
-    def _launch(self, batch: list[WaitingEntry]) -> None:
+    def _launch(self, indices: Sequence[int]) -> None:
+        waiting = list(self._waiting)
+        batch = [waiting[index] for index in indices]
         for entry in batch:
             del self._waiting[entry]
         alone = self._slots.free + 1 == self._slots.count and not self._waiting

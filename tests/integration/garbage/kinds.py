@@ -18,7 +18,7 @@ from tests.integration.garbage.bench import QUEUE, ROOT, STARTER_NAMES, TOKEN, B
 Round = Callable[[Bench], Awaitable[None]]
 """Does the thing once, and checks that it was this thing."""
 
-_SAMPLES = ROOT / "service" / "api" / "samples"
+_SAMPLES = ROOT / "service" / "page" / "samples"
 _DIGIT = (_SAMPLES / "digit.png").read_bytes()
 _CARDS = (_SAMPLES / "cards.jpg").read_bytes()
 _FRESH = (b"cache-control", b"no-store")
