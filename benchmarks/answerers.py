@@ -57,18 +57,18 @@ class TranslationAnswerer:
     def answer(self, item: Item) -> Mapping[str, Any]:
         """Return the translation."""
         asked = TranslateItem(str(item))
-        work = self.family.preprocess(asked)
-        result = self.family.infer(self.sessions, [work])[0]
-        return {"translation": self.family.postprocess(result, asked).text}
+        work = self.family.processor.preprocess(asked)
+        result = self.family.model.infer(self.sessions, [work])[0]
+        return {"translation": self.family.processor.postprocess(result, asked).text}
 
     def length(self, item: Item) -> int:
         """Return tokens of the source."""
-        return int(self.family.preprocess(TranslateItem(str(item))).length)
+        return int(self.family.processor.preprocess(TranslateItem(str(item))).length)
 
     def collate(self, items: Sequence[Item]) -> Any:
         """Tokenise; the family pads."""
-        return [self.family.preprocess(TranslateItem(str(item))) for item in items]
+        return [self.family.processor.preprocess(TranslateItem(str(item))) for item in items]
 
     def run(self, feeds: Any) -> Any:
         """Encode, and decode to the end."""
-        return self.family.infer(self.sessions, feeds)
+        return self.family.model.infer(self.sessions, feeds)

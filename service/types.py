@@ -214,44 +214,48 @@ class Lane:
     """The session names this lane runs."""
 
 
-class Family(Protocol[Item_contra, Answer_co]):
-    """How one architecture answers one task.
+class Processor(Protocol[Item_contra, Answer_co]):
+    """Turns items into tensors and results into answers, without sessions or onnxruntime.
 
-    A family is made once per loaded version and shared by all threads: it must not change
-    itself after construction. Sessions are handed in, because the same version may run on
-    several instances at once.
+    One instance serves a loaded version on all threads, so it must not change after construction.
     """
 
-    @property
-    def modalities(self) -> frozenset[str]:
-        """Return which of "text" and "image" it answers."""
-        ...
-
-    @property
-    def lanes(self) -> Sequence[Lane]:
-        """Return its queues, at least one."""
-        ...
-
-    def is_heavy(self, item: Item_contra) -> bool:
-        """Tell whether `preprocess` takes long enough (over about 0.2 ms) to want a thread."""
+    def offload(self, item: Item_contra) -> bool:
+        """Tell whether `preprocess` takes so long (over about 0.2 ms) that it needs a thread."""
         ...
 
     def preprocess(self, item: Item_contra) -> PreparedItem:
         """Turn an item into tensors. Raises InvalidInputError."""
         ...
 
+    def postprocess(self, result: Tensors, item: Item_contra) -> Answer_co:
+        """Turn one result into the task's answer. Runs on the event loop: keep it short."""
+        ...
+
+
+class Model(Protocol):
+    """Runs batches of prepared items on sessions.
+
+    One instance serves a loaded version on all threads, so it must not change after construction.
+    Sessions are arguments because a version may have several instances.
+    """
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Return its lanes, at least one."""
+        ...
+
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Collate, run the session or sessions, split: one result per work, in order.
+        """Collate, run the sessions and split: one result per item, in order.
 
         Runs on a worker thread, so work on whole batches (softmax, NMS) belongs here. A row's
-        result must not depend on the other rows. All works are of one lane and one group.
+        result must not depend on the other rows. All items have the same lane and group.
+
+        Raises:
+            InferenceError: a graph's inputs or outputs are not the family's.
         """
         ...
 
-    def postprocess(self, result: Tensors, item: Item_contra) -> Answer_co:
-        """Shape one result into the task's answer. Runs on the event loop: light work only."""
-        ...
-
     def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return a work of exactly this length, for warm-up and timing."""
+        """Return an item of exactly this length, for warm-up and timing."""
         ...

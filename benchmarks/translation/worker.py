@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 
 from benchmarks.translation.ctranslate2_texts import MOST_TOKENS, Texts
 from benchmarks.translation.findings import CTRANSLATE2
 from service.families import FAMILIES
-from service.families.translation.in_flight import EncoderDecoderSteps
 from service.families.translation.translation_rows import translated
 from service.repository.manifest import read_manifest, read_parameters
 from service.runtime.providers import Device
@@ -44,17 +44,19 @@ def open_quartet(folder: Path, threads: int) -> Translate:
     sessions = {name: OrtSession(folder / file, device, threads) for name, file in graphs.items()}
     kept = threading.local()
 
-    def infer(works: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        if not isinstance(family, EncoderDecoderSteps):
-            return family.infer(sessions, works)
+    in_flight: Any = family.traits.in_flight
+
+    def infer(batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
+        if in_flight is None:
+            return family.model.infer(sessions, batch)
         if not hasattr(kept, "rows"):
-            kept.rows = family.open_rows()
-        return translated(kept.rows, sessions, works)
+            kept.rows = in_flight.open_rows()
+        return translated(kept.rows, sessions, batch)
 
     def translate(batch: Batch, beams: int) -> Sequence[str]:
         items = [TranslateItem(text, num_beams=beams) for text in batch]
-        results = infer([family.preprocess(item) for item in items])
-        answers = [family.postprocess(*pair) for pair in zip(results, items, strict=True)]
+        results = infer([family.processor.preprocess(item) for item in items])
+        answers = [family.processor.postprocess(*pair) for pair in zip(results, items, strict=True)]
         return [answer.text for answer in answers]
 
     return translate

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
@@ -16,7 +15,7 @@ from service.engine.policy import BatchLimits
 from service.engine.slots import Slots
 from service.runtime.instances import Clock, Infer, Instances
 from service.telemetry.meters import NullMeter
-from service.types import Family, Lane, PreparedItem, Sessions, Tensors
+from service.types import Lane, Model, PreparedItem, Sessions, Tensors
 
 _WIDE_MUST_SAVE = 0.05
 """Share of a lone request's time that a second set of sessions must save to be worth it."""
@@ -217,17 +216,17 @@ def warm_up_plan(lane: Lane, limits: BatchLimits, budget: float) -> WarmUpPlan:
 
 
 def time_lane(
-    family: Family[Any, Any], instances: Instances, lane: str, plan: WarmUpPlan, dispatch: float
+    model: Model, instances: Instances, lane: str, plan: WarmUpPlan, dispatch: float
 ) -> tuple[BatchCurve, bool]:
     """Measure one lane on this thread; also whether a lone item gains from all threads."""
-    probe = partial(family.probe, lane)
-    measured = measure(family.infer, instances.single_thread, probe, plan, instances.clock)
+    probe = partial(model.probe, lane)
+    measured = measure(model.infer, instances.single_thread, probe, plan, instances.clock)
     curve = BatchCurve.of(measured, dispatch)
     wide = instances.multi_thread
     if wide is None:
         return curve, False
     lone = probe(lone_length(measured, plan.lengths))
-    return curve, wide_pays(family.infer, instances.single_thread, wide, lone)
+    return curve, wide_pays(model.infer, instances.single_thread, wide, lone)
 
 
 _ROUNDS, _BATCHES = 5, 40

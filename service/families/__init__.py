@@ -1,44 +1,60 @@
-"""The families there are, by the name a manifest uses. A new family is one row here."""
+"""The families, by the name a manifest uses. A new family is one row here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from service.families.base import FamilyEntry
-from service.families.detector import Detector, DetectorParameters
-from service.families.detr_detector import DetrDetector, DetrDetectorParameters
-from service.families.dual_encoder import DualEncoder, DualEncoderParameters
-from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
-from service.families.image_embedder import ImageEmbedder, ImageEmbedderParameters
-from service.families.text_classifier import TextClassifier, TextClassifierParameters
-from service.families.text_embedder import TextEmbedder, TextEmbedderParameters
+from service.families.detector import DetectorParameters, open_detector
+from service.families.detr_detector import DetrDetectorParameters, open_detr_detector
+from service.families.dual_encoder import DualEncoderParameters, open_dual_encoder
+from service.families.family import FamilyEntry, Opened, ParametersT, Traits
+from service.families.image_classifier import ImageClassifierParameters, open_image_classifier
+from service.families.image_embedder import ImageEmbedderParameters, open_image_embedder
+from service.families.text_classifier import TextClassifierParameters, open_text_classifier
+from service.families.text_embedder import TextEmbedderParameters, open_text_embedder
 from service.families.translation.in_flight import (
     EncoderDecoderSteps,
     EncoderDecoderStepsParameters,
 )
 from service.families.translation.static import EncoderDecoder, EncoderDecoderParameters
-from service.tasks import Task
+from service.tasks import Task, TranslateItem, Translation
 
 _TEXT: Final = frozenset({"text"})
 _IMAGE: Final = frozenset({"image"})
 
+
+def _translator(
+    open_family: Callable[[Path, ParametersT], EncoderDecoder | EncoderDecoderSteps],
+) -> Callable[[Path, ParametersT], Opened[TranslateItem, Translation]]:
+    def opened(folder: Path, parameters: ParametersT) -> Opened[TranslateItem, Translation]:
+        one = open_family(folder, parameters)
+        in_flight = one if isinstance(one, EncoderDecoderSteps) else None
+        traits = Traits(
+            split=one.split, plan=one.plan, languages=one.languages, in_flight=in_flight
+        )
+        return Opened(one, one, traits)
+
+    return opened
+
+
 FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "text_classifier": FamilyEntry(
-        Task.CLASSIFY, TextClassifierParameters, TextClassifier.open, _TEXT
+        Task.CLASSIFY, _TEXT, TextClassifierParameters, open_text_classifier
     ),
-    "text_embedder": FamilyEntry(Task.EMBED, TextEmbedderParameters, TextEmbedder.open, _TEXT),
+    "text_embedder": FamilyEntry(Task.EMBED, _TEXT, TextEmbedderParameters, open_text_embedder),
     "image_classifier": FamilyEntry(
-        Task.CLASSIFY, ImageClassifierParameters, ImageClassifier.open, _IMAGE
+        Task.CLASSIFY, _IMAGE, ImageClassifierParameters, open_image_classifier
     ),
     "encoder_decoder": FamilyEntry(
-        Task.TRANSLATE, EncoderDecoderParameters, EncoderDecoder.open, _TEXT
+        Task.TRANSLATE, _TEXT, EncoderDecoderParameters, _translator(EncoderDecoder.open)
     ),
     "encoder_decoder_steps": FamilyEntry(
-        Task.TRANSLATE, EncoderDecoderStepsParameters, EncoderDecoderSteps.open, _TEXT
+        Task.TRANSLATE, _TEXT, EncoderDecoderStepsParameters, _translator(EncoderDecoderSteps.open)
     ),
-    "detector": FamilyEntry(Task.DETECT, DetectorParameters, Detector.open, _IMAGE),
-    "detr_detector": FamilyEntry(Task.DETECT, DetrDetectorParameters, DetrDetector.open, _IMAGE),
+    "detector": FamilyEntry(Task.DETECT, _IMAGE, DetectorParameters, open_detector),
+    "detr_detector": FamilyEntry(Task.DETECT, _IMAGE, DetrDetectorParameters, open_detr_detector),
     "dual_encoder": FamilyEntry(
-        Task.EMBED, DualEncoderParameters, DualEncoder.open, _TEXT | _IMAGE
+        Task.EMBED, _TEXT | _IMAGE, DualEncoderParameters, open_dual_encoder
     ),
-    "image_embedder": FamilyEntry(Task.EMBED, ImageEmbedderParameters, ImageEmbedder.open, _IMAGE),
+    "image_embedder": FamilyEntry(Task.EMBED, _IMAGE, ImageEmbedderParameters, open_image_embedder),
 }

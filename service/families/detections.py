@@ -1,25 +1,28 @@
-"""From boxes in a network's input to objects in the image; what the detectors have in common."""
+"""From boxes in a network's input to objects in the image; shared by the detectors."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from service.errors import InvalidInputError
+from service.families.image_input import ImageInput
 from service.tasks import DetectedObject, Detections, DetectItem
 from service.transforms.vision.boxes import Boxes, Indices, Scores, suppress
 from service.transforms.vision.geometry import Placement
-from service.types import PreparedItem, Tensors
+from service.types import PreparedItem, Processor, Tensors
+
+DETECTOR_LANE = "default"
 
 _MOST_DETECTIONS = 1_000
+# No two boxes overlap by more.
 _NO_SUPPRESSION = 1.0
-"""No two boxes overlap by more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an item asks for, or its model's own."""
+    """Which objects to answer: an item's own limits, or its model's."""
 
     threshold: float
     iou: float | None
@@ -27,7 +30,7 @@ class Limits:
     max_detections: int
 
     def check(self) -> None:
-        """Refuse what cannot be. Raises InvalidInputError."""
+        """Check the ranges. Raises InvalidInputError."""
         if not 0 <= self.threshold <= 1:
             raise InvalidInputError("threshold must be from 0 to 1")
         if self.iou is not None and not 0 <= self.iou <= 1:
@@ -36,14 +39,14 @@ class Limits:
             raise InvalidInputError(f"max_detections must be from 1 to {_MOST_DETECTIONS}")
 
     def checked(self) -> None:
-        """Do the same for a manifest's. Raises ValueError."""
+        """Check the ranges in a manifest. Raises ValueError."""
         try:
             self.check()
         except InvalidInputError as error:
             raise ValueError(str(error)) from None
 
     def asked(self, item: DetectItem) -> "Limits":
-        """Return those of an item. Raises InvalidInputError."""
+        """Return these limits with what the item sets. Raises InvalidInputError."""
         limits = Limits(
             self.threshold if item.threshold is None else item.threshold,
             self.iou if item.iou is None else item.iou,
@@ -53,8 +56,8 @@ class Limits:
         return limits
 
 
-def beside(limits: Limits, place: Placement) -> Tensors:
-    """Return what goes with an image's pixels through the batcher."""
+def extras(limits: Limits, place: Placement) -> Tensors:
+    """Return what accompanies an image's pixels: its limits and its place in the input."""
     iou = _NO_SUPPRESSION if limits.iou is None else limits.iou
     return {
         "limits": np.array([limits.threshold, iou, limits.max_detections], np.float64),
@@ -63,23 +66,23 @@ def beside(limits: Limits, place: Placement) -> Tensors:
     }
 
 
-def limits_of(work: PreparedItem) -> Limits:
-    """Return what `beside` was given."""
-    threshold, iou, most = work.tensors["limits"].tolist()
+def limits_of(prepared: PreparedItem) -> Limits:
+    """Return the limits that `extras` was given."""
+    threshold, iou, most = prepared.tensors["limits"].tolist()
     return Limits(threshold, None if iou == _NO_SUPPRESSION else iou, int(most))
 
 
-def size_of(work: PreparedItem) -> NDArray[np.int64]:
+def size_of(prepared: PreparedItem) -> NDArray[np.int64]:
     """Return width and height of the original image."""
-    size: NDArray[np.int64] = work.tensors["place"][2:]
+    size: NDArray[np.int64] = prepared.tensors["place"][2:]
     return size
 
 
-def to_original(boxes: Boxes, work: PreparedItem) -> Boxes:
+def to_original(boxes: Boxes, prepared: PreparedItem) -> Boxes:
     """Move boxes from the network's input to the original image, and cut them at its edges."""
-    left, top, width, height = work.tensors["place"].tolist()
+    left, top, width, height = prepared.tensors["place"].tolist()
     offset = np.array([left, top, left, top], np.float32)
-    scale = np.tile(work.tensors["scale"].astype(np.float32), 2)
+    scale = np.tile(prepared.tensors["scale"].astype(np.float32), 2)
     edges = np.array([width, height, width, height], np.float32)
     original: Boxes = np.clip((boxes - offset) / scale, 0, edges)
     return original
@@ -92,12 +95,31 @@ def kept(boxes: Boxes, scores: Scores, labels: Indices, limits: Limits) -> Indic
     return suppress(boxes, scores, limits.iou, limits.max_detections, labels)
 
 
-def named(result: Tensors, labels: Sequence[str]) -> Detections:
-    """Return the answer of "boxes", "scores", "labels" and "size"."""
-    numbers, scores, boxes = (result[name].tolist() for name in ("labels", "scores", "boxes"))
-    width, height = result["size"].tolist()
-    objects = tuple(
-        DetectedObject(labels[number], score, tuple(box))
-        for number, score, box in zip(numbers, scores, boxes, strict=True)
-    )
-    return Detections(objects, width, height)
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorProcessor(Processor[DetectItem, Detections]):
+    """Decodes images and names objects, for every family of detectors."""
+
+    labels: tuple[str, ...]
+    images: ImageInput
+    limits: Limits
+    """Where the item does not say."""
+
+    @override
+    def offload(self, item: DetectItem) -> bool:
+        return True
+
+    @override
+    def preprocess(self, item: DetectItem) -> PreparedItem:
+        limits = self.limits.asked(item)
+        pixels, place = self.images.read(item.image)
+        return self.images.wrap(pixels, DETECTOR_LANE, extras(limits, place))
+
+    @override
+    def postprocess(self, result: Tensors, item: DetectItem) -> Detections:
+        numbers, scores, boxes = (result[name].tolist() for name in ("labels", "scores", "boxes"))
+        width, height = result["size"].tolist()
+        objects = tuple(
+            DetectedObject(self.labels[number], score, tuple(box))
+            for number, score, box in zip(numbers, scores, boxes, strict=True)
+        )
+        return Detections(objects, width, height)

@@ -7,17 +7,20 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from service.errors import InferenceError
 from service.families.detections import (
+    DETECTOR_LANE,
+    DetectorProcessor,
     Limits,
-    beside,
+    extras,
     kept,
     limits_of,
-    named,
     size_of,
     to_original,
 )
+from service.families.family import Opened, Traits
 from service.families.image_input import ImageInput, check_colour
 from service.families.scores import check_labels
 from service.tasks import Detections, DetectItem
@@ -27,9 +30,8 @@ from service.transforms.vision.head_trial import head_problem, made_up
 from service.transforms.vision.heads import HEADS, Head
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
-from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
+from service.types import Lane, Model, PreparedItem, Sessions, Tensors, TensorSpec
 
-_LANE = "default"
 _SESSION = "model"
 
 
@@ -85,58 +87,38 @@ class DetectorParameters:
         return Processing(resize=self.resize, size=size, pad_value=self.pad_value)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Detector:
-    """Task: detect. Graph `model`: images [B, 3, H, W] -> candidates, as its head declares them."""
+def open_detector(folder: Path, parameters: DetectorParameters) -> Opened[DetectItem, Detections]:
+    """Need nothing of the folder. Raises ValueError."""
+    recipe, labels = parameters.recipe, parameters.labels
+    if recipe.fixed is None:
+        raise ValueError("images must all be made of one size: resize by letterbox or stretch")
+    images = ImageInput(ImageProcessor(recipe), parameters.background)
+    head = parameters.head or HEADS[parameters.layout]
+    reader = HeadReader.of(head, len(labels), recipe.fixed)
+    model = DetectorModel(images, recipe.fixed, reader, parameters.limits)
+    traits: Traits[DetectItem, Detections] = Traits(
+        head_problem=model.head_problem, try_head=model.try_head
+    )
+    return Opened(DetectorProcessor(labels, images, parameters.limits), model, traits)
 
-    labels: tuple[str, ...]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorModel(Model):
+    """Graph `model`: images [B, 3, H, W] -> candidates, as its head declares them."""
+
     images: ImageInput
     shape: Shape
-    """Of the network's input."""
+    """Height and width of the network's input."""
     reader: HeadReader
     limits: Limits
 
-    @classmethod
-    def open(cls, folder: Path, parameters: DetectorParameters) -> "Detector":
-        """Need nothing of the folder. Raises ValueError."""
-        recipe = parameters.recipe
-        if recipe.fixed is None:
-            raise ValueError("images must all be made of one size: resize by letterbox or stretch")
-        head = parameters.head or HEADS[parameters.layout]
-        return cls(
-            parameters.labels,
-            ImageInput(ImageProcessor(recipe), parameters.background),
-            recipe.fixed,
-            HeadReader.of(head, len(parameters.labels), recipe.fixed),
-            parameters.limits,
-        )
-
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return "image"."""
-        return frozenset({"image"})
-
-    @property
+    @override
     def lanes(self) -> Sequence[Lane]:
-        """Return the one lane."""
-        return [Lane(_LANE, self.images.lengths, [_SESSION])]
+        return [Lane(DETECTOR_LANE, self.images.lengths, [_SESSION])]
 
-    def is_heavy(self, item: DetectItem) -> bool:
-        """Return True: decoding takes long."""
-        return True
-
-    def preprocess(self, item: DetectItem) -> PreparedItem:
-        """Decode and fit into the square. Raises InvalidInputError and what decoding raises."""
-        limits = self.limits.asked(item)
-        pixels, place = self.images.read(item.image)
-        return self.images.wrapped(pixels, _LANE, beside(limits, place))
-
+    @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Run once; then threshold, suppress and move the boxes back, image by image.
-
-        Raises:
-            InferenceError: the graph's output does not fit the labels or the head.
-        """
         session = sessions[_SESSION]
         if len(batch) > 1 and not self.reader.head.batched:
             raise InferenceError(
@@ -146,13 +128,15 @@ class Detector:
         output = self._arranged(session.run(self.images.feeds(batch, session)))
         best = self.reader.best_scores(output)
         return [
-            self._found(candidates, scores, work)
-            for candidates, scores, work in zip(output, best, batch, strict=True)
+            self._found(candidates, scores, prepared)
+            for candidates, scores, prepared in zip(output, best, batch, strict=True)
         ]
 
-    def postprocess(self, result: Tensors, item: DetectItem) -> Detections:
-        """Name the objects."""
-        return named(result, self.labels)
+    @override
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        height, width = self.shape
+        place = Placement(1.0, 1.0, 0, 0, width, height)
+        return self.images.probe(lane, length, extras(self.limits, place))
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
@@ -160,20 +144,14 @@ class Detector:
         said = self.reader.misfit(shapes)
         return said and f"{said}; docs/detector-heads.md says how heads are declared"
 
-    def tried(self, sessions: Sessions) -> str | None:
-        """Look at the scores for made-up images."""
+    def try_head(self, sessions: Sessions) -> str | None:
+        """Check the scores for a few synthetic images."""
         session, outputs = sessions[_SESSION], []
         for image in made_up(self.shape):
             pixels, place = self.images.processor(image)
-            item = self.images.wrapped(pixels, _LANE, beside(self.limits, place))
+            item = self.images.wrap(pixels, DETECTOR_LANE, extras(self.limits, place))
             outputs.append(self._arranged(session.run(self.images.feeds([item], session))))
         return head_problem(self.reader, outputs)
-
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return an image of the one size there is."""
-        height, width = self.shape
-        place = Placement(1.0, 1.0, 0, 0, width, height)
-        return self.images.probe(lane, length, beside(self.limits, place))
 
     def _arranged(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         try:
@@ -182,17 +160,17 @@ class Detector:
             raise InferenceError(str(error)) from None
 
     def _found(
-        self, output: NDArray[np.float32], best: NDArray[np.float32], work: PreparedItem
+        self, output: NDArray[np.float32], best: NDArray[np.float32], prepared: PreparedItem
     ) -> Tensors:
-        """Turn one image's candidates into its objects, best first."""
-        limits = limits_of(work)
+        """Return one image's objects, best first."""
+        limits = limits_of(prepared)
         found = self.reader.found(output, best, limits.threshold, self.shape)
         if not self.reader.head.suppress:
             limits = Limits(limits.threshold, None, limits.max_detections)
         chosen = kept(found.boxes, found.scores, found.labels, limits)
         return {
-            "boxes": to_original(found.boxes[chosen], work),
+            "boxes": to_original(found.boxes[chosen], prepared),
             "scores": found.scores[chosen],
             "labels": found.labels[chosen],
-            "size": size_of(work),
+            "size": size_of(prepared),
         }

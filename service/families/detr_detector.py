@@ -7,9 +7,19 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from service.errors import InferenceError
-from service.families.detections import Limits, beside, kept, limits_of, named, size_of
+from service.families.detections import (
+    DETECTOR_LANE,
+    DetectorProcessor,
+    Limits,
+    extras,
+    kept,
+    limits_of,
+    size_of,
+)
+from service.families.family import Opened, Traits
 from service.families.image_input import ImageInput, check_colour
 from service.families.scores import check_labels
 from service.tasks import Detections, DetectItem
@@ -17,9 +27,8 @@ from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
 from service.transforms.vision.geometry import Placement
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
-from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
+from service.types import Lane, Model, PreparedItem, Sessions, Tensors, TensorSpec
 
-_LANE = "default"
 _SESSION = "model"
 _RANK = 3
 
@@ -62,9 +71,20 @@ class DetrDetectorParameters:
         return Limits(self.score_threshold, self.iou_threshold, self.max_detections)
 
 
+def open_detr_detector(
+    folder: Path, parameters: DetrDetectorParameters
+) -> Opened[DetectItem, Detections]:
+    """Need nothing of the folder. Raises ValueError."""
+    processor = ImageProcessor(parameters.processing)
+    images = ImageInput(processor, parameters.background, parameters.mix_sizes)
+    model = DetrDetectorModel(parameters, images)
+    traits: Traits[DetectItem, Detections] = Traits(head_problem=model.head_problem)
+    return Opened(DetectorProcessor(parameters.labels, images, parameters.limits), model, traits)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class DetrDetector:
-    """Task: detect. Graph `model`: pixel_values (, pixel_mask) -> logits, pred_boxes.
+class DetrDetectorModel(Model):
+    """Graph `model`: pixel_values (, pixel_mask) -> logits, pred_boxes.
 
     logits are [B, queries, labels (+ 1)]; pred_boxes [B, queries, 4] are centre x and y, width
     and height in 0 to 1 of the image. Boxes may reach beyond the image, as the model gives them.
@@ -73,65 +93,36 @@ class DetrDetector:
     parameters: DetrDetectorParameters
     images: ImageInput
 
-    @classmethod
-    def open(cls, folder: Path, parameters: DetrDetectorParameters) -> "DetrDetector":
-        """Need nothing of the folder."""
-        processor = ImageProcessor(parameters.processing)
-        return cls(parameters, ImageInput(processor, parameters.background, parameters.mix_sizes))
-
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return "image"."""
-        return frozenset({"image"})
-
-    @property
+    @override
     def lanes(self) -> Sequence[Lane]:
-        """Return the one lane."""
-        return [Lane(_LANE, self.images.lengths, [_SESSION])]
+        return [Lane(DETECTOR_LANE, self.images.lengths, [_SESSION])]
 
-    def is_heavy(self, item: DetectItem) -> bool:
-        """Return True: decoding takes long."""
-        return True
-
-    def preprocess(self, item: DetectItem) -> PreparedItem:
-        """Decode and process. Raises InvalidInputError and what decoding raises."""
-        limits = self.parameters.limits.asked(item)
-        pixels, place = self.images.read(item.image)
-        return self.images.wrapped(pixels, _LANE, beside(limits, place))
-
+    @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Run once; then score the queries, image by image.
-
-        Raises:
-            InferenceError: the graph's outputs are not what they must be.
-        """
         session = sessions[_SESSION]
         outputs = session.run(self.images.feeds(batch, session))
         if missing := [name for name in ("logits", "pred_boxes") if name not in outputs]:
             raise InferenceError(f"the graph gives no {' and no '.join(missing)}")
         logits = outputs["logits"].astype(np.float32, copy=False)
         boxes = outputs["pred_boxes"].astype(np.float32, copy=False)
-        if said := self._misfit(logits.shape[2]):
-            raise InferenceError(said)
+        if problem := self._misfit(logits.shape[2]):
+            raise InferenceError(problem)
         return [
-            self._found(*self._scored(row, places), work)
-            for row, places, work in zip(logits, boxes, batch, strict=True)
+            self._found(*self._scored(row, places), prepared)
+            for row, places, prepared in zip(logits, boxes, batch, strict=True)
         ]
 
-    def postprocess(self, result: Tensors, item: DetectItem) -> Detections:
-        """Name the objects."""
-        return named(result, self.parameters.labels)
+    @override
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        place = Placement(1.0, 1.0, 0, 0, 1, 1)
+        return self.images.probe(lane, length, extras(self.parameters.limits, place))
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
         logits = outputs[_SESSION].get("logits")
         scores = logits.shape[2] if logits is not None and len(logits.shape) == _RANK else None
         return None if scores is None else self._misfit(scores)
-
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return an image of so many pixels."""
-        place = Placement(1.0, 1.0, 0, 0, 1, 1)
-        return self.images.probe(lane, length, beside(self.parameters.limits, place))
 
     def _misfit(self, scores: int) -> str | None:
         count = len(self.parameters.labels)
@@ -154,15 +145,17 @@ class DetrDetector:
         query, label = np.divmod(best, logits.shape[1])
         return boxes[query], scores[best], label
 
-    def _found(self, boxes: Boxes, scores: Scores, labels: Indices, work: PreparedItem) -> Tensors:
-        limits = limits_of(work)
+    def _found(
+        self, boxes: Boxes, scores: Scores, labels: Indices, prepared: PreparedItem
+    ) -> Tensors:
+        limits = limits_of(prepared)
         reached = np.flatnonzero(scores >= limits.threshold)
-        width, height = size_of(work).tolist()
+        width, height = size_of(prepared).tolist()
         placed = corners(boxes[reached]) * np.array([width, height] * 2, np.float32)
         chosen = kept(placed, scores[reached], labels[reached], limits)
         return {
             "boxes": placed[chosen],
             "scores": scores[reached][chosen],
             "labels": labels[reached][chosen],
-            "size": size_of(work),
+            "size": size_of(prepared),
         }

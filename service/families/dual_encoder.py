@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
 from service.errors import InvalidInputError
+from service.families.family import Opened, Traits
 from service.families.image_input import ImageInput, ImageMode
-from service.families.text_input import TextInput, fitted, is_heavy_text, one_output, open_tokenizer
-from service.families.vectors import pooled_images, unit
+from service.families.text_input import TextInput, fitted, is_long, one_output, open_tokenizer
+from service.families.vectors import embedding_of, pooled_images, unit
 from service.tasks import Embedding, EmbedItem, Image, Text
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import Processing
-from service.types import Feeds, Lane, PreparedItem, Session, Sessions, Tensors
+from service.types import Feeds, Lane, Model, PreparedItem, Processor, Session, Sessions, Tensors
 
 _TEXT = "text"
 _IMAGE = "image"
@@ -52,9 +55,55 @@ class DualEncoderParameters:
     """Both towers are in one graph `model`, of which each lane runs its own part."""
 
 
+def open_dual_encoder(
+    folder: Path, parameters: DualEncoderParameters
+) -> Opened[EmbedItem, Embedding]:
+    """Read the tokenizer. Raises ModelLoadError, ValueError."""
+    texts = TextInput(
+        open_tokenizer(folder, parameters.tokenizer, parameters.tokenizer_class),
+        parameters.max_length,
+        parameters.pad_id,
+        pads_to_max_length=parameters.pads_to_max_length,
+    )
+    images = ImageInput.of(parameters)
+    outputs = {_TEXT: parameters.text_output, _IMAGE: parameters.image_output}
+    processor = DualEncoderProcessor(texts, images)
+    model = DualEncoderModel(texts, images, outputs, parameters.one_graph)
+    parts = {_JOINT: outputs} if parameters.one_graph else {}
+    return Opened(processor, model, Traits(lane_of=processor.lane_of, parts=parts))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class DualEncoder:
-    """Task: embed. Lanes are `text` and `image`; so are their graphs, unless they share `model`.
+class DualEncoderProcessor(Processor[EmbedItem, Embedding]):
+    """Tokenizes texts and decodes images."""
+
+    texts: TextInput
+    images: ImageInput
+
+    @override
+    def offload(self, item: EmbedItem) -> bool:
+        return isinstance(item.content, Image) or is_long(item.content.text)
+
+    def lane_of(self, item: EmbedItem) -> str:
+        """Return the lane of the item's modality."""
+        return _TEXT if isinstance(item.content, Text) else _IMAGE
+
+    @override
+    def preprocess(self, item: EmbedItem) -> PreparedItem:
+        if isinstance(item.content, Text):
+            if item.prompt_name is not None:
+                raise InvalidInputError("this model has no prompts")
+            return self.texts.prepare(item.content.text, _TEXT)
+        return self.images.prepare(item.content, _IMAGE)
+
+    @override
+    def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
+        return embedding_of(result)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DualEncoderModel(Model):
+    """Lanes are `text` and `image`; so are their graphs, unless they share `model`.
 
     `text`: input_ids, attention_mask -> text_embeds [B, D];
     `image`: pixel_values -> image_embeds [B, D].
@@ -62,74 +111,30 @@ class DualEncoder:
 
     texts: TextInput
     images: ImageInput
-    outputs: tuple[str, str]
-    """Of the text tower and of the image tower."""
+    outputs: Mapping[str, str]
+    """By lane."""
     one_graph: bool
 
-    @classmethod
-    def open(cls, folder: Path, parameters: DualEncoderParameters) -> "DualEncoder":
-        """Read the tokenizer. Raises ModelLoadError, ValueError."""
-        texts = TextInput(
-            open_tokenizer(folder, parameters.tokenizer, parameters.tokenizer_class),
-            parameters.max_length,
-            parameters.pad_id,
-            pads_to_max_length=parameters.pads_to_max_length,
-        )
-        outputs = (parameters.text_output, parameters.image_output)
-        return cls(texts, ImageInput.of(parameters), outputs, parameters.one_graph)
-
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return both."""
-        return frozenset({"text", "image"})
-
-    @property
-    def parts(self) -> Mapping[str, Mapping[str, str]]:
-        """Return the towers of a graph that holds both, which the lanes' sessions are made of."""
-        if not self.one_graph:
-            return {}
-        return {_JOINT: dict(zip((_TEXT, _IMAGE), self.outputs, strict=True))}
-
-    @property
+    @override
     def lanes(self) -> Sequence[Lane]:
-        """Return a lane for each tower."""
         return [
             Lane(_TEXT, self.texts.lengths, [self._session(_TEXT)]),
             Lane(_IMAGE, self.images.lengths, [self._session(_IMAGE)]),
         ]
 
-    def lane_of(self, item: EmbedItem) -> str:
-        """Return the lane of the item's tower."""
-        return _TEXT if isinstance(item.content, Text) else _IMAGE
-
-    def is_heavy(self, item: EmbedItem) -> bool:
-        """Tell whether it is an image or a long text."""
-        return isinstance(item.content, Image) or is_heavy_text(item.content.text)
-
-    def preprocess(self, item: EmbedItem) -> PreparedItem:
-        """Tokenize or decode. Raises InvalidInputError and what `ImageInput.read` raises."""
-        if isinstance(item.content, Text):
-            if item.prompt_name is not None:
-                raise InvalidInputError("this model has no prompts")
-            return self.texts.work(item.content.text, _TEXT)
-        return self.images.work(item.content, _IMAGE)
-
+    @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Run the batch's tower once, then scale every vector to unit length."""
         lane = batch[0].lane
         if lane in sessions:
             outputs = sessions[lane].run(self._feeds(sessions[lane], batch, lane))
         else:
             outputs = sessions[_JOINT].run(self._joint_feeds(sessions[_JOINT], batch, lane))
-        vectors = one_output(outputs, self.outputs[lane == _IMAGE])
+        vectors = one_output(outputs, self.outputs[lane])
         return [{"embedding": vector} for vector in unit(pooled_images(vectors, "none", 0))]
 
-    def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
-        """Take the vector out of its batch, which a cache would otherwise keep whole."""
-        return Embedding(result["embedding"].copy())
-
+    @override
     def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return a text of so many tokens, or an image of so many pixels."""
         if lane == _TEXT:
             return self.texts.probe(lane, length)
         return self.images.probe(lane, length)
@@ -143,8 +148,8 @@ class DualEncoder:
         return self.images.feeds(batch, session)
 
     def _joint_feeds(self, session: Session, batch: Sequence[PreparedItem], lane: str) -> Feeds:
+        """Return feeds for both towers; the other one gets a single placeholder row."""
         texts = batch if lane == _TEXT else [self.texts.probe(_TEXT, self.texts.lengths[0])]
         images = batch if lane == _IMAGE else [self.images.probe(_IMAGE, self.images.lengths[0])]
-        # The towers have a batch axis each, so the one nobody asked for gets a row of nothing.
         both = {**self.texts.feeds(texts), **self.images.feeds(images, session)}
         return fitted(both, session)

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
 from service.errors import InvalidInputError
+from service.families.family import Opened, Traits
 from service.families.image_input import ImageInput, ImageMode
 from service.families.scores import (
     Activation,
@@ -18,7 +21,7 @@ from service.families.text_input import one_output
 from service.tasks import Classification, ClassifyItem, Image
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import Processing
-from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
+from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
 _SESSION = "model"
@@ -49,54 +52,62 @@ class ImageClassifierParameters:
         check_labels(self.labels)
 
 
+def open_image_classifier(
+    folder: Path, parameters: ImageClassifierParameters
+) -> Opened[ClassifyItem, Classification]:
+    """Need nothing of the folder. Raises ValueError."""
+    images = ImageInput.of(parameters)
+    model = ImageClassifierModel(parameters.labels, parameters.activation, images)
+    traits: Traits[ClassifyItem, Classification] = Traits(head_problem=model.head_problem)
+    return Opened(ImageClassifierProcessor(parameters.labels, images), model, traits)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageClassifier:
-    """Task: classify. Graph `model`: pixel_values -> logits [B, labels]."""
+class ImageClassifierProcessor(Processor[ClassifyItem, Classification]):
+    """Decodes images and names scores."""
+
+    labels: tuple[str, ...]
+    images: ImageInput
+
+    @override
+    def offload(self, item: ClassifyItem) -> bool:
+        return True
+
+    @override
+    def preprocess(self, item: ClassifyItem) -> PreparedItem:
+        check_top_k(item.top_k)
+        if not isinstance(item.content, Image):
+            raise InvalidInputError("this model reads images, not texts")
+        return self.images.prepare(item.content, _LANE)
+
+    @override
+    def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
+        return best_labels(result, self.labels, item.top_k)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageClassifierModel(Model):
+    """Graph `model`: pixel_values -> logits [B, labels]."""
 
     labels: tuple[str, ...]
     activation: Activation
     images: ImageInput
 
-    @classmethod
-    def open(cls, folder: Path, parameters: ImageClassifierParameters) -> "ImageClassifier":
-        """Need nothing of the folder. Raises ValueError."""
-        return cls(parameters.labels, parameters.activation, ImageInput.of(parameters))
-
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return "image"."""
-        return frozenset({"image"})
-
-    @property
+    @override
     def lanes(self) -> Sequence[Lane]:
-        """Return the one lane."""
         return [Lane(_LANE, self.images.lengths, [_SESSION])]
 
-    def is_heavy(self, item: ClassifyItem) -> bool:
-        """Return True: decoding takes long."""
-        return True
-
-    def preprocess(self, item: ClassifyItem) -> PreparedItem:
-        """Decode and process. Raises what `ImageInput.read` raises."""
-        check_top_k(item.top_k)
-        if not isinstance(item.content, Image):
-            raise InvalidInputError("this model reads images, not texts")
-        return self.images.work(item.content, _LANE)
-
+    @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Run once, then score and order."""
         session = sessions[_SESSION]
         outputs = session.run(self.images.feeds(batch, session))
         return ranked(one_output(outputs, "logits"), self.labels, self.activation)
 
-    def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
-        """Name the scores."""
-        return best_labels(result, self.labels, item.top_k)
+    @override
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        return self.images.probe(lane, length)
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
         return scores_problem(outputs[_SESSION], self.labels)
-
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return an image of so many pixels."""
-        return self.images.probe(lane, length)

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
 from service.errors import InvalidInputError
+from service.families.family import Opened
 from service.families.image_input import ImageInput
 from service.families.text_input import one_output
-from service.families.vectors import ImagePooling, pooled_images, unit
+from service.families.vectors import ImagePooling, embedding_of, pooled_images, unit
 from service.tasks import Embedding, EmbedItem, Image
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
-from service.types import Lane, PreparedItem, Sessions, Tensors
+from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors
 
 _LANE = "default"
 _SESSION = "model"
@@ -37,50 +40,54 @@ class ImageEmbedderParameters:
             raise ValueError("prefix_tokens must not be negative")
 
 
+def open_image_embedder(
+    folder: Path, parameters: ImageEmbedderParameters
+) -> Opened[EmbedItem, Embedding]:
+    """Need nothing of the folder. Raises ValueError."""
+    images = ImageInput(ImageProcessor(parameters.processing), parameters.background)
+    return Opened(ImageEmbedderProcessor(images), ImageEmbedderModel(parameters, images))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageEmbedder:
-    """Task: embed. Graph `model`: pixel_values -> a vector, or tokens to pool."""
+class ImageEmbedderProcessor(Processor[EmbedItem, Embedding]):
+    """Decodes images."""
+
+    images: ImageInput
+
+    @override
+    def offload(self, item: EmbedItem) -> bool:
+        return True
+
+    @override
+    def preprocess(self, item: EmbedItem) -> PreparedItem:
+        if not isinstance(item.content, Image):
+            raise InvalidInputError("this model reads images, not texts")
+        return self.images.prepare(item.content, _LANE)
+
+    @override
+    def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
+        return embedding_of(result)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageEmbedderModel(Model):
+    """Graph `model`: pixel_values -> a vector, or tokens or a map to pool."""
 
     parameters: ImageEmbedderParameters
     images: ImageInput
 
-    @classmethod
-    def open(cls, folder: Path, parameters: ImageEmbedderParameters) -> "ImageEmbedder":
-        """Need nothing of the folder."""
-        images = ImageInput(ImageProcessor(parameters.processing), parameters.background)
-        return cls(parameters, images)
-
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return "image"."""
-        return frozenset({"image"})
-
-    @property
+    @override
     def lanes(self) -> Sequence[Lane]:
-        """Return the one lane."""
         return [Lane(_LANE, self.images.lengths, [_SESSION])]
 
-    def is_heavy(self, item: EmbedItem) -> bool:
-        """Return True: decoding takes long."""
-        return True
-
-    def preprocess(self, item: EmbedItem) -> PreparedItem:
-        """Decode and process. Raises what `ImageInput.read` raises."""
-        if not isinstance(item.content, Image):
-            raise InvalidInputError("this model reads images, not texts")
-        return self.images.work(item.content, _LANE)
-
+    @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Run once, pool, and scale every vector to unit length."""
         session, own = sessions[_SESSION], self.parameters
         output = one_output(session.run(self.images.feeds(batch, session)), own.output)
         vectors = unit(pooled_images(output, own.pooling, own.prefix_tokens))
         return [{"embedding": vector} for vector in vectors]
 
-    def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
-        """Take the vector out of its batch, which a cache would otherwise keep whole."""
-        return Embedding(result["embedding"].copy())
-
+    @override
     def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return an image of so many pixels."""
         return self.images.probe(lane, length)

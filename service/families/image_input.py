@@ -1,4 +1,4 @@
-"""How images get into a graph; what the families that take them have in common."""
+"""From images to a graph's feeds; shared by the families that take images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ MASK = "pixel_mask"
 
 _RANK = 4
 _NHWC = (0, 2, 3, 1)
+# Pixels of an image while it is resized, before it is cropped: a long and thin one would need
+# gigabytes.
 _MOST_RESIZED = 32_000_000
-"""Pixels of an image while it is resized, and before it is cropped: a long and thin one would
-need gigabytes."""
 
+# Longer side divided by shorter side. Models see some hundred pixels each way, so the shorter
+# side of a longer image would be less than one of them.
 MAX_ASPECT = 1000
-"""How many times its shorter side the longer side of an image may be. Models see some hundred
-pixels each way, so that the shorter side of such an image would be less than one of them."""
 
 
 class ImageParameters(Protocol):
@@ -75,19 +75,19 @@ class ImageInput:
     processor: ImageProcessor
     background: tuple[int, int, int]
     mixes_sizes: bool = False
-    """Whether images of different sizes share a batch, padded to the largest of it."""
+    """Whether images of different sizes share a batch, padded to its largest."""
 
     def __post_init__(self) -> None:
         check_colour(self.background)
 
     @classmethod
     def of(cls, parameters: ImageParameters, mixes_sizes: bool = False) -> "ImageInput":
-        """Take the recipe of a family's parameters. Raises ValueError."""
+        """Make one from a family's parameters. Raises ValueError."""
         return cls(ImageProcessor(_recipe(parameters)), parameters.background, mixes_sizes)
 
     @property
     def lengths(self) -> Sequence[int]:
-        """Return the number of pixels of every input, or of some between least and most."""
+        """Return the number of pixels of an input, or some from the least to the most."""
         recipe = self.processor.recipe
         if recipe.fixed is not None:
             return [recipe.fixed[0] * recipe.fixed[1]]
@@ -100,12 +100,12 @@ class ImageInput:
         height, width = recipe.size or (1024, 1024)
         return sorted({height * width // 4, height * width})
 
-    def work(self, image: tasks.Image, lane: str) -> PreparedItem:
+    def prepare(self, image: tasks.Image, lane: str) -> PreparedItem:
         """Decode and process. Raises what `read` raises."""
-        return self.wrapped(self.read(image)[0], lane)
+        return self.wrap(self.read(image)[0], lane)
 
     def read(self, image: tasks.Image) -> tuple[NDArray[np.float32], Placement]:
-        """Decode and process; also tell where in the input the image lies.
+        """Decode and process; also return where in the input the image lies.
 
         Raises:
             InvalidInputError: the image is damaged.
@@ -120,23 +120,23 @@ class ImageInput:
         ) as decoded:
             self._check_shape(decoded.height, decoded.width)
             processed = self.processor(decoded)
-            del decoded  # before the room that it takes is given to others
+            del decoded  # frees its memory before `decoding` releases the reservation
         return processed
 
-    def wrapped(
-        self, tensor: NDArray[np.float32], lane: str, beside: Tensors | None = None
+    def wrap(
+        self, tensor: NDArray[np.float32], lane: str, extras: Tensors | None = None
     ) -> PreparedItem:
-        """Return a work of a processed image and what goes along with it."""
+        """Return a processed image, with more tensors, as a prepared item."""
         recipe = self.processor.recipe
         shape = recipe.pad or (tensor.shape[1], tensor.shape[2])
         group = None if recipe.fixed is not None or self.mixes_sizes else shape
-        return PreparedItem({PIXELS: tensor} | dict(beside or {}), lane, shape[0] * shape[1], group)
+        return PreparedItem({PIXELS: tensor} | dict(extras or {}), lane, shape[0] * shape[1], group)
 
-    def probe(self, lane: str, length: int, beside: Tensors | None = None) -> PreparedItem:
-        """Return a work of exactly this many pixels."""
+    def probe(self, lane: str, length: int, extras: Tensors | None = None) -> PreparedItem:
+        """Return a prepared item of exactly this many pixels."""
         shape = self._shape_of(length)
         tensor = np.zeros((self.processor.recipe.channels, *shape), np.float32)
-        return self.wrapped(tensor, lane, beside)
+        return self.wrap(tensor, lane, extras)
 
     def feeds(self, batch: Sequence[PreparedItem], session: Session) -> Feeds:
         """Put the images into one tensor of the graph's own type.
@@ -154,7 +154,7 @@ class ImageInput:
         return feeds
 
     def _stacked(self, batch: Sequence[PreparedItem]) -> NDArray[np.float32]:
-        tensors = [work.tensors[PIXELS] for work in batch]
+        tensors = [prepared.tensors[PIXELS] for prepared in batch]
         shape = self._common_shape(tensors)
         if all(tensor.shape[1:] == shape for tensor in tensors):
             return stacked(batch, PIXELS)
@@ -172,19 +172,20 @@ class ImageInput:
     def _mask(
         self, batch: Sequence[PreparedItem], session: Session, shape: tuple[int, ...]
     ) -> NDArray[Any]:
-        """Mark the pixels that are of an image with 1."""
+        """Return 1 for the pixels of an image, 0 for its padding."""
         spec = session.inputs[MASK]
         height, width = spec.shape[-2:]
         if height is not None and width is not None:
             # DETR of transformers.js has a mask of 64 x 64, to be all ones whatever the image.
             return np.ones((len(batch), height, width), spec.dtype)
         mask = np.zeros((len(batch), *shape), spec.dtype)
-        for row, work in zip(mask, batch, strict=True):
-            row[: work.tensors[PIXELS].shape[1], : work.tensors[PIXELS].shape[2]] = 1
+        for row, prepared in zip(mask, batch, strict=True):
+            height, width = prepared.tensors[PIXELS].shape[1:]
+            row[:height, :width] = 1
         return mask
 
     def _used(self, height: int, width: int) -> int:
-        """Return the bytes that processing takes. Raises LimitExceededError for what is refused."""
+        """Return the bytes that processing takes. Raises LimitExceededError."""
         self._check_shape(height, width)
         return self.processor.bytes_used(height, width)
 
@@ -209,7 +210,7 @@ class ImageInput:
             raise LimitExceededError("the image is larger than this model pads images to")
 
     def _shape_of(self, length: int) -> Shape:
-        """Return a landscape of this many pixels, as near to the shortest edge as one gets."""
+        """Return a landscape shape of this many pixels, its height near the shortest edge."""
         recipe = self.processor.recipe
         if recipe.fixed is not None:
             return recipe.shape(*recipe.fixed) if recipe.pad is None else recipe.pad
@@ -232,14 +233,14 @@ def image_input(session: Session) -> str:
 
 
 def stacked(batch: Sequence[PreparedItem], name: str) -> NDArray[np.float32]:
-    """Return one tensor of all works, [B, ...]; of a single work without copying it."""
+    """Return one tensor of all items, [B, ...]; a single item is not copied."""
     if len(batch) == 1:
         return batch[0].tensors[name][None]
-    return np.stack([work.tensors[name] for work in batch])
+    return np.stack([prepared.tensors[name] for prepared in batch])
 
 
 def check_colour(colour: Sequence[int]) -> None:
-    """Refuse what is no colour. Raises ValueError."""
+    """Check that the parts of a colour are bytes. Raises ValueError."""
     if not all(0 <= part <= 255 for part in colour):  # noqa: PLR2004 - 8 bits
         raise ValueError("a colour's parts must be from 0 to 255")
 

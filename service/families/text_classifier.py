@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from service.errors import InvalidInputError
+from service.families.family import Opened, Traits
 from service.families.scores import (
     Activation,
     best_labels,
@@ -16,13 +19,13 @@ from service.families.scores import (
 )
 from service.families.text_input import (
     TextInput,
-    is_heavy_text,
+    is_long,
     one_output,
     open_tokenizer,
     preprocessed,
 )
 from service.tasks import Classification, ClassifyItem, Text
-from service.types import Lane, PreparedItem, Sessions, Tensors, TensorSpec
+from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
 _SESSION = "model"
@@ -57,83 +60,93 @@ class TextClassifierParameters:
         check_labels(self.labels)
 
 
+def open_text_classifier(
+    folder: Path, parameters: TextClassifierParameters
+) -> Opened[ClassifyItem, Classification]:
+    """Read the tokenizer. Raises ModelLoadError, ValueError."""
+    tokenizer = open_tokenizer(
+        folder,
+        parameters.tokenizer,
+        parameters.tokenizer_class,
+        cuts_the_end=parameters.truncation_side == "right",
+        lowercases=parameters.lowercases,
+    )
+    texts = TextInput(
+        tokenizer,
+        parameters.max_length,
+        parameters.pad_id,
+        parameters.pads_to_max_length,
+        first_position=parameters.first_position,
+    )
+    processor = TextClassifierProcessor(parameters.labels, texts)
+    model = TextClassifierModel(parameters.labels, texts, parameters.activation)
+    traits: Traits[ClassifyItem, Classification] = Traits(
+        preprocess_all=processor.preprocess_all, head_problem=model.head_problem
+    )
+    return Opened(processor, model, traits)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class TextClassifier:
-    """Task: classify. Graph `model`: input_ids, attention_mask -> logits [B, labels]."""
+class TextClassifierProcessor(Processor[ClassifyItem, Classification]):
+    """Tokenizes texts and names scores."""
+
+    labels: tuple[str, ...]
+    texts: TextInput
+
+    @override
+    def offload(self, item: ClassifyItem) -> bool:
+        text = item.content.text if isinstance(item.content, Text) else ""
+        return is_long(text + (item.text_pair or ""))
+
+    @override
+    def preprocess(self, item: ClassifyItem) -> PreparedItem:
+        check_top_k(item.top_k)
+        if not isinstance(item.content, Text):
+            raise InvalidInputError("this model reads texts, not images")
+        return self.texts.prepare(item.content.text, _LANE, item.text_pair)
+
+    def preprocess_all(self, items: Sequence[ClassifyItem]) -> Sequence[PreparedItem | Exception]:
+        """Tokenize single texts in one call, the rest one by one."""
+        return preprocessed(items, _single_text, self.preprocess, self._prepare_all)
+
+    @override
+    def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
+        return best_labels(result, self.labels, item.top_k)
+
+    def _prepare_all(self, texts: Sequence[str]) -> Sequence[PreparedItem | InvalidInputError]:
+        return self.texts.prepare_all(texts, _LANE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextClassifierModel(Model):
+    """Graph `model`: input_ids, attention_mask -> logits [B, labels]."""
 
     labels: tuple[str, ...]
     texts: TextInput
     activation: Activation
 
-    @classmethod
-    def open(cls, folder: Path, parameters: TextClassifierParameters) -> "TextClassifier":
-        """Read the tokenizer. Raises ModelLoadError, ValueError."""
-        tokenizer = open_tokenizer(
-            folder,
-            parameters.tokenizer,
-            parameters.tokenizer_class,
-            cuts_the_end=parameters.truncation_side == "right",
-            lowercases=parameters.lowercases,
-        )
-        texts = TextInput(
-            tokenizer,
-            parameters.max_length,
-            parameters.pad_id,
-            parameters.pads_to_max_length,
-            first_position=parameters.first_position,
-        )
-        return cls(parameters.labels, texts, parameters.activation)
-
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return "text"."""
-        return frozenset({"text"})
-
-    @property
+    @override
     def lanes(self) -> Sequence[Lane]:
-        """Return the one lane."""
         return [Lane(_LANE, self.texts.lengths, [_SESSION])]
 
-    def is_heavy(self, item: ClassifyItem) -> bool:
-        """Tell whether the text, or the two together, is long."""
-        texts = item.content.text if isinstance(item.content, Text) else ""
-        return is_heavy_text(texts + (item.text_pair or ""))
-
-    def preprocess(self, item: ClassifyItem) -> PreparedItem:
-        """Tokenize. Raises InvalidInputError."""
-        check_top_k(item.top_k)
-        if not isinstance(item.content, Text):
-            raise InvalidInputError("this model reads texts, not images")
-        return self.texts.work(item.content.text, _LANE, item.text_pair)
-
-    def preprocess_all(self, items: Sequence[ClassifyItem]) -> Sequence[PreparedItem | Exception]:
-        """Tokenize single texts in one go, the rest one by one."""
-        return preprocessed(items, _single_text, self.preprocess, self._works)
-
-    def _works(self, texts: Sequence[str]) -> Sequence[PreparedItem | InvalidInputError]:
-        return self.texts.works(texts, _LANE)
-
+    @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Run once, then make scores of the logits, and order them."""
         session = sessions[_SESSION]
         outputs = session.run(self.texts.feeds_for(session, batch))
         return ranked(one_output(outputs, "logits"), self.labels, self.activation)
 
-    def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
-        """Name the scores."""
-        return best_labels(result, self.labels, item.top_k)
+    @override
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        return self.texts.probe(lane, length)
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
         return scores_problem(outputs[_SESSION], self.labels)
 
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return a text of so many tokens."""
-        return self.texts.probe(lane, length)
-
 
 def _single_text(item: ClassifyItem) -> str | None:
-    """Return the text of an item that is nothing else and cannot be refused for anything else."""
+    """Return the text of an item without options, which could make it invalid; else None."""
     if isinstance(item.content, Text) and item.text_pair is None and item.top_k is None:
         return item.content.text
     return None

@@ -7,12 +7,14 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from service.errors import InferenceError, InvalidInputError
-from service.families.text_input import TextInput, is_heavy_text, one_output, open_tokenizer
-from service.families.vectors import TokenPooling, pooled_tokens, unit
+from service.families.family import Opened
+from service.families.text_input import TextInput, is_long, one_output, open_tokenizer
+from service.families.vectors import TokenPooling, embedding_of, pooled_tokens, unit
 from service.tasks import Embedding, EmbedItem, Text
-from service.types import Feeds, Lane, PreparedItem, Sessions, Tensors
+from service.types import Feeds, Lane, Model, PreparedItem, Processor, Sessions, Tensors
 
 _LANE = "default"
 _SESSION = "model"
@@ -63,77 +65,54 @@ class TextEmbedderParameters:
             raise ValueError("truncate_dim must be at least 1")
 
 
+def open_text_embedder(
+    folder: Path, parameters: TextEmbedderParameters
+) -> Opened[EmbedItem, Embedding]:
+    """Read the tokenizer. Raises ModelLoadError, ValueError."""
+    tokenizer = open_tokenizer(
+        folder,
+        parameters.tokenizer,
+        parameters.tokenizer_class,
+        cuts_the_end=parameters.truncation_side == "right",
+        lowercases=parameters.lowercases,
+    )
+    texts = TextInput(
+        tokenizer,
+        parameters.max_length,
+        parameters.pad_id,
+        parameters.pads_to_max_length,
+        first_position=parameters.first_position,
+    )
+    return Opened(TextEmbedderProcessor(parameters, texts), TextEmbedderModel(parameters, texts))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class TextEmbedder:
-    """Task: embed. Graph `model`: input_ids, attention_mask -> states [B, T, D] or vectors."""
+class TextEmbedderProcessor(Processor[EmbedItem, Embedding]):
+    """Tokenizes texts, with their prompts in front."""
 
     parameters: TextEmbedderParameters
     texts: TextInput
 
-    @classmethod
-    def open(cls, folder: Path, parameters: TextEmbedderParameters) -> "TextEmbedder":
-        """Read the tokenizer. Raises ModelLoadError, ValueError."""
-        tokenizer = open_tokenizer(
-            folder,
-            parameters.tokenizer,
-            parameters.tokenizer_class,
-            cuts_the_end=parameters.truncation_side == "right",
-            lowercases=parameters.lowercases,
-        )
-        texts = TextInput(
-            tokenizer,
-            parameters.max_length,
-            parameters.pad_id,
-            parameters.pads_to_max_length,
-            first_position=parameters.first_position,
-        )
-        return cls(parameters, texts)
+    @override
+    def offload(self, item: EmbedItem) -> bool:
+        return isinstance(item.content, Text) and is_long(item.content.text)
 
-    @property
-    def modalities(self) -> frozenset[str]:
-        """Return "text"."""
-        return frozenset({"text"})
-
-    @property
-    def lanes(self) -> Sequence[Lane]:
-        """Return the one lane."""
-        return [Lane(_LANE, self.texts.lengths, [_SESSION])]
-
-    def is_heavy(self, item: EmbedItem) -> bool:
-        """Tell whether the text is long."""
-        return isinstance(item.content, Text) and is_heavy_text(item.content.text)
-
+    @override
     def preprocess(self, item: EmbedItem) -> PreparedItem:
-        """Tokenize, behind the prompt if there is one. Raises InvalidInputError."""
         if not isinstance(item.content, Text):
             raise InvalidInputError("this model reads texts, not images")
         if not item.content.text or item.content.text.isspace():
             raise InvalidInputError("the text is empty")
         prompt = self._prompt(item.prompt_name)
-        work = self.texts.work(prompt + item.content.text, _LANE)
+        prepared = self.texts.prepare(prompt + item.content.text, _LANE)
         if not prompt or self.parameters.pools_prompt:
-            return work
-        skipped = np.array(self._prompt_tokens(prompt, work), np.int64)
-        return PreparedItem({**work.tensors, "skipped": skipped}, _LANE, work.length)
+            return prepared
+        skipped = np.array(self._prompt_tokens(prompt, prepared), np.int64)
+        return PreparedItem({**prepared.tensors, "skipped": skipped}, _LANE, prepared.length)
 
-    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Run once, then pool, and scale if the model wants it."""
-        session = sessions[_SESSION]
-        outputs = session.run(self.texts.feeds_for(session, batch))
-        vectors = self._vectors(outputs, batch)
-        if not np.isfinite(vectors).all():
-            raise InferenceError("the graph gives a vector that is not finite")
-        if self.parameters.normalize:
-            vectors = unit(vectors)
-        return [{"embedding": vector} for vector in vectors[:, : self.parameters.truncate_dim]]
-
+    @override
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
-        """Take the vector out of its batch, which a cache would otherwise keep whole."""
-        return Embedding(result["embedding"].copy())
-
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return a text of so many tokens."""
-        return self.texts.probe(lane, length)
+        return embedding_of(result)
 
     def _prompt(self, name: str | None) -> str:
         prompts = self.parameters.prompts
@@ -145,12 +124,40 @@ class TextEmbedder:
             raise InvalidInputError(f"this model has no prompt of that name; it has {known}")
         return prompts[chosen]
 
-    def _prompt_tokens(self, prompt: str, work: PreparedItem) -> int:
-        """Return how many tokens of the row are the prompt's, leading special ones included."""
+    def _prompt_tokens(self, prompt: str, prepared: PreparedItem) -> int:
+        """Return the number of the row's tokens that belong to the prompt, [CLS] included."""
         ids, _ = self.texts.tokenizer.encode(prompt, self.texts.max_length)
-        # Behind the prompt stand the special tokens of a text's end; the text must keep one token.
-        ends = ids[-1] == work.tensors["input_ids"][-1]
-        return min(len(ids) - bool(ends), len(work.tensors["input_ids"]) - 1)
+        # The special tokens at the end follow the text; the text must keep at least one token.
+        ends = ids[-1] == prepared.tensors["input_ids"][-1]
+        return min(len(ids) - bool(ends), len(prepared.tensors["input_ids"]) - 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextEmbedderModel(Model):
+    """Graph `model`: input_ids, attention_mask -> states [B, T, D] or vectors [B, D]."""
+
+    parameters: TextEmbedderParameters
+    texts: TextInput
+
+    @property
+    @override
+    def lanes(self) -> Sequence[Lane]:
+        return [Lane(_LANE, self.texts.lengths, [_SESSION])]
+
+    @override
+    def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
+        session = sessions[_SESSION]
+        outputs = session.run(self.texts.feeds_for(session, batch))
+        vectors = self._vectors(outputs, batch)
+        if not np.isfinite(vectors).all():
+            raise InferenceError("the graph gives a vector that is not finite")
+        if self.parameters.normalize:
+            vectors = unit(vectors)
+        return [{"embedding": vector} for vector in vectors[:, : self.parameters.truncate_dim]]
+
+    @override
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        return self.texts.probe(lane, length)
 
     def _vectors(self, outputs: Feeds, batch: Sequence[PreparedItem]) -> NDArray[np.float32]:
         pooling = self.parameters.pooling
@@ -161,9 +168,9 @@ class TextEmbedder:
         return pooled_tokens(one_output(outputs, name), self._counted(batch), pooling)
 
     def _counted(self, batch: Sequence[PreparedItem]) -> NDArray[Any]:
-        """Return the mask without the tokens that the pooling leaves out."""
+        """Return the attention mask without the tokens that pooling leaves out."""
         mask = self.texts.feeds(batch)["attention_mask"]
-        for row, work in zip(mask, batch, strict=True):
-            if (skipped := work.tensors.get("skipped")) is not None:
+        for row, prepared in zip(mask, batch, strict=True):
+            if (skipped := prepared.tensors.get("skipped")) is not None:
                 row[: int(skipped)] = 0
         return mask

@@ -1,4 +1,4 @@
-"""How texts get into a graph; what the families that take them have in common."""
+"""From texts to a graph's feeds; shared by the families that take texts."""
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -15,16 +15,15 @@ from service.repository.paths import file_inside
 from service.transforms.language.text import TextTokenizer, TokenIds, pad_rows
 from service.types import Feeds, ItemT, PreparedItem, Session
 
+# Kinds of types, by numpy's letters: boolean, integers and floating point.
 _FED = "biuf"
-"""Kinds of types, by numpy's letters: truth values, whole numbers and floating ones."""
 
 
 def fitted(feeds: Feeds, session: Session) -> Feeds:
-    """Return what the graph asks for of these feeds, each in the type it asks for.
+    """Return the feeds that the graph takes, each in the type it takes.
 
     Raises:
-        InferenceError: the graph asks for something that is not among them, or in a type that
-            they cannot be made into.
+        InferenceError: the graph takes an input that is not fed, or a type that cannot be made.
     """
     fed = {}
     for name, spec in session.inputs.items():
@@ -39,10 +38,10 @@ def fitted(feeds: Feeds, session: Session) -> Feeds:
 
 
 def one_output(outputs: Feeds, name: str) -> NDArray[Any]:
-    """Return an output by name; the only one there is may have any name.
+    """Return an output by name; a single output may have any name.
 
     Raises:
-        InferenceError: there are several, none of them of this name.
+        InferenceError: there are several, and none has this name.
     """
     if name in outputs:
         return outputs[name]
@@ -51,7 +50,7 @@ def one_output(outputs: Feeds, name: str) -> NDArray[Any]:
     return next(iter(outputs.values()))
 
 
-@lru_cache(256)  # every batch asks the same of the graphs that are loaded
+@lru_cache(256)  # every batch needs the same few
 def _fed_dtype(name: str, wanted: str) -> np.dtype[Any]:
     with suppress(TypeError):  # of a type that numpy does not have, such as bfloat16
         dtype = np.dtype(wanted)
@@ -62,18 +61,18 @@ def _fed_dtype(name: str, wanted: str) -> np.dtype[Any]:
     )
 
 
-_HEAVY_CHARACTERS = 2_000
-"""Tokenizing that many takes about half a millisecond; a headline takes 0.02."""
+# Tokenizing this many takes about 0.5 ms; a headline takes 0.02 ms.
+_LONG_CHARACTERS = 2_000
 
 _LARGEST_ID = (1 << 31) - 1
 _SHORTEST = 8
+# Warm-up makes a text of `max_length` tokens, so a typing error could take all memory.
 _LONGEST = 1 << 17
-"""Warm-up makes a text of `max_length` tokens, so a slip of the pen would take all memory."""
 
 
-def is_heavy_text(text: str) -> bool:
-    """Tell whether preprocessing this text would hold up the event loop."""
-    return len(text) > _HEAVY_CHARACTERS
+def is_long(text: str) -> bool:
+    """Tell whether tokenizing this text would block the event loop for too long."""
+    return len(text) > _LONG_CHARACTERS
 
 
 def preprocessed(
@@ -82,23 +81,23 @@ def preprocessed(
     one: Callable[[ItemT], PreparedItem],
     all_of: Callable[[Sequence[str]], Sequence[PreparedItem | InvalidInputError]],
 ) -> Sequence[PreparedItem | Exception]:
-    """Preprocess items together; in place of a work, why there is none.
+    """Preprocess items together; an invalid item gives its error.
 
     Args:
-        items: what was asked.
-        text_of: the text of an item that is a plain text, else None.
+        items: to preprocess.
+        text_of: returns the text of an item that is only a text, else None.
         one: preprocesses any item.
-        all_of: preprocesses plain texts in one go.
+        all_of: preprocesses texts in one call.
     """
     texts = [text_of(item) for item in items]
     plain = iter(all_of([text for text in texts if text is not None]))
-    works: list[PreparedItem | Exception] = []
+    prepared: list[PreparedItem | Exception] = []
     for item, text in zip(items, texts, strict=True):
         try:
-            works.append(next(plain) if text is not None else one(item))
+            prepared.append(next(plain) if text is not None else one(item))
         except InvalidInputError as error:
-            works.append(kept(error))
-    return works
+            prepared.append(kept(error))
+    return prepared
 
 
 def open_tokenizer(
@@ -117,19 +116,19 @@ def open_tokenizer(
 
 @dataclass(frozen=True, slots=True)
 class TextInput:
-    """Texts for a graph that takes `input_ids`, int64 [B, T], and what else it has of the like.
+    """Texts for a graph that takes `input_ids`, int64 [B, T].
 
-    That may be `attention_mask`, `token_type_ids` and `position_ids`.
+    It may also take `attention_mask`, `token_type_ids` and `position_ids`.
     """
 
     tokenizer: TextTokenizer
     max_length: int
     pad_id: int
     pads_to_max_length: bool = False
-    """Whether every batch is as wide as can be, for a graph that has no mask and needs it so."""
+    """Whether every batch is `max_length` wide, for a graph that has no mask."""
 
     first_position: int = 0
-    """Of `position_ids`; RoBERTa counts from behind its padding id."""
+    """Of `position_ids`; RoBERTa begins after its padding id."""
 
     def __post_init__(self) -> None:
         if self.max_length > _LONGEST:
@@ -155,7 +154,7 @@ class TextInput:
             powers.append(powers[-1] * 2)
         return [length for length in powers if length < self.max_length] + [self.max_length]
 
-    def work(self, text: str, lane: str, pair: str | None = None) -> PreparedItem:
+    def prepare(self, text: str, lane: str, pair: str | None = None) -> PreparedItem:
         """Tokenize a text, or two as one; what is too long is cut. Raises InvalidInputError."""
         if pair is not None:
             ids, types = self.tokenizer.encode_pair(text, pair, self.max_length)
@@ -163,44 +162,48 @@ class TextInput:
                 {"input_ids": ids, "token_type_ids": types}, lane, self._length(ids)
             )
         ids, _ = self.tokenizer.encode(text, self.max_length)
-        return self._work(ids, lane)
+        return self._prepared(ids, lane)
 
-    def works(self, texts: Sequence[str], lane: str) -> list[PreparedItem | InvalidInputError]:
-        """Tokenize several texts in one go; in place of a work, why there is none."""
+    def prepare_all(
+        self, texts: Sequence[str], lane: str
+    ) -> list[PreparedItem | InvalidInputError]:
+        """Tokenize several texts in one call; an invalid text gives its error."""
         return [
-            one if isinstance(one, InvalidInputError) else self._work(one[0], lane)
+            one if isinstance(one, InvalidInputError) else self._prepared(one[0], lane)
             for one in self.tokenizer.encode_all(texts, self.max_length)
         ]
 
     def probe(self, lane: str, length: int, group: Hashable = None) -> PreparedItem:
-        """Return a work of exactly so many tokens, such as the tokenizer would make of a text.
+        """Return a prepared item of exactly this many tokens.
 
-        The last of the vocabulary is among them, so a tokenizer that knows more tokens than the
-        graph is found while the model is loaded.
+        It contains the last token of the vocabulary, so a tokenizer with more tokens than the
+        graph fails while the model is loaded.
         """
-        work = self._work(self.tokenizer.sample(length), lane)
-        return PreparedItem(work.tensors, lane, length, group)
+        prepared = self._prepared(self.tokenizer.sample(length), lane)
+        return PreparedItem(prepared.tensors, lane, length, group)
 
     def feeds(self, batch: Sequence[PreparedItem]) -> Feeds:
-        """Pad to the longest row of the batch, or to the longest there can be."""
+        """Pad to the longest row of the batch, or to `max_length` if the graph needs it."""
         multiple = self.max_length if self.pads_to_max_length else 1
-        ids, mask = pad_rows([work.tensors["input_ids"] for work in batch], self.pad_id, multiple)
+        ids, mask = pad_rows(
+            [prepared.tensors["input_ids"] for prepared in batch], self.pad_id, multiple
+        )
         return {"input_ids": ids, "attention_mask": mask}
 
     def feeds_for(self, session: Session, batch: Sequence[PreparedItem]) -> Feeds:
-        """Return what this graph asks for. Raises InferenceError if that is something else."""
+        """Return the feeds that this graph takes. Raises InferenceError."""
         feeds = dict(self.feeds(batch))
         if "token_type_ids" in session.inputs:
             feeds["token_type_ids"] = types = np.zeros_like(feeds["input_ids"])
-            for row, work in zip(types, batch, strict=True):
-                if (own := work.tensors.get("token_type_ids")) is not None:
+            for row, prepared in zip(types, batch, strict=True):
+                if (own := prepared.tensors.get("token_type_ids")) is not None:
                     row[: len(own)] = own
         if "position_ids" in session.inputs:
             places = np.arange(feeds["input_ids"].shape[1]) + self.first_position
             feeds["position_ids"] = np.tile(places, (len(batch), 1))
         return fitted(feeds, session)
 
-    def _work(self, ids: TokenIds, lane: str) -> PreparedItem:
+    def _prepared(self, ids: TokenIds, lane: str) -> PreparedItem:
         tensors = {"input_ids": ids}
         if (types := self.tokenizer.types(len(ids))) is not None:
             tensors["token_type_ids"] = types

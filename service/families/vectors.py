@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InferenceError
+from service.tasks import Embedding
+from service.types import Tensors
 
 ImagePooling: TypeAlias = Literal["none", "cls", "mean"]
 
@@ -24,6 +26,12 @@ def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     norms[norms == 0] = 1
     scaled: NDArray[np.float32] = (wide / norms).astype(np.float32)
     return scaled
+
+
+def embedding_of(result: Tensors) -> Embedding:
+    """Return the answer for a result {"embedding": vector}."""
+    # A copy: the vector is a view, which would keep its whole batch alive in the cache.
+    return Embedding(result["embedding"].copy())
 
 
 def pooled_images(

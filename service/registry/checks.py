@@ -11,19 +11,19 @@ from typing import Any, NoReturn
 import numpy as np
 
 from service.errors import InferenceError, ModelLoadError
-from service.families.base import KnowsItsHead, TriesItsHead
+from service.families.family import Opened
 from service.repository.onnx_file.signature import GraphSignature, embedding_rows, read_signature
 from service.repository.repository import VersionFiles
 from service.runtime.instances import Instances
 from service.tasks import Task
-from service.types import DeviceValue, Family, Feed, Feeds, Lane, Tensors, TensorSpec, renamed
+from service.types import DeviceValue, Feed, Feeds, Lane, Model, Tensors, TensorSpec, renamed
 
 _TEXTS = "input_ids"
 _LENGTH = 16
 """Of the longer text, at least."""
 
 
-def reads_padding(files: VersionFiles, family: Family[Any, Any], instances: Instances) -> list[str]:
+def reads_padding(files: VersionFiles, model: Model, instances: Instances) -> list[str]:
     """Return the sessions in which a short text is answered otherwise beside a longer one.
 
     None for a version with goldens, which are compared in that way too, and for translators.
@@ -31,14 +31,14 @@ def reads_padding(files: VersionFiles, family: Family[Any, Any], instances: Inst
     if files.goldens or files.manifest.task not in (Task.CLASSIFY, Task.EMBED):
         return []
     found: list[str] = []
-    for lane in family.lanes:
+    for lane in model.lanes:
         lengths = [length for length in lane.lengths if length >= _LENGTH]
-        if _TEXTS not in family.probe(lane.name, lane.lengths[0]).tensors or len(lane.lengths) < 2:  # noqa: PLR2004
+        if _TEXTS not in model.probe(lane.name, lane.lengths[0]).tensors or len(lane.lengths) < 2:  # noqa: PLR2004
             continue
-        long = family.probe(lane.name, min(lengths, default=lane.lengths[-1]))
-        short = family.probe(lane.name, lane.lengths[0])
-        (alone,) = instances.infer(family.infer, [short], alone=False)
-        beside, _ = instances.infer(family.infer, [short, long], alone=False)
+        long = model.probe(lane.name, min(lengths, default=lane.lengths[-1]))
+        short = model.probe(lane.name, lane.lengths[0])
+        (alone,) = instances.infer(model.infer, [short], alone=False)
+        beside, _ = instances.infer(model.infer, [short, long], alone=False)
         if _difference(alone, beside) > files.tolerance:
             found += lane.sessions
     return found
@@ -118,7 +118,7 @@ def _turned(fed: Sequence[int], taken: Sequence[int | None]) -> str:
     return ""
 
 
-def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:
+def refuse_misfits(files: VersionFiles, family: Opened[Any, Any]) -> None:
     """Compare what a family feeds and expects with what its graphs take and give.
 
     Raises:
@@ -126,18 +126,18 @@ def refuse_misfits(files: VersionFiles, family: Family[Any, Any]) -> None:
     """
     where = f"{files.model}/{files.version}"
     signatures = _signatures(files)
-    for lane in family.lanes:
+    for lane in family.model.lanes:
         try:
-            _rehearse(files, family, lane, signatures)
+            _rehearse(files, family.model, lane, signatures)
         except InferenceError as error:
             raise ModelLoadError(f"{where}: {error}") from error
-    if isinstance(family, KnowsItsHead):
+    if family.traits.head_problem is not None:
         outputs = {name: signature.outputs for name, signature in signatures.items()}
-        if said := family.head_problem(outputs):
-            raise ModelLoadError(f"{where}: {said}")
+        if problem := family.traits.head_problem(outputs):
+            raise ModelLoadError(f"{where}: {problem}")
 
 
-def try_head(files: VersionFiles, family: Family[Any, Any], instances: Instances) -> None:
+def try_head(files: VersionFiles, family: Opened[Any, Any], instances: Instances) -> None:
     """Let a family look at what its head gives for a few images. Goldens prove more.
 
     Quantised graphs round small scores to zero, so they are not looked at.
@@ -145,10 +145,11 @@ def try_head(files: VersionFiles, family: Family[Any, Any], instances: Instances
     Raises:
         ModelLoadError: no image could ever be answered, or not by all of the head.
     """
-    if not isinstance(family, TriesItsHead) or files.goldens or files.precision not in _EXACT:
+    try_head = family.traits.try_head
+    if try_head is None or files.goldens or files.precision not in _EXACT:
         return
-    if said := instances.use(family.tried, alone=False):
-        raise ModelLoadError(f"{files.model}/{files.version}: {said}")
+    if problem := instances.use(try_head, alone=False):
+        raise ModelLoadError(f"{files.model}/{files.version}: {problem}")
 
 
 def _signatures(files: VersionFiles) -> Mapping[str, GraphSignature]:
@@ -169,7 +170,7 @@ def _signatures(files: VersionFiles) -> Mapping[str, GraphSignature]:
 
 def _rehearse(
     files: VersionFiles,
-    family: Family[Any, Any],
+    model: Model,
     lane: Lane,
     signatures: Mapping[str, GraphSignature],
 ) -> None:
@@ -177,14 +178,14 @@ def _rehearse(
     stages = {name: _Stage(files.graphs[name], said) for name, said in signatures.items()}
     is_padded = _takes_several(signatures[lane.sessions[0]])
     try:
-        batch = [family.probe(lane.name, length) for length in lane.lengths[: 1 + is_padded]]
+        batch = [model.probe(lane.name, length) for length in lane.lengths[: 1 + is_padded]]
     except MemoryError:
         raise ModelLoadError(
             f"{files.model}/{files.version}: {lane.lengths[0]} tokens or pixels, the shortest that "
             "it says it takes, need more memory than there is"
         ) from None
     try:
-        family.infer(stages, batch)
+        model.infer(stages, batch)
     except InferenceError:
         raise
     except Exception:  # also _PlayedError; of what else there is, warm-up will tell

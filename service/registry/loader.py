@@ -16,14 +16,13 @@ from service.engine.device import DeviceRuntime
 from service.engine.dispatch import RunHere, run_on
 from service.engine.engine import Engine
 from service.engine.inflight.engine import InFlightEngine, Instancing, loops_on
-from service.engine.inflight.scheduler import InFlight
 from service.engine.inline import Inline
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
 from service.engine.warmup import time_lane, warm_up_plan
 from service.errors import ModelLoadError, ServiceError
 from service.families import FAMILIES
-from service.families.base import RunsParts
+from service.families.family import Opened
 from service.memory import return_free_memory
 from service.registry.checks import reads_padding, refuse_misfits, try_head
 from service.registry.parity import Parity, compare
@@ -39,7 +38,7 @@ from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
 from service.telemetry.meters import ModelMeter
-from service.types import Family, ModelIdentity, PreparedItem, Tensors
+from service.types import ModelIdentity, PreparedItem, Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ class Loader:
         family = await apart(_open_family, files)
         await apart(refuse_misfits, files, family)
         graphs = await apart(_graphs, files, family, self.runtime.device)
-        steps = isinstance(family, InFlight)
+        steps = family.traits.in_flight is not None
         varying = await apart(_varying, files)
         runtime, bounded = self.runtime, steps or varying <= BOUNDED
         opening = partial(
@@ -155,7 +154,7 @@ class Loader:
             enter(LoadPhase.CHECKING_GOLDENS)
             together = None
             if limits.max_batch_size > 1:
-                together = partial(self._together, partial(instances.infer, family.infer))
+                together = partial(self._together, partial(instances.infer, family.model.infer))
             loaded.parity = await compare(
                 pipeline, files, str(self.runtime.device), [*batch_wide, *padded], together
             )
@@ -169,7 +168,7 @@ class Loader:
     async def _prepared(
         self,
         files: VersionFiles,
-        family: Family[Any, Any],
+        family: Opened[Any, Any],
         instances: Instances,
         limits: BatchLimits,
     ) -> tuple[BatchLimits, Mapping[str, BatchCurve], Sequence[str]]:
@@ -177,7 +176,7 @@ class Loader:
         padded = list[str]()
         try:
             if limits.max_batch_size > 1:
-                padded = await apart(reads_padding, files, family, instances)
+                padded = await apart(reads_padding, files, family.model, instances)
                 limits = self._limits(files, padded, "reads the padding of shorter texts")
             await apart(try_head, files, family, instances)
             curves = await self._warm_up(limits, family, instances)
@@ -197,15 +196,15 @@ class Loader:
         return self.overrides.limits(files.manifest, _is_isolated(files, batch_wide, does))
 
     async def _warm_up(
-        self, limits: BatchLimits, family: Family[Any, Any], instances: Instances
+        self, limits: BatchLimits, family: Opened[Any, Any], instances: Instances
     ) -> Mapping[str, BatchCurve]:
         curves = {}
         pays = False
         dispatch = await self.runtime.dispatch()
-        for lane in family.lanes:
+        for lane in family.model.lanes:
             plan = warm_up_plan(lane, limits, self.warm_up_seconds)
             curve, lane_pays = await self.runtime.in_turn(
-                time_lane, family, instances, lane.name, plan, dispatch
+                time_lane, family.model, instances, lane.name, plan, dispatch
             )
             curves[lane.name], pays = curve, pays or lane_pays
         instances.keep_multi_thread(pays)
@@ -218,23 +217,24 @@ class Loader:
     def _pipeline(
         self,
         files: VersionFiles,
-        family: Family[Any, Any],
+        family: Opened[Any, Any],
         instances: Instances,
         measured: "_Measured",
         limits: BatchLimits,
         meter: ModelMeter,
     ) -> Pipeline[Any, Any]:
         runtime = self.runtime
-        run = partial(instances.infer, family.infer)
+        run = partial(instances.infer, family.model.infer)
         engines: dict[str, Engine] = {}
         incoming = {
             lane: PreprocessQueue(runtime.preprocess, runtime.cores) for lane in measured.curves
         }
         for lane, curve in measured.curves.items():
-            if isinstance(family, InFlight):
-                device = self._instancing(instances, family.rows_for(family.probe(lane, 1)), limits)
+            if (in_flight := family.traits.in_flight) is not None:
+                rows = in_flight.rows_for(family.model.probe(lane, 1))
+                device = self._instancing(instances, rows, limits)
                 engines[lane] = InFlightEngine(
-                    family, device, limits, meter, curve, incoming=incoming[lane]
+                    in_flight, device, limits, meter, curve, incoming=incoming[lane]
                 )
             else:
                 inline = None
@@ -252,6 +252,7 @@ class Loader:
                 )
         return Pipeline(
             files.manifest.task,
+            FAMILIES[files.manifest.family].modalities,
             ModelIdentity(files.model, files.version, files.digest),
             family,
             engines,
@@ -296,7 +297,7 @@ def _varying(files: VersionFiles) -> frozenset[str]:
     return frozenset[str]().union(*(content_sized(path) for path in files.graphs.values()))
 
 
-def _open_family(files: VersionFiles) -> Family[Any, Any]:
+def _open_family(files: VersionFiles) -> Opened[Any, Any]:
     entry = FAMILIES.get(files.manifest.family)
     if entry is None or entry.task is not files.manifest.task:
         known = ", ".join(n for n, e in FAMILIES.items() if e.task is files.manifest.task)
@@ -313,15 +314,14 @@ def _open_family(files: VersionFiles) -> Family[Any, Any]:
         raise ModelLoadError(f"{files.model}/{files.version}: {said}") from error
 
 
-def _graphs(files: VersionFiles, family: Family[Any, Any], device: Device) -> Mapping[str, Graph]:
+def _graphs(files: VersionFiles, family: Opened[Any, Any], device: Device) -> Mapping[str, Graph]:
     """Return what to open by session: a version's graphs, or the parts of one. ModelLoadError."""
     graphs: dict[str, Path | PartOfGraph] = dict(files.graphs)
-    if isinstance(family, RunsParts):
-        for name, outputs in family.parts.items():
-            file = files.graphs.get(name)
-            if file is not None and (parts := disjoint_parts(file, outputs)):
-                del graphs[name]
-                graphs.update(parts)
+    for name, outputs in family.traits.parts.items():
+        file = files.graphs.get(name)
+        if file is not None and (parts := disjoint_parts(file, outputs)):
+            del graphs[name]
+            graphs.update(parts)
     if not device.provider.is_on_host:
         return graphs
     return {name: _sharing(graph) for name, graph in graphs.items()}

@@ -130,8 +130,8 @@ async def _at_once(pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]) -> Ma
 
 
 async def _works(pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]) -> Sequence[PreparedItem]:
-    family = pipeline.family
-    return await apart(lambda: [family.preprocess(item) for item in items])
+    preprocess = pipeline.family.processor.preprocess
+    return await apart(lambda: [preprocess(item) for item in items])
 
 
 async def _batched(
@@ -150,7 +150,7 @@ async def _batched(
             batch = indices[begin : begin + _ROWS]
             results = await together([works[index] for index in batch])
             for index, result in zip(batch, results, strict=True):
-                answers[index] = pipeline.family.postprocess(result, items[index])
+                answers[index] = pipeline.family.processor.postprocess(result, items[index])
     return answers
 
 
@@ -169,7 +169,7 @@ async def _padded(
         neighbour = longest[work.lane, work.group]
         if neighbour.length > work.length and len(answers) < _PADDED:
             first, _ = await together([work, neighbour])
-            answers[index] = pipeline.family.postprocess(first, item)
+            answers[index] = pipeline.family.processor.postprocess(first, item)
     return answers
 
 

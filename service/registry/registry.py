@@ -114,8 +114,8 @@ class Registry:
                 f"model {name!r} serves version {loaded.files.version}, not {version}"
             )
         pipeline = loaded.pipeline
-        if pipeline.task is not task or modality not in pipeline.family.modalities:
-            takes = " and ".join(sorted(pipeline.family.modalities))
+        if pipeline.task is not task or modality not in pipeline.modalities:
+            takes = " and ".join(sorted(pipeline.modalities))
             raise ModelNotFoundError(
                 f"model {name!r} does not {task} {modality}s; it can {pipeline.task} {takes}s"
             )
@@ -319,4 +319,4 @@ def _key(loaded: Loaded) -> VersionKey:
 
 def _abilities(loaded: Loaded) -> frozenset[Ability]:
     pipeline = loaded.pipeline
-    return frozenset((pipeline.task, modality) for modality in pipeline.family.modalities)
+    return frozenset((pipeline.task, modality) for modality in pipeline.modalities)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from service.families.base import KnowsLanguages
 from service.registry.loader import Loaded
 from service.registry.parity import Parity
 from service.registry.progress import LoadPhase, LoadProgress
@@ -161,8 +160,7 @@ def describe(loaded: Loaded) -> VersionStatus:
     """Return the status of a version that is ready."""
     files, pipeline = loaded.files, loaded.pipeline
     manifest = files.manifest
-    family = pipeline.family
-    sources, targets = family.languages if isinstance(family, KnowsLanguages) else ((), ())
+    sources, targets = pipeline.family.traits.languages or ((), ())
     languages = [manifest.parameters.get(f"{side}_language") for side in ("source", "target")]
     return VersionStatus(
         model=files.model,
@@ -170,7 +168,7 @@ def describe(loaded: Loaded) -> VersionStatus:
         state=ModelState.READY,
         task=manifest.task,
         family=manifest.family,
-        modalities=tuple(sorted(pipeline.family.modalities)),
+        modalities=tuple(sorted(pipeline.modalities)),
         digest=files.digest,
         precision=files.precision,
         device=str(loaded.device),

@@ -19,12 +19,12 @@ from service.errors import (
     ServiceError,
     ShuttingDownError,
 )
-from service.families.base import ChoosesLanes, PreprocessesTogether, SplitsTexts, TriesAgain
+from service.families.family import Opened
 from service.tasks import Task
 from service.telemetry.meters import Meter
 from service.telemetry.timings import Timings
 from service.transforms.language.segmentation import Document
-from service.types import AnswerT, Family, ItemT, ModelIdentity, PreparedItem, Tensors
+from service.types import AnswerT, ItemT, ModelIdentity, PreparedItem, Processor, Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,10 @@ class Pipeline(Generic[ItemT, AnswerT]):
     """One loaded version, ready to answer."""
 
     task: Task
+    modalities: frozenset[str]
+    """"text", "image" or both."""
     model: ModelIdentity
-    family: Family[ItemT, AnswerT]
+    family: Opened[ItemT, AnswerT]
     engines: Mapping[str, Engine]
     """By lane."""
     cache: ResponseCache
@@ -74,17 +76,17 @@ class Pipeline(Generic[ItemT, AnswerT]):
     """Whether the model was replaced or unloaded, and waits for nobody any longer."""
 
     _gatherer: Coalescer[ItemT, PreparedItem] | None = field(default=None, init=False)
-    _tries_again: TriesAgain[ItemT, AnswerT] | None = field(default=None, init=False)
-    """The family, if it may ask more than once. To ask that of a protocol takes 10 µs."""
-    _chooses: ChoosesLanes[ItemT] | None = field(default=None, init=False)
-    """The family, if it has several lanes."""
+    _processor: Processor[ItemT, AnswerT] = field(init=False)
+    _plan: Callable[[ItemT], Generator[ItemT, AnswerT, AnswerT] | None] | None = field(init=False)
+    _choose_lane: Callable[[ItemT], str] | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.idle.set()
-        self._chooses = self.family if isinstance(self.family, ChoosesLanes) else None
-        self._tries_again = self.family if isinstance(self.family, TriesAgain) else None
-        if self.text_threads is not None and isinstance(self.family, PreprocessesTogether):
-            self._gatherer = Coalescer(self.family.preprocess_all, self.text_threads)
+        # Looked up once: these are on the path of every item.
+        self._processor, traits = self.family.processor, self.family.traits
+        self._plan, self._choose_lane = traits.plan, traits.lane_of
+        if self.text_threads is not None and traits.preprocess_all is not None:
+            self._gatherer = Coalescer(traits.preprocess_all, self.text_threads)
 
     @property
     def window(self) -> int:
@@ -131,7 +133,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
         """
         if self.is_withdrawn:
             raise self._withdrawn()
-        if self._chooses is None:  # else only an item says whose queue it is for
+        if self._choose_lane is None:  # else only an item says whose queue it is for
             next(iter(self.engines.values())).check_room()
 
     async def split(self, item: ItemT, in_sentences: bool) -> Document | None:
@@ -140,13 +142,13 @@ class Pipeline(Generic[ItemT, AnswerT]):
         Raises:
             InvalidInputError: nothing in it can be answered.
         """
-        family = self.family
-        if not isinstance(family, SplitsTexts):
+        split = self.family.traits.split
+        if split is None:
             return None
-        if not family.is_heavy(item):
-            return family.split(item, in_sentences)
+        if not self._processor.offload(item):
+            return split(item, in_sentences)
         incoming = self.incoming[self._lane_of(item)]
-        return await incoming.run(partial(family.split, item, in_sentences))
+        return await incoming.run(partial(split, item, in_sentences))
 
     async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
         """Cache, preprocess, batcher, session, postprocess, cache.
@@ -197,7 +199,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
         self, item: ItemT, options: CallOptions, timings: Timings
     ) -> Coroutine[Any, Any, AnswerT]:
         """Ask the model as often as the family wants."""
-        plan = None if self._tries_again is None else self._tries_again.plan(item)
+        plan = None if self._plan is None else self._plan(item)
         if plan is None:
             return self._compute(item, options, timings)
         return self._follow(plan, options, timings)
@@ -232,7 +234,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
         timings.queue += done.queue_seconds
         timings.compute += done.compute_seconds
         started = time.perf_counter()
-        answer = self.family.postprocess(done.result, item)
+        answer = self._processor.postprocess(done.result, item)
         timings.postprocess += time.perf_counter() - started
         return answer
 
@@ -246,17 +248,17 @@ class Pipeline(Generic[ItemT, AnswerT]):
             self.idle.set()
 
     def _lane_of(self, item: ItemT) -> str:
-        if self._chooses is not None:
-            return self._chooses.lane_of(item)
+        if self._choose_lane is not None:
+            return self._choose_lane(item)
         return next(iter(self.engines))
 
     async def _preprocess(self, item: ItemT, options: CallOptions) -> PreparedItem:
-        if not self.family.is_heavy(item):
+        if not self._processor.offload(item):
             if self._gatherer is None or self.active == 1:
-                return self.family.preprocess(item)
+                return self._processor.preprocess(item)
             # Microseconds on a thread that does nothing longer; a deadline that passes meanwhile
             # is seen by the batcher.
             return await self._gatherer.run(item)
         incoming = self.incoming[self._lane_of(item)]
-        preprocess = partial(self.family.preprocess, item)
+        preprocess = partial(self._processor.preprocess, item)
         return await incoming.run(preprocess, options.deadline, options.priority)

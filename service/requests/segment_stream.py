@@ -190,7 +190,9 @@ class Feed:
         return True
 
     def _text(self, item: TranslateItem, partial: Tensors) -> str:
-        return self._pipeline.family.postprocess(partial, replace(item, alternatives=0)).text
+        return self._pipeline.family.processor.postprocess(
+            partial, replace(item, alternatives=0)
+        ).text
 
 
 def pieces_of(

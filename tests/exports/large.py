@@ -107,9 +107,11 @@ async def test_a_marian_of_opus_size_translates_as_transformers(tmp_path: Path) 
     async with serving(folder) as loaded:
         family: Any = loaded.pipeline.family
         for num_beams in (1, 4):
-            works = [family.preprocess(TranslateItem(t, num_beams=num_beams)) for t in texts]
+            works = [
+                family.processor.preprocess(TranslateItem(t, num_beams=num_beams)) for t in texts
+            ]
             with timed(f"num_beams {num_beams}"):
-                results = loaded.instances.infer(family.infer, works, alone=False)
+                results = loaded.instances.infer(family.model.infer, works, alone=False)
             assert [result["ids"].tolist() for result in results] == [
                 translator.generated(text, num_beams=num_beams) for text in texts
             ]

@@ -116,8 +116,10 @@ def written(folder: Path, loaded: Any) -> Iterator[tuple[str, int, list[int]]]:
     parameters = read_parameters({**told["parameters"], "loop_window": 0}, entry.parameters)
     family: Any = entry.open(folder, parameters)
     for beams in (1, 4):
-        works = [family.preprocess(TranslateItem(text, num_beams=beams)) for text in TEXTS]
-        results = loaded.instances.infer(family.infer, works, alone=False)
+        works = [
+            family.processor.preprocess(TranslateItem(text, num_beams=beams)) for text in TEXTS
+        ]
+        results = loaded.instances.infer(family.model.infer, works, alone=False)
         for text, result in zip(TEXTS, results, strict=True):
             yield text, beams, result["ids"].tolist()
 

@@ -54,8 +54,11 @@ async def test_every_set_of_graphs_is_served(tmp_path: Path) -> None:
         async with serving(folder) as loaded:
             family: Any = loaded.pipeline.family
             for num_beams in (1, 4):
-                works = [family.preprocess(TranslateItem(t, num_beams=num_beams)) for t in TEXTS]
-                results = loaded.instances.infer(family.infer, works, alone=False)
+                works = [
+                    family.processor.preprocess(TranslateItem(t, num_beams=num_beams))
+                    for t in TEXTS
+                ]
+                results = loaded.instances.infer(family.model.infer, works, alone=False)
                 assert [result["ids"].tolist() for result in results] == [
                     translator.generated(text, num_beams=num_beams) for text in TEXTS
                 ]

@@ -60,10 +60,10 @@ async def test_in_other_precisions_a_text_is_translated_alike_in_any_company(
     items = [TranslateItem(text, **translator.languages) for text in TEXTS]
     async with serving(tmp_path / "m", precision) as loaded:
         family: Any = loaded.pipeline.family
-        works = [family.preprocess(item) for item in items]
-        together = loaded.instances.infer(family.infer, works, alone=False)
+        works = [family.processor.preprocess(item) for item in items]
+        together = loaded.instances.infer(family.model.infer, works, alone=False)
         for work, result in zip(works, together, strict=True):
-            (alone,) = loaded.instances.infer(family.infer, [work], alone=False)
+            (alone,) = loaded.instances.infer(family.model.infer, [work], alone=False)
             assert alone["ids"].tolist() == result["ids"].tolist()
 
 

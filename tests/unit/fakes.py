@@ -18,6 +18,7 @@ from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
 from service.engine.slots import Slots
 from service.errors import InvalidInputError, ModelLoadError, ModelNotFoundError
+from service.families.family import Opened
 from service.registry.loader import Loaded
 from service.registry.progress import EnterPhase, LoadPhase
 from service.repository.folders import Contents
@@ -36,10 +37,10 @@ class CountingFamily:
 
     modalities: frozenset[str] = frozenset({"text"})
     lanes: Sequence[Lane] = (Lane("default", (1, 8), ("model",)),)
-    heavy: bool = False
+    offloads: bool = False
 
-    def is_heavy(self, item: ClassifyItem) -> bool:
-        return self.heavy
+    def offload(self, item: ClassifyItem) -> bool:
+        return self.offloads
 
     def preprocess(self, item: ClassifyItem) -> PreparedItem:
         assert isinstance(item.content, Text)
@@ -138,8 +139,9 @@ class ShelfLoader:
         batcher = Batcher(run_batch, BatchLimits(4, 16), Slots(1), meter, incoming=incoming)
         pipeline = Pipeline(
             files.manifest.task,
+            family.modalities,
             ModelIdentity(files.model, files.version, files.digest),
-            family,
+            Opened(family, family),
             {"default": batcher},
             ResponseCache(NullBackend(), enabled=False),
             {"default": incoming},

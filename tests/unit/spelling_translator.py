@@ -20,6 +20,7 @@ from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
 from service.engine.slots import Slots
 from service.errors import InvalidInputError
+from service.families.family import Opened, Traits
 from service.families.translation.texts import divided
 from service.requests.pipeline import Pipeline
 from service.tasks import Task, TranslateItem, Translation
@@ -81,11 +82,13 @@ class SpellingRows:
         }
 
 
+TEXT = frozenset({"text"})
+
+
 @dataclass
 class SpellingFamily:
     """Translates by writing in capitals."""
 
-    modalities: frozenset[str] = frozenset({"text"})
     lanes: Sequence[Lane] = (Lane("default", (1, 8), ("model",)),)
     rows: list[SpellingRows] = field(default_factory=list)
 
@@ -96,7 +99,7 @@ class SpellingFamily:
     def rows_for(self, work: PreparedItem) -> int:
         return 1
 
-    def is_heavy(self, item: TranslateItem) -> bool:
+    def offload(self, item: TranslateItem) -> bool:
         return len(item.text) > 1000
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
@@ -120,6 +123,10 @@ class SpellingFamily:
     @property
     def log(self) -> list[list[str]]:
         return [texts for rows in self.rows for texts in rows.log]
+
+
+def opened(family: SpellingFamily) -> Opened[TranslateItem, Translation]:
+    return Opened(family, family, Traits(split=family.split, in_flight=family))
 
 
 def text_of(work: PreparedItem) -> str:
@@ -154,7 +161,9 @@ async def spelling_in_batches() -> AsyncIterator[Pipeline[TranslateItem, Transla
         batcher = Batcher(run_batch, limits, Slots(1), meter, curve, incoming=incoming)
         batcher.start()
         engines, queues = {"default": batcher}, {"default": incoming}
-        yield Pipeline(Task.TRANSLATE, identity, family, engines, cache, queues, meter)
+        yield Pipeline(
+            Task.TRANSLATE, TEXT, identity, opened(family), engines, cache, queues, meter
+        )
         await batcher.stop(grace=0)
 
 
@@ -178,7 +187,9 @@ async def spelling(
             incoming=incoming,
         )
         engines, queues = {"default": engine}, {"default": incoming}
-        pipeline = Pipeline(Task.TRANSLATE, identity, family, engines, cache, queues, meter)
+        pipeline = Pipeline(
+            Task.TRANSLATE, TEXT, identity, opened(family), engines, cache, queues, meter
+        )
         engine.start()
         yield pipeline, engine, family
         await engine.stop(grace=0)

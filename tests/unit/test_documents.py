@@ -52,7 +52,9 @@ async def translated(pipeline: Translator, text: str, **options: Any) -> str:
 
 def feed_of(pipeline: Translator, text: str, *, grows: bool = False, **options: Any) -> Feed:
     item = TranslateItem(text)
-    document = pipeline.family.split(item, False) or Document.whole(text)  # type: ignore[attr-defined]
+    split = pipeline.family.traits.split
+    assert split is not None
+    document = split(item, False) or Document.whole(text)
     asked = list(pieces_of(document, item))
     return Feed(pipeline, asked, CallOptions(**options), LIMITS, grows)
 

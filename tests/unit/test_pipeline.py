@@ -17,6 +17,7 @@ from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
 from service.engine.slots import Slots
 from service.errors import OverloadedError
+from service.families.family import Opened, Traits
 from service.requests.pipeline import CallOptions, Pipeline
 from service.tasks import Classification, ClassifyItem, Task, Text
 from service.telemetry.meters import NullMeter
@@ -34,11 +35,14 @@ class GatedFamily(CountingFamily):
 
     gate: threading.Event = field(default_factory=threading.Event)
 
-    def is_heavy(self, item: ClassifyItem) -> bool:
+    def offload(self, item: ClassifyItem) -> bool:
         return len(_text(item)) > 3
 
+    def lane_of(self, item: ClassifyItem) -> str:
+        return "default"
+
     def preprocess(self, item: ClassifyItem) -> PreparedItem:
-        if self.is_heavy(item):
+        if self.offload(item):
             assert self.gate.wait(10)
         return super().preprocess(item)
 
@@ -50,7 +54,7 @@ class TwoLanes(GatedFamily):
     lanes: Sequence[Lane] = (Lane("long", (8,), ("model",)), Lane("short", (8,), ("model",)))
 
     def lane_of(self, item: ClassifyItem) -> str:
-        return "long" if self.is_heavy(item) else "short"
+        return "long" if self.offload(item) else "short"
 
     def preprocess(self, item: ClassifyItem) -> PreparedItem:
         return PreparedItem(super().preprocess(item).tensors, self.lane_of(item))
@@ -66,6 +70,7 @@ async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Cl
     async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
         return BatchResult(family.infer({}, batch), 0.0, 0.01)
 
+    lane_of = family.lane_of if len(family.lanes) > 1 else None
     limits = BatchLimits(4, QUEUE)
     with ThreadPoolExecutor(1) as threads:
         incoming = {lane.name: PreprocessQueue(threads, 1) for lane in family.lanes}
@@ -78,8 +83,9 @@ async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Cl
         try:
             yield Pipeline(
                 Task.CLASSIFY,
+                family.modalities,
                 ModelIdentity("counting", 1, "digest"),
-                family,
+                Opened(family, family, Traits(lane_of=lane_of)),
                 engines,
                 ResponseCache(NullBackend(), enabled=False),
                 incoming,

@@ -9,6 +9,7 @@ import pytest
 from service.cache.memory import MemoryBackend
 from service.cache.responses import CacheOutcome
 from service.errors import InferenceError
+from service.families.family import Opened, Traits
 from service.requests.documents import Documents
 from service.requests.pipeline import CallOptions, Pipeline
 from service.requests.segment_stream import DocumentLimits
@@ -38,7 +39,8 @@ class TwiceFamily(SpellingFamily):
 
 
 def twice(pipeline: Pipeline[TranslateItem, Translation]) -> Pipeline[TranslateItem, Translation]:
-    return replace(pipeline, family=TwiceFamily())
+    family = TwiceFamily()
+    return replace(pipeline, family=Opened(family, family, Traits(plan=family.plan)))
 
 
 ITEM = TranslateItem("ann sings", glossary=(("ann", "Anna"),))

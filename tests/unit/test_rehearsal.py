@@ -8,7 +8,6 @@ import pytest
 
 from service.errors import ModelLoadError
 from service.families import FAMILIES
-from service.families.base import KnowsItsHead
 from service.registry.checks import refuse_misfits
 from service.registry.loader import _open_family
 from service.repository.manifest import read_parameters
@@ -95,8 +94,8 @@ def test_a_head_is_compared_with_its_labels(
     entry = FAMILIES[name]
     table = {"labels": ["a", "b", "c"], **parameters}
     family = entry.open(tmp_path, read_parameters(table, entry.parameters, "x"))
-    assert isinstance(family, KnowsItsHead)
+    assert family.traits.head_problem is not None
     specs = {output: TensorSpec("float32", shape) for output, shape in outputs.items()}
-    problem = family.head_problem({"model": specs})
+    problem = family.traits.head_problem({"model": specs})
     assert (problem is None) == (said is None)
     assert said is None or said in str(problem)

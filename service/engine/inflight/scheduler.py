@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 from service.engine.engine import Watch
 from service.engine.inflight.policy import Candidate, Room, admit, fair_share
@@ -53,7 +53,6 @@ class Rows(Protocol):
         ...
 
 
-@runtime_checkable
 class InFlight(Protocol):
     """What a model needs for in-flight batching."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from service.families.text_input import fitted, is_heavy_text
+from service.families.text_input import fitted, is_long
 from service.families.translation.glossary import Plan
 from service.families.translation.search.boards import SearchRules
 from service.families.translation.search.decoding import Decoding
@@ -56,11 +56,6 @@ class EncoderDecoderSteps:
         return cls(parameters, SubwordTexts.open(folder, parameters), rules)
 
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return "text"."""
-        return frozenset({"text"})
-
-    @property
     def languages(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return the languages that it translates from, and those that it translates to."""
         return self.texts.languages.sources, self.texts.languages.targets
@@ -70,9 +65,9 @@ class EncoderDecoderSteps:
         """Return the one lane."""
         return [Lane(_LANE, self.texts.lengths, SESSIONS)]
 
-    def is_heavy(self, item: TranslateItem) -> bool:
+    def offload(self, item: TranslateItem) -> bool:
         """Tell whether the text is long."""
-        return is_heavy_text(item.text)
+        return is_long(item.text)
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from service.families.text_input import fitted, is_heavy_text
+from service.families.text_input import fitted, is_long
 from service.families.translation.cached_decoder import ENCODER, SESSIONS, CachedDecoder, CacheKind
 from service.families.translation.glossary import Plan
 from service.families.translation.options import result_of
@@ -48,11 +48,6 @@ class EncoderDecoder:
         return cls(parameters, SubwordTexts.open(folder, parameters))
 
     @property
-    def modalities(self) -> frozenset[str]:
-        """Return "text"."""
-        return frozenset({"text"})
-
-    @property
     def languages(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return the languages that it translates from, and those that it translates to."""
         return self.texts.languages.sources, self.texts.languages.targets
@@ -62,9 +57,9 @@ class EncoderDecoder:
         """Return the one lane."""
         return [Lane(_LANE, self.texts.lengths, SESSIONS[self.parameters.cache])]
 
-    def is_heavy(self, item: TranslateItem) -> bool:
+    def offload(self, item: TranslateItem) -> bool:
         """Tell whether the text is long."""
-        return is_heavy_text(item.text)
+        return is_long(item.text)
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
         """Return the text in pieces; None if it is one. Raises InvalidInputError."""

@@ -31,8 +31,8 @@ def test_the_service_finds_in_a_photo_what_the_limit_finds(detector: Subject) ->
     found = 0
     for photo in photos():
         item = DetectItem(Image(photo))
-        result = family.infer(sessions, [family.preprocess(item)])[0]
-        served = family.postprocess(result, item)
+        result = family.model.infer(sessions, [family.processor.preprocess(item)])[0]
+        served = family.processor.postprocess(result, item)
         expected = limit.answer(photo)["objects"]
         assert [one["label"] for one in expected] == [one.label for one in served.objects]
         np.testing.assert_allclose(

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 
 from service import tasks
 from service.families import FAMILIES
+from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
-from service.types import Family
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.families.sessions import (
     NumpySession,
@@ -86,7 +86,7 @@ class Case:
     answer: type
 
 
-def open_case(name: str, folder: Path) -> Family[Any, Any]:
+def open_case(name: str, folder: Path) -> Opened[Any, Any]:
     """Open a family as the loader does, from the parameters of a manifest."""
     for file in ("tokenizer.json", "source_tokenizer.json"):
         word_tokenizer().save(str(folder / file))

@@ -9,9 +9,10 @@ from PIL import Image
 
 from service import tasks
 from service.errors import InferenceError, InvalidInputError, ModelLoadError
-from service.families.image_classifier import ImageClassifier, ImageClassifierParameters
+from service.families.family import Opened
+from service.families.image_classifier import ImageClassifierParameters, open_image_classifier
 from service.families.scores import ranked
-from service.families.text_classifier import TextClassifier, TextClassifierParameters
+from service.families.text_classifier import TextClassifierParameters, open_text_classifier
 from service.repository.manifest import read_parameters
 from service.tasks import Classification, ClassifyItem, Label, Text
 from tests.unit.families.sessions import NumpySession, text_session
@@ -22,15 +23,15 @@ TEXT = {"labels": ["a", "b", "c"], "max_length": 6, "pad_id": 7}
 IMAGE = {"labels": ["a", "b"], "image_size": [2, 3], "mode": "L", "mean": [0.5], "std": [0.5]}
 
 
-def text_classifier(folder: Path, **changes: Any) -> TextClassifier:
+def text_classifier(folder: Path, **changes: Any) -> Opened[ClassifyItem, Classification]:
     word_tokenizer().save(str(folder / "tokenizer.json"))
     parameters = read_parameters({**TEXT, **changes}, TextClassifierParameters)
-    return TextClassifier.open(folder, parameters)
+    return open_text_classifier(folder, parameters)
 
 
-def image_classifier(**changes: Any) -> ImageClassifier:
+def image_classifier(**changes: Any) -> Opened[ClassifyItem, Classification]:
     parameters = read_parameters({**IMAGE, **changes}, ImageClassifierParameters)
-    return ImageClassifier.open(Path(), parameters)
+    return open_image_classifier(Path(), parameters)
 
 
 def giving(*logits: float) -> dict[str, NumpySession]:
@@ -45,10 +46,14 @@ def giving(*logits: float) -> dict[str, NumpySession]:
 
 
 def labelled(
-    family: TextClassifier, sessions: dict[str, NumpySession], top_k: int | None = None
+    family: Opened[ClassifyItem, Classification],
+    sessions: dict[str, NumpySession],
+    top_k: int | None = None,
 ) -> Classification:
     item = ClassifyItem(Text("one"), top_k)
-    return family.postprocess(family.infer(sessions, [family.preprocess(item)])[0], item)
+    return family.processor.postprocess(
+        family.model.infer(sessions, [family.processor.preprocess(item)])[0], item
+    )
 
 
 def test_scores_are_a_softmax_and_best_first(tmp_path: Path) -> None:
@@ -82,10 +87,10 @@ def test_top_k_labels_come_back(tmp_path: Path, top_k: int | None, count: int) -
 @pytest.mark.parametrize("top_k", [0, -1])
 def test_no_labels_at_all_cannot_be_asked_for(tmp_path: Path, top_k: int) -> None:
     with pytest.raises(InvalidInputError, match="top_k"):
-        text_classifier(tmp_path).preprocess(ClassifyItem(Text("one"), top_k))
+        text_classifier(tmp_path).processor.preprocess(ClassifyItem(Text("one"), top_k))
     image = tasks.Image(encoded(Image.new("L", (3, 2))))
     with pytest.raises(InvalidInputError, match="top_k"):
-        image_classifier().preprocess(ClassifyItem(image, top_k))
+        image_classifier().processor.preprocess(ClassifyItem(image, top_k))
 
 
 def test_large_logits_do_not_overflow(tmp_path: Path) -> None:
@@ -105,9 +110,9 @@ def test_texts_are_cut_and_padded_and_masked(tmp_path: Path) -> None:
     session = text_session("logits", 3)
     recording = NumpySession(lambda feeds: fed.append(feeds) or session.compute(feeds))
     texts = ["one", "one two three four one two"]
-    works = [family.preprocess(ClassifyItem(Text(text))) for text in texts]
+    works = [family.processor.preprocess(ClassifyItem(Text(text))) for text in texts]
     assert [work.length for work in works] == [3, 6]
-    family.infer({"model": recording}, works)
+    family.model.infer({"model": recording}, works)
     assert fed[0]["input_ids"].tolist() == [[CLS, 4, SEP, 7, 7, 7], [CLS, 4, 5, 6, 7, SEP]]
     assert fed[0]["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0], [1] * 6]
 
@@ -119,25 +124,25 @@ def test_texts_are_cut_and_padded_and_masked(tmp_path: Path) -> None:
 def test_lengths_double_up_to_the_longest(
     tmp_path: Path, max_length: int, lengths: list[int]
 ) -> None:
-    assert list(text_classifier(tmp_path, max_length=max_length).lanes[0].lengths) == lengths
+    assert list(text_classifier(tmp_path, max_length=max_length).model.lanes[0].lengths) == lengths
 
 
 def test_an_image_is_stretched_and_normalised() -> None:
     family = image_classifier()
     grey = Image.new("L", (3, 2))
     grey.putdata([0, 51, 102, 153, 204, 255])
-    work = family.preprocess(ClassifyItem(tasks.Image(encoded(grey))))
+    work = family.processor.preprocess(ClassifyItem(tasks.Image(encoded(grey))))
     expected = np.array([[[-1, -0.6, -0.2], [0.2, 0.6, 1]]])
     np.testing.assert_allclose(work.tensors["pixel_values"], expected, atol=1e-6)
-    large = family.preprocess(ClassifyItem(tasks.Image(encoded(grey.resize((30, 50))))))
+    large = family.processor.preprocess(ClassifyItem(tasks.Image(encoded(grey.resize((30, 50))))))
     assert large.tensors["pixel_values"].shape == (1, 2, 3)
     assert large.length == work.length == 6
 
 
 def test_transparent_pixels_show_the_background() -> None:
     clear = tasks.Image(encoded(Image.new("LA", (3, 2), (0, 0))))
-    white = image_classifier().preprocess(ClassifyItem(clear))
-    black = image_classifier(background=[0, 0, 0]).preprocess(ClassifyItem(clear))
+    white = image_classifier().processor.preprocess(ClassifyItem(clear))
+    black = image_classifier(background=[0, 0, 0]).processor.preprocess(ClassifyItem(clear))
     assert (white.tensors["pixel_values"] == 1).all()
     assert (black.tensors["pixel_values"] == -1).all()
 
@@ -185,7 +190,8 @@ def test_texts_preprocessed_together_are_as_one_by_one(tmp_path: Path) -> None:
         ClassifyItem(tasks.Image(b"")),
         ClassifyItem(Text("three " * 500)),
     ]
-    together = family.preprocess_all(items)
+    assert family.traits.preprocess_all is not None
+    together = family.traits.preprocess_all(items)
     assert [type(one).__name__ for one in together] == [
         "PreparedItem",
         "InvalidInputError",
@@ -194,7 +200,7 @@ def test_texts_preprocessed_together_are_as_one_by_one(tmp_path: Path) -> None:
         "PreparedItem",
     ]
     for index in (0, 2, 4):
-        alone = family.preprocess(items[index])
+        alone = family.processor.preprocess(items[index])
         assert together[index].length == alone.length
         ids = (one.tensors["input_ids"] for one in (together[index], alone))
         np.testing.assert_array_equal(*ids)

@@ -18,10 +18,10 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 from service.families import FAMILIES
-from service.families.base import KnowsLanguages, SplitsTexts, TriesAgain
+from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
-from service.types import Family, PreparedItem, Tensors
+from service.types import PreparedItem, Tensors
 from tests.unit.families.cases import CASES, Case, open_case
 from tests.unit.transforms.images import DAMAGED, FOREIGN, TOO_LARGE
 from tests.unit.transforms.texts import HOSTILE
@@ -41,7 +41,7 @@ def case(name: str) -> Case:
 
 
 @pytest.fixture
-def family(name: str, tmp_path: Path) -> Family[Any, Any]:
+def family(name: str, tmp_path: Path) -> Opened[Any, Any]:
     return open_case(name, tmp_path)
 
 
@@ -55,136 +55,135 @@ def same(first: Tensors, second: Tensors) -> None:
         np.testing.assert_array_equal(value, second[key], strict=True)
 
 
-def batches(family: Family[Any, Any], items: Sequence[Any]) -> list[list[PreparedItem]]:
+def batches(family: Opened[Any, Any], items: Sequence[Any]) -> list[list[PreparedItem]]:
     """Works of all items, in one batch for each lane and group."""
     together = defaultdict(list)
     for item in items:
-        work = family.preprocess(item)
+        work = family.processor.preprocess(item)
         together[work.lane, work.group].append(work)
     return list(together.values())
 
 
 def test_neither_padding_nor_neighbours_change_an_answer(
-    family: Family[Any, Any], case: Case
+    family: Opened[Any, Any], case: Case
 ) -> None:
     for batch in batches(family, case.items):
-        together = family.infer(case.sessions(), batch)
+        together = family.model.infer(case.sessions(), batch)
         assert len(batch) > 1
         for work, result in zip(batch, together, strict=True):
-            same(result, family.infer(case.sessions(), [work])[0])
+            same(result, family.model.infer(case.sessions(), [work])[0])
 
 
-def test_results_come_in_the_order_of_their_works(family: Family[Any, Any], case: Case) -> None:
+def test_results_come_in_the_order_of_their_works(family: Opened[Any, Any], case: Case) -> None:
     for batch in batches(family, case.items):
-        forward = family.infer(case.sessions(), batch)
-        backward = family.infer(case.sessions(), batch[::-1])
+        forward = family.model.infer(case.sessions(), batch)
+        backward = family.model.infer(case.sessions(), batch[::-1])
         for one, other in zip(forward, reversed(list(backward)), strict=True):
             same(one, other)
 
 
 def test_the_same_work_twice_has_the_same_result_twice(
-    family: Family[Any, Any], case: Case
+    family: Opened[Any, Any], case: Case
 ) -> None:
     for item in case.items:
-        work = family.preprocess(item)
-        first, second = family.infer(case.sessions(), [work, work])
+        work = family.processor.preprocess(item)
+        first, second = family.model.infer(case.sessions(), [work, work])
         same(first, second)
 
 
-def test_an_empty_item_is_refused(family: Family[Any, Any], case: Case) -> None:
+def test_an_empty_item_is_refused(family: Opened[Any, Any], case: Case) -> None:
     assert case.empty
     for item in case.empty:
         with pytest.raises(InvalidInputError, match="empty"):
-            family.preprocess(item)
+            family.processor.preprocess(item)
 
 
-def test_an_item_for_another_family_is_refused(family: Family[Any, Any], case: Case) -> None:
+def test_an_item_for_another_family_is_refused(family: Opened[Any, Any], case: Case) -> None:
     for item in case.foreign:
         with pytest.raises(InvalidInputError, match="this model"):
-            family.preprocess(item)
+            family.processor.preprocess(item)
 
 
-def test_an_item_of_another_modality_would_be_refused_by_its_routing(
-    family: Family[Any, Any], case: Case, name: str
-) -> None:
-    assert {tasks.modality(item) for item in case.items} == family.modalities
-    assert FAMILIES[name].modalities == family.modalities
+def test_an_item_of_another_modality_would_be_refused_by_its_routing(case: Case, name: str) -> None:
+    assert {tasks.modality(item) for item in case.items} == FAMILIES[name].modalities
 
 
-def test_a_work_says_its_lane_and_length(family: Family[Any, Any], case: Case) -> None:
-    longest = {lane.name: lane.lengths[-1] for lane in family.lanes}
-    works = [family.preprocess(item) for item in case.items]
+def test_a_work_says_its_lane_and_length(family: Opened[Any, Any], case: Case) -> None:
+    longest = {lane.name: lane.lengths[-1] for lane in family.model.lanes}
+    works = [family.processor.preprocess(item) for item in case.items]
     assert all(1 <= work.length <= longest[work.lane] for work in works)
     assert {work.lane for work in works} == set(longest)
     hash(tuple(work.group for work in works))
 
 
-def test_a_probe_has_the_length_asked_for_and_runs(family: Family[Any, Any], case: Case) -> None:
-    for lane in family.lanes:
+def test_a_probe_has_the_length_asked_for_and_runs(family: Opened[Any, Any], case: Case) -> None:
+    for lane in family.model.lanes:
         assert list(lane.lengths) == sorted(set(lane.lengths))
         for length in lane.lengths:
-            probe = family.probe(lane.name, length)
+            probe = family.model.probe(lane.name, length)
             assert (probe.lane, probe.length) == (lane.name, length)
             sessions = case.sessions()
-            assert len(family.infer(sessions, [probe] * 3)) == 3
+            assert len(family.model.infer(sessions, [probe] * 3)) == 3
             ran = {name for name, session in sessions.items() if session.fed}
             assert ran == set(lane.sessions)
 
 
-def test_a_probe_and_an_item_of_its_length_look_alike(family: Family[Any, Any], case: Case) -> None:
+def test_a_probe_and_an_item_of_its_length_look_alike(family: Opened[Any, Any], case: Case) -> None:
     for item in case.items:
-        work = family.preprocess(item)
-        probe = family.probe(work.lane, work.length)
+        work = family.processor.preprocess(item)
+        probe = family.model.probe(work.lane, work.length)
         assert {key: (v.shape, v.dtype) for key, v in probe.tensors.items()} == {
             key: (v.shape, v.dtype) for key, v in work.tensors.items()
         }
 
 
-def test_an_answer_is_of_the_task(family: Family[Any, Any], case: Case) -> None:
+def test_an_answer_is_of_the_task(family: Opened[Any, Any], case: Case) -> None:
     for item in case.items:
-        result = family.infer(case.sessions(), [family.preprocess(item)])[0]
-        assert isinstance(family.postprocess(result, item), case.answer)
+        result = family.model.infer(case.sessions(), [family.processor.preprocess(item)])[0]
+        assert isinstance(family.processor.postprocess(result, item), case.answer)
 
 
 def test_a_translator_splits_what_it_does_not_read_whole(
-    name: str, family: Family[Any, Any], case: Case
+    name: str, family: Opened[Any, Any], case: Case
 ) -> None:
-    assert isinstance(family, SplitsTexts) == (FAMILIES[name].task is tasks.Task.TRANSLATE)
-    if not isinstance(family, SplitsTexts):
+    split = family.traits.split
+    assert (split is not None) == (FAMILIES[name].task is tasks.Task.TRANSLATE)
+    if split is None:
         return
     short, *_ = case.items
-    assert family.split(short, False) is None
+    assert split(short, False) is None
     text = "  one two, three four. " * 100 + "\n\n---\nfour\n"
     item = replace(short, text=text)
-    assert family.preprocess(item).tensors["is_cut"]
-    document = family.split(item, False)
+    assert family.processor.preprocess(item).tensors["is_cut"]
+    document = split(item, False)
     assert document is not None
     pieces = [segment.text for segment in document.segments]
     assert document.joined(pieces) == text
     assert pieces[-1] == "four"
     for piece in pieces:
-        assert not family.preprocess(replace(short, text=piece)).tensors["is_cut"]
+        assert not family.processor.preprocess(replace(short, text=piece)).tensors["is_cut"]
 
 
 def test_a_translator_refuses_to_split_what_it_would_refuse_to_translate(
-    name: str, family: Family[Any, Any], case: Case
+    name: str, family: Opened[Any, Any], case: Case
 ) -> None:
-    if isinstance(family, SplitsTexts):
+    if (split := family.traits.split) is not None:
         for item in case.foreign:
             with pytest.raises(InvalidInputError, match="this model"):
-                family.split(item, False)
+                split(item, False)
 
 
 def test_a_translator_leaves_a_text_without_words_as_it_is(
-    family: Family[Any, Any], case: Case
+    family: Opened[Any, Any], case: Case
 ) -> None:
-    if not isinstance(family, SplitsTexts):
+    split, ask = family.traits.split, family.traits.plan
+    if split is None:
         return
-    assert isinstance(family, TriesAgain)
+    assert ask is not None
     for text in ("42", "2026-11-29", "¥1,299.00", "。", "😀", "\n42\n", " ", "\n", "\ufeff"):
         item = replace(case.items[0], text=text)
-        assert family.split(item, True) is None
-        plan = family.plan(item)
+        assert split(item, True) is None
+        plan = ask(item)
         assert plan is not None
         with pytest.raises(StopIteration) as settled:
             next(plan)
@@ -193,34 +192,34 @@ def test_a_translator_leaves_a_text_without_words_as_it_is(
         assert answer.source
         assert answer.target
     for item in case.foreign:
-        plan = family.plan(replace(item, text="42"))
+        plan = ask(replace(item, text="42"))
         assert plan is not None
         with pytest.raises(InvalidInputError, match="this model"):
             next(plan)
 
 
 def test_a_translator_lists_the_languages_that_it_translates(
-    family: Family[Any, Any], case: Case
+    family: Opened[Any, Any], case: Case
 ) -> None:
-    if not isinstance(family, SplitsTexts):
+    if family.traits.split is None:
         return
-    assert isinstance(family, KnowsLanguages)
-    sources, targets = family.languages
+    assert family.traits.languages is not None
+    sources, targets = family.traits.languages
     item = case.items[0]
     for source in sources:
-        family.preprocess(replace(item, source=source))
+        family.processor.preprocess(replace(item, source=source))
     for target in targets:
-        family.preprocess(replace(item, target=target))
+        family.processor.preprocess(replace(item, target=target))
     assert "absent" not in [*sources, *targets]
     with pytest.raises(InvalidInputError):
-        family.preprocess(replace(item, target="absent"))
+        family.processor.preprocess(replace(item, target="absent"))
 
 
-def test_a_translator_does_not_see_emoji(family: Family[Any, Any], case: Case) -> None:
-    if not isinstance(family, TriesAgain):
+def test_a_translator_does_not_see_emoji(family: Opened[Any, Any], case: Case) -> None:
+    if (ask := family.traits.plan) is None:
         return
     item = replace(case.items[0], text="\ufeff😀 on\u200be, 👍🏽 two", protect=("emoji",))
-    plan = family.plan(item)
+    plan = ask(item)
     assert plan is not None
     assert next(plan).text == "one, two"
     with pytest.raises(StopIteration) as settled:
@@ -234,19 +233,19 @@ def test_a_translator_does_not_see_emoji(family: Family[Any, Any], case: Case) -
 
 
 def test_images_and_long_texts_are_heavy_and_short_texts_are_not(
-    name: str, family: Family[Any, Any], case: Case
+    name: str, family: Opened[Any, Any], case: Case
 ) -> None:
     for item in case.items:
-        assert family.is_heavy(item) == (tasks.modality(item) == "image")
-    if "text" in family.modalities:
-        assert family.is_heavy(item_of(name, "one " * 1000))
+        assert family.processor.offload(item) == (tasks.modality(item) == "image")
+    if "text" in FAMILIES[name].modalities:
+        assert family.processor.offload(item_of(name, "one " * 1000))
 
 
-def test_many_threads_may_share_a_family(family: Family[Any, Any], case: Case) -> None:
+def test_many_threads_may_share_a_family(family: Opened[Any, Any], case: Case) -> None:
     sessions = case.sessions()
 
     def answer(item: Any) -> Tensors:
-        return family.infer(sessions, [family.preprocess(item)])[0]
+        return family.model.infer(sessions, [family.processor.preprocess(item)])[0]
 
     alone = [answer(item) for item in case.items]
     with ThreadPoolExecutor(4) as threads:
@@ -279,33 +278,33 @@ def item_of(name: str, content: str | bytes) -> Any:
             return DetectItem(made)
 
 
-def test_hostile_texts_are_answered(name: str, family: Family[Any, Any], case: Case) -> None:
-    if "text" not in family.modalities:
+def test_hostile_texts_are_answered(name: str, family: Opened[Any, Any], case: Case) -> None:
+    if "text" not in FAMILIES[name].modalities:
         return
     assert len(HOSTILE_TEXTS) >= 20
     items = [item_of(name, text) for text in HOSTILE_TEXTS.values()]
     for batch in batches(family, items):
-        results = family.infer(case.sessions(), batch)
-        answers = [family.postprocess(r, i) for r, i in zip(results, items, strict=True)]
+        results = family.model.infer(case.sessions(), batch)
+        answers = [family.processor.postprocess(r, i) for r, i in zip(results, items, strict=True)]
         assert len(answers) == len(items)
 
 
-def test_hostile_images_are_refused(name: str, family: Family[Any, Any]) -> None:
-    if "image" not in family.modalities:
+def test_hostile_images_are_refused(name: str, family: Opened[Any, Any]) -> None:
+    if "image" not in FAMILIES[name].modalities:
         return
     refusals = (InvalidInputError, LimitExceededError, UnsupportedMediaTypeError)
     for data in [*DAMAGED.values(), *FOREIGN.values(), *TOO_LARGE.values()]:
         with pytest.raises(refusals):
-            family.preprocess(item_of(name, data))
+            family.processor.preprocess(item_of(name, data))
 
 
-def test_an_image_over_its_own_limit_is_refused(name: str, family: Family[Any, Any]) -> None:
-    if "image" not in family.modalities:
+def test_an_image_over_its_own_limit_is_refused(name: str, family: Opened[Any, Any]) -> None:
+    if "image" not in FAMILIES[name].modalities:
         return
     data = next(i for i in CASES["detector"].items).image.data  # 64 x 64
     small, large = tasks.Image(data, 64 * 64 - 1), tasks.Image(data, 64 * 64)
     task = FAMILIES[name].task
     make = {tasks.Task.CLASSIFY: ClassifyItem, tasks.Task.EMBED: EmbedItem}.get(task, DetectItem)
-    family.preprocess(make(large))
+    family.processor.preprocess(make(large))
     with pytest.raises(LimitExceededError):
-        family.preprocess(make(small))
+        family.processor.preprocess(make(small))

@@ -9,7 +9,8 @@ from PIL import Image
 
 from service import tasks
 from service.errors import InferenceError, InvalidInputError, ModelLoadError
-from service.families.detector import Detector, DetectorParameters
+from service.families.detector import DetectorParameters, open_detector
+from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import Detections, DetectItem
 from tests.unit.families.cases import drawing
@@ -19,18 +20,18 @@ from tests.unit.transforms.images import encoded
 SIDE = 64
 
 
-def detector(**changes: Any) -> Detector:
+def detector(**changes: Any) -> Opened[DetectItem, Detections]:
     manifest = {"labels": ["red", "green"], "image_size": SIDE, **changes}
-    return Detector.open(Path(), read_parameters(manifest, DetectorParameters))
+    return open_detector(Path(), read_parameters(manifest, DetectorParameters))
 
 
 def detected(
     items: list[DetectItem], session: NumpySession | None = None, **changes: Any
 ) -> list[Detections]:
     family = detector(**changes)
-    works = [family.preprocess(item) for item in items]
-    results = family.infer({"model": session or detector_session()}, works)
-    return [family.postprocess(r, item) for r, item in zip(results, items, strict=True)]
+    works = [family.processor.preprocess(item) for item in items]
+    results = family.model.infer({"model": session or detector_session()}, works)
+    return [family.processor.postprocess(r, item) for r, item in zip(results, items, strict=True)]
 
 
 def item(data: bytes, **options: Any) -> DetectItem:
@@ -143,7 +144,7 @@ def test_transparent_pixels_show_the_background() -> None:
 
 
 def test_padding_has_the_value_the_manifest_names() -> None:
-    work = detector(pad_value=51).preprocess(item(drawing((SIDE, SIDE // 2))))
+    work = detector(pad_value=51).processor.preprocess(item(drawing((SIDE, SIDE // 2))))
     assert (work.tensors["pixel_values"][:, 0] == np.float32(0.2)).all()
     assert work.length == SIDE * SIDE
 
@@ -167,7 +168,7 @@ def test_a_graph_of_other_labels_is_found_out() -> None:
 )
 def test_a_threshold_out_of_range_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match=next(iter(options))):
-        detector().preprocess(item(drawing((9, 9)), **options))
+        detector().processor.preprocess(item(drawing((9, 9)), **options))
 
 
 @pytest.mark.parametrize(

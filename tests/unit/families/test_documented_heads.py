@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from service import tasks
-from service.families.detector import Detector, DetectorParameters
+from service.families.detector import DetectorModel, DetectorParameters, open_detector
+from service.families.family import Opened
 from service.repository.manifest import manifest_of, read_parameters
-from service.tasks import DetectItem
+from service.tasks import Detections, DetectItem
 from service.types import TensorSpec
 from tests.unit.families.cases import drawing
 from tests.unit.families.sessions import NumpySession
@@ -66,9 +67,16 @@ def manifests() -> Mapping[str, list[dict[str, Any]]]:
     return found
 
 
-def family_of(table: dict[str, Any]) -> Detector:
+def family_of(table: dict[str, Any]) -> Opened[DetectItem, Detections]:
     manifest = manifest_of({**table, "graphs": {"fp32": {"model": "model.onnx"}}}, "x")
-    return Detector.open(Path(), read_parameters(manifest.parameters, DetectorParameters))
+    return open_detector(Path(), read_parameters(manifest.parameters, DetectorParameters))
+
+
+def problem_of(
+    family: Opened[DetectItem, Detections], specs: Mapping[str, TensorSpec]
+) -> str | None:
+    assert family.traits.head_problem is not None
+    return family.traits.head_problem({"model": specs})
 
 
 def test_every_documented_model_has_shapes_here() -> None:
@@ -79,16 +87,17 @@ def test_every_documented_model_has_shapes_here() -> None:
 def test_a_documented_manifest_reads_outputs_of_the_model(title: str) -> None:
     family, shapes = family_of(manifests()[title][0]), SHAPES[title]
     specs = {name: TensorSpec("float32", shape) for name, shape in shapes.items()}
-    assert family.head_problem({"model": specs}) is None
+    assert problem_of(family, specs) is None
     rng = np.random.default_rng(1)
     outputs = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
     last = title == "BlazeFace"
     images = TensorSpec("float32", (None, None, None, 3) if last else (None, 3, None, None))
     session = NumpySession(lambda _: outputs, {"input": images})
     item = DetectItem(tasks.Image(drawing((90, 60))), threshold=0.0)
-    (result,) = family.infer({"model": session}, [family.preprocess(item)])
-    assert family.postprocess(result, item).objects
-    height, width = family.shape
+    (result,) = family.model.infer({"model": session}, [family.processor.preprocess(item)])
+    assert family.processor.postprocess(result, item).objects
+    assert isinstance(family.model, DetectorModel)
+    height, width = family.model.shape
     assert session.fed[0]["input"] == ((1, height, width, 3) if last else (1, 3, height, width))
 
 
@@ -100,7 +109,7 @@ def test_the_first_nanodet_is_another_head() -> None:
         for kind, numbers in (("cls", 2), ("dis", 32))
     }
     specs = {name: TensorSpec("float32", shape) for name, shape in shapes.items()}
-    assert family.head_problem({"model": specs}) is None
+    assert problem_of(family, specs) is None
 
 
 @pytest.mark.parametrize("title", [title for title, shapes in SHAPES.items() if len(shapes) > 2])
@@ -110,4 +119,4 @@ def test_a_manifest_without_its_head_is_refused(title: str) -> None:
     del table["parameters"]["head"]
     shapes = SHAPES[title]
     specs = {name: TensorSpec("float32", shape) for name, shape in shapes.items()}
-    assert family_of(table).head_problem({"model": specs}) is not None
+    assert problem_of(family_of(table), specs) is not None

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 
 from service import tasks
 from service.errors import InvalidInputError
-from service.families.dual_encoder import DualEncoder
+from service.families.family import Opened
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession
-from service.tasks import EmbedItem, Text
+from service.tasks import Embedding, EmbedItem, Text
 from service.types import Sessions
 from tests.unit.families.cases import CASES, IMAGES, TEXTS, open_case
 from tests.unit.families.sessions import NumpySession
@@ -23,19 +23,19 @@ SESSIONS = CASES["dual_encoder"].sessions
 
 
 @pytest.fixture
-def family(tmp_path: Path) -> DualEncoder:
-    family = open_case("dual_encoder", tmp_path)
-    assert isinstance(family, DualEncoder)
-    return family
+def family(tmp_path: Path) -> Opened[EmbedItem, Embedding]:
+    return open_case("dual_encoder", tmp_path)
 
 
-def embedded(family: DualEncoder, sessions: Sessions, items: list[EmbedItem]) -> list[NDArray[Any]]:
-    results = family.infer(sessions, [family.preprocess(item) for item in items])
+def embedded(
+    family: Opened[EmbedItem, Embedding], sessions: Sessions, items: list[EmbedItem]
+) -> list[NDArray[Any]]:
+    results = family.model.infer(sessions, [family.processor.preprocess(item) for item in items])
     pairs = zip(results, items, strict=True)
-    return [family.postprocess(result, item).vector for result, item in pairs]
+    return [family.processor.postprocess(result, item).vector for result, item in pairs]
 
 
-def test_vectors_have_unit_length(family: DualEncoder) -> None:
+def test_vectors_have_unit_length(family: Opened[EmbedItem, Embedding]) -> None:
     for items in ([EmbedItem(Text(t)) for t in TEXTS], [EmbedItem(tasks.Image(i)) for i in IMAGES]):
         for vector in embedded(family, SESSIONS(), items):
             assert vector.dtype == np.float32
@@ -43,7 +43,9 @@ def test_vectors_have_unit_length(family: DualEncoder) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
-def test_a_vector_of_any_length_gives_no_nonsense(family: DualEncoder, scale: float) -> None:
+def test_a_vector_of_any_length_gives_no_nonsense(
+    family: Opened[EmbedItem, Embedding], scale: float
+) -> None:
     output = np.float32([[3, 4]]) * np.float32(scale)
     sessions = {"text": NumpySession(lambda _: {"text_embeds": output})}
     (vector,) = embedded(family, sessions, [EmbedItem(Text("one"))])
@@ -51,12 +53,14 @@ def test_a_vector_of_any_length_gives_no_nonsense(family: DualEncoder, scale: fl
     np.testing.assert_allclose(vector, expected, rtol=1e-6)
 
 
-def test_a_prompt_that_a_model_does_not_have_is_refused(family: DualEncoder) -> None:
+def test_a_prompt_that_a_model_does_not_have_is_refused(
+    family: Opened[EmbedItem, Embedding],
+) -> None:
     with pytest.raises(InvalidInputError, match="this model has no prompts"):
-        family.preprocess(EmbedItem(Text("one"), "query"))
+        family.processor.preprocess(EmbedItem(Text("one"), "query"))
 
 
-def test_each_lane_runs_its_own_tower(family: DualEncoder) -> None:
+def test_each_lane_runs_its_own_tower(family: Opened[EmbedItem, Embedding]) -> None:
     sessions = SESSIONS()
     embedded(family, sessions, [EmbedItem(Text("one"))])
     assert (len(sessions["text"].fed), len(sessions["image"].fed)) == (1, 0)
@@ -64,13 +68,15 @@ def test_each_lane_runs_its_own_tower(family: DualEncoder) -> None:
     assert (len(sessions["text"].fed), len(sessions["image"].fed)) == (1, 1)
 
 
-def test_a_vector_does_not_keep_its_whole_batch_alive(family: DualEncoder) -> None:
+def test_a_vector_does_not_keep_its_whole_batch_alive(family: Opened[EmbedItem, Embedding]) -> None:
     vectors = embedded(family, SESSIONS(), [EmbedItem(Text(text)) for text in TEXTS])
     assert all(vector.base is None for vector in vectors)
 
 
 @pytest.mark.looptime(False)
-def test_a_real_graph_answers_as_it_should(family: DualEncoder, tmp_path: Path) -> None:
+def test_a_real_graph_answers_as_it_should(
+    family: Opened[EmbedItem, Embedding], tmp_path: Path
+) -> None:
     """The graph counts tokens and unmasked places: (T of the batch, tokens of the text)."""
     nodes = [
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),

@@ -29,7 +29,7 @@ def opened(folder: Path, **parameters: Any) -> EncoderDecoder:
     tokenizer.save(str(folder / "tokenizer.json"))
     table: Mapping[str, Any] = {**CASES["encoder_decoder"].parameters, **parameters}
     entry = FAMILIES["encoder_decoder"]
-    family = entry.open(folder, read_parameters(table, entry.parameters))
+    family = entry.open(folder, read_parameters(table, entry.parameters)).model
     assert isinstance(family, EncoderDecoder)
     return family
 

@@ -24,7 +24,7 @@ def opened(folder: Path, **parameters: Any) -> EncoderDecoderSteps:
     entry = FAMILIES["encoder_decoder_steps"]
     own = {"tokenizer_files": ["tokenizer.json"]}
     table = {**CASES["encoder_decoder_steps"].parameters, **own, **parameters}
-    family = entry.open(folder, read_parameters(table, entry.parameters))
+    family = entry.open(folder, read_parameters(table, entry.parameters)).model
     assert isinstance(family, EncoderDecoderSteps)
     return family
 

@@ -8,7 +8,7 @@ import pytest
 
 from service import tasks
 from service.errors import InferenceError, LimitExceededError
-from service.families.detr_detector import DetrDetector, DetrDetectorParameters
+from service.families.detr_detector import DetrDetectorParameters, open_detr_detector
 from service.families.image_input import ImageInput, image_input
 from service.repository.manifest import read_parameters
 from service.tasks import DetectItem
@@ -34,13 +34,13 @@ def image(width: int, height: int) -> tasks.Image:
 
 
 def test_images_of_other_sizes_share_no_batch_unless_told() -> None:
-    assert images().work(image(64, 48), "x").group != images().work(image(48, 64), "x").group
-    assert images(mixes=True).work(image(64, 48), "x").group is None
-    assert images(size=[8, 8]).work(image(64, 48), "x").group is None
+    assert images().prepare(image(64, 48), "x").group != images().prepare(image(48, 64), "x").group
+    assert images(mixes=True).prepare(image(64, 48), "x").group is None
+    assert images(size=[8, 8]).prepare(image(64, 48), "x").group is None
 
 
 def test_mixed_images_are_padded_to_the_largest_and_masked() -> None:
-    works = [images(mixes=True).work(image(*size), "x") for size in ((64, 48), (48, 96))]
+    works = [images(mixes=True).prepare(image(*size), "x") for size in ((64, 48), (48, 96))]
     feeds = images(mixes=True).feeds(works, session(**SET_INPUTS))
     assert feeds["pixel_values"].shape == (2, 3, 48, 32)
     assert feeds["pixel_mask"].dtype == np.int64
@@ -57,38 +57,38 @@ async def test_boxes_of_mixed_images_are_those_of_each_alone() -> None:
     parameters = read_parameters(
         table | {"processing": BY_EDGE | {"resample": "nearest"}}, DetrDetectorParameters
     )
-    family = DetrDetector.open(Path(), parameters)
+    family = open_detr_detector(Path(), parameters)
     items = [DetectItem(image(*size)) for size in ((64, 48), (48, 96), (96, 48))]
-    works = [family.preprocess(item) for item in items]
-    together = family.infer({"model": set_session()}, works)
+    works = [family.processor.preprocess(item) for item in items]
+    together = family.model.infer({"model": set_session()}, works)
     for work, result, item in zip(works, together, items, strict=True):
-        (alone,) = family.infer({"model": set_session()}, [work])
-        (one,) = family.postprocess(result, item).objects
-        assert [one] == list(family.postprocess(alone, item).objects)
+        (alone,) = family.model.infer({"model": set_session()}, [work])
+        (one,) = family.processor.postprocess(result, item).objects
+        assert [one] == list(family.processor.postprocess(alone, item).objects)
         assert one.label == "red"
 
 
 def test_a_mask_of_a_fixed_size_is_all_ones() -> None:
     spec = {"pixel_values": SET_INPUTS["pixel_values"]}
     mask = TensorSpec("bool", (None, 64, 64))
-    feeds = images().feeds([images().work(image(64, 48), "x")], session(**spec, pixel_mask=mask))
+    feeds = images().feeds([images().prepare(image(64, 48), "x")], session(**spec, pixel_mask=mask))
     assert feeds["pixel_mask"].shape == (1, 64, 64)
     assert feeds["pixel_mask"].all()
 
 
 def test_an_image_is_padded_to_what_the_recipe_says() -> None:
     own = images(**BY_EDGE, pad=[48, 48])
-    work = own.work(image(64, 48), "x")
+    work = own.prepare(image(64, 48), "x")
     assert (work.length, work.group) == (48 * 48, None)
     assert own.feeds([work], session(**SET_INPUTS))["pixel_values"].shape == (1, 3, 48, 48)
     with pytest.raises(LimitExceededError, match="pads"):
-        images(**BY_EDGE, pad=[30, 30]).work(image(64, 48), "x")
+        images(**BY_EDGE, pad=[30, 30]).prepare(image(64, 48), "x")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_pixels_are_of_the_type_that_the_graph_takes(dtype: str) -> None:
     spec = TensorSpec(dtype, (None, 3, None, None))
-    feeds = images().feeds([images().work(image(64, 48), "x")], session(x=spec))
+    feeds = images().feeds([images().prepare(image(64, 48), "x")], session(x=spec))
     assert feeds["x"].dtype == dtype
 
 
@@ -108,7 +108,7 @@ def test_a_graph_without_an_input_for_images_is_found_out() -> None:
 def test_a_thread_of_an_image_is_not_blown_up(recipe: dict[str, Any]) -> None:
     thin = tasks.Image(drawing((4_000, 1))) if recipe["resize"] != "none" else image(3000, 3000)
     with pytest.raises(LimitExceededError, match="too large"):
-        images(**recipe).work(thin, "x")
+        images(**recipe).prepare(thin, "x")
 
 
 def test_what_makes_no_sense_is_refused() -> None:
@@ -121,7 +121,7 @@ def test_what_makes_no_sense_is_refused() -> None:
 def test_a_graph_may_take_channels_last(mixes: bool) -> None:
     recipes = [{**BY_EDGE, "channels_last": last} for last in (False, True)]
     first, last = (images(mixes=mixes, **recipe) for recipe in recipes)
-    works = [first.work(image(*size), "x") for size in ((64, 48), (96, 72))]
+    works = [first.prepare(image(*size), "x") for size in ((64, 48), (96, 72))]
     taken = TensorSpec("uint8", (None, None, None, 3))
     fed = last.feeds(works, session(input_1=taken))["input_1"]
     expected = first.feeds(works, session(input_1=taken))["input_1"]

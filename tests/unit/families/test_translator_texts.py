@@ -37,7 +37,7 @@ def opened(folder: Path, **changes: Any) -> EncoderDecoder:
         "tokenizer_files": TOKENIZERS,
         **changes,
     }
-    family = entry.open(folder, read_parameters(table, entry.parameters))
+    family = entry.open(folder, read_parameters(table, entry.parameters)).model
     assert isinstance(family, EncoderDecoder)
     return family
 

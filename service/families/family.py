@@ -1,0 +1,80 @@
+"""What a family is to the rest of the service: a processor, a model and their traits."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from service.engine.inflight.scheduler import InFlight
+from service.tasks import Task
+from service.transforms.language.segmentation import Document
+from service.types import (
+    AnswerT,
+    ItemT,
+    Model,
+    PreparedItem,
+    Processor,
+    Sessions,
+    TensorSpec,
+)
+
+ParametersT = TypeVar("ParametersT")
+
+
+@dataclass(frozen=True, slots=True)
+class Traits(Generic[ItemT, AnswerT]):
+    """What a family can do besides what every family does. A field left out: it cannot."""
+
+    # Of the processor
+    preprocess_all: Callable[[Sequence[ItemT]], Sequence[PreparedItem | Exception]] | None = None
+    """Return what `preprocess` returns or raises for each of several inline items, faster than
+    one by one."""
+    lane_of: Callable[[ItemT], str] | None = None
+    """Return the lane of an item before it is preprocessed; required with several lanes."""
+    split: Callable[[ItemT, bool], Document | None] | None = None
+    """Return the item's text in segments that fit the model; None if it is a single one. The flag
+    asks for sentences. Raises InvalidInputError."""
+    plan: Callable[[ItemT], Generator[ItemT, AnswerT, AnswerT] | None] | None = None
+    """Return a generator that yields items to run, receives their answers and returns the answer
+    to the given item; None if the item runs as it is."""
+    languages: tuple[Sequence[str], Sequence[str]] | None = None
+    """Source and target languages."""
+
+    # Of the model
+    head_problem: Callable[[Mapping[str, Mapping[str, TensorSpec]]], str | None] | None = None
+    """Compare the graphs' declared outputs, by session and name, with the labels. Return what
+    does not fit, or None."""
+    try_head: Callable[[Sessions], str | None] | None = None
+    """Run the graph on synthetic images. Return what does not fit, or None."""
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For a graph that holds several lanes: the output that each lane's session computes, by the
+    session's name. A graph that cannot be cut is opened whole instead."""
+    in_flight: InFlight | None = None
+    """For a model whose items join and leave a running batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[ItemT, AnswerT]):
+    """A family opened for one version. The processor needs neither sessions nor onnxruntime."""
+
+    processor: Processor[ItemT, AnswerT]
+    model: Model
+    traits: Traits[ItemT, AnswerT] = field(default_factory=Traits)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyEntry(Generic[ParametersT]):
+    """One row of the table of families."""
+
+    task: Task
+    modalities: frozenset[str]
+    """"text", "image" or both: what every model of the family takes."""
+    parameters: type[ParametersT]
+    """A dataclass: its fields are the keys of the manifest's `[parameters]`."""
+    open: Callable[[Path, ParametersT], Opened[Any, Any]]
+    """Read what the family needs besides its graphs (tokenizers) from a version's folder.
+
+    Raises:
+        ModelLoadError: a file is missing or broken.
+        ValueError: the parameters contradict one another or the files.
+    """
