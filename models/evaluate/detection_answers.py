@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.datasets.detection import Photo, Pixels
-from service.transforms.vision.boxes import corners, suppress, unletterbox
-from service.transforms.vision.image import Letterbox, letterbox
+from service.transforms.vision.boxes import corners, suppress, to_original
+from service.transforms.vision.geometry import Placement
+from service.transforms.vision.processing import ImageProcessor, Processing
 
 IMAGE_SIZE = 320
 PAD_VALUE = 114
+_SERVED = ImageProcessor(
+    Processing(resize="letterbox", size=(IMAGE_SIZE, IMAGE_SIZE), pad_value=PAD_VALUE)
+)
 IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 100
 
@@ -29,21 +33,21 @@ class Detections:
     labels: NDArray[np.int64]
 
 
-def fit(pixels: Pixels) -> tuple[NDArray[np.float32], Letterbox]:
+def fit(pixels: Pixels) -> tuple[NDArray[np.float32], Placement]:
     """Letterbox a photo [H, W, 3] to the size the network takes."""
-    return letterbox(Image.fromarray(pixels), IMAGE_SIZE, PAD_VALUE)
+    return _SERVED(Image.fromarray(pixels))
 
 
 def detect(network: Network, photos: Sequence[Photo], lowest: float) -> list[Detections]:
     """Find the objects of each photo that score more than `lowest`, one photo at a time."""
     found = []
     for photo in photos:
-        tensor, where = fit(photo.pixels)
-        found.append(read_output(network(tensor[None])[0], where, lowest))
+        tensor, place = fit(photo.pixels)
+        found.append(read_output(network(tensor[None])[0], place, lowest))
     return found
 
 
-def read_output(output: NDArray[np.float32], where: Letterbox, lowest: float) -> Detections:
+def read_output(output: NDArray[np.float32], place: Placement, lowest: float) -> Detections:
     """Turn the output [4 + C, N] for one photo into boxes in its pixels.
 
     Each cell says one label, its best. Boxes of one label suppress each other.
@@ -53,4 +57,4 @@ def read_output(output: NDArray[np.float32], where: Letterbox, lowest: float) ->
     cells = np.flatnonzero(scores > lowest)
     boxes, scores, labels = corners(output[:4, cells].T), scores[cells], labels[cells]
     kept = suppress(boxes, scores, IOU_THRESHOLD, MAX_DETECTIONS, labels)
-    return Detections(unletterbox(boxes[kept], where), scores[kept], labels[kept])
+    return Detections(to_original(boxes[kept], place), scores[kept], labels[kept])

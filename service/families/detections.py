@@ -72,20 +72,16 @@ def limits_of(prepared: PreparedItem) -> Limits:
     return Limits(threshold, None if iou == _NO_SUPPRESSION else iou, int(most))
 
 
+def place_of(prepared: PreparedItem) -> Placement:
+    """Return the placement that `extras` was given."""
+    scale_x, scale_y = prepared.tensors["scale"].tolist()
+    return Placement(scale_x, scale_y, *prepared.tensors["place"].tolist())
+
+
 def size_of(prepared: PreparedItem) -> NDArray[np.int64]:
     """Return width and height of the original image."""
     size: NDArray[np.int64] = prepared.tensors["place"][2:]
     return size
-
-
-def to_original(boxes: Boxes, prepared: PreparedItem) -> Boxes:
-    """Move boxes from the network's input to the original image, and cut them at its edges."""
-    left, top, width, height = prepared.tensors["place"].tolist()
-    offset = np.array([left, top, left, top], np.float32)
-    scale = np.tile(prepared.tensors["scale"].astype(np.float32), 2)
-    edges = np.array([width, height, width, height], np.float32)
-    original: Boxes = np.clip((boxes - offset) / scale, 0, edges)
-    return original
 
 
 def kept(boxes: Boxes, scores: Scores, labels: Indices, limits: Limits) -> Indices:

@@ -17,13 +17,14 @@ from service.families.detections import (
     extras,
     kept,
     limits_of,
+    place_of,
     size_of,
-    to_original,
 )
 from service.families.family import Opened, Traits
 from service.families.image_input import ImageInput, check_colour
 from service.families.scores import check_labels
 from service.tasks import Detections, DetectItem
+from service.transforms.vision.boxes import to_original
 from service.transforms.vision.geometry import Placement, Shape
 from service.transforms.vision.head_reader import HeadReader
 from service.transforms.vision.head_trial import head_problem, made_up
@@ -169,7 +170,7 @@ class DetectorModel(Model):
             limits = Limits(limits.threshold, None, limits.max_detections)
         chosen = kept(found.boxes, found.scores, found.labels, limits)
         return {
-            "boxes": to_original(found.boxes[chosen], prepared),
+            "boxes": to_original(found.boxes[chosen], place_of(prepared)),
             "scores": found.scores[chosen],
             "labels": found.labels[chosen],
             "size": size_of(prepared),

@@ -34,7 +34,8 @@ from models.starters.digits.train import (
 )
 from models.starters.export_command_line import ExportRequest, read_export_request
 from models.version_files import Goldens, label_scores, write_card, write_manifest
-from service.transforms.vision.image import decode_image, to_tensor
+from service.transforms.vision.image import decode_image
+from service.transforms.vision.processing import ImageProcessor, Processing
 
 LABELS = tuple(str(digit) for digit in range(10))
 SIZE = (28, 28)
@@ -110,10 +111,11 @@ def golden_pictures(images: Tensor, digits: Tensor) -> list[Image.Image]:
 def write_goldens(model: Digits, pictures: list[Image.Image], folder: Path) -> None:
     """Record PyTorch's answers, one picture at a time, through the served transform."""
     goldens = Goldens(folder)
+    served = ImageProcessor(Processing(size=SIZE, mode="L", mean=(0.5,), std=(0.5,)))
     for picture in pictures:
         file = BytesIO()
         picture.save(file, "PNG")
-        pixels = to_tensor(decode_image(file.getvalue()), SIZE, "L", [0.5], [0.5])
+        pixels, _ = served(decode_image(file.getvalue()))
         logits = model(torch.from_numpy(np.array(pixels))[None])[0]
         goldens.add_image(picture, label_scores(LABELS, logits))
     goldens.write()

@@ -36,7 +36,8 @@ from models.starters.emoji.train import Emoji, load_drawings
 from models.starters.export_command_line import ExportRequest, read_export_request
 from models.starters.text_encoder import TextEncoderShape
 from models.version_files import Goldens, unit_embedding, write_card, write_manifest
-from service.transforms.vision.image import decode_image, to_tensor
+from service.transforms.vision.image import decode_image
+from service.transforms.vision.processing import ImageProcessor, Processing
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)
 GOLDEN_TEXTS = (
@@ -160,10 +161,11 @@ def write_goldens(model: Emoji, tokenizer: Tokenizer, data: Path, folder: Path) 
     pictures = [read_style(data, style)[code] for style, code in GOLDEN_DRAWINGS]
     on_grey = Image.new("RGB", (100, 90), (120, 130, 140))
     on_grey.paste(pictures[0], (18, 13), pictures[0])
+    served = ImageProcessor(Processing(size=SIZE, mean=MEAN, std=DEVIATION))
     for picture in (*pictures, on_grey):
         file = BytesIO()
         picture.save(file, "PNG")
-        pixels = to_tensor(decode_image(file.getvalue()), SIZE, "RGB", MEAN, DEVIATION)
+        pixels, _ = served(decode_image(file.getvalue()))
         goldens.add_image(
             picture, unit_embedding(model.image(torch.from_numpy(pixels)[None])[0].numpy())
         )

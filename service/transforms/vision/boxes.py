@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from service.transforms.vision.image import Letterbox
+from service.transforms.vision.geometry import Placement
 
 Boxes: TypeAlias = NDArray[np.float32]
 Scores: TypeAlias = NDArray[np.float32]
@@ -110,9 +110,10 @@ def _best_first(scores: Scores) -> Indices:
     return best[np.argsort(-scores[best], kind="stable")]
 
 
-def unletterbox(boxes: Boxes, where: Letterbox) -> Boxes:
-    """Move boxes from the letterboxed square to the original image, and cut them at its edges."""
-    offset = np.array([where.left, where.top] * 2, np.float32)
-    edge = np.array([where.width, where.height] * 2, np.float32)
-    original: Boxes = np.clip((boxes - offset) / np.float32(where.scale), 0, edge)
+def to_original(boxes: Boxes, place: Placement) -> Boxes:
+    """Move boxes from a network's input to the original image, and clip them to it."""
+    offset = np.array([place.left, place.top] * 2, np.float32)
+    scale = np.array([place.scale_x, place.scale_y] * 2, np.float32)
+    edges = np.array([place.width, place.height] * 2, np.float32)
+    original: Boxes = np.clip((boxes - offset) / scale, 0, edges)
     return original

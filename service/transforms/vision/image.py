@@ -8,11 +8,9 @@ operations but give different pixels.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from service.errors import InvalidInputError, LimitExceededError
@@ -33,12 +31,9 @@ __all__ = (
     "MAX_PIXELS",
     "WHITE",
     "Colour",
-    "Letterbox",
     "PixelImage",
     "decode_image",
     "decoding",
-    "letterbox",
-    "to_tensor",
 )
 
 PixelImage: TypeAlias = Image.Image
@@ -77,18 +72,6 @@ _LARGE_PIXELS = 8_000_000
 
 _STRIP_PIXELS = 1_000_000
 """Composited at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Letterbox:
-    """How an image was fitted into a square: box * scale + (left, top) is where it went."""
-
-    scale: float
-    left: int
-    top: int
-    width: int
-    """Of the original image, upright, in pixels; so is `height`."""
-    height: int
 
 
 def decode_image(
@@ -190,56 +173,6 @@ def _used(use: Callable[[int, int], int], height: int, width: int) -> int:
         return upright
 
 
-def to_tensor(
-    image: PixelImage,
-    size: Sequence[int],
-    mode: str,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> NDArray[np.float32]:
-    """Stretch an image to `size` and normalise it.
-
-    Args:
-        image: as `decode_image` returns it.
-        size: (height, width). PIL's BILINEAR with its antialias; skipped where it fits already.
-        mode: "L" or "RGB".
-        mean: per channel, subtracted after division by 255.
-        std: per channel, divided by after that.
-
-    Returns:
-        float32 [C, height, width].
-    """
-    if image.mode != mode:
-        image = image.convert(mode)
-    height, width = size
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    tensor = np.empty((len(image.getbands()), height, width), np.float32)
-    _write_scaled(image, tensor)
-    tensor -= np.asarray(mean, np.float32)[:, None, None]
-    tensor /= np.asarray(std, np.float32)[:, None, None]
-    return tensor
-
-
-def letterbox(image: PixelImage, size: int, pad: int) -> tuple[NDArray[np.float32], Letterbox]:
-    """Fit an image into a square of `size`, keeping its shape, centred on grey `pad`.
-
-    Returns:
-        float32 [3, size, size] in 0..1 (RGB), and how to find the way back.
-    """
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    width, height = image.size
-    scale = min(size / width, size / height)
-    fitted = max(1, round(width * scale)), max(1, round(height * scale))
-    if image.size != fitted:
-        image = image.resize(fitted, Image.Resampling.BILINEAR)
-    left, top = (size - fitted[0]) // 2, (size - fitted[1]) // 2
-    tensor = np.full((3, size, size), np.float32(pad) / np.float32(255), np.float32)
-    _write_scaled(image, tensor[:, top : top + fitted[1], left : left + fitted[0]])
-    return tensor, Letterbox(scale, left, top, width, height)
-
-
 def _upright(image: PixelImage) -> PixelImage:
     """Apply the EXIF orientation. Pillow has done so already for TIFF, in `load`."""
     try:
@@ -300,10 +233,3 @@ def _composited(image: PixelImage, background: Sequence[int]) -> PixelImage:
             layer = layer.convert("RGBA")
         canvas.paste(layer.convert("RGB"), strip[:2], layer.getchannel("A"))
     return canvas
-
-
-def _write_scaled(image: PixelImage, planes: NDArray[np.float32]) -> None:
-    """Write an "L" or "RGB" image, divided by 255, into float32 [C, H, W]."""
-    pixels = np.asarray(image)
-    planes[...] = pixels if image.mode == "L" else pixels.transpose(2, 0, 1)
-    planes /= np.float32(255)

@@ -9,12 +9,12 @@ pytest.importorskip("faster_coco_eval")
 from models.datasets.detection import Photo
 from models.evaluate.detection_answers import Detections, detect, read_output
 from models.evaluate.detection_scores import detection_scores
-from service.transforms.vision.image import Letterbox
+from service.transforms.vision.geometry import Placement
 
 LABELS = ("ace", "king")
 BOXES = np.array([[10, 20, 110, 180], [150, 30, 250, 190]], np.float32)
 PHOTO = Photo("one.jpg", np.zeros((200, 400, 3), np.uint8), BOXES, np.array([0, 1]))
-AS_IT_IS = Letterbox(scale=1.0, left=0, top=0, width=400, height=400)
+AS_IT_IS = Placement(1.0, 1.0, left=0, top=0, width=400, height=400)
 
 
 def output_of(*cells: tuple[tuple[float, ...], tuple[float, ...]]):
@@ -23,8 +23,8 @@ def output_of(*cells: tuple[tuple[float, ...], tuple[float, ...]]):
 
 
 def test_boxes_return_to_the_photo_through_the_letterbox() -> None:
-    where = Letterbox(scale=0.8, left=0, top=80, width=400, height=200)
-    found = read_output(output_of(((48, 160, 80, 128), (0.9, 0.1))), where, 0.25)
+    place = Placement(0.8, 0.8, left=0, top=80, width=400, height=200)
+    found = read_output(output_of(((48, 160, 80, 128), (0.9, 0.1))), place, 0.25)
     np.testing.assert_allclose(found.boxes, [[10, 20, 110, 180]])
     assert found.labels.tolist() == [0]
     assert found.scores.tolist() == [np.float32(0.9)]

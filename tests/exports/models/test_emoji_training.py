@@ -17,7 +17,8 @@ from models.datasets.emoji import (  # noqa: E402
 )
 from models.starters.emoji.images import augmented, normalised, on_white  # noqa: E402
 from models.starters.emoji.train import contrast  # noqa: E402
-from service.transforms.vision.image import decode_image, to_tensor  # noqa: E402
+from service.transforms.vision.image import decode_image  # noqa: E402
+from service.transforms.vision.processing import ImageProcessor, Processing  # noqa: E402
 
 
 def concept(name: str = "red heart", keywords: tuple[str, ...] = ("love", "red")) -> Concept:
@@ -70,7 +71,7 @@ def drawing() -> Image.Image:
 def test_drawings_are_evaluated_as_the_service_sees_them(tmp_path):
     drawing().save(tmp_path / "drawing.png")
     decoded = decode_image((tmp_path / "drawing.png").read_bytes())
-    served = to_tensor(decoded, (64, 64), "RGB", [0.5] * 3, [0.5] * 3)
+    served, _ = ImageProcessor(Processing(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3))(decoded)
     mine = on_white(torch.from_numpy(premultiplied(drawing()))[None])[0].numpy()
     np.testing.assert_allclose(mine, served, atol=2.5 / 127)
 

@@ -14,9 +14,10 @@ from service.transforms.vision.boxes import (
     corners,
     iou_matrix,
     suppress,
-    unletterbox,
+    to_original,
 )
-from service.transforms.vision.image import Letterbox, letterbox
+from service.transforms.vision.geometry import Placement
+from service.transforms.vision.processing import ImageProcessor, Processing
 
 coordinate = st.integers(0, 20)
 box = st.tuples(coordinate, coordinate, coordinate, coordinate).map(
@@ -106,20 +107,21 @@ def test_centred_boxes_become_corners() -> None:
 
 
 def test_boxes_go_back_to_the_original_image() -> None:
-    where = Letterbox(0.5, 0, 40, 640, 480)
+    where = Placement(0.5, 0.5, 0, 40, 640, 480)
     found = np.array([[10, 50, 30, 60]], np.float32)
-    assert_array_equal(unletterbox(found, where), [[20, 20, 60, 40]])
+    assert_array_equal(to_original(found, where), [[20, 20, 60, 40]])
 
 
 def test_boxes_are_cut_at_the_edges_of_the_original() -> None:
-    where = Letterbox(0.5, 0, 40, 640, 480)
+    where = Placement(0.5, 0.5, 0, 40, 640, 480)
     found = np.array([[-5, 0, 400, 400], [0, 0, 320, 40]], np.float32)
-    assert_array_equal(unletterbox(found, where), [[0, 0, 640, 480], [0, 0, 640, 0]])
+    assert_array_equal(to_original(found, where), [[0, 0, 640, 480], [0, 0, 640, 0]])
 
 
 @pytest.mark.parametrize("size", [(640, 480), (37, 91), (320, 320), (1000, 12)])
 def test_what_the_letterbox_moved_comes_back(size: tuple[int, int]) -> None:
-    _, where = letterbox(Image.new("RGB", size), 320, 114)
+    recipe = Processing(resize="letterbox", size=(320, 320))
+    _, where = ImageProcessor(recipe)(Image.new("RGB", size))
     original = np.array([[0, 0, *size], [1, 2, size[0] / 2, size[1] / 2]], np.float32)
-    moved = original * np.float32(where.scale) + np.float32([where.left, where.top] * 2)
-    assert_allclose(unletterbox(moved, where), original, atol=1e-2)
+    moved = original * np.float32(where.scale_x) + np.float32([where.left, where.top] * 2)
+    assert_allclose(to_original(moved, where), original, atol=1e-2)

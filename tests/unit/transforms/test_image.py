@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.transforms.vision import image as image_module
-from service.transforms.vision.image import Letterbox, decode_image, letterbox, to_tensor
+from service.transforms.vision.image import decode_image
 from tests.unit.transforms.images import encoded
 
 # Rows are y, columns x; every pixel differs, so that any turn shows.
@@ -230,74 +230,6 @@ def test_of_many_frames_the_first_is_taken(file_format: str) -> None:
 def test_opaque_grey_stays_one_channel_and_colour_is_rgb() -> None:
     assert decode_image(encoded(Image.fromarray(GREY))).mode == "L"
     assert decode_image(encoded(Image.new("RGB", (1, 1)))).mode == "RGB"
-
-
-def test_a_tensor_is_normalised_channel_by_channel() -> None:
-    image = Image.new("RGB", (2, 1))
-    image.putdata([(0, 51, 255), (255, 102, 0)])
-    tensor = to_tensor(image, (1, 2), "RGB", (0.5, 0.0, 1.0), (0.5, 1.0, 2.0))
-    expected = np.array([[[-1, 1]], [[0.2, 0.4]], [[0, -0.5]]], np.float32)
-    assert tensor.dtype == np.float32
-    assert tensor.flags.c_contiguous
-    np.testing.assert_allclose(tensor, expected, atol=1e-7)
-
-
-def test_a_tensor_of_the_right_size_is_not_resampled() -> None:
-    tensor = to_tensor(Image.fromarray(GREY), (2, 3), "L", (0.0,), (1.0,))
-    assert_array_equal(tensor, GREY[None].astype(np.float32) / np.float32(255))
-
-
-def test_a_tensor_is_stretched_with_pillows_antialiased_bilinear() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
-    expected = Image.fromarray(noise).resize((8, 16), Image.Resampling.BILINEAR)
-    tensor = to_tensor(Image.fromarray(noise), (16, 8), "RGB", (0, 0, 0), (1, 1, 1))
-    reference = np.asarray(expected, np.float32).transpose(2, 0, 1) / np.float32(255)
-    assert_array_equal(tensor, reference)
-
-
-def test_grey_becomes_colour_and_colour_grey_as_the_model_wants() -> None:
-    grey = Image.fromarray(GREY)
-    assert to_tensor(grey, (2, 3), "RGB", (0, 0, 0), (1, 1, 1)).shape == (3, 2, 3)
-    green = to_tensor(Image.new("RGB", (3, 2), GREEN), (2, 3), "L", (0,), (1,))
-    assert_array_equal(green, np.full((1, 2, 3), np.float32(150) / np.float32(255)))
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((640, 480), Letterbox(0.5, 0, 40, 640, 480)),
-        ((480, 640), Letterbox(0.5, 40, 0, 480, 640)),
-        ((320, 320), Letterbox(1.0, 0, 0, 320, 320)),
-        ((80, 160), Letterbox(2.0, 80, 0, 80, 160)),
-        ((640, 3), Letterbox(0.5, 0, 159, 640, 3)),  # round(1.5) is 2
-        ((100_000, 1), Letterbox(0.0032, 0, 159, 100_000, 1)),  # never less than one pixel
-    ],
-)
-def test_a_letterbox_keeps_the_shape_and_centres(
-    size: tuple[int, int], expected: Letterbox
-) -> None:
-    tensor, where = letterbox(Image.new("RGB", size, RED), 320, 114)
-    assert where == expected
-    assert tensor.shape == (3, 320, 320)
-    inside = tensor[0] == 1.0
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    assert (columns[0], rows[0]) == (where.left, where.top)
-    assert rows.size == max(1, round(size[1] * where.scale))
-    assert columns.size == max(1, round(size[0] * where.scale))
-    assert (tensor[:, ~inside] == np.float32(114) / np.float32(255)).all()
-
-
-def test_a_grey_image_is_letterboxed_in_colour() -> None:
-    grey = Image.fromarray(np.kron(GREY, np.ones((16, 16), np.uint8)))
-    assert_array_equal(letterbox(grey, 48, 0)[0], letterbox(grey.convert("RGB"), 48, 0)[0])
-
-
-def test_a_letterbox_equals_pasting_on_a_grey_canvas() -> None:
-    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 50, 3), np.uint8))
-    canvas = Image.new("RGB", (32, 32), (114, 114, 114))
-    canvas.paste(noise.resize((32, 19), Image.Resampling.BILINEAR), (0, 6))
-    reference = np.asarray(canvas, np.float32).transpose(2, 0, 1) / np.float32(255)
-    assert_array_equal(letterbox(noise, 32, 114)[0], reference)
 
 
 DRAWN = Image.fromarray(np.random.default_rng(0).integers(0, 256, (10, 7, 4), np.uint8), "RGBA")
