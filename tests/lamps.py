@@ -97,7 +97,7 @@ class Service:
         return self.wait()
 
     def wait(self) -> list[dict[str, object]]:
-        _, logged = self.process.communicate(timeout=20)
+        _, logged = self.process.communicate(timeout=120)
         return [json.loads(line) for line in logged.splitlines()]
 
 
@@ -122,7 +122,7 @@ def serving(repository: Path, *options: str) -> Iterator[Service]:
         env=inherited | settings,
     )
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not _is_ready(port):
             assert process.poll() is None
             assert time.monotonic() < until

@@ -39,14 +39,14 @@ class PrometheusServer:
     def query(self, expr: str, at: float) -> Sequence[Sample]:
         """Return the labels and value of each series of an instant query."""
         asked = {"query": expr, "time": str(at)}
-        answer = httpx.post(f"{self.url}/api/v1/query", data=asked, timeout=10).json()
+        answer = httpx.post(f"{self.url}/api/v1/query", data=asked, timeout=60).json()
         assert answer["status"] == "success", (expr, answer)
         return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
 
     def end(self) -> None:
         """Stop the process."""
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=120)
         self._log.close()
 
     def _wait_until_ready(self) -> None:

@@ -23,7 +23,7 @@ class Subject:
 
     async def store(self, key: str, value: bytes) -> None:
         """Set, and wait until it is there (a backend may write behind)."""
-        patience = time.monotonic() + 10
+        patience = time.monotonic() + 60
         await self.backend.set(key, value)
         while await self.backend.get(key) != value:
             assert time.monotonic() < patience, "what was set does not arrive"

@@ -21,7 +21,7 @@ from tests.exports.pictures import FILES, PICTURES  # noqa: E402
 from tests.exports.serving import answers, serving  # noqa: E402
 from tests.unit.transforms.texts import WORDS, word_tokenizer  # noqa: E402
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.looptime(False)]
 
 SMALL = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -30,7 +30,6 @@ from tests.exports.translators import TEXTS, Translator, let_loops_be  # noqa: E
 
 pytestmark = [
     pytest.mark.looptime(False),
-    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # transformers' own
 ]
 

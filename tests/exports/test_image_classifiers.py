@@ -18,7 +18,7 @@ from tests.exports.exporting import export_directory, seeded, settled  # noqa: E
 from tests.exports.pictures import FILES, PICTURES  # noqa: E402
 from tests.exports.serving import answers  # noqa: E402
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.looptime(False)]
 
 LABELS = {"id2label": {0: "crane", 1: "cat", 2: "crane", 3: "dog", 4: "N/A"}}
 """Two of the same name, as in ImageNet."""

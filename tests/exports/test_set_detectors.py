@@ -18,7 +18,7 @@ from tests.exports.exporting import export_directory, seeded, settled  # noqa: E
 from tests.exports.pictures import FILES, PICTURES  # noqa: E402
 from tests.exports.serving import answers  # noqa: E402
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.looptime(False)]
 
 LABELS = {"id2label": {0: "N/A", 1: "person", 2: "N/A", 3: "car"}}
 """Two of the same name, as in COCO."""

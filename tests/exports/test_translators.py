@@ -18,7 +18,6 @@ from tests.exports.translators import TEXTS, hold_to_transformers, let_loops_be 
 
 pytestmark = [
     pytest.mark.looptime(False),
-    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

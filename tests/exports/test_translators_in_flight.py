@@ -25,7 +25,6 @@ from tests.exports.translators import TEXTS, Translator, hold_to_transformers  #
 
 pytestmark = [
     pytest.mark.looptime(False),
-    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),

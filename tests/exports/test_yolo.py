@@ -25,7 +25,6 @@ from tests.unit.transforms.images import encoded  # noqa: E402
 
 pytestmark = [
     pytest.mark.looptime(False),
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 

@@ -29,7 +29,7 @@ class HttpServer:
     def pipeline(self, task: str, modality: str) -> FakePipeline:
         return self.registry.pipelines[task, modality]  # type: ignore[index]
 
-    def has(self, event: asyncio.Event, within: float = 5.0) -> bool:
+    def has(self, event: asyncio.Event, within: float = 60.0) -> bool:
         """Wait, from the test's thread, for an event of the server's loop."""
 
         async def wait() -> bool:
@@ -41,8 +41,12 @@ class HttpServer:
 
         return asyncio.run_coroutine_threadsafe(wait(), self.loop).result()
 
+    def passes(self, pipeline: FakePipeline) -> None:
+        """Let the deadline of the texts "wait" pass."""
+        self.loop.call_soon_threadsafe(pipeline.late.set)
+
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
 
 @contextmanager
@@ -71,11 +75,11 @@ def serving(limits: ApiLimits) -> Iterator[HttpServer]:
     thread = threading.Thread(target=lambda: _run(config, serve()))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield HttpServer(listening.getsockname()[1], context, registry, loops[0])
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         listening.close()
         assert not thread.is_alive()
 

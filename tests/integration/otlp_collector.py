@@ -32,7 +32,7 @@ class Collector:
         self.spans: list[Span] = []
 
     def take(self, request: ExportTraceServiceRequest) -> None:
-        self.answers.wait(30)
+        self.answers.wait(120)
         for one in request.resource_spans:
             self.resources.append(attributes(one.resource))
             for scoped in one.scope_spans:
@@ -77,7 +77,7 @@ def collecting_http() -> Iterator[Collector]:
     finally:
         collector.answers.set()
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
         server.server_close()
 
 
@@ -100,4 +100,4 @@ def collecting_grpc() -> Iterator[Collector]:
         yield collector
     finally:
         collector.answers.set()
-        server.stop(1).wait(10)
+        server.stop(1).wait(60)

@@ -55,7 +55,7 @@ class RealService:
     def end(self) -> None:
         """Stop the process, if it still runs."""
         self.process.terminate()
-        self.process.wait(timeout=40)
+        self.process.wait(timeout=120)
         self._log.close()
 
 

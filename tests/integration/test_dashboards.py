@@ -16,7 +16,6 @@ from tests.prometheus_server import Sample
 
 pytestmark = [
     pytest.mark.looptime(False),
-    pytest.mark.timeout(240),
     pytest.mark.redis,
     pytest.mark.prometheus,
 ]

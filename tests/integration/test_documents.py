@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.real_service import RealService, real_service
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.looptime(False)]
 
 WHO = ["我", "你", "他", "她", "汤姆", "玛丽", "老师", "我们", "他们", "我妈妈"]
 DOES = ["喜欢", "想要", "看见了", "买了", "不喜欢", "有"]
@@ -66,7 +66,7 @@ def translate(service: RealService, **body: Any) -> dict[str, Any]:
 
 
 def wait_until(service: RealService, name: str, value: float) -> None:
-    patience = time.monotonic() + 5
+    patience = time.monotonic() + 60
     while metric(service, name) != value:
         assert time.monotonic() < patience
         time.sleep(0.02)

@@ -27,10 +27,11 @@ def fresh(server: HttpServer) -> None:
     for pipeline in server.registry.pipelines.values():
         pipeline.started.clear()
         pipeline.cancelled.clear()
+        pipeline.late.clear()
 
 
-def disconnects() -> float:
-    labels = {"route": "/v1/classify"}
+def disconnects(route: str = "/v1/classify") -> float:
+    labels = {"route": route}
     return REGISTRY.get_sample_value("http_disconnects_total", labels) or 0.0
 
 
@@ -51,7 +52,7 @@ def test_who_leaves_gets_the_work_cancelled(server: HttpServer, how: str) -> Non
 def test_who_leaves_takes_every_item_along_and_no_one_elses(server: HttpServer) -> None:
     leaving, staying = server.pipeline("classify", "text"), server.pipeline("translate", "text")
     with server.connect() as other:
-        other.sendall(request("/v1/translate", {"text": "hang"}, "X-Request-Timeout-Ms: 1500"))
+        other.sendall(request("/v1/translate", {"text": "wait"}))
         assert server.has(staying.started)
         connection = server.connect()
         connection.sendall(request("/v1/classify", {"text": ["hang", "hang", "a"]}))
@@ -59,18 +60,21 @@ def test_who_leaves_takes_every_item_along_and_no_one_elses(server: HttpServer) 
         connection.close()
         assert server.has(leaving.cancelled)
         assert not staying.cancelled.is_set()
+        server.passes(staying)
         assert read_answer(other).status == 504
 
 
 def test_half_of_the_clients_leave_and_the_others_are_answered(server: HttpServer) -> None:
-    timeout = "X-Request-Timeout-Ms: 400"
-    connections = [server.connect() for _ in range(20)]
-    for connection in connections:
-        connection.sendall(request("/v1/translate", {"text": ["一", "wait"]}, timeout))
-    for connection in connections[::2]:
-        connection.close()
-    for connection in connections[1::2]:
-        with connection:
+    before = disconnects("/v1/translate")
+    with contextlib.ExitStack() as open_:
+        connections = [open_.enter_context(server.connect()) for _ in range(20)]
+        for connection in connections:
+            connection.sendall(request("/v1/translate", {"text": ["一", "wait"]}))
+        for connection in connections[::2]:
+            connection.close()
+        _wait_until(lambda: disconnects("/v1/translate") == before + 10)
+        server.passes(server.pipeline("translate", "text"))
+        for connection in connections[1::2]:
             answer = read_answer(connection)
             assert answer.status == 504
             assert answer.body["results"][0]["translation"] == "[一]"
@@ -135,7 +139,7 @@ def test_a_body_without_end_is_refused_and_the_connection_closed(server: HttpSer
 
 def test_a_body_that_trickles_in_ends_at_the_deadline(server: HttpServer) -> None:
     with server.connect() as connection:
-        connection.sendall(head("/v1/classify", 1000, "X-Request-Timeout-Ms: 300"))
+        connection.sendall(head("/v1/classify", 1000, "X-Request-Timeout-Ms: 1500"))
         started = time.monotonic()
         for _ in range(5):
             connection.sendall(b" ")
@@ -143,7 +147,7 @@ def test_a_body_that_trickles_in_ends_at_the_deadline(server: HttpServer) -> Non
         answer = read_answer(connection)
         assert (answer.status, answer.body["code"]) == (408, "request_timeout")
         assert answer.headers["connection"] == "close"
-        assert 0.25 < time.monotonic() - started < 2.0
+        assert time.monotonic() - started >= 1.4
         assert connection.recv(1) == b""
 
 
@@ -157,10 +161,10 @@ def test_who_leaves_in_the_middle_of_the_body_is_only_counted(server: HttpServer
 def test_an_answer_that_is_asked_for_in_time_comes_in_time(server: HttpServer) -> None:
     with server.connect() as connection:
         started = time.monotonic()
-        connection.sendall(request("/v1/classify", {"text": "hang"}, "X-Request-Timeout-Ms: 200"))
+        connection.sendall(request("/v1/classify", {"text": "hang"}, "X-Request-Timeout-Ms: 1000"))
         answer = read_answer(connection)
         assert (answer.status, answer.body["code"]) == (504, "deadline_exceeded")
-        assert 0.2 <= time.monotonic() - started < 2.0
+        assert time.monotonic() - started >= 1.0
         assert server.has(server.pipeline("classify", "text").cancelled)
 
 
@@ -207,10 +211,10 @@ def test_pipelined_requests_are_answered_in_order(server: HttpServer) -> None:
 def test_a_client_that_ends_its_side_is_answered(server: HttpServer) -> None:
     pipeline = server.pipeline("translate", "text")
     with server.connect() as connection:
-        timeout = "X-Request-Timeout-Ms: 400"
-        connection.sendall(request("/v1/translate", {"text": ["一", "wait"]}, timeout))
+        connection.sendall(request("/v1/translate", {"text": ["一", "wait"]}))
         connection.shutdown(socket.SHUT_WR)
         assert server.has(pipeline.started)
+        server.passes(pipeline)
         answer = read_answer(connection)
         assert answer.status == 504
         assert answer.body["results"][0]["translation"] == "[一]"
@@ -267,7 +271,7 @@ def unreadable(status: int) -> float:
     return REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
 
 
-def _wait_until(condition: Callable[[], bool], within: float = 5.0) -> None:
+def _wait_until(condition: Callable[[], bool], within: float = 60.0) -> None:
     until = time.monotonic() + within
     while not condition():
         assert time.monotonic() < until

@@ -227,7 +227,7 @@ async def test_requests_survive_redis_being_killed_stalled_and_restarted_under_l
             callers = (load.call(number) for number in range(24))
             await asyncio.gather(mistreat(redis_server), *callers)
         assert load.longest_wait < LONGEST_GET + lag.worst
-        assert min(load.outcomes[kind] for kind in (CacheOutcome.HIT, CacheOutcome.MISS)) > 100
+        assert min(load.outcomes[kind] for kind in (CacheOutcome.HIT, CacheOutcome.MISS)) > 10
 
         hits = lookups("hit")
         await stored(redis, "after", b"value")

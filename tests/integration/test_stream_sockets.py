@@ -43,7 +43,7 @@ def read_until(connection: socket.socket, sought: bytes) -> bytes:
     return read
 
 
-def wait_for(condition: object, within: float = 5.0) -> None:
+def wait_for(condition: object, within: float = 60.0) -> None:
     patience = time.monotonic() + within
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < patience
@@ -98,14 +98,14 @@ def test_who_does_not_read_is_computed_for_no_further_and_cut_off_at_the_deadlin
     with server.connect() as connection, caplog.at_level(logging.ERROR):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(asked(text, "X-Request-Timeout-Ms: 12000"))
-        wait_for(lambda: translator.asked, within=6)
+        wait_for(lambda: translator.asked)
         known = 0
         while known < len(translator.asked):
             known = len(translator.asked)
             time.sleep(0.5)
         assert 0 < known < 9_000
         assert open_streams() == 1
-        wait_for(lambda: open_streams() == 0, within=15)
+        wait_for(lambda: open_streams() == 0)
         assert translator.holders == 0
     assert not [record for record in caplog.records if record.exc_info]
 

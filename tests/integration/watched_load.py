@@ -112,7 +112,7 @@ async def put_load(url: str, seconds: float) -> list[Asked]:
         status, code = int(head.split(b" ")[1]), json.loads(body)["code"]
         asked.append(Asked(time.time(), "zh-en", status, code, ""))
 
-    async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as group:
+    async with httpx.AsyncClient(timeout=120) as client, asyncio.TaskGroup() as group:
         started = time.monotonic()
         for turn in range(int(seconds * 4)):
             await asyncio.sleep(started + turn / 4 - time.monotonic())

@@ -108,7 +108,7 @@ async def answer(reader: asyncio.StreamReader) -> bytes:
     return head.lower()
 
 
-async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], within: float = 60.0) -> None:
     """Wait for what no event tells of."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110

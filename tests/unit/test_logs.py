@@ -233,7 +233,7 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_what_is_lost_is_counted
     with written_in_background():
         for _ in range(200):
             log.info("x" * 10_000)  # the system's pipe takes only a few of these
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert dropped() - before > 100
     os.close(pipe.reading)  # the writer finds that out, line by line
     while (count := dropped()) != (time.sleep(0.2), dropped())[1]:
@@ -284,7 +284,7 @@ print("ended", flush=True)
             cwd=ROOT,
             stderr=writing,
             stdout=subprocess.PIPE,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     finally:

@@ -43,7 +43,7 @@ class GatedFamily(CountingFamily):
 
     def preprocess(self, item: ClassifyItem) -> PreparedItem:
         if self.offload(item):
-            assert self.gate.wait(10)
+            assert self.gate.wait(60)
         return super().preprocess(item)
 
 

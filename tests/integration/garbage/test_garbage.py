@@ -28,7 +28,6 @@ from tests.integration.garbage.kinds import (
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.looptime(False),  # there are real threads
-    pytest.mark.timeout(600),
 ]
 
 ROUNDS = int(os.environ.get("GARBAGE_ROUNDS", "20"))

@@ -51,7 +51,7 @@ def choose_file(visit: Visit, task: str, path: Path, content: bytes) -> None:
 
 
 def asked_directly(service: RealService, path: str, **request: Any) -> Any:
-    response = httpx.post(f"{service.url}/v1/{path}", timeout=30, **request)
+    response = httpx.post(f"{service.url}/v1/{path}", timeout=120, **request)
     assert response.status_code == 200, response.text
     return response.json()["results"]
 

@@ -18,7 +18,7 @@ from tests.integration.page.asking import (
 )
 from tests.integration.real_service import RealService
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(240), pytest.mark.browser]
+pytestmark = [pytest.mark.looptime(False), pytest.mark.browser]
 
 
 def test_a_headline_is_classified_with_one_click(visit: Visit, service: RealService) -> None:

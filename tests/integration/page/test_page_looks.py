@@ -11,7 +11,7 @@ from tests.integration.real_service import RealService
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(240), pytest.mark.browser]
+pytestmark = [pytest.mark.looptime(False), pytest.mark.browser]
 
 PHONE = {
     "viewport": {"width": 360, "height": 740},

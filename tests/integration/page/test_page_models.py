@@ -12,7 +12,7 @@ from tests.integration.real_service import RealService
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(240), pytest.mark.browser]
+pytestmark = [pytest.mark.looptime(False), pytest.mark.browser]
 
 
 def test_models_are_shown_as_the_service_knows_them(visit: Visit, service: RealService) -> None:

@@ -15,7 +15,7 @@ from tests.integration.page.asking import (
     screenshot,
 )
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(240), pytest.mark.browser]
+pytestmark = [pytest.mark.looptime(False), pytest.mark.browser]
 
 
 def test_a_damaged_image_is_refused_in_a_sentence_and_the_next_is_answered(visit: Visit) -> None:

@@ -60,6 +60,8 @@ class FakePipeline:
         self.known: set[bytes] = set()
         self.window = 4
         self.is_in_flight = False
+        self.late = asyncio.Event()
+        """Set by a test: for the texts "wait" it is as if their deadline had passed."""
         self.is_full = False
         self.holders = 0
         self.holders_at_split = 0
@@ -106,11 +108,16 @@ class FakePipeline:
 
     async def _wait(self, options: CallOptions) -> None:
         """Keep the deadline, as the batcher does."""
+        self.started.set()
         try:
             async with asyncio.timeout_at(options.deadline):
-                await self._hang()
+                await self.late.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
         except TimeoutError:
-            raise DeadlineExceededError("the deadline passed in the queue") from None
+            pass
+        raise DeadlineExceededError("the deadline passed in the queue")
 
     async def _hang(self) -> None:
         self.started.set()

@@ -37,7 +37,7 @@ ALERTS = {
 
 def promtool(*arguments: str | Path) -> None:
     command = [prometheus_program("promtool"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

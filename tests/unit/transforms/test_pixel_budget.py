@@ -27,15 +27,15 @@ class Holder(threading.Thread):
     def run(self) -> None:
         with self._budget.held(self._pixels):
             self.holds.set()
-            self._let_go.wait(10)
+            self._let_go.wait(60)
 
     def let_go(self) -> None:
         self._let_go.set()
-        self.join(10)
+        self.join(60)
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()
@@ -44,12 +44,12 @@ def until(condition: Callable[[], bool]) -> bool:
 def test_who_finds_room_waits_for_nobody_and_who_finds_none_waits() -> None:
     budget = PixelBudget(10)
     first, second = Holder(budget, 6), Holder(budget, 4)
-    assert first.holds.wait(5)
-    assert second.holds.wait(5)
+    assert first.holds.wait(60)
+    assert second.holds.wait(60)
     third = Holder(budget, 1)
     assert not third.holds.wait(0.1)
     second.let_go()
-    assert third.holds.wait(5)
+    assert third.holds.wait(60)
     first.let_go()
     third.let_go()
 
@@ -57,14 +57,14 @@ def test_who_finds_room_waits_for_nobody_and_who_finds_none_waits() -> None:
 def test_a_large_image_is_not_overtaken_for_ever_by_small_ones() -> None:
     budget = PixelBudget(10)
     small = Holder(budget, 4)
-    assert small.holds.wait(5)
+    assert small.holds.wait(60)
     large = Holder(budget, 9)
     assert until(budget._turn.locked)
     later = Holder(budget, 1)
     assert not later.holds.wait(0.1)
     small.let_go()
-    assert large.holds.wait(5)
-    assert later.holds.wait(5)
+    assert large.holds.wait(60)
+    assert later.holds.wait(60)
     large.let_go()
     later.let_go()
 
@@ -72,11 +72,11 @@ def test_a_large_image_is_not_overtaken_for_ever_by_small_ones() -> None:
 def test_what_is_over_the_budget_passes_alone() -> None:
     budget = PixelBudget(10)
     small = Holder(budget, 1)
-    assert small.holds.wait(5)
+    assert small.holds.wait(60)
     huge = Holder(budget, 11)
     assert not huge.holds.wait(0.1)
     small.let_go()
-    assert huge.holds.wait(5)
+    assert huge.holds.wait(60)
     huge.let_go()
 
 

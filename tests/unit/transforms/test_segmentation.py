@@ -192,7 +192,6 @@ def test_a_single_line_that_fits_needs_no_splitting() -> None:
     ],
     ids=["quotes that never close", "no mark", "one word", "short sentences", "letters", "emoji"],
 )
-@pytest.mark.timeout(10)
 def test_long_lines_take_no_more_than_their_length_explains(text: str) -> None:
     asked = 0
 
