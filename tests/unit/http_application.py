@@ -73,7 +73,9 @@ class Application:
 
 
 @asynccontextmanager
-async def running(app: Application) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
+async def running(
+    app: Application, grace: int = 1
+) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
     """Serve on a free port until SIGTERM, which the end sends if the test has not."""
     config = uvicorn.Config(
         app,
@@ -81,7 +83,7 @@ async def running(app: Application) -> AsyncIterator[tuple[int, asyncio.Task[Non
         ws="none",
         lifespan="on",
         log_config=None,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=grace,
     )
     app.server = server = Server(config, lambda: app.events.append("last"))
     listeners = bind("127.0.0.1", 0)

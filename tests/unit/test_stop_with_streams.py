@@ -12,7 +12,10 @@ from tests.unit.http_application import Application, running, terminate
 
 pytestmark = pytest.mark.looptime(False)  # real sockets and signals
 
-GRACE = 1  # seconds, as `running` sets it
+GRACE = 1
+"""Seconds; the default of `running`."""
+LONG = 120
+"""Seconds that no answer takes, however busy the machine is."""
 
 
 class Mixed(Application):
@@ -60,7 +63,7 @@ async def ask_until_told_to_close(port: int, client: int) -> int:
 
 @pytest.mark.parametrize("after", [0.15, 0.3, 0.45])
 async def test_no_request_is_lost_at_a_stop(after: float) -> None:
-    async with running(Mixed()) as (port, serving):
+    async with running(Mixed(), LONG) as (port, serving):
         clients = [asyncio.create_task(ask_until_told_to_close(port, n)) for n in range(12)]
         await asyncio.sleep(after)
         assert not any(client.done() for client in clients)
@@ -70,7 +73,7 @@ async def test_no_request_is_lost_at_a_stop(after: float) -> None:
 
 
 async def test_a_connection_of_a_stream_gets_one_more_request_answered() -> None:
-    async with running(Mixed()) as (port, serving):
+    async with running(Mixed(), LONG) as (port, serving):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(asked(b"/stream"))
         head = await reader.readuntil(b"\r\n\r\n")
@@ -85,7 +88,7 @@ async def test_a_connection_of_a_stream_gets_one_more_request_answered() -> None
 
 
 async def test_pipelined_requests_are_all_answered_at_a_stop() -> None:
-    async with running(app := Mixed(may_answer=False)) as (port, serving):
+    async with running(app := Mixed(may_answer=False), LONG) as (port, serving):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(asked(b"/short") * 300)
         await app.asked.acquire()
