@@ -47,6 +47,11 @@ class Slots:
         return self._free
 
     @property
+    def running(self) -> int:
+        """Return how many batches compute now, without those formed ahead."""
+        return min(self._count - self._free, self._threads)
+
+    @property
     def are_lost(self) -> bool:
         """Return whether every thread is held by an overdue run, so that nothing can compute."""
         return self.overdue >= self._threads

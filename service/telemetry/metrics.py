@@ -1,6 +1,6 @@
-"""Every metric of the service, declared once. Names are in base units, labels are bounded.
+"""All metrics of the service. Units are base units (seconds, bytes); label values are bounded.
 
-A label never comes from user input: an unknown model counts under `UNKNOWN_MODEL`.
+Label values never come from user input: an unknown model counts as `UNKNOWN_MODEL`.
 """
 
 from collections.abc import Sequence
@@ -24,77 +24,77 @@ _VERSION = ("model", "version")
 
 INFERENCE_REQUESTS = Counter(
     "inference_requests",
-    "Items asked for, by outcome: ok, or the error's code.",
+    "Items requested, by outcome: ok or the error code.",
     (*_VERSION, "outcome"),
 )
 INFERENCE_REQUEST_SECONDS = Histogram(
     "inference_request_seconds",
-    "Time of one item from the HTTP border and back, cache hits included.",
+    "Time of an item in the service, including cache hits.",
     _VERSION,
     buckets=_REQUEST_SECONDS,
 )
 INFERENCE_QUEUE_SECONDS = Histogram(
     "inference_queue_seconds",
-    "Time an item waited for its batch to start.",
+    "Time an item waited until its batch started.",
     _VERSION,
     buckets=_STEP_SECONDS,
 )
 INFERENCE_COMPUTE_SECONDS = Histogram(
     "inference_compute_seconds",
-    "Time of one batch on its thread; of translations in flight, from joining to the result.",
+    "Time of one batch on its thread; in-flight models: from joining the batch to the result.",
     _VERSION,
     buckets=_STEP_SECONDS,
 )
 INFERENCE_BATCH_SIZE = Histogram(
     "inference_batch_size",
-    "Items in a batch; sum over count is the mean batch.",
+    "Items in a batch; sum divided by count is the mean batch size.",
     _VERSION,
     buckets=_BATCH_SIZES,
 )
 INFERENCE_PADDING_RATIO = Histogram(
     "inference_padding_ratio",
-    "Share of a batch's padded cost (tokens or pixels) that was padding.",
+    "Share of a batch's tokens or pixels that is padding.",
     _VERSION,
     buckets=_RATIOS,
 )
 INFERENCE_PENDING_REQUESTS = LiveGauge(
     "inference_pending_requests",
-    "Items accepted and not yet started.",
+    "Items accepted whose computation has not started.",
     _VERSION,
 )
 INFERENCE_RUNNING_BATCHES = LiveGauge(
     "inference_running_batches",
-    "Batches on the device now.",
+    "Batches that run or wait for a thread; in-flight models: instances with work.",
     _VERSION,
 )
 INFLIGHT_ROWS = LiveGauge(
     "inflight_rows",
-    "Rows (hypotheses) that the translations now running may come to take.",
+    "Rows (hypotheses) reserved for the running translations.",
     _VERSION,
 )
 INFLIGHT_STEPS = Counter(
     "inflight_steps",
-    "Decoder steps run for all running translations at once.",
+    "Decoder steps, each for all running translations of an instance.",
     _VERSION,
 )
 INFLIGHT_STEP_ROWS = Counter(
     "inflight_step_rows",
-    "Rows computed by steps; over inflight_steps_total it is the mean batch.",
+    "Rows computed by steps; divided by inflight_steps_total, the mean batch size.",
     _VERSION,
 )
 INFLIGHT_WASTED_ROWS = Counter(
     "inflight_wasted_rows",
-    "Rows computed for callers who had left by the end of the step.",
+    "Rows computed for clients that had disconnected by the end of the step.",
     _VERSION,
 )
 INFLIGHT_TOKENS = Counter(
     "inflight_tokens",
-    "Tokens written: one a step for each running translation, whatever its beams.",
+    "Tokens generated: one per step and running translation, independent of the beam size.",
     _VERSION,
 )
 INFLIGHT_JOIN_SECONDS = Histogram(
     "inflight_join_seconds",
-    "Time a translation waited until it joined the running ones.",
+    "Time a translation waited until it joined the running batch.",
     _VERSION,
     buckets=_STEP_SECONDS,
 )
@@ -106,104 +106,105 @@ INFLIGHT_FIRST_TOKEN_SECONDS = Histogram(
 )
 INFERENCE_ISOLATED_FAILURES = Counter(
     "inference_isolated_failures",
-    "Items that failed alone after their batch was retried in halves.",
+    "Items that failed on their own after their batch was split and retried.",
     _VERSION,
 )
 INFERENCE_STOPPED_RUNS = Counter(
     "inference_stopped_runs",
-    "Runs told to stop: all their callers had left or were past their deadlines, or the model was "
-    "unloaded.",
+    "Runs stopped because all their clients had disconnected or passed their deadlines, or because "
+    "the model was unloaded.",
     _VERSION,
 )
 INFERENCE_OVERDUE_RUNS = Gauge(
     "inference_overdue_runs",
-    "Runs that go on half a second after they were told to stop; each holds a slot of the device.",
+    "Runs still running half a second after they were stopped; each occupies a compute thread.",
     _VERSION,
 )
 INFERENCE_INLINE_OVERRUNS = Counter(
     "inference_inline_overruns",
-    "Runs that kept the event loop for longer than warm-up let expect; the version's later runs "
-    "go to the device's threads.",
+    "Runs that blocked the event loop for longer than measured at warm-up; later runs of the "
+    "version "
+    "use the compute threads.",
     _VERSION,
 )
 EVENT_LOOP_LAG_SECONDS = Histogram(
     "event_loop_lag_seconds",
-    "How late the event loop was with a call, twice a second.",
+    "Delay of a scheduled call on the event loop, measured twice a second.",
     buckets=_STEP_SECONDS,
 )
 DEVICE_MEMORY_EXHAUSTED = Counter(
     "device_memory_exhausted",
-    "Batches that the device had no memory for; each lowers the model's batch ceiling.",
+    "Batches that ran out of device memory; each lowers the model's largest batch size.",
     _VERSION,
 )
 MODEL_STATE = Gauge(
     "model_state",
-    "1 for the state that a version is in, 0 for the others.",
+    "1 for the current state of a version, 0 for its other states.",
     (*_VERSION, "state"),
 )
 MODEL_READY = Gauge(
     "model_ready",
-    "1 while a wanted model can answer, 0 while it cannot; absent once it was unloaded.",
+    "1 if a wanted model is ready, 0 if not; absent after it was unloaded.",
     ("model",),
 )
 MODEL_INFO = Gauge(
     "model_info",
-    "Always 1; what is loaded, where, in which precision and with which content digest.",
+    "Always 1; labels describe a loaded version, its precision, device and content digest.",
     (*_VERSION, "task", "family", "precision", "device", "digest"),
 )
 MODEL_LOAD_SECONDS = Gauge(
     "model_load_seconds",
-    "Time the last load of a version took, warm-up and golden check included.",
+    "Duration of the last load of a version, including warm-up and golden check.",
     _VERSION,
 )
 MODEL_GOLDEN_DEVIATION = Gauge(
     "model_golden_deviation",
-    "Largest deviation from the recorded reference answers at load.",
+    "Largest difference from the recorded reference answers, measured at load.",
     _VERSION,
 )
 MODEL_GOLDEN_FLIPS = Gauge(
     "model_golden_flips",
-    "Goldens whose answer at load decides otherwise than the recorded one (another best label).",
+    "Goldens with another best label than the recorded answer, measured at load.",
     _VERSION,
 )
 MODEL_BATCH_DEVIATION = Gauge(
     "model_batch_deviation",
-    "Largest deviation, at load, of a golden's answer in company from its answer alone.",
+    "Largest difference between a golden answered in a batch and answered alone, measured at load.",
     _VERSION,
 )
 MODEL_GOLDEN_TOLERANCE = Gauge(
     "model_golden_tolerance",
-    "Largest deviation that the version's precision allows.",
+    "Largest difference from the goldens that the version's precision allows.",
     _VERSION,
 )
 MODEL_QUEUE_LIMIT = Gauge(
     "model_queue_limit",
-    "Items that may wait in each queue of a version; more are refused.",
+    "Largest number of items in each queue of a version; further items are refused.",
     _VERSION,
 )
 MODEL_BATCH_LIMIT = Gauge(
     "model_batch_limit",
-    "The batch size that the measured curve favours, by lane.",
+    "Batch size with the best measured throughput, by lane.",
     (*_VERSION, "lane"),
 )
 MODEL_LOADING_SECONDS = LiveGauge(
     "model_loading_seconds",
-    "Time that the load now running has taken, by its phase; absent when no load runs.",
+    "Duration so far of a running load, by phase; absent when no load is running.",
     ["model", "version", "phase"],
 )
 MODEL_FALLBACK = Gauge(
     "model_fallback",
-    "1 for a version that serves because every newer one was refused at its load.",
+    "1 for a version that serves because every newer version failed to load.",
     ["model", "version"],
 )
 MODEL_LOADS = Counter(
     "model_loads",
-    "Loads of a model by result: ok or failed.",
+    "Loads of a model, by result: ok or failed.",
     ("model", "result"),
 )
 RESPONSE_CACHE_LOOKUPS = Counter(
     "response_cache_lookups",
-    "Look-ups by level (memory, redis, codec) and result (hit, miss, error, rejected).",
+    "Cache look-ups by level (memory, redis, codec) and result (hit, miss, error, rejected).",
     ("level", "result"),
 )
 RESPONSE_CACHE_REDIS_SECONDS = Histogram(
@@ -211,19 +212,19 @@ RESPONSE_CACHE_REDIS_SECONDS = Histogram(
     "Time an item waited for its look-up in Redis.",
     buckets=_STEP_SECONDS,
 )
-RESPONSE_CACHE_ENTRIES = Gauge("response_cache_entries", "Answers held in memory.")
-RESPONSE_CACHE_BYTES = Gauge("response_cache_bytes", "Bytes of the answers held in memory.")
+RESPONSE_CACHE_ENTRIES = Gauge("response_cache_entries", "Answers in the memory cache.")
+RESPONSE_CACHE_BYTES = Gauge("response_cache_bytes", "Size of the memory cache.")
 RESPONSE_CACHE_WRITES_DROPPED = Counter(
     "response_cache_writes_dropped",
-    "Answers not written to Redis because its queue was full or it was unreachable.",
+    "Answers not written to Redis because the write queue was full or Redis was unreachable.",
 )
 RESPONSE_CACHE_BREAKER_OPEN = Gauge(
     "response_cache_breaker_open",
-    "1 while Redis is left alone after repeated faults.",
+    "1 while the circuit breaker keeps requests from Redis after repeated errors.",
 )
 SINGLE_FLIGHT_SHARED = Counter(
     "single_flight_shared",
-    "Items answered by an identical item's computation that was already running.",
+    "Items answered by the computation of an identical item that was already running.",
 )
 HTTP_REQUESTS = Counter(
     "http_requests",
@@ -232,73 +233,83 @@ HTTP_REQUESTS = Counter(
 )
 HTTP_REQUEST_SECONDS = Histogram(
     "http_request_seconds",
-    "Time of an HTTP request by route template, body reading included.",
+    "Time of an HTTP request by route template, including reading the body.",
     ("route",),
     buckets=_REQUEST_SECONDS,
 )
 HTTP_DISCONNECTS = Counter(
     "http_disconnects",
-    "Requests whose client left before the answer; their work was cancelled.",
+    "Requests whose client disconnected before the answer; their work was cancelled.",
     ("route",),
 )
 HTTP_ACCEPTS_HELD_BACK = Counter(
     "http_accepts_held_back",
-    "Times that connections had to wait to be accepted, since file descriptors had run out.",
+    "Number of times that accepting connections was paused because file descriptors ran out.",
 )
 HTTP_BODY_BYTES = Gauge(
     "http_body_bytes",
-    "Bytes of request bodies held now, of those over 16 KiB.",
+    "Bytes of request bodies in memory, counting bodies over 16 KiB.",
 )
 HTTP_BODIES_REFUSED = Counter(
     "http_bodies_refused",
-    "Requests refused with 429 because other large bodies held all bytes that bodies may take.",
+    "Requests refused with 429 because the bodies in memory had reached their limit.",
 )
 HTTP_STREAMS = Gauge(
     "http_streams",
-    "Streams that are being told now, by route template.",
+    "Open streams, by route template.",
     ("route",),
 )
 HTTP_STREAM_SECONDS = Histogram(
     "http_stream_seconds",
-    "Time of a stream to its end; http_request_seconds does not count streams.",
+    "Duration of a stream; streams are not part of http_request_seconds.",
     ("route",),
     buckets=_STREAM_SECONDS,
 )
 HTTP_STREAM_FIRST_SECONDS = Histogram(
     "http_stream_first_seconds",
-    "Time from the arrival of a request to the first piece of its stream.",
+    "Time from a request to the first event of its stream.",
     ("route",),
     buckets=_REQUEST_SECONDS,
 )
 LOG_EVENTS_DROPPED = Counter(
     "log_events_dropped",
-    "Events not written because whoever reads the log was too slow or gone.",
+    "Log events dropped because the reader of the log was too slow or gone.",
 )
 TRACE_SPANS = Counter(
     "trace_spans",
-    "Spans by what became of them: made, exported or failed; the rest wait or were dropped.",
+    "Spans by result: made, exported or failed; the difference is waiting or was dropped.",
     ("result",),
 )
 DEVICE_INFO = Gauge(
     "device_info",
-    "Always 1; the device that runs the models, its execution provider and its threads.",
+    "Always 1; labels are the device, its execution provider and the number of CPU threads.",
     ("device", "provider", "threads"),
+)
+DEVICE_RUNNING_BATCHES = LiveGauge(
+    "device_running_batches",
+    "Batches that compute on the device now, of all models.",
+    ("device",),
+)
+DEVICE_BATCH_SLOTS = Gauge(
+    "device_batch_slots",
+    "Batches that can compute on the device at the same time; at this number it is full.",
+    ("device",),
 )
 DEVICE_MEMORY_BYTES = Gauge(
     "device_memory_bytes",
-    "Memory of the GPU by kind (used, total); absent on CPU.",
+    "GPU memory by kind (used, total); absent on CPU.",
     ("device", "kind"),
 )
 DEVICE_UTILISATION_RATIO = Gauge(
     "device_utilisation_ratio",
-    "Share of time the GPU was busy; absent on CPU.",
+    "Share of time in which the GPU was busy; absent on CPU.",
     ("device",),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredMetric:
-    """A metric as the documentation lists it."""
+    """A metric as listed in the documentation."""
 
     name: str
     kind: str
@@ -307,7 +318,7 @@ class DeclaredMetric:
 
 
 def declared_metrics() -> Sequence[DeclaredMetric]:
-    """Return every metric of this module, by name as it is exposed."""
+    """Return the metrics of this module, sorted by exposed name."""
     declared = (value for value in globals().values() if isinstance(value, MetricWrapperBase))
     described = chain.from_iterable(
         ((metric, family) for family in metric.describe()) for metric in declared

@@ -12,16 +12,16 @@ from deploy.grafana.generate.resources import resources
 
 FOLDER = Path(__file__).parents[1] / "dashboards"
 
+# File name without extension -> builder.
 DASHBOARDS: Mapping[str, Callable[[], Dashboard]] = {
     "overview": overview,
     "model": model,
     "resources": resources,
 }
-"""By the name of the file."""
 
 
 def as_json(dashboard: Dashboard) -> str:
-    """Return a dashboard as the file that Grafana reads."""
+    """Return a dashboard as the JSON that Grafana reads."""
     built = dashboard.build()
     for number, panel in enumerate(built.panels or (), start=1):
         panel.id_val = number

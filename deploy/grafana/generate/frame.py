@@ -1,4 +1,4 @@
-"""What the dashboards share: variables, links to one another, and the marks of reloads."""
+"""Shared parts of the dashboards: variables, links between them, and annotations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from grafana_foundation_sdk.models.dashboard import (
 from deploy.grafana.generate.panels import SOURCE, AnyPanel
 
 JOB = 'job="quartet"'
+# Label matchers of metrics by model and version.
 OF_MODEL = f'{JOB}, model=~"$model", version=~"$version"'
-"""The label matchers of whatever is counted by version."""
 
 RATE = "[$__rate_interval]"
 
@@ -33,7 +33,7 @@ _KNOWN_OF_MODEL = f'inference_request_seconds_count{{{JOB}, model=~"$model"}}'
 
 @dataclass(frozen=True, slots=True)
 class Marks(Builder[schema.AnnotationQuery]):
-    """Moments that are marked in every graph: where a query has a value above nothing."""
+    """An annotation in every graph, at the times at which a query returns a value."""
 
     name: str
     expr: str
@@ -41,25 +41,25 @@ class Marks(Builder[schema.AnnotationQuery]):
     title: str
 
     def build(self) -> schema.AnnotationQuery:
-        """Return what the dashboard holds."""
+        """Return the annotation query."""
         return _PrometheusAnnotation(self)
 
 
 class _PrometheusAnnotation(schema.AnnotationQuery):
-    """With the fields of Prometheus' own editor, which the schema does not know."""
+    """Adds the fields of the Prometheus query editor, which the schema lacks."""
 
     def __init__(self, marks: Marks) -> None:
         super().__init__(marks.name, SOURCE, True, False, marks.colour, expr=marks.expr)
         self._title = marks.title
 
     def to_json(self) -> dict[str, object]:
-        # A step of a minute and a window of a minute: every moment is looked at once.
+        # The step and the range are both one minute, so no moment is counted twice.
         return {**super().to_json(), "step": "60s", "titleFormat": self._title, "textFormat": ""}
 
 
 _LOADS = f"model_loads_total{{{JOB}}}"
 
-# A counter that appears with its first load did not change: hence the second half.
+# The second half covers a counter that did not exist before the first load.
 LOADS = Marks(
     "Loads",
     f"sum by (instance, model, result) (changes({_LOADS}[1m])) > 0 or "
@@ -76,8 +76,8 @@ STARTS = Marks(
 )
 
 
-def frame(title: str, name: str, tells: str) -> Dashboard:
-    """Return an empty dashboard with links, marks and a refresh every half minute."""
+def frame(title: str, name: str, description: str) -> Dashboard:
+    """Return an empty dashboard with links, annotations and a refresh every 30 seconds."""
     links = (
         DashboardLink("Quartet")
         .type(DashboardLinkType.DASHBOARDS)
@@ -88,7 +88,7 @@ def frame(title: str, name: str, tells: str) -> Dashboard:
     return (
         Dashboard(f"Quartet: {title}")
         .uid(f"quartet-{name}")
-        .description(tells)
+        .description(description)
         .tags(["quartet"])
         .refresh("30s")
         .time("now-1h", "now")
@@ -102,7 +102,7 @@ def frame(title: str, name: str, tells: str) -> Dashboard:
 
 
 def fill(dashboard: Dashboard, rows: Mapping[str, Sequence[AnyPanel]]) -> Dashboard:
-    """Put panels under their rows' titles, in order; a line takes what fits on it."""
+    """Add a row for each title, with its panels in order."""
     for title, panels in rows.items():
         dashboard.with_row(Row(title))
         for panel in panels:
@@ -111,7 +111,7 @@ def fill(dashboard: Dashboard, rows: Mapping[str, Sequence[AnyPanel]]) -> Dashbo
 
 
 def models(*, several: bool) -> tuple[QueryVariable, QueryVariable]:
-    """Return the variables `model` and `version`; of `several`, all are chosen at first."""
+    """Return the variables `model` and `version`; with `several`, all are selected initially."""
     return (
         _choice("model", "Model", f"label_values({_KNOWN}, model)", several=several),
         _choice("version", "Version", f"label_values({_KNOWN_OF_MODEL}, version)", several=several),
@@ -119,7 +119,7 @@ def models(*, several: bool) -> tuple[QueryVariable, QueryVariable]:
 
 
 def replicas() -> QueryVariable:
-    """Return the variable `instance`: all replicas at first."""
+    """Return the variable `instance`, initially all replicas."""
     return _choice("instance", "Replica", f"label_values(up{{{JOB}}}, instance)", several=True)
 
 

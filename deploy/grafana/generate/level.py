@@ -1,32 +1,37 @@
-"""The service level, as the alerts in `deploy/prometheus/rules` judge it."""
+"""The service level objective that the alerts in `deploy/prometheus/rules` evaluate."""
 
 from http import HTTPStatus
 
 from service.api.errors import INTERNAL_ERROR, STATUS
 
+# Share of the items that do not fail.
 AVAILABILITY = 0.999
-"""Share of the items that do not fail."""
 
+# Share of the items that take at most SECONDS, which must be a bucket bound of the histogram.
 LATENCY = 0.99
-"""Share of the items that take at most `SECONDS`, an upper bound of the histogram's."""
-
 SECONDS = 0.5
 
+# Burn rates that raise a warning and a critical alert.
 SLOW_BURN, FAST_BURN = 6.0, 14.4
-"""How many times faster than allowed before a warning, and before somebody is woken."""
 
-_OF_CONNECTIONS = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
-"""What is refused before there is a request for a model."""
+# Server errors by status that are the caller's fault: a method, transfer coding or HTTP version
+# that the server does not implement.
+_CALLER_FAULTS = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
 
+
+def _is_failure(status: HTTPStatus) -> bool:
+    if status in _CALLER_FAULTS:
+        return False
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+# Outcomes that count against the service level, as a regular expression.
 FAILURES = "|".join(
     sorted(
         {INTERNAL_ERROR}
-        | {
-            error.code
-            for error, status in STATUS.items()
-            if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            if status not in _OF_CONNECTIONS
-        }
+        | {error.code for error, status in STATUS.items() if _is_failure(HTTPStatus(status))}
     )
 )
-"""The outcomes that are the service's fault, as a regular expression."""
+
+# Outcomes of an overload: a full queue, or a deadline missed.
+OVERLOADS = "deadline_exceeded|overloaded"

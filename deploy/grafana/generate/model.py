@@ -1,4 +1,4 @@
-"""One version of one model: where its time goes, its batches, its loads and its parity."""
+"""One version of one model: timings, batches, loads and parity."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -23,8 +23,8 @@ _OF_ALL_VERSIONS = f'{JOB}, model=~"$model", instance=~"$instance"'
 
 def model() -> Dashboard:
     """Return the dashboard of one version."""
-    tells = "One version of one model: where its time goes, its batches, its loads and its parity"
-    dashboard = frame("Model", "model", tells)
+    description = "One version of one model: timings, batches, loads and parity"
+    dashboard = frame("Model", "model", description)
     for variable in (*models(several=False), replicas()):
         dashboard.with_variable(variable)
     rows_of_panels = {
@@ -68,7 +68,7 @@ def _now() -> list[AnyPanel]:
     return [
         number(
             "Ready",
-            "Replicas on which this version answers.",
+            "Replicas on which this version is ready.",
             "none",
             {"ready": f'sum(model_state{{{_OF}, state="ready"}})'},
             limits=((1, GOOD),),
@@ -76,19 +76,19 @@ def _now() -> list[AnyPanel]:
         ),
         number(
             "Items",
-            "Items asked for, cache hits and errors included.",
+            "Items requested, including cache hits and errors.",
             "cps",
             {"items": f"sum({_rate('inference_requests_total')})"},
         ),
         number(
             "Load",
-            "Time of the last load, warm-up and golden check included.",
+            "Duration of the last load, including warm-up and golden check.",
             "s",
             {"load": f"max(model_load_seconds{{{_OF}}})"},
         ),
         rows(
             "Loaded",
-            "What is loaded where. The same digest gives the same answers.",
+            "Loaded versions by replica. Equal digests give equal answers.",
             f"model_info{{{_OF}}}",
             columns,
             width=12,
@@ -100,7 +100,7 @@ def _time() -> list[AnyPanel]:
     return [
         lines(
             "Request time",
-            "Time of an item from the border and back, cache hits included.",
+            "Time of an item in the service, including cache hits.",
             "s",
             quantiles(_rate("inference_request_seconds_bucket")),
             limits=((SECONDS, BAD),),
@@ -108,21 +108,22 @@ def _time() -> list[AnyPanel]:
         ),
         lines(
             "Queue time",
-            "How long an item waited for its batch to start.",
+            "Time an item waited until its batch started.",
             "s",
             quantiles(_rate("inference_queue_seconds_bucket")),
             width=6,
         ),
         lines(
             "Compute time",
-            "Time of one batch on its thread.",
+            "Time of one batch on its thread; in-flight models: from joining the batch to the "
+            "result.",
             "s",
             quantiles(_rate("inference_compute_seconds_bucket")),
             width=6,
         ),
         lines(
             "Outcomes",
-            "Items by what became of them.",
+            "Items by outcome.",
             "cps",
             {"{{outcome}}": f"sum by (outcome) ({_rate('inference_requests_total')}) > 0"},
             width=6,
@@ -138,26 +139,26 @@ def _batches() -> list[AnyPanel]:
     return [
         spread(
             "Batch sizes",
-            "Batches a second, by the number of their items.",
+            "Batches per second, by number of items.",
             "none",
             f"sum by (le) ({_rate('inference_batch_size_bucket')})",
             width=8,
         ),
         lines(
             "Mean batch",
-            "Items in a batch (of translations in flight, rows in a step), and how many the "
-            "measured curve favours for the longest items of each lane. Far below that, the "
-            "device is not busy or the items differ in length.",
+            "Items in a batch (in-flight models: rows in a step), and the batch size with the best "
+            "measured throughput for the longest items of each lane. A mean far below it means "
+            "that "
+            "the device is not busy or that items differ in length.",
             "none",
             {
                 "mean": f"{_MEAN_BATCH} or {_MEAN_STEP}",
-                "favoured, {{lane}}": f"max by (lane) (model_batch_limit{{{_OF}}})",
+                "best, {{lane}}": f"max by (lane) (model_batch_limit{{{_OF}}})",
             },
         ),
         lines(
             "Padding",
-            "Share of a batch's tokens or pixels that was computed for nothing. Translations in "
-            "flight are not padded.",
+            "Share of a batch's tokens or pixels that is padding. In-flight models have none.",
             "percentunit",
             {"mean": _mean("inference_padding_ratio"), **padding},
             limits=((0.5, WARN),),
@@ -170,38 +171,38 @@ def _in_flight() -> list[AnyPanel]:
     return [
         lines(
             "Rows in use",
-            "Rows (hypotheses) that the running translations may come to take, and how many a step "
-            "computes. Empty, as all of these, where nothing is decoded in flight.",
+            "Rows (hypotheses) reserved for the running translations, and rows computed in a step. "
+            "The panels of this row are empty for models without in-flight batching.",
             "none",
             {"{{instance}}": f"inflight_rows{{{_OF}}}", "computed in a step": _MEAN_STEP},
         ),
         lines(
             "Steps",
-            "Steps of the decoder, each for all running translations of an instance at once.",
+            "Decoder steps, each for all running translations of an instance.",
             "cps",
             {"steps": f"sum({_rate('inflight_steps_total')})"},
         ),
         lines(
             "Tokens",
-            "Tokens written: one a step for each running translation, whatever its beams.",
+            "Tokens generated: one per step and running translation, independent of the beam size.",
             "cps",
             {"tokens": f"sum({_rate('inflight_tokens_total')})"},
         ),
         lines(
             "Time to first token",
-            "From the arrival of a translation to its first token.",
+            "Time from the arrival of a translation to its first token.",
             "s",
             quantiles(_rate("inflight_first_token_seconds_bucket")),
         ),
         lines(
             "Join wait",
-            "How long a translation waited until it joined the running ones.",
+            "Time a translation waited until it joined the running batch.",
             "s",
             quantiles(_rate("inflight_join_seconds_bucket")),
         ),
         lines(
             "Wasted rows",
-            "Share of the rows computed that were for callers who had left by the end of the step.",
+            "Share of the computed rows whose client had disconnected by the end of the step.",
             "percentunit",
             {"wasted": f"sum({_rate('inflight_wasted_rows_total')}) / {_STEP_ROWS}"},
             limits=((0.2, WARN),),
@@ -214,17 +215,15 @@ def _device() -> list[AnyPanel]:
     return [
         lines(
             "Instances busy",
-            "Batches of this version on the device: the mean, and the number at each scrape. One "
-            "more than there are threads may be formed ahead.",
+            "Batches of this version that run or wait for a thread (in-flight models: instances "
+            "with "
+            "work), averaged over five minutes. The number of threads is shared by all models.",
             "none",
-            {
-                "mean": f"sum({_rate('inference_compute_seconds_sum')})",
-                "at the scrape": f"sum(inference_running_batches{{{_OF}}})",
-            },
+            {"{{instance}}": f"avg_over_time(inference_running_batches{{{_OF}}}[5m])"},
         ),
         lines(
             "Waiting",
-            "Items in the queues, and how many each of them takes before it refuses.",
+            "Items in the queues, and the limit above which a queue refuses items.",
             "none",
             {
                 "{{instance}}": f"inference_pending_requests{{{_OF}}}",
@@ -233,8 +232,9 @@ def _device() -> list[AnyPanel]:
         ),
         lines(
             "Faults",
-            "Items that failed alone after their batch was retried in halves, and batches that "
-            "the device had no memory for.",
+            "Items that failed on their own after their batch was split and retried, and batches "
+            "that "
+            "ran out of device memory.",
             "cps",
             {
                 "failed alone": f"sum({_rate('inference_isolated_failures_total')})",
@@ -250,20 +250,20 @@ def _loads() -> list[AnyPanel]:
     return [
         states(
             "States",
-            "Every version of the model: when it was loading, ready, draining or failed.",
+            "State of every version of the model: loading, ready, draining or failed.",
             {"version {{version}} {{state}}": f"max by (version, state) ({every})"},
             width=8,
         ),
         lines(
             "Loads",
-            "Loads of the model so far, any version, by result.",
+            "Loads of the model, all versions, by result.",
             "none",
             {"{{instance}} {{result}}": f"model_loads_total{{{_OF_ALL_VERSIONS}}}"},
         ),
         lines(
             "Parity",
-            "Largest deviation from the original's recorded answers at load, as a share of what "
-            "the precision allows. Beyond 1 the load is refused.",
+            "Largest difference from the recorded reference answers at load, as a share of the "
+            "tolerance. Above 1 the load fails.",
             "percentunit",
             {"{{instance}}": f"{deviation} / on (instance, model, version) {tolerance}"},
             limits=((0.8, WARN), (1, BAD)),

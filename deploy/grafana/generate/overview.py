@@ -1,4 +1,4 @@
-"""Is the service well? Traffic, errors, latency, saturation and the cache, by task and model."""
+"""Overview: traffic, errors, latency, saturation and the cache, by task and model."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -11,7 +11,7 @@ from deploy.grafana.generate.level import (
     SECONDS,
     SLOW_BURN,
 )
-from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, Limits, lines, number
+from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, Limits, lines, number, rows
 
 _TASK = f"max by (instance, model, version, task) (model_info{{{JOB}}})"
 _ITEMS = f"rate(inference_requests_total{{{OF_MODEL}}}{RATE})"
@@ -22,9 +22,9 @@ _BURN: Limits = ((SLOW_BURN, WARN), (FAST_BURN, BAD))
 
 
 def overview() -> Dashboard:
-    """Return the dashboard that is looked at first."""
-    tells = "Is the service well? What it is asked, what it answers, how fast, and what it has left"
-    dashboard = frame("Overview", "overview", tells)
+    """Return the dashboard to look at first."""
+    description = "Service level, traffic, errors, latency, saturation and cache"
+    dashboard = frame("Overview", "overview", description)
     for variable in models(several=True):
         dashboard.with_variable(variable)
     rows_of_panels = {
@@ -39,7 +39,7 @@ def overview() -> Dashboard:
 
 
 def by_task(rates: str, *keep: str) -> str:
-    """Return rates by version summed by task; what is known of no task is left out."""
+    """Return rates by version summed by task, without items whose model is unknown."""
     labels = ", ".join(("task", *keep))
     return f"sum by ({labels}) ({rates} * on (instance, model, version) group_left (task) {_TASK})"
 
@@ -56,9 +56,27 @@ def _service_level() -> list[AnyPanel]:
     within = f'rate(inference_request_seconds_bucket{{{OF_MODEL}, le="{SECONDS}"}}{RATE})'
     counted = f"rate(inference_request_seconds_count{{{OF_MODEL}}}{RATE})"
     return [
+        rows(
+            "Firing alerts",
+            "Alerts that fire now; their runbooks are in docs/operations.md.",
+            'ALERTS{alertname=~"Quartet.*", alertstate="firing"}',
+            {
+                "alertname": "Alert",
+                "severity": "Severity",
+                "model": "Model",
+                "instance": "Replica",
+            },
+            width=12,
+        ),
+        number(
+            "Replicas",
+            "Replicas that Prometheus can scrape, and those that it cannot.",
+            "none",
+            {"up": f"sum(up{{{JOB}}})", "down": f"sum(1 - up{{{JOB}}})"},
+        ),
         number(
             "Models ready",
-            "Share of the wanted models, over all replicas, that can answer.",
+            "Share of the wanted models that are ready, over all replicas.",
             "percentunit",
             {"ready": f"avg({ready})"},
             limits=((1.0, GOOD),),
@@ -66,14 +84,14 @@ def _service_level() -> list[AnyPanel]:
         ),
         number(
             "Items",
-            "Items asked for, cache hits and errors included.",
+            "Items requested, including cache hits and errors.",
             "cps",
             {"items": f"sum({_ITEMS})"},
         ),
         number(
             "Availability",
-            "Share of the items that did not fail. Refusals for a fault of the caller are no "
-            f"failures. The level is {AVAILABILITY:.1%}.",
+            "Share of the items that did not fail. Client errors are not failures. "
+            f"The objective is {AVAILABILITY:.1%}.",
             "percentunit",
             {"availability": f"1 - sum({_FAILED}) / sum({_ITEMS})"},
             limits=((0.99, WARN), (AVAILABILITY, GOOD)),
@@ -81,7 +99,7 @@ def _service_level() -> list[AnyPanel]:
         ),
         number(
             f"Within {SECONDS} s",
-            f"Share of the items that took no longer. The level is {LATENCY:.0%}.",
+            f"Share of the items answered within {SECONDS} s. The objective is {LATENCY:.0%}.",
             "percentunit",
             {"in time": f"sum({within}) / sum({counted})"},
             limits=((0.95, WARN), (LATENCY, GOOD)),
@@ -89,8 +107,9 @@ def _service_level() -> list[AnyPanel]:
         ),
         lines(
             "Burn rate",
-            "How many times faster than allowed the failures and the slow answers of the last "
-            "hour use up a month's allowance; at 6 and 14.4 for long enough an alert fires.",
+            "Rate at which failures and slow answers of the last hour spend the error budget; 1 "
+            "spends "
+            "a month's budget in a month. Sustained values of 6 and 14.4 fire an alert.",
             "none",
             {
                 "{{model}} failing": 'model:inference_failures:ratio_rate1h{model=~"$model"} '
@@ -108,42 +127,43 @@ def _traffic() -> list[AnyPanel]:
     return [
         lines(
             "Items by model",
-            "Items asked for, of any outcome; `_unknown_` is a model that does not exist.",
+            "Items requested, whatever their outcome; `_unknown_` counts models that do not exist.",
             "cps",
             {"{{model}}": f"sum by (model) ({_ITEMS})"},
             stacked=True,
         ),
         lines(
             "Items by task",
-            "The same by task, without those that found no model.",
+            "The same by task, without items whose model does not exist.",
             "cps",
             {"{{task}}": by_task(_ITEMS)},
             stacked=True,
         ),
         lines(
             "HTTP responses by status",
-            "Requests of any route; one may ask several items. 499 is a client that left.",
+            "Requests of all routes; a request may hold several items. 499: the client "
+            "disconnected.",
             "reqps",
             {"{{status}}": f"sum by (status) ({http})"},
             stacked=True,
         ),
         lines(
             "Errors by code",
-            "Items that were not answered, by the code of their error.",
+            "Items that ended in an error, by error code.",
             "cps",
             {"{{outcome}}": f"sum by (outcome) ({_ERRORS})"},
             stacked=True,
         ),
         lines(
             "Errors by model",
-            "Share of a model's items that were not answered, the caller's faults included.",
+            "Share of a model's items that ended in an error, including client errors.",
             "percentunit",
             {"{{model}}": f"sum by (model) ({_ERRORS}) / sum by (model) ({_ITEMS})"},
             share=True,
         ),
         lines(
             "Errors by task",
-            "The same by task, without those that found no model.",
+            "The same by task, without items whose model does not exist.",
             "percentunit",
             {"{{task}}": f"{by_task(_ERRORS)} / {by_task(_ITEMS)}"},
             share=True,
@@ -157,22 +177,22 @@ def _latency() -> list[AnyPanel]:
     return [
         lines(
             "Latency",
-            "Time of an item, cache hits and errors included. "
-            f"{LATENCY:.0%} are to be below the line.",
+            "Time of an item, including cache hits and errors. "
+            f"The objective is {LATENCY:.0%} below the line.",
             "s",
             quantiles(_BUCKETS),
             limits=level,
         ),
         lines(
             "Latency by task",
-            "Of twenty items nineteen took no longer.",
+            "95th percentile of the time of an item.",
             "s",
             {"{{task}} p95": slow},
             limits=level,
         ),
         lines(
             "Latency by model",
-            "Of twenty items nineteen took no longer.",
+            "95th percentile of the time of an item.",
             "s",
             {"{{model}} p95": f"histogram_quantile(0.95, sum by (model, le) ({_BUCKETS}))"},
             limits=level,
@@ -186,20 +206,20 @@ def _streams() -> list[AnyPanel]:
     return [
         lines(
             "Streams",
-            "Answers that are being told piece by piece, at each scrape.",
+            "Open streams at each scrape.",
             "none",
             {"{{route}}": f"sum by (route) (http_streams{{{JOB}}})"},
         ),
         lines(
             "First piece",
-            "Time from the arrival of a request to the first piece of its stream.",
+            "Time from a request to the first event of its stream.",
             "s",
             quantiles(first),
             limits=((SECONDS, BAD),),
         ),
         lines(
             "Whole streams",
-            "Time of a stream to its end: as long as its text is, and as its reader is slow.",
+            "Duration of streams; it grows with the length of the text and with slow clients.",
             "s",
             quantiles(whole),
         ),
@@ -209,26 +229,27 @@ def _streams() -> list[AnyPanel]:
 def _saturation() -> list[AnyPanel]:
     pending = f"inference_pending_requests{{{OF_MODEL}}}"
     fill = f"{pending} / on (instance, model, version) model_queue_limit{{{JOB}}}"
-    busy = f"rate(inference_compute_seconds_sum{{{OF_MODEL}}}{RATE})"
     return [
         lines(
             "Queue",
-            "How full the fullest replica's queue is; a full one refuses with 429.",
+            "Fill level of the fullest replica's queue; a full queue refuses items with 429.",
             "percentunit",
             {"{{model}}": f"max by (model) ({fill})"},
             limits=((0.8, BAD),),
         ),
         lines(
             "Batches on the device",
-            "Mean number at a time, with those that wait for a thread; at the number of threads "
-            "the device has nothing left.",
+            "Batches that compute at the same time, averaged over five minutes, and the number of "
+            "threads for them. At that number the device is full.",
             "none",
-            {"{{model}}": f"sum by (model) ({busy})"},
-            stacked=True,
+            {
+                "{{instance}}": f"avg_over_time(device_running_batches{{{JOB}}}[5m])",
+                "threads": f"min(device_batch_slots{{{JOB}}})",
+            },
         ),
         lines(
             "Processors",
-            "Cores that each replica uses.",
+            "CPU cores used by each replica.",
             "none",
             {"{{instance}}": f"rate(process_cpu_seconds_total{{{JOB}}}{RATE})"},
         ),
@@ -247,15 +268,16 @@ def _cache() -> list[AnyPanel]:
     return [
         lines(
             "Hit rate",
-            "Share of the look-ups that found an answer. Redis is asked for what is not in memory.",
+            "Share of the look-ups that found an answer. Redis is queried after a miss in memory.",
             "percentunit",
             {"{{level}}": f"sum by (level) ({hits}) / sum by (level) ({lookups})"},
             share=True,
         ),
         lines(
             "Answered without computing, by model",
-            "Share of the answers that came from the cache, or from an identical item's "
-            "computation that was already running.",
+            "Share of the answers that came from the cache, or from the computation of an "
+            "identical "
+            "item that was already running.",
             "percentunit",
             {"{{model}}": spared(f"sum by (model) ({answered})", f"sum by (model) ({computed})")},
             share=True,

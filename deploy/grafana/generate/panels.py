@@ -1,4 +1,4 @@
-"""The kinds of panels: each with a title, what it tells, a unit, legends and where it gets bad."""
+"""The panel types: each has a title, a description, a unit, legends and thresholds."""
 
 from collections.abc import Mapping
 from typing import TypeAlias, TypeVar
@@ -31,11 +31,11 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+# Legend -> PromQL; a legend may contain labels, as in "{{model}}".
 Queries: TypeAlias = Mapping[str, str]
-"""Legend to PromQL; a legend may name labels, as in "{{model}}"."""
 
+# Thresholds: lower bound and colour; values below the first are green.
 Limits: TypeAlias = tuple[tuple[float, str], ...]
-"""From which value on, and in which colour; below the first it is good."""
 
 AnyPanel: TypeAlias = Builder[Panel]
 
@@ -47,9 +47,9 @@ GOOD, WARN, BAD = "green", "orange", "red"
 _WIDTH = 24
 
 
-def lines(  # noqa: PLR0913 - what a graph needs
+def lines(  # noqa: PLR0913 - the parts of a graph
     title: str,
-    tells: str,
+    description: str,
     unit: str,
     queries: Queries,
     *,
@@ -58,7 +58,7 @@ def lines(  # noqa: PLR0913 - what a graph needs
     stacked: bool = False,
     share: bool = False,
 ) -> timeseries.Panel:
-    """Return a graph over time; a `share` is drawn from 0 to 1, limits as dashed lines."""
+    """Return a time series panel; `share` fixes the axis to 0..1, limits are dashed lines."""
     style = GraphTresholdsStyleMode.DASHED if limits else GraphTresholdsStyleMode.OFF
     legend = (
         options.VizLegendOptions()
@@ -68,7 +68,7 @@ def lines(  # noqa: PLR0913 - what a graph needs
         .calcs(["mean", "max", "lastNotNull"])
     )
     panel = (
-        _described(timeseries.Panel(), title, tells, unit, limits)
+        _described(timeseries.Panel(), title, description, unit, limits)
         .span(width)
         .height(8)
         .min(0)
@@ -86,9 +86,9 @@ def lines(  # noqa: PLR0913 - what a graph needs
     return panel.targets(_ranges(queries))
 
 
-def number(  # noqa: PLR0913 - what a number needs
+def number(  # noqa: PLR0913 - the parts of a number
     title: str,
-    tells: str,
+    description: str,
     unit: str,
     queries: Queries,
     *,
@@ -96,10 +96,10 @@ def number(  # noqa: PLR0913 - what a number needs
     base: str = GOOD,
     width: int = 4,
 ) -> stat.Panel:
-    """Return the newest value, with its past behind it; `base` colours what is below all limits."""
+    """Return a stat panel with a sparkline; `base` colours values below all limits."""
     newest = options.ReduceDataOptions().calcs(["lastNotNull"])
     return (
-        _described(stat.Panel(), title, tells, unit, limits, base)
+        _described(stat.Panel(), title, description, unit, limits, base)
         .span(width)
         .height(4)
         .graph_mode(common.BigValueGraphMode.AREA)
@@ -110,13 +110,13 @@ def number(  # noqa: PLR0913 - what a number needs
     )
 
 
-def spread(title: str, tells: str, unit: str, buckets: str, width: int = 12) -> heatmap.Panel:
-    """Return a heat map of a histogram; `buckets` is a query that keeps `le`."""
+def spread(title: str, description: str, unit: str, buckets: str, width: int = 12) -> heatmap.Panel:
+    """Return a heat map of a histogram; `buckets` is a query that keeps the label `le`."""
     query = _query(buckets, "{{le}}", "A").range().format(PromQueryFormat.HEATMAP)
     return (
         heatmap.Panel()
         .title(title)
-        .description(tells)
+        .description(description)
         .datasource(SOURCE)
         .span(width)
         .height(8)
@@ -130,8 +130,10 @@ def spread(title: str, tells: str, unit: str, buckets: str, width: int = 12) -> 
     )
 
 
-def rows(title: str, tells: str, query: str, columns: Mapping[str, str], width: int) -> table.Panel:
-    """Return a table of a query's newest labels: those named in `columns`, under their headings."""
+def rows(
+    title: str, description: str, query: str, columns: Mapping[str, str], width: int
+) -> table.Panel:
+    """Return a table of the labels of a query's latest samples: label -> heading in `columns`."""
     instant = _query(query, "", "A").instant().format(PromQueryFormat.TABLE)
     keep = {"include": {"names": list(columns)}}
     arrange = {
@@ -139,7 +141,7 @@ def rows(title: str, tells: str, query: str, columns: Mapping[str, str], width: 
         "renameByName": dict(columns),
     }
     return (
-        _described(table.Panel(), title, tells, "none", ())
+        _described(table.Panel(), title, description, "none", ())
         .span(width)
         .height(4)
         .with_transformation(DataTransformerConfig(id_val="filterFieldsByName", options=keep))
@@ -148,8 +150,8 @@ def rows(title: str, tells: str, query: str, columns: Mapping[str, str], width: 
     )
 
 
-def states(title: str, tells: str, queries: Queries, width: int) -> statetimeline.Panel:
-    """Return a line per series that is coloured while its value is 1."""
+def states(title: str, description: str, queries: Queries, width: int) -> statetimeline.Panel:
+    """Return a state timeline: a line per series, coloured while its value is 1."""
     names = {
         "0": ValueMappingResult(text=" ", color="transparent", index=0),
         "1": ValueMappingResult(text="yes", color=GOOD, index=1),
@@ -157,7 +159,7 @@ def states(title: str, tells: str, queries: Queries, width: int) -> statetimelin
     legend = options.VizLegendOptions().show_legend(False)
     legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM).calcs([])
     return (
-        _described(statetimeline.Panel(), title, tells, "none", ())
+        _described(statetimeline.Panel(), title, description, "none", ())
         .span(width)
         .height(8)
         .mappings([ValueMap(options=names)])
@@ -169,12 +171,12 @@ def states(title: str, tells: str, queries: Queries, width: int) -> statetimelin
 
 
 def _described(
-    panel: _Described, title: str, tells: str, unit: str, limits: Limits, base: str = GOOD
+    panel: _Described, title: str, description: str, unit: str, limits: Limits, base: str = GOOD
 ) -> _Described:
     steps = [Threshold(value=None, color=base)]
     steps += [Threshold(value=value, color=colour) for value, colour in limits]
     thresholds = ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
-    described = panel.title(title).description(tells).datasource(SOURCE)
+    described = panel.title(title).description(description).datasource(SOURCE)
     return described.unit(unit).thresholds(thresholds)
 
 

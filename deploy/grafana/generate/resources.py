@@ -1,4 +1,4 @@
-"""What the replicas use: processors, memory, the GPU, and Redis as they see it."""
+"""Resources of the replicas: processors, memory, GPU, cache and Redis."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -11,8 +11,8 @@ _OF = f'{JOB}, instance=~"$instance"'
 
 def resources() -> Dashboard:
     """Return the dashboard of the replicas."""
-    tells = "What the replicas use: processors, memory, the GPU, and Redis as they see it"
-    dashboard = frame("Resources", "resources", tells)
+    description = "Resources of the replicas: processors, memory, GPU, cache and Redis"
+    dashboard = frame("Resources", "resources", description)
     for variable in (replicas(), *models(several=True)):
         dashboard.with_variable(variable)
     rows_of_panels = {
@@ -34,7 +34,7 @@ def _replicas() -> list[AnyPanel]:
     return [
         number(
             "Replicas up",
-            "Share of the known replicas whose metrics can be read.",
+            "Share of the known replicas that Prometheus can scrape.",
             "percentunit",
             {"up": f"avg(up{{{_OF}}})"},
             limits=((1.0, GOOD),),
@@ -42,7 +42,7 @@ def _replicas() -> list[AnyPanel]:
         ),
         number(
             "Youngest",
-            "Time since the last start of any replica.",
+            "Time since the most recent start of a replica.",
             "s",
             {"up for": f"min(time() - process_start_time_seconds{{{_OF}}})"},
             limits=((300, GOOD),),
@@ -50,14 +50,14 @@ def _replicas() -> list[AnyPanel]:
         ),
         number(
             "Scrape",
-            "Longest time that reading a replica's metrics took.",
+            "Duration of the slowest scrape.",
             "s",
             {"scrape": f"max(scrape_duration_seconds{{{_OF}}})"},
             limits=((1.0, WARN), (5.0, BAD)),
         ),
         rows(
             "Devices",
-            "What each replica computes on, and on how many threads.",
+            "Device, execution provider and threads of each replica.",
             f"device_info{{{_OF}}}",
             columns,
             width=12,
@@ -71,7 +71,7 @@ def _host() -> list[AnyPanel]:
     return [
         lines(
             "Processors",
-            "Cores that each replica uses.",
+            "CPU cores used by each replica.",
             "none",
             {"{{instance}}": f"rate(process_cpu_seconds_total{{{_OF}}}{RATE})"},
             width=6,
@@ -85,7 +85,7 @@ def _host() -> list[AnyPanel]:
         ),
         lines(
             "Batches by model",
-            "Batches on the devices at each scrape.",
+            "Batches that run or wait for a thread, at each scrape.",
             "none",
             {"{{model}}": f"sum by (model) ({running})"},
             width=6,
@@ -93,7 +93,7 @@ def _host() -> list[AnyPanel]:
         ),
         lines(
             "Open files",
-            "Share of the files and connections that a replica may have open.",
+            "Open files and connections, as a share of the limit.",
             "percentunit",
             {"{{instance}}": files},
             limits=((0.8, BAD),),
@@ -110,7 +110,7 @@ def _gpu() -> list[AnyPanel]:
     return [
         lines(
             "GPU memory",
-            "Share of the GPU's memory in use, by whatever program; absent on CPU.",
+            "Share of the GPU memory in use by all processes; absent on CPU.",
             "percentunit",
             {"{{instance}} {{device}}": f"{used} / ignoring (kind) {total}"},
             limits=((0.92, BAD),),
@@ -118,14 +118,14 @@ def _gpu() -> list[AnyPanel]:
         ),
         lines(
             "GPU busy",
-            "Share of time in which the GPU computed; absent on CPU.",
+            "Share of time in which the GPU was busy; absent on CPU.",
             "percentunit",
             {"{{instance}} {{device}}": f"device_utilisation_ratio{{{_OF}}}"},
             share=True,
         ),
         lines(
             "Batches that did not fit",
-            "Batches that the device had no memory for; each lowers the model's batch ceiling.",
+            "Batches that ran out of device memory; each lowers the model's largest batch size.",
             "cps",
             {"{{model}}": f"sum by (model) (rate({exhausted}{RATE}))"},
         ),
@@ -137,41 +137,43 @@ def _redis() -> list[AnyPanel]:
     waits = f"rate(response_cache_redis_seconds_bucket{{{_OF}}}{RATE})"
     return [
         lines(
-            "Redis left alone",
-            "1 while a replica does not ask Redis, after repeated faults.",
+            "Redis circuit breaker",
+            "1 while a replica does not query Redis after repeated errors.",
             "none",
             {"{{instance}}": f"response_cache_breaker_open{{{_OF}}}"},
             limits=((1, BAD),),
         ),
         lines(
             "Look-ups in Redis",
-            "By result; an error is no answer in time, rejected is a value that was not believed.",
+            "By result. `error`: no reply in time; `rejected`: the value was invalid or not "
+            "authentic.",
             "cps",
             {"{{result}}": f"sum by (result) (rate({lookups}{RATE}))"},
             stacked=True,
         ),
         lines(
             "Wait for Redis",
-            "How long an item waited for its look-up, at most the configured timeout.",
+            "Time an item waited for its look-up; at most the configured timeout.",
             "s",
             quantiles(waits),
             limits=((0.02, WARN),),
         ),
         lines(
             "Writes dropped",
-            "Answers not written to Redis: it was unreachable, refused, or its queue was full.",
+            "Answers not written to Redis: it was unreachable or refused them, or the write "
+            "queue was full.",
             "cps",
             {"{{instance}}": f"rate(response_cache_writes_dropped_total{{{_OF}}}{RATE})"},
         ),
         lines(
             "Answers in memory",
-            "Entries of each replica's own cache.",
+            "Entries in each replica's memory cache.",
             "none",
             {"{{instance}}": f"response_cache_entries{{{_OF}}}"},
         ),
         lines(
             "Memory of the cache",
-            "Bytes of those entries.",
+            "Size of those entries.",
             "bytes",
             {"{{instance}}": f"response_cache_bytes{{{_OF}}}"},
         ),

@@ -1,4 +1,4 @@
-"""The dashboards are what their generator gives, and nobody has to guess what a panel shows."""
+"""The dashboards match their generator, and every panel has a description and a unit."""
 
 import json
 import re
@@ -47,7 +47,8 @@ def test_a_panel_says_what_it_shows_in_which_unit_from_where(panel: dict[str, An
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["datasource"]["uid"] == "prometheus"
     for target in panel["targets"]:
-        assert 'job="quartet"' in target["expr"] or "model:inference_" in target["expr"]
+        known = ('job="quartet"', "model:inference_", 'ALERTS{alertname=~"Quartet')
+        assert any(part in target["expr"] for part in known)
         assert target["legendFormat"] or panel["type"] == "table"
         assert target["datasource"]["uid"] == "prometheus"
 
@@ -143,7 +144,23 @@ def test_the_data_source_is_the_one_that_panels_name_and_knows_the_scrape_interv
     assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
 
 
-def test_failures_are_what_http_answers_with_429_or_5xx() -> None:
+def test_failures_are_what_http_answers_with_429_or_5xx_but_for_faults_of_the_caller() -> None:
     failures = set(FAILURES.split("|"))
     assert {"overloaded", "deadline_exceeded", "internal_error"} <= failures
     assert not {"invalid_input", "model_not_found", "limit_exceeded"} & failures
+    assert not {"not_implemented", "http_version_not_supported"} & failures
+
+
+def test_the_overview_shows_firing_alerts_replicas_and_a_full_device() -> None:
+    panels = {panel["title"]: panel for panel in LOADED["overview"]["panels"]}
+    asked = {
+        title: [target["expr"] for target in panel.get("targets", ())]
+        for title, panel in panels.items()
+    }
+    assert asked["Firing alerts"] == ['ALERTS{alertname=~"Quartet.*", alertstate="firing"}']
+    assert asked["Replicas"][0] == 'sum(up{job="quartet"})'
+    # Not inference_compute_seconds: in-flight translations overlap on one thread.
+    assert [re.findall(r"\w+_batch\w+", expr) for expr in asked["Batches on the device"]] == [
+        ["device_running_batches"],
+        ["device_batch_slots"],
+    ]

@@ -1,4 +1,4 @@
-"""Rules and alerts: read by promtool, tested by promtool, and each with a runbook."""
+"""Alerting and recording rules: promtool checks and tests them, and each alert has a runbook."""
 
 import re
 import shutil
@@ -15,6 +15,7 @@ from deploy.grafana.generate.level import (
     FAILURES,
     FAST_BURN,
     LATENCY,
+    OVERLOADS,
     SECONDS,
     SLOW_BURN,
 )
@@ -84,8 +85,10 @@ def test_an_alert_says_how_bad_it_is_what_happened_and_what_to_do(rule: dict[str
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"]["summary"]
     assert rule["annotations"]["description"].endswith(".")
-    document, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    text = (ROOT / document).read_text(encoding="utf-8")
+    address, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    base, _, document = address.rpartition("/")
+    assert base == "{{ $externalLabels.docs }}"
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     assert anchor == slug(rule["alert"])
     assert anchor in {slug(heading) for heading in headings}
@@ -98,7 +101,8 @@ def test_every_section_of_an_alert_has_its_alert() -> None:
 
 def test_the_rules_judge_by_the_level_that_the_dashboards_show() -> None:
     recorded = (FOLDER / "rules" / "recording.yml").read_text(encoding="utf-8")
-    assert set(re.findall(r'outcome=~"([^"]+)"', recorded)) == {FAILURES}
+    assert set(re.findall(r'outcome=~"([^"]+)"', recorded)) == {FAILURES, OVERLOADS}
+    assert set(OVERLOADS.split("|")) < set(FAILURES.split("|"))
     assert set(re.findall(r'le="([^"]+)"', recorded)) == {str(SECONDS)}
     alerts = (FOLDER / "rules" / "alerts.yml").read_text(encoding="utf-8")
     levels = {"failures": 1 - AVAILABILITY, "slow": 1 - LATENCY}
@@ -117,3 +121,14 @@ def test_rules_only_ask_for_metrics_that_exist() -> None:
     asked = set(re.findall(r'(\w+)\{job="quartet"', text))
     assert asked <= known
     assert len(asked) > 8
+
+
+def test_the_base_url_of_runbooks_is_an_absolute_one() -> None:
+    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
+    assert config["global"]["external_labels"] == {"docs": "${DOCS_URL}"}
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    prometheus = compose["services"]["prometheus"]
+    # Prometheus serves the folder at /user, so the default works without a host for documents.
+    assert prometheus["environment"]["DOCS_URL"] == "${DOCS_URL:-http://127.0.0.1:9090/user}"
+    assert "--web.user-assets=/docs" in prometheus["command"]
+    assert "./docs:/docs:ro" in prometheus["volumes"]

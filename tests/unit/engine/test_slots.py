@@ -61,3 +61,12 @@ def test_slots_are_lost_when_every_thread_is_held_by_an_overdue_run() -> None:
     assert not slots.are_lost
     slots.overdue = 2
     assert slots.are_lost
+
+
+async def test_a_batch_formed_ahead_does_not_count_as_running() -> None:
+    slots = Slots(2, ahead=1)
+    counts = [slots.running]
+    for _ in range(3):
+        await slots.acquire()
+        counts.append(slots.running)
+    assert counts == [0, 1, 2, 2]
