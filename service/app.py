@@ -1,23 +1,21 @@
-"""The composition root: the only module that knows every concrete class."""
+"""The composition root: builds the engine, and the HTTP application on top of it."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-
-from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
 from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime
-from service.page.page import page_routes
 from service.registry.loader import BatchingOverrides, Loader
 from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
+from service.requests.admission import ApiLimits
 from service.runtime.gpu import watch_gpu
 from service.runtime.providers import available_cores, resolve
 from service.settings import (
@@ -31,6 +29,11 @@ from service.settings import (
 from service.telemetry import metrics
 from service.telemetry.access import AccessLog, AccessOptions, Telemetry, Traces
 from service.transforms.vision.image import DECODING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.api import Lifecycle
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +112,7 @@ def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | N
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Everything behind the HTTP border."""
+    """Everything below the API: models, device and cache."""
 
     registry: Registry
     runtime: DeviceRuntime
@@ -162,13 +165,17 @@ def build_engine(settings: Settings) -> Engine:
     return Engine(registry, runtime, backend, redis)
 
 
-def build_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
+def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
     """Return the application; its lifespan opens the engine and begins to load the models.
 
     Raises:
         DeviceUnavailableError: the named device cannot be had.
         SettingsError: the administrators' token cannot be read, or traces cannot be exported.
     """
+    # Here, so that an engine can be built in a process without HTTP.
+    from service.api import ApiContext, build_api  # noqa: PLC0415
+    from service.page.page import page_routes  # noqa: PLC0415
+
     engine = build_engine(settings)
     DECODING.most = settings.models.max_decoding_pixels
     traces = open_traces(settings.traces)
@@ -182,7 +189,7 @@ def build_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
     )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)

@@ -16,7 +16,8 @@ ServiceError
 ├── ShuttingDownError          this process is stopping and takes nothing new
 ├── DeviceUnavailableError     the device asked for cannot be had
 ├── DeviceMemoryError          the device ran out of memory even for one item
-└── InferenceError             the model raised; a bug or a bad artefact
+├── InferenceError             the model raised; a bug or a bad artefact
+└── InternalError              anything unexpected; a bug
 
 An error says what happened (`code`), never which HTTP status that is.
 """
@@ -135,6 +136,12 @@ class InferenceError(ServiceError):
     """The model raised."""
 
     code = "inference_failed"
+
+
+class InternalError(ServiceError):
+    """An unexpected exception: a bug. The message has no details of it; the log has."""
+
+    code = "internal_error"
 
 
 def fields_of(error: ServiceError) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from service.registry.loader import Loaded, Loader
 from service.repository.manifest import Precision
 from service.repository.onnx_file.tensors import external_files
 from service.repository.repository import ModelRepository, VersionFiles
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.runtime.providers import Device, available_cores
 from service.tasks import Answer, AnyItem
 
 IN_FLIGHT = 64
 """Items asked at the same time: batches form as they do under load."""
 
-_UNCACHED = CallOptions(cache=CacheMode.BYPASS)
+_UNCACHED = Request(cache=CacheMode.BYPASS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
-"""The FastAPI application, put together."""
+"""The FastAPI application: the entrance of every HTTP request, its routing, and its errors."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property
@@ -8,13 +10,16 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from prometheus_client import Counter, Histogram
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import Lifespan, Receive, Scope, Send
 
-from service.api.errors import Reply
-from service.api.http_request import ApiContext, HttpRequest
-from service.api.middleware import RequestMiddleware
+from service.api.context import ApiContext
+from service.api.errors import Problem
+from service.api.http_request import REFUSED, HttpRequest
 from service.api.openapi import (
     ASSETS,
     ASSETS_PATH,
@@ -24,17 +29,38 @@ from service.api.openapi import (
     completed,
     show_docs,
 )
+from service.api.replies import Reply, problem_reply
 from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
-from service.api.routing import DirectRoute, ExactRoutes
+from service.api.routing import HTTP_REQUEST, DirectRoute
+from service.errors import OverloadedError, ServiceError, ShuttingDownError
+from service.requests.answer import as_service_error
+from service.telemetry.metrics import (
+    HTTP_DISCONNECTS,
+    HTTP_REQUEST_SECONDS,
+    HTTP_REQUESTS,
+    HTTP_STREAM_SECONDS,
+)
 
 _DESCRIPTION = (
     "Texts and images in; labels, translations, boxes and vectors out. Images are sent in "
     "base64 or as a data URI in JSON, as files of a form, or as the whole body."
 )
 
+_UNKNOWN_ROUTE = "_unknown_"
+"""Route label of requests whose path matches no route."""
+_UNREADABLE = "_unreadable_"
+"""Route label of requests whose head is not valid HTTP."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LEFT = 499
+"""Status label of requests whose client disconnected before the response, as in nginx."""
+
 
 class Api(FastAPI):
-    """FastAPI with its routes and its OpenAPI, and our middleware in place of its own."""
+    """FastAPI's routing and OpenAPI, with the handling of requests and errors of this service.
+
+    FastAPI's middleware is not used: it would add six layers to every request, and answer errors in
+    other forms.
+    """
 
     def __init__(self, context: ApiContext, lifespan: Lifespan[Any] | None) -> None:
         super().__init__(
@@ -48,17 +74,94 @@ class Api(FastAPI):
             redirect_slashes=False,
         )
         self.context = context
+        self._direct: dict[tuple[str, str], DirectRoute] = {}
+        # `labels()` costs more than counting. There are as many keys as label values.
+        self._counters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Return what stands before the router: it answers every error itself."""
-        return RequestMiddleware(ExactRoutes(self.router), self.context)
+    def add_routes(self, routes: Sequence[BaseRoute]) -> None:
+        """Add routes; those without parameters in their path are found without the router.
+
+        The router tries its routes in order, with regular expressions. That costs an eighth of a
+        small request.
+        """
+        self.router.routes += routes
+        for route in routes:
+            if isinstance(route, DirectRoute) and "{" not in route.path:
+                for method in route.methods or ():
+                    self._direct[method, route.path] = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Skip FastAPI's own, which looks in the environment for telemetry at every request."""
+        """Answer one request, or run the lifespan."""
         scope["app"] = self
-        if self.middleware_stack is None:
-            self.middleware_stack = self.build_middleware_stack()
-        await self.middleware_stack(scope, receive, send)
+        if scope["type"] != "http":
+            await self.router(scope, receive, send)
+            return
+        request = HttpRequest(scope, receive, send, self.context)
+        try:
+            await self._answer(request)
+        except ClientDisconnect:
+            request.record.status, request.record.code = _LEFT, "client_left"
+            HTTP_DISCONNECTS.labels(_route_of(scope)).inc()
+        finally:
+            request.release_body()
+            self._count(request)
+
+    async def _answer(self, request: HttpRequest) -> None:
+        try:
+            self._admit(request)
+            await self._route(request)
+        except ClientDisconnect:
+            raise
+        except asyncio.CancelledError:
+            # The grace period of a stop is over. The client may still receive a response.
+            if request.record.status or not self.context.lifecycle.shutting_down:
+                raise
+            await _refuse(request, ShuttingDownError("the service stopped before the answer"))
+        except Exception as error:
+            known = (
+                error
+                if isinstance(error, HTTPException)
+                else as_service_error(error, request.request_id)
+            )
+            if request.record.status:
+                raise
+            await _refuse(request, known)
+
+    def _admit(self, request: HttpRequest) -> None:
+        request.check()
+        stopping = self.context.lifecycle.shutting_down
+        if stopping and request.scope["method"] not in ("GET", "HEAD"):
+            request.must_close = True
+            raise ShuttingDownError("the service is shutting down")
+
+    async def _route(self, request: HttpRequest) -> None:
+        scope = request.scope
+        route = self._direct.get((scope["method"], scope["path"]))
+        if route is None:
+            scope[HTTP_REQUEST] = request
+            try:
+                await self.router(scope, request.receive, request.send_with_headers)
+            finally:
+                del scope[HTTP_REQUEST]  # refers to the scope
+            return
+        scope["route"] = route
+        response = await route.answer(request)
+        await response(scope, request.receive, request.send_with_headers)
+
+    def _count(self, request: HttpRequest) -> None:
+        method, record = request.scope["method"], request.record
+        route = _route_of(request.scope)
+        key = (route, method if method in _METHODS else "_other_", record.status)
+        if key not in self._counters:
+            self._counters[key] = HTTP_REQUESTS.labels(*key), HTTP_REQUEST_SECONDS.labels(route)
+        requests, histogram = self._counters[key]
+        requests.inc()
+        seconds = time.perf_counter() - record.started
+        if request.is_stream:  # its duration depends on its text
+            histogram = HTTP_STREAM_SECONDS.labels(route)
+        histogram.observe(seconds)
+        if self.context.observer is not None:
+            self.context.observer.ended(record, route, seconds)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -66,17 +169,17 @@ class Api(FastAPI):
         document = get_openapi(
             title=self.title, version=self.version, description=self.description, routes=routes
         )
-        document = deepcopy(completed(document, REQUESTS))  # the routes keep parts of it
+        document = deepcopy(completed(document, REQUESTS))  # the routes share parts of it
         add_limits(document, self.context.limits)
         return document
 
-    async def show_openapi(self, call: HttpRequest) -> Reply:
+    async def show_openapi(self, request: HttpRequest) -> Reply:
         """Return the OpenAPI document.
 
-        The server is left out, which means the root of the host. With `?relative` it is the folder
-        of this document: the browser knows the prefix that a proxy has stripped, we do not.
+        By default it names no server, which means the root of the host. With `?relative` the
+        server is the folder of the document, for browsers behind a proxy that strips a prefix.
         """
-        query = call.scope["query_string"]
+        query = request.scope["query_string"]
         return Reply(self._relative_document if query == RELATIVE else self._document)
 
     @cached_property
@@ -87,6 +190,21 @@ class Api(FastAPI):
     def _relative_document(self) -> bytes:
         document = {**self.openapi(), "servers": [{"url": "."}]}
         return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
+
+
+async def _refuse(request: HttpRequest, error: ServiceError | HTTPException) -> None:
+    problem = Problem.of(error)
+    if isinstance(error, OverloadedError):  # the code alone does not say which limit it was
+        request.record.detail = problem.detail
+    reply = problem_reply(request, problem)
+    await reply(request.scope, request.receive, request.send_with_headers)
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the template of the route, or the label of requests without one."""
+    if (route := scope.get("route")) is None and REFUSED in scope:
+        return _UNREADABLE
+    return getattr(route, "path", _UNKNOWN_ROUTE)
 
 
 def build_api(
@@ -102,10 +220,12 @@ def build_api(
         more_routes: routes of other packages, such as the page.
     """
     api = Api(context, lifespan)
-    api.router.routes += [*task_routes(), *model_routes(), *operation_routes(), *more_routes]
-    api.router.routes += [
-        DirectRoute(OPENAPI_PATH, api.show_openapi, methods=["GET"], include_in_schema=False),
-        DirectRoute("/docs", show_docs, methods=["GET"], include_in_schema=False),
-    ]
+    api.add_routes([*task_routes(), *model_routes(), *operation_routes(), *more_routes])
+    api.add_routes(
+        [
+            DirectRoute(OPENAPI_PATH, api.show_openapi, methods=["GET"], include_in_schema=False),
+            DirectRoute("/docs", show_docs, methods=["GET"], include_in_schema=False),
+        ]
+    )
     api.mount(ASSETS_PATH, StaticFiles(directory=ASSETS))
     return api

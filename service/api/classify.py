@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.answering import answer
 from service.api.content import (
     Images,
     TaskRequest,
@@ -16,9 +15,9 @@ from service.api.content import (
     each,
     read_request,
 )
-from service.api.errors import Reply
 from service.api.http_request import HttpRequest
 from service.api.openapi import given
+from service.api.replies import Reply, task_reply
 from service.errors import InvalidInputError, ServiceError
 from service.requests.admission import ApiLimits
 from service.tasks import Classification, ClassifyItem, Task
@@ -80,11 +79,11 @@ class ClassifyResponse(BaseModel):
     results: list[ClassifyResult]
 
 
-async def classify(call: HttpRequest) -> Reply:
+async def classify(request: HttpRequest) -> Reply:
     """Label texts (such as news topics) or images (such as handwritten digits)."""
-    request = await read_request(call, ClassifyRequest)
-    items = request.items(call.context.limits)
-    return await answer(call, Task.CLASSIFY, request, items, _encode)
+    body = await read_request(request, ClassifyRequest)
+    items = body.items(request.context.limits)
+    return await task_reply(request, Task.CLASSIFY, body, items, _encode)
 
 
 def _encode(answer: Classification) -> Mapping[str, Any]:

@@ -87,7 +87,7 @@ ValueT = TypeVar("ValueT")
 ItemT = TypeVar("ItemT")
 
 
-async def read_request(call: HttpRequest, model: type[RequestT]) -> RequestT:
+async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
     """Read a task's request in whichever of the three ways it is sent.
 
     Raises:
@@ -97,26 +97,27 @@ async def read_request(call: HttpRequest, model: type[RequestT]) -> RequestT:
         UnsupportedMediaTypeError: it is of a kind that is not read here.
         RequestTimeoutError: it did not arrive in time.
     """
-    content_type = call.given.get(b"content-type", b"")
-    media_type, limits = _media_type(content_type), call.context.limits
-    if b"content-encoding" in call.given and not _is_identity(call.given[b"content-encoding"]):
+    content_type = request.given.get(b"content-type", b"")
+    media_type, limits = _media_type(content_type), request.context.limits
+    codings = request.given.get(b"content-encoding")
+    if codings is not None and not _is_identity(codings):
         raise UnsupportedMediaTypeError("compressed bodies are not read; send it as it is")
-    query = call.scope["query_string"]
+    query = request.scope["query_string"]
     if query and not media_type.startswith(b"image/"):
         raise InvalidInputError("parameters belong in the body; the query only goes with images")
     if media_type == _JSON or media_type.endswith(_JSON_SUFFIX):
-        return parse_json(await call.read_body(), model, limits)
+        return parse_json(await request.read_body(), model, limits)
     takes_images = "image" in model.model_fields
     if media_type == _FORM and takes_images:
         most = limits.max_items + len(model.model_fields)
         return _validated(
-            parse_form(await call.read_body(), content_type, most, _REPEATABLE), model
+            parse_form(await request.read_body(), content_type, most, _REPEATABLE), model
         )
     if media_type.startswith(b"image/") and takes_images:
         values = parse_query(query, len(model.model_fields))
         if "image" in values:
             raise MalformedRequestError("'image' is given twice: in the body and in the query")
-        return _validated(values | {"image": await call.read_body()}, model)
+        return _validated(values | {"image": await request.read_body()}, model)
     raise UnsupportedMediaTypeError(_expected(takes_images))
 
 

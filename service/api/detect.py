@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from service.api.answering import answer
 from service.api.content import Images, TaskRequest, as_image, check_count, each, read_request
-from service.api.errors import Reply
 from service.api.http_request import HttpRequest
+from service.api.replies import Reply, task_reply
 from service.errors import ServiceError
 from service.requests.admission import ApiLimits
 from service.tasks import DetectedObject, Detections, DetectItem, Task
@@ -63,11 +62,11 @@ class DetectResponse(BaseModel):
     results: list[DetectResult]
 
 
-async def detect(call: HttpRequest) -> Reply:
+async def detect(request: HttpRequest) -> Reply:
     """Find objects in images (such as playing cards)."""
-    request = await read_request(call, DetectRequest)
-    items = request.items(call.context.limits)
-    return await answer(call, Task.DETECT, request, items, _encode)
+    body = await read_request(request, DetectRequest)
+    items = body.items(request.context.limits)
+    return await task_reply(request, Task.DETECT, body, items, _encode)
 
 
 def _encode(answer: Detections) -> Mapping[str, Any]:

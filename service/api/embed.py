@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.answering import answer
 from service.api.content import (
     Images,
     TaskRequest,
@@ -17,9 +16,9 @@ from service.api.content import (
     each,
     read_request,
 )
-from service.api.errors import Reply
 from service.api.http_request import HttpRequest
 from service.api.openapi import given
+from service.api.replies import Reply, task_reply
 from service.errors import InvalidInputError, ServiceError
 from service.requests.admission import ApiLimits
 from service.tasks import Embedding, EmbedItem, Task
@@ -68,11 +67,11 @@ class EmbedResponse(BaseModel):
     results: list[EmbedResult]
 
 
-async def embed(call: HttpRequest) -> Reply:
+async def embed(request: HttpRequest) -> Reply:
     """Turn texts and images into vectors; what means the same is near in their space."""
-    request = await read_request(call, EmbedRequest)
-    items = request.items(call.context.limits)
-    return await answer(call, Task.EMBED, request, items, _encode, _head)
+    body = await read_request(request, EmbedRequest)
+    items = body.items(request.context.limits)
+    return await task_reply(request, Task.EMBED, body, items, _encode, _head)
 
 
 def _encode(answer: Embedding) -> Mapping[str, Any]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.bodies import parse_json
 from service.api.content import Version
-from service.api.errors import Reply
 from service.api.http_request import HttpRequest
+from service.api.replies import Reply
 from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError
 from service.registry.parity import Parity
 from service.registry.status import VersionStatus
@@ -58,39 +58,39 @@ class ParityResponse(BaseModel):
     versions: list[VersionParity]
 
 
-async def list_models(call: HttpRequest) -> Reply:
+async def list_models(request: HttpRequest) -> Reply:
     """List every known version with its state, digest, precision, device and statistics."""
-    return _reply({"models": _shown(call.context.registry.statuses())})
+    return _reply({"models": _shown(request.context.registry.statuses())})
 
 
-async def show_model(call: HttpRequest) -> Reply:
+async def show_model(request: HttpRequest) -> Reply:
     """Show the known versions of one model."""
-    model = call.path_params["model"]
-    return _reply({"model": model, "versions": _shown(call.context.registry.status(model))})
+    model = request.path_params["model"]
+    return _reply({"model": model, "versions": _shown(request.context.registry.status(model))})
 
 
-async def show_parity(call: HttpRequest) -> Reply:
+async def show_parity(request: HttpRequest) -> Reply:
     """Show how the answers of a model compare with its original's, alone and in company."""
-    model = call.path_params["model"]
+    model = request.path_params["model"]
     versions = [
         {"version": status.version, "parity": status.parity}
-        for status in call.context.registry.status(model)
+        for status in request.context.registry.status(model)
     ]
     return _reply({"model": model, "versions": versions})
 
 
-async def load_model(call: HttpRequest) -> Reply:
+async def load_model(request: HttpRequest) -> Reply:
     """Load a version and swap it in; if that fails, the present one goes on serving.
 
     Answers when the version is ready. It is not stopped by a client that leaves or by a
     deadline: a version half loaded is of no use to anyone.
     """
-    _require_administrator(call)
-    body = await call.read_body()
-    wanted = parse_json(body, LoadRequest, call.context.limits) if body else LoadRequest()
-    model = call.path_params["model"]
+    _require_administrator(request)
+    body = await request.read_body()
+    wanted = parse_json(body, LoadRequest, request.context.limits) if body else LoadRequest()
+    model = request.path_params["model"]
     try:
-        status = await call.context.registry.load(model, wanted.version, wanted.precision)
+        status = await request.context.registry.load(model, wanted.version, wanted.precision)
     except PrecisionNotFoundError as error:
         if wanted.precision is None:  # then it is the operator's setting that asks for it
             raise
@@ -98,27 +98,27 @@ async def load_model(call: HttpRequest) -> Reply:
     return _reply(_shown([status])[0])
 
 
-async def unload_model(call: HttpRequest) -> Reply:
+async def unload_model(request: HttpRequest) -> Reply:
     """Take a model out of service; what it has accepted is answered first."""
-    _require_administrator(call)
-    await call.context.registry.unload(call.path_params["model"])
+    _require_administrator(request)
+    await request.context.registry.unload(request.path_params["model"])
     return Reply(b"", status=204)
 
 
-def _require_administrator(call: HttpRequest) -> None:
+def _require_administrator(request: HttpRequest) -> None:
     """Let pass who knows the token.
 
     Raises:
         AdministrationDisabledError: there is none.
         UnauthorizedError: it is missing or wrong.
     """
-    token = call.context.admin_token
+    token = request.context.admin_token
     if not token:
         raise AdministrationDisabledError(
             "loading and unloading models is disabled: start the service with an administrator's "
             "token in QUARTET_ADMIN__TOKEN"
         )
-    given = call.given.get(b"authorization", b"")
+    given = request.given.get(b"authorization", b"")
     known = hmac.compare_digest(given[len(_BEARER) :], token.encode())
     if not (known and given[: len(_BEARER)].lower() == _BEARER):
         raise UnauthorizedError(

@@ -269,7 +269,7 @@ def completed(openapi: dict[str, Any], requests: Sequence[type[BaseModel]]) -> d
     return openapi
 
 
-async def show_docs(call: HttpRequest) -> Response:
+async def show_docs(request: HttpRequest) -> Response:
     """Return the documentation page. Its links are relative: it may stand behind a prefix."""
     assets = ASSETS_PATH.removeprefix("/")
     return get_swagger_ui_html(

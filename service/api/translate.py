@@ -6,17 +6,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
-from service.api.answering import answer
 from service.api.content import TaskRequest, Texts, as_text, check_count, each, read_request
 from service.api.http_request import HttpRequest
 from service.api.openapi import ProblemBody, not_both
-from service.api.streaming import LINES, wished_form
-from service.api.translation_stream import StreamOf, StreamOptions, stream_translation
+from service.api.replies import task_reply
+from service.api.streaming import LINES, accepted_form
+from service.api.translation_stream import StreamOptions, stream_reply
 from service.cache.responses import CacheOutcome
 from service.errors import InvalidInputError, LimitExceededError, ServiceError
 from service.requests.admission import ApiLimits
 from service.requests.documents import Documents, SplitBy
 from service.requests.segment_stream import DocumentLimits
+from service.requests.translation_stream import Detail
 from service.tasks import FinishReason, LiteralKind, Task, TranslateItem, Translation
 
 Language = Annotated[str, Field(min_length=2, max_length=35)]
@@ -80,7 +81,7 @@ class TranslateRequest(TaskRequest):
         "sentence by sentence; sentences does so with every line; none takes the text as it is, "
         "and what the model does not read of it is lost (truncated says so).",
     )
-    stream: StreamOf | None = Field(
+    stream: Detail | None = Field(
         None,
         description="Tell each line or sentence as it is done (segments), or also the tokens of "
         "the one whose turn it is as they come. In server-sent events if Accept names them, else "
@@ -160,22 +161,21 @@ class TranslateResponse(BaseModel):
     results: list[TranslateResult]
 
 
-async def translate(call: HttpRequest) -> Response:
+async def translate(request: HttpRequest) -> Response:
     """Translate texts."""
-    request = await read_request(call, TranslateRequest)
-    call.watch_after = 0.0  # who leaves frees rows that others wait for
-    limits = call.context.limits
-    items = request.items(limits)
-    form = wished_form(call)
+    body = await read_request(request, TranslateRequest)
+    # A client that disconnects frees rows of the batch at once.
+    request.watch_after = 0.0
+    limits = request.context.limits
+    items = body.items(limits)
+    form = accepted_form(request)
     patience = limits.request_timeout_seconds
-    documents = Documents(DocumentLimits(limits.max_segments, patience), request.split)
-    if form is None and request.stream is None:
+    documents = Documents(DocumentLimits(limits.max_segments, patience), body.split)
+    if form is None and body.stream is None:
         ask = documents.answer
-        reply = await answer(call, Task.TRANSLATE, request, items, _encode, ask=ask)
-        call.segment_count = documents.segments
-        return reply
-    telling = StreamOptions(request.stream or "segments", form or LINES, _encode)
-    return await stream_translation(call, request, items, documents, telling)
+        return await task_reply(request, Task.TRANSLATE, body, items, _encode, ask=ask)
+    options = StreamOptions(body.stream or "segments", form or LINES, _encode)
+    return await stream_reply(request, body, items, documents, options)
 
 
 def _encode(answer: Translation) -> Mapping[str, Any]:

@@ -14,8 +14,9 @@ from importlib.resources.abc import Traversable
 
 from starlette.exceptions import HTTPException
 
-from service.api.errors import Header, Reply
+from service.api.errors import Header
 from service.api.http_request import HttpRequest
+from service.api.replies import Reply
 from service.api.routing import DirectRoute
 
 INDEX = "index.html"
@@ -89,17 +90,17 @@ def page_routes() -> Sequence[DirectRoute]:
     ]
 
 
-async def show_page(call: HttpRequest) -> Reply:
+async def show_page(request: HttpRequest) -> Reply:
     """Show the page."""
-    return page_files()[INDEX].reply(call.given.get(b"if-none-match", b""))
+    return page_files()[INDEX].reply(request.given.get(b"if-none-match", b""))
 
 
-async def show_file(call: HttpRequest) -> Reply:
+async def show_file(request: HttpRequest) -> Reply:
     """Show a file that the page loads. Raises HTTPException for any other name."""
-    found = page_files().get(call.path_params["name"])
+    found = page_files().get(request.path_params["name"])
     if found is None:
         raise HTTPException(404)
-    return found.reply(call.given.get(b"if-none-match", b""))
+    return found.reply(request.given.get(b"if-none-match", b""))
 
 
 @cache

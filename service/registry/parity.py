@@ -13,7 +13,8 @@ from service.cache.responses import CacheMode
 from service.errors import ModelLoadError, ServiceError
 from service.repository.deviation import decides_otherwise, deviation, total_deviation
 from service.repository.repository import VersionFiles
-from service.requests.pipeline import CallOptions, Pipeline
+from service.requests.pipeline import Pipeline
+from service.requests.request import Request
 from service.runtime.stopping import apart
 from service.tasks import Answer, AnyItem
 from service.types import PreparedItem, Tensors
@@ -21,7 +22,7 @@ from service.types import PreparedItem, Tensors
 RunTogether: TypeAlias = Callable[[Sequence[PreparedItem]], Awaitable[Sequence[Tensors]]]
 """Runs works as one batch, whatever a batcher would make of them."""
 
-_CALM = CallOptions(priority=-100, cache=CacheMode.BYPASS)
+_CALM = Request(priority=-100, cache=CacheMode.BYPASS)
 """How goldens are asked: behind everybody else, and never from the cache."""
 
 _ROWS = 4

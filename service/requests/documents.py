@@ -1,4 +1,4 @@
-"""The texts of one request: split, translated piece by piece, put together again."""
+"""The texts of one translate request: split, translated segment by segment, and joined again."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
@@ -7,40 +7,43 @@ from typing import Literal, TypeAlias
 
 from service.cache.responses import together
 from service.errors import InvalidInputError, LimitExceededError, ServiceError, renewed
-from service.requests.pipeline import CallOptions, Outcome
-from service.requests.segment_stream import DocumentLimits, Ended, Feed, Translator, pieces_of
+from service.requests.pipeline import Outcome
+from service.requests.request import Request
+from service.requests.segment_stream import (
+    DocumentLimits,
+    SegmentDone,
+    SegmentStream,
+    Translator,
+    pieces_of,
+)
 from service.tasks import FinishReason, KeptTerm, TranslateItem, Translation
 from service.telemetry.timings import longest
 from service.transforms.language.segmentation import Document, Segment
 
 SplitBy: TypeAlias = Literal["auto", "sentences", "none"]
-"""Lines, and sentences of lines that do not fit; sentences; not at all."""
+"""auto: lines, and sentences of lines that are too long. sentences: every sentence."""
 
 _REASONS = tuple(FinishReason)
 
 
 class Documents:
-    """The texts of one request."""
+    """Splits the texts of one request and counts their segments."""
 
     def __init__(self, limits: DocumentLimits, split: SplitBy = "auto") -> None:
         self.limits, self._split = limits, split
         self._asked = 0
-        self.segments = 0
-        """Of the texts that were split."""
 
     async def open(self, pipeline: Translator, item: TranslateItem) -> Document | None:
-        """Return a text in pieces; None if it is one piece as it is.
+        """Return a text in segments, or None if it is translated as a whole.
 
         Raises:
-            InvalidInputError: there is nothing in it to translate.
-            LimitExceededError: the request has too many pieces.
+            InvalidInputError: it contains nothing to translate.
+            LimitExceededError: the request has too many segments.
         """
         document = None
         if self._split != "none":
             document = await pipeline.split(item, self._split == "sentences")
-        segments = 0 if document is None else len(document.segments)
-        self.segments += segments
-        self._asked += segments or 1
+        self._asked += 1 if document is None else len(document.segments) or 1
         if self._asked > self.limits.most_segments:
             raise LimitExceededError(
                 f"there are more than {self.limits.most_segments} lines and sentences to translate"
@@ -48,49 +51,52 @@ class Documents:
         return document
 
     async def answer(
-        self, pipeline: Translator, item: TranslateItem, options: CallOptions
+        self, pipeline: Translator, item: TranslateItem, request: Request
     ) -> Outcome[Translation]:
-        """Translate a text, however long.
+        """Translate a text of any length.
 
         Raises:
-            InvalidInputError, LimitExceededError: as `open`; or alternatives are asked for of a
-                text that is several pieces.
-            ServiceError: what the first of its pieces that failed, failed with.
+            InvalidInputError, LimitExceededError: as `open`; or the text has several segments and
+                the item asks for alternatives.
+            ServiceError: the error of the first segment that failed.
         """
-        with pipeline.held():  # or a reload might close it while the text is split
+        with pipeline.held():  # so that a reload does not close it while the text is split
             document = await self.open(pipeline, item)
             if document is None:
-                return await pipeline.answer(item, options)
+                return await pipeline.answer(item, request)
+            request.record.segment_count += len(document.segments)
             if item.alternatives:
                 raise InvalidInputError(
-                    f"alternatives are of one piece, and this text is {len(document.segments)}: "
-                    "stream it, or ask for its lines one by one"
+                    f"alternatives need a text of one segment, and this text has "
+                    f"{len(document.segments)}: use stream, or send its lines one by one"
                 )
-            feed = Feed(pipeline, list(pieces_of(document, item)), options, self.limits)
-            async with aclosing(feed.events()) as events:
-                outcomes = [_outcome(event) async for event in events if isinstance(event, Ended)]
+            stream = SegmentStream(pipeline, list(pieces_of(document, item)), request, self.limits)
+            async with aclosing(stream.events()) as events:
+                outcomes = [
+                    _outcome(event) async for event in events if isinstance(event, SegmentDone)
+                ]
         return _joined(document, outcomes)
 
 
-def _outcome(ended: Ended) -> Outcome[Translation]:
-    """Return a piece's outcome. Raises what it failed with, which then says where."""
-    result = ended.result
+def _outcome(done: SegmentDone) -> Outcome[Translation]:
+    """Return a segment's outcome. Raises its error, with its place in the text."""
+    result = done.result
     if isinstance(result, ServiceError):
-        raise _located(ended.piece.segment, result) from result
+        raise _located(done.piece.segment, result) from result
     if isinstance(result, Exception):
         raise renewed(result)
     return result
 
 
 def _located(segment: Segment, fault: ServiceError) -> ServiceError:
-    """Return an equal exception that says which piece it is of."""
+    """Return an equal exception that names the characters of the segment."""
     found = renewed(fault)
     found.args = (f"characters {segment.start} to {segment.end}: {fault}",)
     return found
 
 
 def _terms_of(answers: Sequence[Translation]) -> Iterator[KeptTerm]:
-    """Yield every term once, kept if it is kept wherever it stands."""
+    """Yield every term once; it is kept if every segment with it kept it."""
     kept: dict[tuple[str, str], bool] = {}
     for answer in answers:
         for term in answer.glossary:

@@ -1,13 +1,13 @@
-"""What happens to one item between the HTTP border and the model. Start reading here."""
+"""The path of one item from a request to its model and back. Start reading here."""
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 from service.cache.keys import cache_key
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
@@ -20,25 +20,17 @@ from service.errors import (
     ShuttingDownError,
 )
 from service.families.family import Opened
+from service.requests.request import Request
 from service.tasks import Task
 from service.telemetry.meters import Meter
 from service.telemetry.timings import Timings
 from service.transforms.language.segmentation import Document
 from service.types import AnswerT, ItemT, ModelIdentity, PreparedItem, Processor, Tensors
 
+Watch: TypeAlias = Callable[[Tensors], None]
+"""Called with the partial result after each decoding step, if the engine batches in flight.
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """How a caller wants an item answered; none of it changes the answer."""
-
-    deadline: float | None = None
-    """Absolute loop time by which the answer is useful."""
-    priority: int = 0
-    """Higher is served first."""
-    cache: CacheMode = CacheMode.USE
-    watch: Callable[[Tensors], None] | None = None
-    """Told after each step what there is, where works are batched in flight. It hears nothing of
-    what the cache knows, nor of what is computed for somebody else."""
+Not called for an answer from the cache, or for one computed for an identical request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +142,10 @@ class Pipeline(Generic[ItemT, AnswerT]):
         incoming = self.incoming[self._lane_of(item)]
         return await incoming.run(partial(split, item, in_sentences))
 
-    async def answer(self, item: ItemT, options: CallOptions) -> Outcome[AnswerT]:
-        """Cache, preprocess, batcher, session, postprocess, cache.
+    async def answer(
+        self, item: ItemT, request: Request, watch: Watch | None = None
+    ) -> Outcome[AnswerT]:
+        """Answer one item: cache, preprocess, engine, postprocess, cache.
 
         Raises:
             InvalidInputError: the item cannot be preprocessed.
@@ -167,15 +161,16 @@ class Pipeline(Generic[ItemT, AnswerT]):
         self.active += 1
         self.idle.clear()
         try:
-            if options.cache is CacheMode.BYPASS:  # then not even the key is worth its hashing
-                answer, how = await self._settle(item, options, timings), CacheOutcome.BYPASS
+            if request.cache is CacheMode.BYPASS:  # saves hashing the key
+                answer = await self._settle(item, request, watch, timings)
+                how = CacheOutcome.BYPASS
             else:
                 answer, how = await self.cache.get_or_compute(
                     cache_key(self.task, self.model, item),
                     self.task,
-                    lambda: self._settle(item, options, timings),
-                    mode=options.cache,
-                    deadline=options.deadline,
+                    lambda: self._settle(item, request, watch, timings),
+                    mode=request.cache,
+                    deadline=request.deadline,
                 )
             outcome = "ok"
         except ServiceError as error:
@@ -196,18 +191,17 @@ class Pipeline(Generic[ItemT, AnswerT]):
         return Outcome(answer, how, timings)
 
     def _settle(
-        self, item: ItemT, options: CallOptions, timings: Timings
+        self, item: ItemT, request: Request, watch: Watch | None, timings: Timings
     ) -> Coroutine[Any, Any, AnswerT]:
-        """Ask the model as often as the family wants."""
+        """Run the model once, or as often as the family's plan for the item requires."""
         plan = None if self._plan is None else self._plan(item)
         if plan is None:
-            return self._compute(item, options, timings)
-        return self._follow(plan, options, timings)
+            return self._compute(item, request, watch, timings)
+        return self._follow(plan, request, timings)
 
     async def _follow(
-        self, plan: Generator[ItemT, AnswerT, AnswerT], options: CallOptions, timings: Timings
+        self, plan: Generator[ItemT, AnswerT, AnswerT], request: Request, timings: Timings
     ) -> AnswerT:
-        unseen = replace(options, watch=None)  # what is tried may be thrown away
         answer: AnswerT | None = None  # which begins the plan; it may need no answer at all
         while True:
             try:
@@ -215,18 +209,21 @@ class Pipeline(Generic[ItemT, AnswerT]):
             except StopIteration as settled:
                 found: AnswerT = settled.value
                 return found
-            answer = await self._compute(asked, unseen, timings)
+            # Not watched: the plan may discard this answer.
+            answer = await self._compute(asked, request, None, timings)
 
-    async def _compute(self, item: ItemT, options: CallOptions, timings: Timings) -> AnswerT:
+    async def _compute(
+        self, item: ItemT, request: Request, watch: Watch | None, timings: Timings
+    ) -> AnswerT:
         if self.is_withdrawn:
             raise self._withdrawn()
         self.engines[self._lane_of(item)].check_room()
         started = time.perf_counter()
-        work = await self._preprocess(item, options)
+        work = await self._preprocess(item, request)
         timings.preprocess += time.perf_counter() - started
         try:
             engine = self.engines[work.lane]
-            done = await engine.submit(work, options.deadline, options.priority, options.watch)
+            done = await engine.submit(work, request.deadline, request.priority, watch)
         except ShuttingDownError:
             if self.is_withdrawn:
                 raise self._withdrawn() from None
@@ -252,7 +249,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
             return self._choose_lane(item)
         return next(iter(self.engines))
 
-    async def _preprocess(self, item: ItemT, options: CallOptions) -> PreparedItem:
+    async def _preprocess(self, item: ItemT, request: Request) -> PreparedItem:
         if not self._processor.offload(item):
             if self._gatherer is None or self.active == 1:
                 return self._processor.preprocess(item)
@@ -261,4 +258,4 @@ class Pipeline(Generic[ItemT, AnswerT]):
             return await self._gatherer.run(item)
         incoming = self.incoming[self._lane_of(item)]
         preprocess = partial(self._processor.preprocess, item)
-        return await incoming.run(preprocess, options.deadline, options.priority)
+        return await incoming.run(preprocess, request.deadline, request.priority)

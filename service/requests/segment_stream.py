@@ -1,9 +1,9 @@
-"""Pieces of long texts: asked for ahead of their turn, told of in their order.
+"""Translate the segments of long texts ahead of their turn, and yield the results in order.
 
-A document never has more pieces in work than keep the device busy (the pipeline's window), and
-each of them waits in the queue as a request that came just now. So a thousand lines neither fill
-the queue nor pass anybody; if others fill it, they wait for room. A few windows of pieces are
-asked for ahead of the one whose turn it is; who reads slowly is not computed for any further.
+A request never has more segments in the queue than keep the device busy (the pipeline's window),
+and each of them joins the queue like a request that has just arrived. So a thousand lines neither
+fill the queue nor overtake other requests; while the queue is full, they wait for room. A few
+windows of segments are translated ahead; for a slow reader no more than these are computed.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from service.errors import DeadlineExceededError, OverloadedError
-from service.requests.pipeline import CallOptions, Outcome, Pipeline
+from service.requests.pipeline import Outcome, Pipeline
+from service.requests.request import Request
 from service.tasks import TranslateItem, Translation
 from service.transforms.language.segmentation import Document, Segment
 from service.types import Tensors
@@ -22,10 +23,10 @@ Translator: TypeAlias = Pipeline[TranslateItem, Translation]
 Result: TypeAlias = Outcome[Translation] | Exception
 
 _AHEAD = 4
-"""Windows of pieces that are asked for, or answered and not taken yet."""
+"""Windows of segments that are translated before their turn, or wait for the reader."""
 
 _LONGEST_WAIT = 0.1
-"""Seconds until the next look whether a queue that others have filled has room."""
+"""Seconds between two attempts to enter a queue that is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,49 +34,49 @@ class Piece:
     """A segment of one of the texts of a request."""
 
     item: int
-    """Which of the texts, from 0."""
+    """Index of the text."""
     index: int
-    """Which of its segments, from 0."""
+    """Index of the segment in its text."""
     segment: Segment
     after: str
-    """What stands behind its translation; empty but for the last segment of a text."""
+    """Text after its translation; empty except for the last segment of a text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A piece is translated, or failed."""
+class SegmentDone:
+    """A segment was translated, or failed."""
 
     piece: Piece
     result: Result
 
 
 @dataclass(frozen=True, slots=True)
-class Growing:
-    """The piece whose turn it is has got longer."""
+class SegmentGrowth:
+    """The translation of the first unfinished segment has got longer."""
 
     piece: Piece
     text: str
-    """All of it so far. With beams, the best beginning: the next one may begin otherwise."""
+    """All of it so far. With beams, of the best hypothesis, which a later one may replace."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unchanged:
-    """Nothing has happened for a while."""
+class Heartbeat:
+    """Nothing happened for `DocumentLimits.heartbeat` seconds."""
 
 
-Event: TypeAlias = Ended | Growing | Unchanged
+Event: TypeAlias = SegmentDone | SegmentGrowth | Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentLimits:
-    """How much may be asked for, and how long to wait."""
+    """Limits of the segments of one request."""
 
     most_segments: int
-    """Of all texts of a request."""
+    """Over all texts of a request."""
     patience: float
-    """Seconds in which each piece must be answered."""
+    """Seconds in which each segment must be answered."""
     heartbeat: float = 5.0
-    """Seconds after which `Unchanged` is told."""
+    """Seconds without an event after which `Heartbeat` is yielded."""
 
 
 @dataclass(eq=False, slots=True)
@@ -83,46 +84,45 @@ class _Asked:
     piece: Piece
     item: TranslateItem
     partial: Tensors | None = None
-    """What there is of it, if that has not been told yet."""
+    """Partial result that has not been yielded yet."""
 
 
-class Feed:
-    """Asks a pipeline for pieces in their order, and tells in this order what became of them."""
+class SegmentStream:
+    """Submits segments to a pipeline in order, and yields their results in this order."""
 
     def __init__(
         self,
         pipeline: Translator,
         pieces: Sequence[tuple[Piece, TranslateItem]],
-        options: CallOptions,
+        request: Request,
         limits: DocumentLimits,
-        tells_growth: bool = False,
+        with_growth: bool = False,
     ) -> None:
-        """Make a feed.
+        """Make a stream; nothing is submitted yet.
 
         Args:
-            pipeline: who translates.
-            pieces: what is asked.
-            options: for all of them; the deadline is that of the last one.
+            pipeline: translates.
+            pieces: the segments, each with the item to translate.
+            request: the request they belong to; its deadline is that of the last segment.
             limits: how long to wait.
-            tells_growth: whether unfinished translations are told of.
+            with_growth: whether to yield partial translations.
         """
-        self._pipeline, self._options, self._limits = pipeline, options, limits
-        self._tells_growth = tells_growth
+        self._pipeline, self._request, self._limits = pipeline, request, limits
+        self._with_growth = with_growth
         self._to_ask = iter(pieces)
         self._asked: deque[tuple[_Asked, asyncio.Task[Result]]] = deque()
-        """With who answers, who refers to what it answers."""
         self._window = pipeline.window
         self._gate = asyncio.Semaphore(self._window)
         self._news = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Feed {len(self._asked)} asked, window {self._window}>"
+        return f"<SegmentStream {len(self._asked)} asked, window {self._window}>"
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield what happens. Whoever stops listening must close it: that cancels all work.
+        """Yield events. Close the generator to cancel all work.
 
         Raises:
-            DeadlineExceededError: the deadline of the options passed.
+            DeadlineExceededError: the deadline of the request passed.
         """
         try:
             self._ask_ahead()
@@ -132,12 +132,12 @@ class Feed:
                 if answer.done():
                     self._asked.popleft()
                     self._ask_ahead()
-                    yield Ended(head.piece, answer.result())
+                    yield SegmentDone(head.piece, answer.result())
                 elif head.partial is not None:
                     partial, head.partial = head.partial, None
-                    yield Growing(head.piece, self._text(head.item, partial))
+                    yield SegmentGrowth(head.piece, self._text(head.item, partial))
                 elif not await self._is_news():
-                    yield Unchanged()
+                    yield Heartbeat()
         finally:
             answers = [answer for _, answer in self._asked]
             self._asked.clear()
@@ -162,21 +162,22 @@ class Feed:
             if self._asked and asked is self._asked[0][0]:
                 self._news.set()
 
-        options = replace(self._options, watch=watch if self._tells_growth else None)
         async with self._gate:
             while True:
                 try:
                     self._pipeline.check_room()
-                    soon = replace(options, deadline=loop.time() + self._limits.patience)
-                    return await self._pipeline.answer(asked.item, soon)
+                    soon = replace(self._request, deadline=loop.time() + self._limits.patience)
+                    return await self._pipeline.answer(
+                        asked.item, soon, watch if self._with_growth else None
+                    )
                 except OverloadedError as error:
                     await asyncio.sleep(min(error.retry_after or _LONGEST_WAIT, _LONGEST_WAIT))
                 except Exception as error:
                     return error
 
     async def _is_news(self) -> bool:
-        """Wait for something to tell; False after a while without. Raises DeadlineExceededError."""
-        now, deadline = asyncio.get_running_loop().time(), self._options.deadline
+        """Wait for an event; return False if none came. Raises DeadlineExceededError."""
+        now, deadline = asyncio.get_running_loop().time(), self._request.deadline
         until = now + self._limits.heartbeat
         if deadline is not None and deadline < until:
             until = deadline
@@ -185,7 +186,7 @@ class Feed:
                 await self._news.wait()
         except TimeoutError:
             if until == deadline:
-                raise DeadlineExceededError("the deadline passed before the end") from None
+                raise DeadlineExceededError("the deadline passed before the last segment") from None
             return False
         return True
 
@@ -198,7 +199,7 @@ class Feed:
 def pieces_of(
     document: Document, item: TranslateItem, place: int = 0
 ) -> Iterator[tuple[Piece, TranslateItem]]:
-    """Return the pieces of a text, each with what to ask for it."""
+    """Return the segments of a text, each with the item to translate."""
     last = len(document.segments) - 1
     for index, segment in enumerate(document.segments):
         after = document.after if index == last else ""

@@ -1,7 +1,7 @@
-"""The access log: a line a request as long as there are few, and every failure that fits.
+"""The access log: one line per request, up to a number of lines per second.
 
-Nothing that a client wrote is in a line, but for a request id of sane letters: no text, no path,
-no header, no address.
+A line contains nothing that a client wrote, except a request id of safe characters: no text, no
+path, no header and no address.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from service.telemetry.record import PROBES, EndedRequest
+from service.telemetry.record import PROBES, RequestRecord
 from service.telemetry.timings import Timings
 
 _log = logging.getLogger(__name__)
@@ -23,17 +23,17 @@ _MICROSECONDS = 6
 
 @dataclass(frozen=True, slots=True)
 class AccessOptions:
-    """How many lines of which requests."""
+    """How many lines to write per second."""
 
     requests_per_second: int
-    """Of requests that went well."""
+    """Lines about requests that succeeded."""
     failures_per_second: int
-    """Of those that failed, or were slow."""
+    """Lines about requests that failed or were slow."""
     slow_seconds: float
 
 
 class Allowance:
-    """Grants so many a second, and counts what it refuses."""
+    """Grants a number of lines per second and counts the lines it refuses."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second
@@ -42,7 +42,7 @@ class Allowance:
         self._refused = 0
 
     def take(self, now: float) -> int | None:
-        """Return how many were refused since the last grant; None if this one is refused too."""
+        """Return the number refused since the last grant, or None to refuse this one too."""
         if now >= self._until:
             self._until, self._left = now + 1.0, self._per_second
         if not self._left:
@@ -54,7 +54,7 @@ class Allowance:
 
 
 class AccessLog:
-    """Writes of ended requests as many as its options allow."""
+    """Writes lines about ended requests, as many per second as its options allow."""
 
     def __init__(self, options: AccessOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self._slow = options.slow_seconds
@@ -63,15 +63,15 @@ class AccessLog:
         self._clock = clock
 
     def ended(
-        self, request: EndedRequest, route: str, seconds: float, trace_id: str | None
+        self, request: RequestRecord, route: str, seconds: float, trace_id: str | None
     ) -> None:
-        """Write a line, or count the request as left out in the next line of its kind.
+        """Write a line, or count the request in the `unlogged` field of the next line of its kind.
 
-        A probe that went well is not even counted.
+        Probes that succeed are neither logged nor counted.
         """
         is_good = HTTPStatus.OK <= request.status < HTTPStatus.BAD_REQUEST
         failed = not is_good or request.code != "ok"  # a stream says 200 before it fails
-        # A stream takes as long as its text is: it was slow if it was slow to begin.
+        # The duration of a stream depends on its text, so its time to the first segment counts.
         if failed or (request.first_seconds or seconds) >= self._slow:
             allowance = self._notable
         elif route in PROBES:
@@ -80,7 +80,7 @@ class AccessLog:
             allowance = self._ordinary
         if (unlogged := allowance.take(self._clock())) is None:
             return
-        # That models are not loaded yet is no news of its own; that one failed has its own event.
+        # A probe that fails while models load is expected; a failed load logs an event of its own.
         warns = _is_ours(request.status) and route not in PROBES
         level = logging.WARNING if warns else logging.INFO
         if not _log.isEnabledFor(level):
@@ -94,14 +94,14 @@ class AccessLog:
 
 
 def _is_ours(status: int) -> bool:
-    """Tell whether a status says that the service, not its client, could not."""
+    """Return whether the service, not the client, caused this status."""
     return not status or status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500  # noqa: PLR2004
 
 
-def _fields(request: EndedRequest, route: str, seconds: float) -> dict[str, Any]:
+def _fields(request: RequestRecord, route: str, seconds: float) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "request_id": request.request_id,
-        "method": request.scope["method"],
+        "method": request.method,
         "route": route,
         "status": request.status,
         "outcome": request.code,
@@ -130,30 +130,30 @@ def _split(timings: Timings) -> Mapping[str, float]:
 
 
 class Traces(Protocol):
-    """Where traces go."""
+    """Exports traces."""
 
-    def ended(self, request: EndedRequest, route: str, seconds: float) -> str | None:
-        """Take note of a request; return the id of its trace, if it has one."""
+    def ended(self, request: RequestRecord, route: str, seconds: float) -> str | None:
+        """Record a request, and return its trace id if it has one."""
         ...
 
     def close(self) -> None:
-        """Let go of what was noted, within a few seconds. Blocking."""
+        """Export what is pending, within a few seconds. Blocking."""
         ...
 
 
 class Telemetry:
-    """Tells both, or the one there is, and lets no request suffer from it."""
+    """Passes ended requests to the access log and to traces; catches what they raise."""
 
     def __init__(self, access: AccessLog | None, traces: Traces | None) -> None:
         self._access = access
         self._traces = traces
 
-    def ended(self, request: EndedRequest, route: str, seconds: float) -> None:
-        """Take note of a request. Raises nothing."""
+    def ended(self, request: RequestRecord, route: str, seconds: float) -> None:
+        """Record a request. Raises nothing."""
         try:
             traces, access = self._traces, self._access
             trace_id = None if traces is None else traces.ended(request, route, seconds)
             if access is not None:
                 access.ended(request, route, seconds, trace_id)
-        except Exception:  # its answer has been sent; that it is not told of is all that is lost
+        except Exception:  # the response has been sent; only this record is lost
             _log.exception("request not recorded", extra={"request_id": request.request_id})

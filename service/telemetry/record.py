@@ -1,103 +1,61 @@
-"""A request that has ended, and who wants to hear of it."""
+"""The record of one request, and the protocol of what receives it when the request has ended."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from service.telemetry.timings import Timings
 from service.types import ModelIdentity
 
 PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
-"""Routes that are asked every few seconds, by machines, whatever happens."""
+"""Routes that monitoring requests every few seconds."""
 
 
-class EndedRequest(Protocol):
-    """What the HTTP border knows of a request in the end. To be read during the call only."""
+@dataclass(slots=True)
+class RequestRecord:
+    """What telemetry knows about a request. The transport fills it in while it answers."""
 
-    @property
-    def request_id(self) -> str:
-        """Return the id that the response carried."""
-        ...
-
-    @property
-    def scope(self) -> Mapping[str, Any]:
-        """Return the request's head in the form of ASGI."""
-        ...
-
-    @property
-    def status(self) -> int:
-        """Return the status; 499 if the client left, 0 if nothing was sent for another reason."""
-        ...
-
-    @property
-    def code(self) -> str:
-        """Return "ok", or the code of the problem that was answered."""
-        ...
-
-    @property
-    def detail(self) -> str:
-        """Return which limit an overloaded service was at; empty for other requests."""
-        ...
-
-    @property
-    def model(self) -> ModelIdentity | None:
-        """Return who was to answer; None where no model was asked."""
-        ...
-
-    @property
-    def item_count(self) -> int:
-        """Return how many items were asked for."""
-        ...
-
-    @property
-    def segment_count(self) -> int:
-        """Return how many pieces of split texts were answered; 0 where none was split."""
-        ...
-
-    @property
-    def first_seconds(self) -> float | None:
-        """Return the time to the first piece of a stream; None if it had none, or was none."""
-        ...
-
-    @property
-    def cache(self) -> str | None:
-        """Return what `X-Cache` said."""
-        ...
-
-    @property
-    def received(self) -> int:
-        """Return the bytes of the body that was read."""
-        ...
-
-    @property
-    def sent(self) -> int:
-        """Return the bytes of the body that was answered."""
-        ...
-
-    @property
-    def started(self) -> float:
-        """Return when its head had come, as `time.perf_counter` says it."""
-        ...
-
-    @property
-    def read_at(self) -> float:
-        """Return when the body had been read, likewise; 0 if it was not."""
-        ...
-
-    @property
-    def timings(self) -> Timings | None:
-        """Return where the time went; None unless something was answered."""
-        ...
+    request_id: str = ""
+    started: float = 0.0
+    """When the head of the request arrived, on the clock of `time.perf_counter`."""
+    method: str = ""
+    scheme: str = "http"
+    protocol_version: str = "1.1"
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    """Headers by lower-case name. Only the trace context of the caller is read from them."""
+    status: int = 0
+    """Of the response; 499 if the client disconnected, 0 if nothing was sent for another reason."""
+    code: str = "ok"
+    """`ok`, or the code of the error in the response."""
+    detail: str = ""
+    """Which limit was reached, for an `overloaded` response. Contains no text of the client."""
+    model: ModelIdentity | None = None
+    item_count: int = 0
+    segment_count: int = 0
+    """Segments answered, of texts that were split."""
+    first_seconds: float | None = None
+    """Seconds from `started` to the first segment of a stream."""
+    cache: str | None = None
+    """Value of the `X-Cache` header."""
+    received: int = 0
+    """Bytes of the request body that were read."""
+    sent: int = 0
+    """Bytes of the response body."""
+    read_at: float = 0.0
+    """When the body had been read, on the clock of `started`; 0 if it was not read."""
+    timings: Timings | None = None
+    """None unless an item was answered."""
 
 
 class RequestObserver(Protocol):
-    """Hears of every request that has ended, on the event loop."""
+    """Receives every request that has ended, on the event loop."""
 
-    def ended(self, request: EndedRequest, route: str, seconds: float) -> None:
-        """Take note of a request. Quick, and raises nothing.
+    def ended(self, request: RequestRecord, route: str, seconds: float) -> None:
+        """Record a request. Must be quick, and raises nothing.
 
         Args:
-            request: what is known of it.
-            route: the template of its path.
-            seconds: from the arrival of its head to now.
+            request: the record, complete.
+            route: the template of the path.
+            seconds: from the arrival of the request's head until now.
         """
         ...

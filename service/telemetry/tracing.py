@@ -1,14 +1,14 @@
-"""Traces of requests by OpenTelemetry, exported over OTLP. Imported only where they are wanted.
+"""OpenTelemetry traces of requests, exported over OTLP. Imported only if traces are enabled.
 
-A request's spans are made once it has ended, from its timings: on its way it pays nothing. What
-is no setting of ours is a standard variable of the SDK: `OTEL_EXPORTER_OTLP_HEADERS`,
-`OTEL_EXPORTER_OTLP_CERTIFICATE`, `OTEL_BSP_MAX_QUEUE_SIZE` and their like.
+The spans of a request are made from its timings after it has ended, so tracing costs a request
+nothing while it runs. Options that are not settings of Quartet are variables of the SDK:
+`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_CERTIFICATE`, `OTEL_BSP_MAX_QUEUE_SIZE` and so on.
 """
 
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, assert_never
 
@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.telemetry.metrics import TRACE_SPANS
-from service.telemetry.record import PROBES, EndedRequest
+from service.telemetry.record import PROBES, RequestRecord
 from service.telemetry.timings import Timings
 
 BILLION = 1_000_000_000
@@ -53,17 +53,17 @@ class Stage(NamedTuple):
     end: int
 
 
-def stages(request: EndedRequest, start: int, end: int) -> Iterator[Stage]:
-    """Return where a request's time went, laid end to end.
+def stages(request: RequestRecord, start: int, end: int) -> Iterator[Stage]:
+    """Return the stages of a request, one after the other.
 
-    The pipeline says how long each step took, not when it began: the steps follow one another
-    from the moment the body had been read. Of several items the longest of each step is known;
-    together they may be longer than the request was, and are cut off at its end.
+    The pipeline measures how long each step took, not when it began, so the steps are placed one
+    after the other from the time the body had been read. For several items only the longest time
+    of each step is known; together these may exceed the request, and are cut off at its end.
 
     Args:
-        request: what is known of it.
-        start: when its head had come, in nanoseconds since 1970.
-        end: when it ended.
+        request: the record of the request.
+        start: when its head arrived, in nanoseconds since 1970.
+        end: when it ended, likewise.
     """
     if not request.read_at:
         return
@@ -79,44 +79,43 @@ def stages(request: EndedRequest, start: int, end: int) -> Iterator[Stage]:
             at = until
 
 
-def attributes(request: EndedRequest, route: str) -> Attributes:
-    """Return what is said of a request, by OpenTelemetry's conventions where they have a name.
+def attributes(request: RequestRecord, route: str) -> Attributes:
+    """Return the attributes of a request, named by OpenTelemetry's conventions where these apply.
 
-    The path, the query, the headers and the address of the client are left out: a client may
-    have put into them what is nobody's business.
+    The path, the query, the headers and the address of the client are left out, because they may
+    contain private data.
     """
-    scope = request.scope
-    said: Attributes = {
-        "http.request.method": scope["method"],
-        "url.scheme": scope["scheme"],
-        "network.protocol.version": scope["http_version"],
+    found: Attributes = {
+        "http.request.method": request.method,
+        "url.scheme": request.scheme,
+        "network.protocol.version": request.protocol_version,
         "http.request.body.size": request.received,
         "http.response.body.size": request.sent,
         "quartet.request_id": request.request_id,
         "quartet.outcome": request.code,
         "quartet.items": request.item_count,
     }
-    if route.startswith("/"):  # the path matched one
-        said["http.route"] = route
+    if route.startswith("/"):  # the path matched a route
+        found["http.route"] = route
     if request.status and request.code != _LEFT:
-        said["http.response.status_code"] = request.status
+        found["http.response.status_code"] = request.status
     if request.status >= _FIRST_ERROR or not request.status:
-        said["error.type"] = request.code
+        found["error.type"] = request.code
     if request.model is not None:
-        said["quartet.model.name"] = request.model.name
-        said["quartet.model.version"] = request.model.version
+        found["quartet.model.name"] = request.model.name
+        found["quartet.model.version"] = request.model.version
     if request.cache is not None:
-        said["quartet.cache"] = str(request.cache)
-    return said
+        found["quartet.cache"] = str(request.cache)
+    return found
 
 
-def is_error(request: EndedRequest) -> bool:
-    """Tell whether the service failed; who asked for too much, or left, is no error of a server."""
+def is_error(request: RequestRecord) -> bool:
+    """Return whether the service failed; a 4xx status is no error of a server span."""
     return not request.status or request.status >= _FIRST_SERVER_ERROR
 
 
 _FLUSH_SECONDS = 3.0
-"""How long, at a stop, the collector may take for what is left; then it is dropped."""
+"""Time for the collector to take the remaining spans at a stop; then they are dropped."""
 
 _HTTP_PATH = "/v1/traces"
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -125,15 +124,15 @@ _PROPAGATED = frozenset(name.encode() for name in _PROPAGATOR.fields)
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """Where traces go, and of how many requests."""
+    """Where to export traces, and of how many requests."""
 
     protocol: Literal["http", "grpc"]
     endpoint: str | None
-    """None leaves it to the standard variables, and they to the standard port of this host."""
+    """None uses the standard variables, which default to the standard port of this host."""
     sample_ratio: float
-    """Of the requests that bring no decision of their caller with them."""
+    """Fraction of the requests without a sampling decision of the caller."""
     service_name: str | None
-    """None takes `OTEL_SERVICE_NAME`, else "quartet"."""
+    """None uses `OTEL_SERVICE_NAME`, else "quartet"."""
 
 
 class RequestTraces:
@@ -151,19 +150,18 @@ class RequestTraces:
         self._provider.add_span_processor(BatchSpanProcessor(_Counted(exporter)))
         self._tracer = self._provider.get_tracer("quartet")
 
-    def ended(self, request: EndedRequest, route: str, seconds: float) -> str | None:
+    def ended(self, request: RequestRecord, route: str, seconds: float) -> str | None:
         """Make the spans of a request, if it is sampled.
 
         Returns:
-            The id of the trace it belongs to, sampled or not; None for a probe.
+            The trace id, whether the request is sampled or not; None for a probe.
         """
         if route in PROBES:
             return None
         end = time.time_ns()
         start = end - int(seconds * BILLION)
-        scope = request.scope
-        name = f"{scope['method']} {route}" if route.startswith("/") else scope["method"]
-        caller = _caller(scope["headers"])
+        name = f"{request.method} {route}" if route.startswith("/") else request.method
+        caller = _caller(request.metadata)
         root = self._tracer.start_span(name, caller, SpanKind.SERVER, start_time=start)
         if root.is_recording():
             root.set_attributes(attributes(request, route))
@@ -179,8 +177,8 @@ class RequestTraces:
         return format_trace_id(root.get_span_context().trace_id)
 
     def close(self) -> None:
-        """Export what is left, for `_FLUSH_SECONDS` at most. Blocking."""
-        # By itself the SDK would wait for half a minute.
+        """Export the remaining spans, for at most `_FLUSH_SECONDS`. Blocking."""
+        # The SDK alone would wait for 30 seconds.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(_FLUSH_SECONDS)
@@ -192,7 +190,7 @@ _FAILED = TRACE_SPANS.labels("failed")
 
 
 class _Counted(SpanExporter):
-    """Counts what another exporter does with the spans."""
+    """Counts the spans that another exporter exports or loses."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -211,7 +209,7 @@ class _Counted(SpanExporter):
 
 
 def open_traces(options: TraceOptions) -> RequestTraces:
-    """Return traces that are exported as the options say; nothing is connected yet.
+    """Return traces exported as the options say; does not connect yet.
 
     Raises:
         ImportError: the exporter of this protocol is not installed.
@@ -220,7 +218,7 @@ def open_traces(options: TraceOptions) -> RequestTraces:
 
 
 def _exporter(options: TraceOptions) -> SpanExporter:
-    # Each is a package of its own, and gRPC a large one.
+    # Each exporter is a package of its own, and the one for gRPC is large.
     match options.protocol:
         case "http":
             from opentelemetry.exporter.otlp.proto.http import (  # noqa: PLC0415
@@ -239,7 +237,7 @@ def _exporter(options: TraceOptions) -> SpanExporter:
 
 
 def _http_endpoint(endpoint: str | None) -> str | None:
-    # As the standard variable has it: the address of a collector, not of its one resource.
+    # Like the standard variable, the setting is the address of the collector, without a path.
     if endpoint is None or endpoint.endswith(_HTTP_PATH):
         return endpoint
     return endpoint.rstrip("/") + _HTTP_PATH
@@ -253,11 +251,11 @@ def _resource(options: TraceOptions) -> Resource:
     return merged.merge(Resource({SERVICE_NAME: options.service_name}))
 
 
-def _caller(headers: Iterable[tuple[bytes, bytes]]) -> Context:
-    """Return the context of the span that asked for this request; empty if none did."""
+def _caller(metadata: Mapping[bytes, bytes]) -> Context:
+    """Return the context of the span that sent this request; empty if there is none."""
     carried = {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in headers
-        if name in _PROPAGATED
+        name.decode("latin-1"): metadata[name].decode("latin-1")
+        for name in _PROPAGATED
+        if name in metadata
     }
     return _PROPAGATOR.extract(carried, Context())

@@ -11,10 +11,10 @@ from service.cache.responses import CacheMode, ResponseCache
 from service.engine.device import DeviceRuntime
 from service.registry.loader import Loaded, Loader
 from service.repository.repository import ModelRepository
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.runtime.providers import Device
 
-_CALL = CallOptions(cache=CacheMode.BYPASS)
+_CALL = Request(cache=CacheMode.BYPASS)
 
 
 @asynccontextmanager

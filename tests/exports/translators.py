@@ -18,13 +18,13 @@ import torch
 import transformers as tf
 
 from service.cache.responses import CacheMode
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.tasks import TranslateItem
 from service.transforms.language.languages import M2M100
 from tests.exports.exporting import seeded
 from tests.exports.serving import serving
 
-CALL = CallOptions(cache=CacheMode.BYPASS)
+CALL = Request(cache=CacheMode.BYPASS)
 
 _DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 

@@ -12,7 +12,7 @@ from service.engine.device import DeviceRuntime
 from service.engine.dispatch import BatchResult
 from service.registry.loader import Loader
 from service.repository.repository import ModelRepository
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.runtime.providers import Device
 from service.tasks import ClassifyItem, Text
 from service.types import PreparedItem
@@ -36,7 +36,7 @@ async def test_a_lone_headline_is_answered_without_a_batch() -> None:
         assert isinstance(batcher, Batcher)
         batcher._run_batch = no_batch
         item = ClassifyItem(Text("Stocks rise"), top_k=1)
-        outcome = await loaded.pipeline.answer(item, CallOptions(cache=CacheMode.BYPASS))
+        outcome = await loaded.pipeline.answer(item, Request(cache=CacheMode.BYPASS))
         assert outcome.answer.labels[0].name == "business"
         await loaded.close(grace=0)
     finally:

@@ -20,7 +20,7 @@ from service.errors import ModelLoadError
 from service.registry.loader import Loader
 from service.registry.registry import Registry, RegistryOptions
 from service.repository.repository import ModelRepository
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.runtime.providers import Device
 from service.tasks import ClassifyItem, Content, Image, Task, Text
 from tests.broken_artefacts import CASES, Case
@@ -49,7 +49,7 @@ async def registry_of(root: Path) -> AsyncIterator[Registry]:
 async def best(registry: Registry, model: str, content: Content) -> str:
     modality = "text" if isinstance(content, Text) else "image"
     pipeline = registry.find(Task.CLASSIFY, modality, model, 1)
-    outcome = await pipeline.answer(ClassifyItem(content), CallOptions())
+    outcome = await pipeline.answer(ClassifyItem(content), Request())
     assert not isinstance(outcome.answer, Exception)
     return str(outcome.answer.labels[0].name)
 

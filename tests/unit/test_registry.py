@@ -18,7 +18,7 @@ from service.errors import (
 )
 from service.registry.registry import Registry, RegistryOptions
 from service.registry.status import ModelState
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.tasks import ClassifyItem, Task, Text
 
 CPU = RegistryOptions("cpu")
@@ -40,7 +40,7 @@ async def serving(
 
 async def ask(registry: Registry, model: str | None = None, text: str = "four") -> str:
     pipeline = registry.find(Task.CLASSIFY, "text", model, None)
-    outcome = await pipeline.answer(ClassifyItem(Text(text)), CallOptions())
+    outcome = await pipeline.answer(ClassifyItem(Text(text)), Request())
     return outcome.answer.labels[0].name
 
 

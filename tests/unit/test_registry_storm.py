@@ -28,7 +28,7 @@ from service.registry.registry import Registry
 from service.registry.status import ModelState
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import VersionFiles
-from service.requests.pipeline import CallOptions
+from service.requests.request import Request
 from service.tasks import ClassifyItem, Task, Text
 
 MODELS = ("storm-a", "storm-b")
@@ -90,7 +90,7 @@ class Storm:
         for _ in range(self.chance.randrange(4)):  # as a request's tasks begin some turns later
             await asyncio.sleep(0)
         try:
-            await pipeline.answer(ClassifyItem(Text("four")), CallOptions())
+            await pipeline.answer(ClassifyItem(Text("four")), Request())
             self.answered += 1
         except OverloadedError:
             pass
@@ -223,7 +223,7 @@ async def test_reload_then_unload_within_the_drain() -> None:
     registry.start()
     await asyncio.sleep(1.5)
     pipeline = registry.find(Task.CLASSIFY, "text", "a", None)
-    running = asyncio.create_task(pipeline.answer(ClassifyItem(Text("four")), CallOptions()))
+    running = asyncio.create_task(pipeline.answer(ClassifyItem(Text("four")), Request()))
     await asyncio.sleep(0)
     await registry.load("a", 1)
     await registry.unload("a")
@@ -241,7 +241,7 @@ async def test_a_request_that_found_its_version_before_the_unload_is_answered() 
     pipeline = registry.find(Task.CLASSIFY, "text", "a", None)
     unloading = asyncio.create_task(registry.unload("a"))
     await asyncio.sleep(0.02)
-    outcome = await pipeline.answer(ClassifyItem(Text("four")), CallOptions())
+    outcome = await pipeline.answer(ClassifyItem(Text("four")), Request())
     assert outcome.answer.labels[0].name == "4"
     await unloading
     await registry.stop(0)
@@ -284,7 +284,7 @@ async def test_an_item_whose_drain_is_cut_short_is_told_that_its_model_was_unloa
     registry.start()
     await asyncio.sleep(1.5)
     pipeline = registry.find(Task.CLASSIFY, "text", "a", None)
-    running = asyncio.create_task(pipeline.answer(ClassifyItem(Text("four")), CallOptions()))
+    running = asyncio.create_task(pipeline.answer(ClassifyItem(Text("four")), Request()))
     await asyncio.sleep(0)
     await registry.unload("a")
     with pytest.raises(ModelNotReadyError, match="a version 1 was replaced or unloaded"):

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from service.api.errors import INTERNAL_ERROR, STATUS
+from service.api.errors import STATUS
 
 # Share of the items that do not fail.
 AVAILABILITY = 0.999
@@ -27,10 +27,7 @@ def _is_failure(status: HTTPStatus) -> bool:
 
 # Outcomes that count against the service level, as a regular expression.
 FAILURES = "|".join(
-    sorted(
-        {INTERNAL_ERROR}
-        | {error.code for error, status in STATUS.items() if _is_failure(HTTPStatus(status))}
-    )
+    sorted({error.code for error, status in STATUS.items() if _is_failure(HTTPStatus(status))})
 )
 
 # Outcomes of an overload: a full queue, or a deadline missed.

@@ -22,7 +22,8 @@ from service.registry.parity import Comparison, Parity
 from service.registry.registry import Registry
 from service.registry.status import ModelState, VersionStatus
 from service.repository.repository import PrecisionNotFoundError
-from service.requests.pipeline import CallOptions, Outcome, Pipeline
+from service.requests.pipeline import Outcome, Pipeline, Watch
+from service.requests.request import Request
 from service.tasks import (
     Answer,
     AnyItem,
@@ -56,7 +57,7 @@ class FakePipeline:
         self.model = ModelIdentity(model, version, "digest")
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
-        self.asked: list[tuple[AnyItem, CallOptions]] = []
+        self.asked: list[tuple[AnyItem, Request]] = []
         self.known: set[bytes] = set()
         self.window = 4
         self.is_in_flight = False
@@ -86,11 +87,13 @@ class FakePipeline:
         how = Splitting("zh", "en", in_sentences)
         return divided(text, how, lambda part: len(part) <= MOST_CHARACTERS)
 
-    async def answer(self, item: AnyItem, options: CallOptions) -> Outcome[Answer]:
-        self.asked.append((item, options))
+    async def answer(
+        self, item: AnyItem, request: Request, watch: Watch | None = None
+    ) -> Outcome[Answer]:
+        self.asked.append((item, request))
         match _text(item):
             case "wait":
-                await self._wait(options)
+                await self._wait(request)
             case "hang":
                 await self._hang()
             case "overloaded":
@@ -104,13 +107,13 @@ class FakePipeline:
             case "bug":
                 raise RuntimeError("/secret/path")
         timings = Timings(0.001, 0.002, 0.003, 0.004, 0.005)
-        return Outcome(_answer(item), self._cache(item, options.cache), timings)
+        return Outcome(_answer(item), self._cache(item, request.cache), timings)
 
-    async def _wait(self, options: CallOptions) -> None:
+    async def _wait(self, request: Request) -> None:
         """Keep the deadline, as the batcher does."""
         self.started.set()
         try:
-            async with asyncio.timeout_at(options.deadline):
+            async with asyncio.timeout_at(request.deadline):
                 await self.late.wait()
         except asyncio.CancelledError:
             self.cancelled.set()

@@ -8,8 +8,9 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from service.api.context import ApiContext, Lifecycle
 from service.api.errors import MalformedRequestError, RequestTimeoutError
-from service.api.http_request import WHOLE_BODY, ApiContext, HttpRequest, Lifecycle
+from service.api.http_request import WHOLE_BODY, HttpRequest
 from service.cache.responses import CacheMode
 from service.errors import DeadlineExceededError, LimitExceededError, OverloadedError
 from service.requests.admission import ApiLimits
@@ -108,8 +109,8 @@ async def test_the_room_of_a_body_is_free_when_its_request_has_ended(
 ) -> None:
     one = call(crowded, half_come(100_000))
     await one.read_body()
-    one.let_go()
-    one.let_go()
+    one.release_body()
+    one.release_body()
     assert crowded.bodies.held == 0
 
 
@@ -117,7 +118,7 @@ async def test_a_body_that_is_over_the_limit_keeps_no_room(crowded: ApiContext) 
     one = call(crowded, receiving(chunk(b"x" * 60_000), chunk(b"x" * 60_000, more=False)))
     with pytest.raises(LimitExceededError):
         await one.read_body()
-    one.let_go()
+    one.release_body()
     assert crowded.bodies.held == 0
 
 
@@ -184,7 +185,7 @@ async def test_the_callers_timeout_becomes_one_deadline_within_the_longest(
 ) -> None:
     one = call(context, headers=[(b"x-request-timeout-ms", wish)])
     one.check()
-    assert one.options().deadline == pytest.approx(deadline)
+    assert one.without_transport().deadline == pytest.approx(deadline)
 
 
 @pytest.mark.parametrize("wish", [b"", b"0", b"-5", b"1.5", b"1e3", b"0000", b"\xb2", b"1 "])
@@ -200,13 +201,16 @@ async def test_a_length_that_is_no_number_is_malformed(context: ApiContext) -> N
 
 @pytest.mark.parametrize(("wish", "priority"), [(b"-10", -10), (b"0", 0), (b"10", 10)])
 async def test_a_priority_is_taken(context: ApiContext, wish: bytes, priority: int) -> None:
-    assert call(context, headers=[(b"x-request-priority", wish)]).options().priority == priority
+    assert (
+        call(context, headers=[(b"x-request-priority", wish)]).without_transport().priority
+        == priority
+    )
 
 
 @pytest.mark.parametrize("wish", [b"", b"11", b"-11", b"high"])
 async def test_a_priority_that_is_none_is_malformed(context: ApiContext, wish: bytes) -> None:
     with pytest.raises(MalformedRequestError, match="X-Request-Priority"):
-        call(context, headers=[(b"x-request-priority", wish)]).options()
+        call(context, headers=[(b"x-request-priority", wish)]).without_transport()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ async def test_a_priority_that_is_none_is_malformed(context: ApiContext, wish: b
 async def test_cache_control_is_honoured(
     context: ApiContext, directive: bytes, mode: CacheMode
 ) -> None:
-    assert call(context, headers=[(b"cache-control", directive)]).options().cache is mode
+    assert call(context, headers=[(b"cache-control", directive)]).without_transport().cache is mode
 
 
 @pytest.mark.parametrize("wish", [b"a", b"A-9._z", b"x" * 128])
@@ -239,14 +243,14 @@ async def test_any_other_request_id_is_replaced(context: ApiContext, wish: bytes
 
 
 async def test_work_gives_its_result(context: ApiContext, looptime: Any) -> None:
-    assert await call(context).while_wanted(asyncio.sleep(5, "done")) == "done"
+    assert await call(context).while_connected(asyncio.sleep(5, "done")) == "done"
     assert looptime == 5
 
 
 async def test_work_is_cancelled_when_the_client_leaves(context: ApiContext, looptime: Any) -> None:
     work = asyncio.get_running_loop().create_future()
     with pytest.raises(ClientDisconnect):
-        await call(context, receiving(LEFT, every=2.0)).while_wanted(work)
+        await call(context, receiving(LEFT, every=2.0)).while_connected(work)
     assert work.cancelled()
     assert looptime == pytest.approx(2.2)
     task = asyncio.current_task()
@@ -259,7 +263,7 @@ async def test_what_a_client_sends_after_its_body_is_ignored(
 ) -> None:
     receive = receiving(chunk(b"", more=False), chunk(b"more"), LEFT, every=1.0)
     with pytest.raises(ClientDisconnect):
-        await call(context, receive).while_wanted(asyncio.Event().wait())
+        await call(context, receive).while_connected(asyncio.Event().wait())
     assert looptime == pytest.approx(3.2)
 
 
@@ -267,12 +271,12 @@ async def test_work_that_forgets_the_deadline_is_cut_off(
     context: ApiContext, looptime: Any
 ) -> None:
     with pytest.raises(DeadlineExceededError):
-        await call(context).while_wanted(asyncio.Event().wait())
+        await call(context).while_connected(asyncio.Event().wait())
     assert looptime == pytest.approx(context.limits.request_timeout_seconds + 0.1)
 
 
 async def test_who_cancels_from_outside_is_obeyed(context: ApiContext) -> None:
-    task = asyncio.create_task(call(context).while_wanted(asyncio.Event().wait()))
+    task = asyncio.create_task(call(context).while_connected(asyncio.Event().wait()))
     await asyncio.sleep(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -281,7 +285,7 @@ async def test_who_cancels_from_outside_is_obeyed(context: ApiContext) -> None:
 
 async def test_nobody_goes_on_watching_after_the_work(context: ApiContext) -> None:
     with pytest.raises(ZeroDivisionError):
-        await call(context).while_wanted(_failing())
+        await call(context).while_connected(_failing())
     await asyncio.sleep(1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

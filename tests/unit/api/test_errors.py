@@ -1,4 +1,3 @@
-import json
 from http import HTTPStatus
 
 import pytest
@@ -6,6 +5,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.errors import STATUS, Problem
 from service.errors import InvalidInputError, OverloadedError, UnauthorizedError
+from service.requests.answer import as_service_error
 from tests.unit.api.fakes import all_errors
 
 BORDER = "service.api.errors"
@@ -29,9 +29,7 @@ def test_an_error_of_a_class_made_elsewhere_gets_its_parents_status() -> None:
 
 
 def test_a_problem_has_every_member() -> None:
-    reply = Problem.of(InvalidInputError("the text is empty")).response("id-1")
-    assert dict(reply.raw_headers)[b"content-type"] == b"application/problem+json"
-    assert json.loads(bytes(reply.body)) == {
+    assert Problem.of(InvalidInputError("the text is empty")).members("id-1") == {
         "type": "urn:quartet:problem:invalid_input",
         "title": "Invalid input",
         "status": 422,
@@ -41,8 +39,8 @@ def test_a_problem_has_every_member() -> None:
     }
 
 
-def test_a_bug_is_told_without_its_message() -> None:
-    problem = Problem.of(RuntimeError("/secret/path"))
+def test_an_unexpected_error_keeps_its_message_to_itself() -> None:
+    problem = Problem.of(as_service_error(RuntimeError("/secret/path"), "id-1"))
     assert (problem.status, problem.code) == (500, "internal_error")
     assert "secret" not in problem.detail
 

@@ -7,10 +7,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.http_request import ApiContext, HttpRequest
-from service.api.middleware import RequestMiddleware
+from service.api import build_api
+from service.api.context import ApiContext
+from service.api.http_request import HttpRequest
+from service.api.routing import DirectRoute
 from service.tasks import Task
 from service.telemetry.metrics import UNKNOWN_MODEL
 from tests.unit.api.fakes import FakeRegistry
@@ -211,9 +214,13 @@ async def test_a_websocket_is_turned_away(api: FastAPI) -> None:
 async def test_a_failure_after_the_response_has_begun_is_left_to_the_server(
     context: ApiContext,
 ) -> None:
-    async def half(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        raise OSError("the disk is gone")
+    class Half(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise OSError("the disk is gone")
+
+    async def half(request: HttpRequest) -> Response:
+        return Half()
 
     async def receive() -> Message:
         raise AssertionError
@@ -224,7 +231,7 @@ async def test_a_failure_after_the_response_has_begun_is_left_to_the_server(
         sent.append(message)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        await RequestMiddleware(half, context)(
-            {"type": "http", "method": "GET", "headers": []}, receive, send
+        await build_api(context, None, [DirectRoute("/half", half)])(
+            {"type": "http", "method": "GET", "path": "/half", "headers": []}, receive, send
         )
     assert len(sent) == 1

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.api import ApiContext, build_api
-from service.telemetry.record import EndedRequest
+from service.telemetry.record import RequestRecord
 from service.telemetry.timings import Timings
 from tests.unit.api.fakes import FakeRegistry
 
@@ -35,7 +35,7 @@ class Listener:
         self.told: list[Told] = []
         self.ids: list[str] = []
 
-    def ended(self, request: EndedRequest, route: str, seconds: float) -> None:
+    def ended(self, request: RequestRecord, route: str, seconds: float) -> None:
         assert seconds > 0
         model = request.model and f"{request.model.name}/{request.model.version}"
         told = Told(

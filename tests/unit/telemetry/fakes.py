@@ -1,46 +1,30 @@
-"""A request that has ended, as the HTTP border would have it."""
+"""The record of a request that has ended."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from service.telemetry.record import RequestRecord
 from service.telemetry.timings import Timings
 from service.types import ModelIdentity
 
 SECOND = 1_000_000_000
 
 
-@dataclass
-class Ended:
-    """One classified headline: read after 1 ms, answered after 10."""
-
-    request_id: str = "mine-1"
-    status: int = 200
-    code: str = "ok"
-    detail: str = ""
-    model: ModelIdentity | None = field(default=ModelIdentity("news-topics", 2, "digest"))
-    item_count: int = 1
-    segment_count: int = 0
-    first_seconds: float | None = None
-    cache: str | None = "miss"
-    received: int = 42
-    sent: int = 113
-    started: float = 100.0
-    read_at: float = 100.001
-    timings: Timings | None = field(
-        default_factory=lambda: Timings(0.0005, 0.001, 0.002, 0.004, 0.0001)
-    )
-    headers: Mapping[str, str] = field(default_factory=dict)
-    method: str = "POST"
-
-    @property
-    def scope(self) -> Mapping[str, Any]:
-        return {
-            "type": "http",
-            "method": self.method,
-            "path": "/v1/secret",
-            "query_string": b"token=secret",
-            "scheme": "http",
-            "http_version": "1.1",
-            "headers": [(name.encode(), value.encode()) for name, value in self.headers.items()],
-        }
+def ended(headers: Mapping[str, str] | None = None, **changes: Any) -> RequestRecord:
+    """Return the record of one classified headline: read after 1 ms, answered after 10 ms."""
+    metadata = {name.encode(): value.encode() for name, value in (headers or {}).items()}
+    known: dict[str, Any] = {
+        "request_id": "mine-1",
+        "started": 100.0,
+        "method": "POST",
+        "metadata": metadata,
+        "status": 200,
+        "model": ModelIdentity("news-topics", 2, "digest"),
+        "item_count": 1,
+        "cache": "miss",
+        "received": 42,
+        "sent": 113,
+        "read_at": 100.001,
+        "timings": Timings(0.0005, 0.001, 0.002, 0.004, 0.0001),
+    }
+    return RequestRecord(**known | changes)

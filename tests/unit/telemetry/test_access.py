@@ -5,8 +5,8 @@ import pytest
 
 from service.api.routes import operation_routes
 from service.telemetry.access import AccessLog, AccessOptions, Allowance
-from service.telemetry.record import PROBES
-from tests.unit.telemetry.fakes import Ended
+from service.telemetry.record import PROBES, RequestRecord
+from tests.unit.telemetry.fakes import ended
 
 ROUTE = "/v1/classify"
 
@@ -38,14 +38,14 @@ def log(clock: Clock) -> AccessLog:
     return AccessLog(AccessOptions(2, 3, slow_seconds=0.5), clock)
 
 
-def end(log: AccessLog, request: Ended, route: str = ROUTE, seconds: float = 0.01) -> None:
+def end(log: AccessLog, request: RequestRecord, route: str = ROUTE, seconds: float = 0.01) -> None:
     log.ended(request, route, seconds, None)
 
 
 def test_an_answered_request_is_a_line_with_everything_known_of_it(
     log: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log.ended(Ended(), ROUTE, 0.0123456789, "ab" * 16)
+    log.ended(ended(), ROUTE, 0.0123456789, "ab" * 16)
     known = {
         "msg": "request",
         "levelname": "INFO",
@@ -75,7 +75,7 @@ def test_an_answered_request_is_a_line_with_everything_known_of_it(
 def test_a_request_that_asked_no_model_says_nothing_of_one(
     log: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    request = Ended(status=404, code="not_found", model=None, cache=None, timings=None)
+    request = ended(status=404, code="not_found", model=None, cache=None, timings=None)
     request.item_count = 0
     end(log, request)
     absent = {"model", "version", "cache", "items", "compute_seconds", "trace_id"}
@@ -85,7 +85,7 @@ def test_a_request_that_asked_no_model_says_nothing_of_one(
 def test_nothing_of_the_path_the_query_or_a_header_is_logged(
     log: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    end(log, Ended(headers={"authorization": "Bearer secret", "cookie": "secret"}))
+    end(log, ended(headers={"authorization": "Bearer secret", "cookie": "secret"}))
     assert "secret" not in str(fields(caplog)[0])
 
 
@@ -93,12 +93,12 @@ def test_of_many_good_requests_so_many_a_second_are_logged_and_the_rest_is_count
     log: AccessLog, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(10):
-        end(log, Ended())
+        end(log, ended())
     assert len(caplog.records) == 2
     clock.now += 1
-    end(log, Ended())
+    end(log, ended())
     assert fields(caplog)[2]["unlogged"] == 8
-    end(log, Ended())
+    end(log, ended())
     assert "unlogged" not in fields(caplog)[3]
 
 
@@ -106,10 +106,10 @@ def test_good_requests_take_no_room_from_failures_and_slow_ones(
     log: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(10):
-        end(log, Ended())
-    end(log, Ended(status=422, code="invalid_input"))
-    end(log, Ended(status=0, code="internal_error"))
-    end(log, Ended(), seconds=0.5)
+        end(log, ended())
+    end(log, ended(status=422, code="invalid_input"))
+    end(log, ended(status=0, code="internal_error"))
+    end(log, ended(), seconds=0.5)
     assert [line["status"] for line in fields(caplog)] == [200, 200, 422, 0, 200]
 
 
@@ -117,8 +117,8 @@ def test_a_stream_that_failed_takes_the_room_of_failures(
     log: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(10):
-        end(log, Ended())
-    end(log, Ended(status=200, code="shutting_down"))
+        end(log, ended())
+    end(log, ended(status=200, code="shutting_down"))
     assert [line["outcome"] for line in fields(caplog)] == ["ok", "ok", "shutting_down"]
 
 
@@ -126,18 +126,18 @@ def test_failures_are_bounded_too(
     log: AccessLog, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(1000):
-        end(log, Ended(status=429, code="overloaded"))
+        end(log, ended(status=429, code="overloaded"))
     assert len(caplog.records) == 3
     clock.now += 1
-    end(log, Ended(status=429, code="overloaded"))
+    end(log, ended(status=429, code="overloaded"))
     assert fields(caplog)[3]["unlogged"] == 997
 
 
 def test_a_line_says_which_limit_an_overloaded_service_was_at(
     log: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    end(log, Ended(status=429, code="overloaded", detail="too many large bodies at once"))
-    end(log, Ended(status=429, code="overloaded"))
+    end(log, ended(status=429, code="overloaded", detail="too many large bodies at once"))
+    end(log, ended(status=429, code="overloaded"))
     assert [line.get("detail") for line in fields(caplog)] == [
         "too many large bodies at once",
         None,
@@ -154,7 +154,7 @@ def test_a_line_says_which_limit_an_overloaded_service_was_at(
 def test_what_the_service_could_not_do_is_a_warning(
     log: AccessLog, caplog: pytest.LogCaptureFixture, status: int, level: str
 ) -> None:
-    end(log, Ended(status=status))
+    end(log, ended(status=status))
     assert fields(caplog)[0]["levelname"] == level
 
 
@@ -162,10 +162,10 @@ def test_what_the_service_could_not_do_is_a_warning(
 def test_a_probe_is_logged_only_when_it_fails_or_is_slow(
     log: AccessLog, caplog: pytest.LogCaptureFixture, route: str
 ) -> None:
-    end(log, Ended(), route)
+    end(log, ended(), route)
     assert len(caplog.records) == 0
-    end(log, Ended(status=503), route)
-    end(log, Ended(), route, seconds=2.0)
+    end(log, ended(status=503), route)
+    end(log, ended(), route, seconds=2.0)
     assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
 
 
@@ -177,8 +177,8 @@ def test_a_level_above_info_leaves_out_good_requests(
     log: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    end(log, Ended())
-    end(log, Ended(status=500))
+    end(log, ended())
+    end(log, ended(status=500))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 

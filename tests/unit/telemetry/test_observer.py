@@ -6,8 +6,8 @@ import pytest
 from service.app import make_observer, open_traces
 from service.settings import LogSettings, SettingsError, TraceSettings
 from service.telemetry.access import AccessLog, AccessOptions, Telemetry
-from service.telemetry.record import EndedRequest
-from tests.unit.telemetry.fakes import Ended
+from service.telemetry.record import RequestRecord
+from tests.unit.telemetry.fakes import ended
 
 ROUTE = "/v1/classify"
 
@@ -18,7 +18,7 @@ class Traced:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
 
-    def ended(self, request: EndedRequest, route: str, seconds: float) -> str | None:
+    def ended(self, request: RequestRecord, route: str, seconds: float) -> str | None:
         if self.error is not None:
             raise self.error
         return "ab" * 16
@@ -30,14 +30,14 @@ class Traced:
 def test_a_log_line_carries_the_id_of_the_trace(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     access = AccessLog(AccessOptions(1, 1, 1.0))
-    Telemetry(access, Traced()).ended(Ended(), ROUTE, 0.01)
+    Telemetry(access, Traced()).ended(ended(), ROUTE, 0.01)
     assert vars(caplog.records[0])["trace_id"] == "ab" * 16
 
 
 def test_a_fault_in_telling_is_logged_and_goes_no_further(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    Telemetry(None, Traced(RuntimeError("why"))).ended(Ended(), ROUTE, 0.01)
+    Telemetry(None, Traced(RuntimeError("why"))).ended(ended(), ROUTE, 0.01)
     assert [record.message for record in caplog.records] == ["request not recorded"]
     assert vars(caplog.records[0])["request_id"] == "mine-1"
 

@@ -1,19 +1,20 @@
 import pytest
 
+from service.telemetry.record import RequestRecord
 from service.telemetry.timings import Timings
 from service.telemetry.tracing import Stage, attributes, is_error, stages
-from tests.unit.telemetry.fakes import SECOND, Ended
+from tests.unit.telemetry.fakes import SECOND, ended
 
 START = 1_000 * SECOND
 MILLISECOND = SECOND // 1000
 
 
-def spans(request: Ended, seconds: float) -> list[Stage]:
+def spans(request: RequestRecord, seconds: float) -> list[Stage]:
     return list(stages(request, START, START + int(seconds * SECOND)))
 
 
 def test_the_stages_follow_one_another_from_the_moment_the_body_was_read() -> None:
-    found = spans(Ended(), 0.010)
+    found = spans(ended(), 0.010)
     names = ["receive", "cache", "preprocess", "queue", "compute", "postprocess"]
     assert [stage.name for stage in found] == names
     assert found[0].start == START
@@ -23,13 +24,13 @@ def test_the_stages_follow_one_another_from_the_moment_the_body_was_read() -> No
 
 
 def test_a_stage_that_took_no_time_is_left_out() -> None:
-    hit = Ended(cache="hit", timings=Timings(cache=0.0005))
+    hit = ended(cache="hit", timings=Timings(cache=0.0005))
     assert [stage.name for stage in spans(hit, 0.010)] == ["receive", "cache"]
 
 
 def test_no_stage_is_longer_than_the_request() -> None:
     # Of several items the slowest of each step: together they may be more than there was.
-    many = Ended(timings=Timings(0.001, 0.004, 0.006, 0.006, 0.001))
+    many = ended(timings=Timings(0.001, 0.004, 0.006, 0.006, 0.001))
     end = START + 10 * MILLISECOND
     found = spans(many, 0.010)
     assert max(stage.end for stage in found) == end
@@ -37,16 +38,16 @@ def test_no_stage_is_longer_than_the_request() -> None:
 
 
 def test_a_request_refused_after_its_body_was_read_shows_how_long_that_took() -> None:
-    refused = Ended(status=422, timings=None)
+    refused = ended(status=422, timings=None)
     assert [stage.name for stage in spans(refused, 0.010)] == ["receive"]
 
 
 def test_a_request_without_a_body_has_no_stages() -> None:
-    assert spans(Ended(read_at=0.0, timings=None), 0.010) == []
+    assert spans(ended(read_at=0.0, timings=None), 0.010) == []
 
 
 def test_attributes_have_the_conventional_names_and_nothing_a_client_wrote() -> None:
-    request = Ended(headers={"user-agent": "secret", "authorization": "secret"})
+    request = ended(headers={"user-agent": "secret", "authorization": "secret"})
     assert attributes(request, "/v1/classify") == {
         "http.request.method": "POST",
         "http.route": "/v1/classify",
@@ -65,7 +66,7 @@ def test_attributes_have_the_conventional_names_and_nothing_a_client_wrote() -> 
 
 
 def test_a_client_that_left_was_sent_no_status() -> None:
-    said = attributes(Ended(status=499, code="client_left"), "/v1/classify")
+    said = attributes(ended(status=499, code="client_left"), "/v1/classify")
     assert "http.response.status_code" not in said
     assert said["error.type"] == "client_left"
 
@@ -76,8 +77,8 @@ def test_a_client_that_left_was_sent_no_status() -> None:
 def test_only_what_the_service_could_not_do_is_an_error_of_its_span(
     status: int, error: bool
 ) -> None:
-    assert is_error(Ended(status=status)) is error
+    assert is_error(ended(status=status)) is error
 
 
 def test_a_request_that_no_route_took_names_none() -> None:
-    assert "http.route" not in attributes(Ended(status=404, model=None), "_unknown_")
+    assert "http.route" not in attributes(ended(status=404, model=None), "_unknown_")

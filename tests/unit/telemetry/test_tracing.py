@@ -10,8 +10,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY
 
 from service.telemetry import tracing
+from service.telemetry.record import RequestRecord
 from service.telemetry.tracing import RequestTraces, TraceOptions
-from tests.unit.telemetry.fakes import Ended
+from tests.unit.telemetry.fakes import ended
 
 pytestmark = pytest.mark.looptime(False)  # the SDK has threads
 
@@ -58,8 +59,8 @@ def traces(collector: Collector) -> Iterator[RequestTraces]:
     traces.close()
 
 
-def called(flags: str) -> Ended:
-    return Ended(headers={"traceparent": f"00-{TRACE}-{CALLER}-{flags}", "tracestate": "a=1"})
+def called(flags: str) -> RequestRecord:
+    return ended(headers={"traceparent": f"00-{TRACE}-{CALLER}-{flags}", "tracestate": "a=1"})
 
 
 def spans(result: str) -> float:
@@ -70,7 +71,7 @@ def test_a_request_is_a_server_span_with_its_stages_below_it(
     traces: RequestTraces, collector: Collector
 ) -> None:
     before = time.time_ns()
-    trace_id = traces.ended(Ended(), ROUTE, 0.010)
+    trace_id = traces.ended(ended(), ROUTE, 0.010)
     traces.close()
     *stages, root = collector.spans
     assert (root.name, root.kind, root.parent) == ("POST /v1/classify", SpanKind.SERVER, None)
@@ -112,7 +113,7 @@ def test_what_the_caller_does_not_sample_is_not_recorded_but_has_its_trace_id(
 def test_what_the_caller_samples_is_recorded_whatever_the_ratio() -> None:
     collector = Collector()
     traces = RequestTraces(collector, options(ratio=0.0))
-    traces.ended(Ended(), ROUTE, 0.010)
+    traces.ended(ended(), ROUTE, 0.010)
     traces.ended(called("01"), ROUTE, 0.010)
     traces.close()
     assert [span.name for span in collector.spans].count("POST /v1/classify") == 1
@@ -124,14 +125,14 @@ def test_what_the_caller_samples_is_recorded_whatever_the_ratio() -> None:
 def test_a_traceparent_that_is_none_begins_a_trace_of_its_own(
     traces: RequestTraces, collector: Collector, header: str
 ) -> None:
-    trace_id = traces.ended(Ended(headers={"traceparent": header}), ROUTE, 0.010)
+    trace_id = traces.ended(ended(headers={"traceparent": header}), ROUTE, 0.010)
     traces.close()
     assert trace_id != TRACE
     assert collector.spans[-1].parent is None
 
 
 def test_probes_are_not_traced(traces: RequestTraces, collector: Collector) -> None:
-    assert traces.ended(Ended(), "/health/live", 0.010) is None
+    assert traces.ended(ended(), "/health/live", 0.010) is None
     traces.close()
     assert collector.spans == []
 
@@ -140,7 +141,7 @@ def test_only_a_fault_of_the_service_is_an_error(
     traces: RequestTraces, collector: Collector
 ) -> None:
     for status in (200, 422, 500):
-        traces.ended(Ended(status=status, timings=None, read_at=0.0), ROUTE, 0.010)
+        traces.ended(ended(status=status, timings=None, read_at=0.0), ROUTE, 0.010)
     traces.close()
     statuses = [span.status.status_code for span in collector.spans]
     assert statuses == [StatusCode.UNSET, StatusCode.UNSET, StatusCode.ERROR]
@@ -151,7 +152,7 @@ def test_spans_are_counted_by_what_became_of_them(fails: bool) -> None:
     names = ("made", "exported", "failed")
     before = [spans(name) for name in names]
     traces = RequestTraces(Collector(fails), options())
-    traces.ended(Ended(), ROUTE, 0.010)
+    traces.ended(ended(), ROUTE, 0.010)
     traces.close()
     counted = [spans(name) - count for name, count in zip(names, before, strict=True)]
     assert counted == ([7, 0, 7] if fails else [7, 7, 0])
@@ -162,7 +163,7 @@ def test_a_collector_that_takes_nothing_delays_the_stop_no_longer_than_it_may(
 ) -> None:
     monkeypatch.setattr(tracing, "_FLUSH_SECONDS", 0.2)
     traces = RequestTraces(Stuck(), options())
-    traces.ended(Ended(), ROUTE, 0.010)
+    traces.ended(ended(), ROUTE, 0.010)
     started = time.monotonic()
     traces.close()
     assert 0.1 < time.monotonic() - started < 60
@@ -175,7 +176,7 @@ def test_a_full_queue_drops_spans_and_holds_up_nobody(monkeypatch: pytest.Monkey
     traces = RequestTraces(Stuck(), options())
     started = time.monotonic()
     for _ in range(50):
-        traces.ended(Ended(), ROUTE, 0.010)
+        traces.ended(ended(), ROUTE, 0.010)
     assert time.monotonic() - started < 60
     traces.close()
 
@@ -193,7 +194,7 @@ def test_the_service_has_a_name(
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
     collector = Collector()
     traces = RequestTraces(collector, options(service_name=setting))
-    traces.ended(Ended(), ROUTE, 0.010)
+    traces.ended(ended(), ROUTE, 0.010)
     traces.close()
     resource = collector.spans[0].resource.attributes
     assert resource["service.name"] == name

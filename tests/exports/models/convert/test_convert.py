@@ -20,7 +20,7 @@ from models.convert.parity import graph_outputs, largest_deviation  # noqa: E402
 from models.convert.precisions import RECIPES, check_wanted  # noqa: E402
 from models.convert.samples import Contents, drawn_images, read_contents  # noqa: E402
 from service.repository.repository import ModelRepository  # noqa: E402
-from service.requests.pipeline import CallOptions  # noqa: E402
+from service.requests.pipeline import Request  # noqa: E402
 from service.tasks import ClassifyItem, Image, Text  # noqa: E402
 from tests.exports.models.convert import checkpoints  # noqa: E402
 from tests.exports.pictures import FILES  # noqa: E402
@@ -105,7 +105,7 @@ async def test_static_int8_of_images_is_calibrated_and_served(tmp_path: Path):
     made = convert(source, tmp_path / "served" / "m", ["int8-static"], Contents((), drawn_images()))
     assert made.evidence[1].relative < 0.2
     async with serving(tmp_path / "served" / "m", "int8") as loaded:
-        outcome = await loaded.pipeline.answer(ClassifyItem(Image(FILES[0])), CallOptions())
+        outcome = await loaded.pipeline.answer(ClassifyItem(Image(FILES[0])), Request())
     assert len(outcome.answer.labels) == 3
     kinds = {node.op_type for node in onnx.load(tmp_path / "served/m/model_int8.onnx").graph.node}
     assert "QuantizeLinear" in kinds

@@ -20,15 +20,16 @@ from service.errors import (
     ShuttingDownError,
 )
 from service.requests.documents import Documents
-from service.requests.pipeline import CallOptions, Outcome
+from service.requests.pipeline import Outcome
+from service.requests.request import Request
 from service.requests.segment_stream import (
     DocumentLimits,
-    Ended,
     Event,
-    Feed,
-    Growing,
+    Heartbeat,
+    SegmentDone,
+    SegmentGrowth,
+    SegmentStream,
     Translator,
-    Unchanged,
     pieces_of,
 )
 from service.tasks import TranslateItem
@@ -46,31 +47,33 @@ LIMITS = DocumentLimits(most_segments=100, patience=30.0, heartbeat=1.0)
 
 async def translated(pipeline: Translator, text: str, **options: Any) -> str:
     item = TranslateItem(text)
-    outcome = await Documents(LIMITS).answer(pipeline, item, CallOptions(**options))
+    outcome = await Documents(LIMITS).answer(pipeline, item, Request(**options))
     return outcome.answer.text
 
 
-def feed_of(pipeline: Translator, text: str, *, grows: bool = False, **options: Any) -> Feed:
+def feed_of(
+    pipeline: Translator, text: str, *, grows: bool = False, **options: Any
+) -> SegmentStream:
     item = TranslateItem(text)
     split = pipeline.family.traits.split
     assert split is not None
     document = split(item, False) or Document.whole(text)
     asked = list(pieces_of(document, item))
-    return Feed(pipeline, asked, CallOptions(**options), LIMITS, grows)
+    return SegmentStream(pipeline, asked, Request(**options), LIMITS, grows)
 
 
-async def heard(feed: Feed) -> list[Event]:
+async def heard(feed: SegmentStream) -> list[Event]:
     return [event async for event in feed.events()]
 
 
 def told(event: Event) -> str:
     """What a listener would write down."""
     match event:
-        case Ended(_, Outcome(answer)):
+        case SegmentDone(_, Outcome(answer)):
             return answer.text
-        case Ended(_, error):
+        case SegmentDone(_, error):
             return type(error).__name__
-        case Growing(_, text):
+        case SegmentGrowth(_, text):
             return f"{text}..."
         case _:
             return "?"
@@ -118,7 +121,7 @@ async def test_a_thousand_lines_pass_a_queue_of_sixteen() -> None:
     limits = DocumentLimits(most_segments=1000, patience=30.0)
     async with spelling() as (pipeline, _, _):
         item = TranslateItem("\n".join(lines))
-        outcome = await Documents(limits).answer(pipeline, item, CallOptions())
+        outcome = await Documents(limits).answer(pipeline, item, Request())
     assert outcome.answer.text == "\n".join(lines).upper()
 
 
@@ -138,7 +141,7 @@ async def test_only_the_piece_whose_turn_it_is_is_told_to_grow() -> None:
 async def test_nothing_new_is_told_after_a_while() -> None:
     async with spelling() as (pipeline, _, _):
         events = await heard(feed_of(pipeline, "a" * 15))
-    assert events[0] == Unchanged()
+    assert events[0] == Heartbeat()
     assert [told(event) for event in events] == ["?", "A" * 15]
 
 
@@ -197,7 +200,7 @@ async def test_a_document_waits_for_room_in_a_queue_that_others_have_filled() ->
     async with spelling(max_batch_size=1, max_queue_size=2) as (pipeline, engine, _):
         others = []
         for letter in "abc":
-            answer = pipeline.answer(TranslateItem(letter * 9), CallOptions())
+            answer = pipeline.answer(TranslateItem(letter * 9), Request())
             others.append(asyncio.create_task(answer))
             await asyncio.sleep(STEP / 4)
         with pytest.raises(OverloadedError):
@@ -214,7 +217,7 @@ async def test_a_document_passes_nobody_who_came_before_its_next_piece() -> None
         document = asyncio.create_task(translated(pipeline, "\n".join(lines), deadline=deadline))
         await asyncio.sleep(0.5 * STEP)
         later = asyncio.get_running_loop().time() + 29.9
-        await pipeline.answer(TranslateItem("zz"), CallOptions(deadline=later))
+        await pipeline.answer(TranslateItem("zz"), Request(deadline=later))
         before = {text for texts in family.log for text in texts}
         assert len(before) <= 3
         await document
@@ -233,11 +236,11 @@ async def test_a_line_that_comes_again_is_computed_once() -> None:
     backend = MemoryBackend(1 << 20, 100, 60.0)
     async with spelling(backend=backend) as (pipeline, _, family):
         item = TranslateItem("again\nagain\nonce\nagain")
-        outcome = await Documents(LIMITS).answer(pipeline, item, CallOptions())
+        outcome = await Documents(LIMITS).answer(pipeline, item, Request())
         assert outcome.answer.text == "AGAIN\nAGAIN\nONCE\nAGAIN"
         assert outcome.cache is CacheOutcome.MISS
         computed = len(family.log)
-        outcome = await Documents(LIMITS).answer(pipeline, item, CallOptions())
+        outcome = await Documents(LIMITS).answer(pipeline, item, Request())
         assert outcome.cache is CacheOutcome.HIT
     assert len(family.log) == computed
     assert all(texts.count("again") <= 1 for texts in family.log)
@@ -256,7 +259,6 @@ async def test_too_many_pieces_are_refused_however_they_are_spread() -> None:
         documents = Documents(DocumentLimits(3, 1.0))
         await documents.open(pipeline, TranslateItem("a\nb"))
         await documents.open(pipeline, TranslateItem("c"))
-        assert documents.segments == 2
         with pytest.raises(LimitExceededError, match="more than 3"):
             await documents.open(pipeline, TranslateItem("d"))
 
@@ -272,14 +274,14 @@ async def test_without_splitting_a_text_is_one_piece_whatever_it_is() -> None:
 async def test_alternatives_of_several_pieces_are_refused() -> None:
     async with spelling() as (pipeline, _, _):
         item = TranslateItem("a\nb", alternatives=2)
-        with pytest.raises(InvalidInputError, match="of one piece, and this text is 2"):
-            await Documents(LIMITS).answer(pipeline, item, CallOptions())
+        with pytest.raises(InvalidInputError, match="this text has 2"):
+            await Documents(LIMITS).answer(pipeline, item, Request())
 
 
 async def test_a_version_is_not_idle_while_a_document_is_between_two_pieces() -> None:
     async with spelling() as (pipeline, _, _):
         with pipeline.held():
-            await pipeline.answer(TranslateItem("one"), CallOptions())
+            await pipeline.answer(TranslateItem("one"), Request())
             assert not pipeline.idle.is_set()
         assert pipeline.idle.is_set()
 

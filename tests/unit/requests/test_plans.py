@@ -11,7 +11,8 @@ from service.cache.responses import CacheOutcome
 from service.errors import InferenceError
 from service.families.family import Opened, Traits
 from service.requests.documents import Documents
-from service.requests.pipeline import CallOptions, Pipeline
+from service.requests.pipeline import Pipeline
+from service.requests.request import Request
 from service.requests.segment_stream import DocumentLimits
 from service.tasks import KeptTerm, TranslateItem, Translation
 from service.types import Tensors
@@ -48,7 +49,7 @@ ITEM = TranslateItem("ann sings", glossary=(("ann", "Anna"),))
 
 async def test_an_item_with_a_plan_is_asked_until_the_plan_returns() -> None:
     async with spelling() as (pipeline, _, family):
-        outcome = await twice(pipeline).answer(ITEM, CallOptions())
+        outcome = await twice(pipeline).answer(ITEM, Request())
         assert outcome.answer.text == "Anna SINGS"
         assert outcome.answer.glossary == (KeptTerm("ann", "Anna", True),)
         texts = list(dict.fromkeys(text for step in family.log for text in step))
@@ -58,7 +59,7 @@ async def test_an_item_with_a_plan_is_asked_until_the_plan_returns() -> None:
 
 async def test_an_item_without_a_plan_is_asked_once() -> None:
     async with spelling() as (pipeline, _, family):
-        outcome = await twice(pipeline).answer(TranslateItem("ann"), CallOptions())
+        outcome = await twice(pipeline).answer(TranslateItem("ann"), Request())
         assert outcome.answer.text == "ANN"
         assert {text for step in family.log for text in step} == {"ann"}
 
@@ -66,20 +67,20 @@ async def test_an_item_without_a_plan_is_asked_once() -> None:
 async def test_what_is_tried_is_not_shown_while_it_is_written() -> None:
     seen: list[Tensors] = []
     async with spelling() as (pipeline, _, _):
-        await twice(pipeline).answer(ITEM, CallOptions(watch=seen.append))
+        await twice(pipeline).answer(ITEM, Request(), seen.append)
         assert not seen
-        await pipeline.answer(TranslateItem("ann"), CallOptions(watch=seen.append))
+        await pipeline.answer(TranslateItem("ann"), Request(), seen.append)
         assert seen
 
 
 async def test_the_settled_answer_is_cached_under_the_item_itself() -> None:
     backend = MemoryBackend(1 << 20, max_entries=100, ttl=60)
     async with spelling(backend=backend) as (pipeline, _, _):
-        first = await twice(pipeline).answer(ITEM, CallOptions())
-        again = await pipeline.answer(ITEM, CallOptions())
+        first = await twice(pipeline).answer(ITEM, Request())
+        again = await pipeline.answer(ITEM, Request())
         assert (first.cache, again.cache) == (CacheOutcome.MISS, CacheOutcome.HIT)
         assert again.answer == first.answer
-        bare = await pipeline.answer(TranslateItem(ITEM.text), CallOptions())
+        bare = await pipeline.answer(TranslateItem(ITEM.text), Request())
         assert (bare.cache, bare.answer.text) == (CacheOutcome.MISS, "ANN SINGS")
 
 
@@ -87,12 +88,12 @@ async def test_a_try_that_fails_fails_the_item() -> None:
     async with spelling() as (pipeline, _, _):
         item = TranslateItem(POISON, glossary=(("poison", "x"),))
         with pytest.raises(InferenceError):
-            await twice(pipeline).answer(item, CallOptions())
+            await twice(pipeline).answer(item, Request())
 
 
 async def test_who_is_cancelled_between_two_tries_leaves_nothing_behind() -> None:
     async with spelling() as (pipeline, engine, _):
-        asking = asyncio.create_task(twice(pipeline).answer(ITEM, CallOptions()))
+        asking = asyncio.create_task(twice(pipeline).answer(ITEM, Request()))
         await asyncio.sleep(STEP * (len(ITEM.text) + 2))
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -105,6 +106,6 @@ async def test_in_a_document_a_term_is_told_once_and_kept_if_it_is_kept_everywhe
     async with spelling() as (pipeline, _, _):
         documents = Documents(DocumentLimits(most_segments=9, patience=30.0))
         item = replace(ITEM, text="ann sings\n\nnobody\nann goes")
-        outcome = await documents.answer(twice(pipeline), item, CallOptions())
+        outcome = await documents.answer(twice(pipeline), item, Request())
         assert outcome.answer.text == "Anna SINGS\n\nNOBODY\nAnna GOES"
         assert outcome.answer.glossary == (KeptTerm("ann", "Anna", True),)

@@ -18,7 +18,8 @@ from service.engine.preprocess import PreprocessQueue
 from service.engine.slots import Slots
 from service.errors import OverloadedError
 from service.families.family import Opened, Traits
-from service.requests.pipeline import CallOptions, Pipeline
+from service.requests.pipeline import Pipeline
+from service.requests.request import Request
 from service.tasks import Classification, ClassifyItem, Task, Text
 from service.telemetry.meters import NullMeter
 from service.types import Lane, ModelIdentity, PreparedItem
@@ -98,7 +99,7 @@ async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Cl
 
 
 async def ask(pipeline: Pipeline[ClassifyItem, Classification], text: str) -> str:
-    outcome = await pipeline.answer(ClassifyItem(Text(text)), CallOptions())
+    outcome = await pipeline.answer(ClassifyItem(Text(text)), Request())
     return outcome.answer.labels[0].name
 
 

@@ -1,0 +1,31 @@
+"""What the routes need besides the request."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from service.registry.registry import Registry
+from service.requests.admission import ApiLimits, BodyRoom
+from service.telemetry.record import RequestObserver
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """Whether this process still accepts requests. `__main__` sets it at a stop."""
+
+    shutting_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """Everything that the routes use."""
+
+    registry: Registry
+    lifecycle: Lifecycle
+    limits: ApiLimits = field(default_factory=ApiLimits)
+    admin_token: str | None = None
+    """None disables loading and unloading models."""
+    observer: RequestObserver | None = None
+    """Receives the record of every request that has ended."""
+    device_problem: Callable[[], str | None] = lambda: None
+    """Returns why the device computes nothing, or None."""
+    bodies: BodyRoom = field(default_factory=BodyRoom)
