@@ -51,7 +51,7 @@ async def test_a_stop_without_connections_is_quick() -> None:
 
 async def test_sigterm_finishes_what_was_accepted_and_says_that_it_was_the_last() -> None:
     app = Application(may_answer=False)
-    async with running(app) as (port, serving):
+    async with running(app, 60) as (port, serving):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUEST)
         await app.asked.acquire()
