@@ -17,7 +17,7 @@ from service.engine.device import DeviceRuntime
 from service.errors import ServiceError
 from service.registry.loader import Loaded, Loader
 from service.repository.manifest import Precision
-from service.repository.onnx_file.tensors import external_files
+from service.repository.onnx_file.graph_validation import external_files
 from service.repository.repository import ModelRepository, VersionFiles
 from service.requests.request import Request
 from service.runtime.providers import Device, available_cores

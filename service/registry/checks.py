@@ -12,7 +12,9 @@ import numpy as np
 
 from service.errors import InferenceError, ModelLoadError
 from service.families.family import Opened
-from service.repository.onnx_file.signature import GraphSignature, embedding_rows, read_signature
+from service.repository.onnx_file.analysis import embedding_rows
+from service.repository.onnx_file.reader import read_onnx, read_signature
+from service.repository.onnx_file.records import GraphSignature
 from service.repository.repository import VersionFiles
 from service.runtime.instances import Instances
 from service.tasks import Task
@@ -99,7 +101,7 @@ class _Stage:
 
     def _refuse_unknown_ids(self, ids: Feed) -> None:
         """Compare token ids with the graph's embedding: a GPU reads beyond it in silence."""
-        rows = embedding_rows(self._path)
+        rows = embedding_rows(read_onnx(self._path))
         if rows is not None and isinstance(ids, np.ndarray) and ids.max() >= rows:
             raise InferenceError(
                 f"the tokenizer and pad_id give ids up to {ids.max()}, and {self._name} knows "

@@ -28,9 +28,16 @@ from service.registry.checks import reads_padding, refuse_misfits, try_head
 from service.registry.parity import Parity, compare
 from service.registry.progress import EnterPhase, LoadPhase, ignore_phase
 from service.repository.manifest import Manifest, read_parameters
-from service.repository.onnx_file.content_sized import BOUNDED, content_sized
-from service.repository.onnx_file.cut import disjoint_parts, shared_initializers
-from service.repository.onnx_file.signature import BATCH_WIDE, operators
+from service.repository.onnx_file.analysis import (
+    BATCH_WIDE,
+    BOUNDED,
+    content_sized,
+    operators,
+    shared_initializers,
+)
+from service.repository.onnx_file.cut import disjoint_parts
+from service.repository.onnx_file.reader import read_onnx
+from service.repository.onnx_file.records import OnnxFile
 from service.repository.repository import VersionFiles
 from service.requests.pipeline import Pipeline
 from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
@@ -128,13 +135,12 @@ class Loader:
     async def _load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
         started = time.perf_counter()
         enter(LoadPhase.OPENING)
-        batch_wide = await apart(_batch_wide, files)
+        content, batch_wide, varying = await apart(_read_graphs, files)
         limits = self._limits(files, batch_wide, "quantises over whole batches")
         family = await apart(_open_family, files)
         await apart(refuse_misfits, files, family)
-        graphs = await apart(_graphs, files, family, self.runtime.device)
+        graphs = await apart(_graphs, files, content, family, self.runtime.device)
         steps = family.traits.in_flight is not None
-        varying = await apart(_varying, files)
         runtime, bounded = self.runtime, steps or varying <= BOUNDED
         opening = partial(
             runtime.device.provider.opens,
@@ -293,8 +299,21 @@ def _start_counting(meter: ModelMeter, pipeline: Pipeline[Any, Any]) -> None:
     meter.start(load, None if pipeline.rows_in_use() is None else rows)
 
 
-def _varying(files: VersionFiles) -> frozenset[str]:
-    return frozenset[str]().union(*(content_sized(path) for path in files.graphs.values()))
+def _read_graphs(
+    files: VersionFiles,
+) -> tuple[Mapping[Path, OnnxFile], Sequence[str], frozenset[str]]:
+    """Return the graphs' content, and what of it decides how the version is run.
+
+    Raises:
+        ModelLoadError: a graph cannot be read.
+
+    Returns:
+        The content by file; the sessions whose graph quantises over whole batches; the operators
+        that make the work depend on the content of an input.
+    """
+    content = {path: read_onnx(path) for path in files.graphs.values()}
+    wide = [name for name, path in files.graphs.items() if operators(content[path]) & BATCH_WIDE]
+    return content, wide, frozenset[str]().union(*map(content_sized, content.values()))
 
 
 def _open_family(files: VersionFiles) -> Opened[Any, Any]:
@@ -314,27 +333,27 @@ def _open_family(files: VersionFiles) -> Opened[Any, Any]:
         raise ModelLoadError(f"{files.model}/{files.version}: {said}") from error
 
 
-def _graphs(files: VersionFiles, family: Opened[Any, Any], device: Device) -> Mapping[str, Graph]:
+def _graphs(
+    files: VersionFiles,
+    content: Mapping[Path, OnnxFile],
+    family: Opened[Any, Any],
+    device: Device,
+) -> Mapping[str, Graph]:
     """Return what to open by session: a version's graphs, or the parts of one. ModelLoadError."""
     graphs: dict[str, Path | PartOfGraph] = dict(files.graphs)
     for name, outputs in family.traits.parts.items():
         file = files.graphs.get(name)
-        if file is not None and (parts := disjoint_parts(file, outputs)):
+        if file is not None and (parts := disjoint_parts(file, content[file], outputs)):
             del graphs[name]
             graphs.update(parts)
     if not device.provider.is_on_host:
         return graphs
-    return {name: _sharing(graph) for name, graph in graphs.items()}
+    return {name: _sharing(graph, content) for name, graph in graphs.items()}
 
 
-def _sharing(graph: Path | PartOfGraph) -> Graph:
-    tables = shared_initializers(graph if isinstance(graph, Path) else graph.file)
+def _sharing(graph: Path | PartOfGraph, content: Mapping[Path, OnnxFile]) -> Graph:
+    tables = shared_initializers(content[graph if isinstance(graph, Path) else graph.file])
     return SharingGraph.of(graph, tables) if tables else graph
-
-
-def _batch_wide(files: VersionFiles) -> Sequence[str]:
-    """Return the graphs that quantise over whole batches, by session name."""
-    return [name for name, path in files.graphs.items() if operators(path) & BATCH_WIDE]
 
 
 def _is_isolated(files: VersionFiles, batch_wide: Sequence[str], does: str) -> bool:

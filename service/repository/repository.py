@@ -33,8 +33,7 @@ from service.repository.manifest import (
     Manifest,
     Precision,
 )
-from service.repository.onnx_file.graph_validation import refuse_unsound
-from service.repository.onnx_file.tensors import external_files
+from service.repository.onnx_file.graph_validation import validate_graph
 from service.repository.other_formats import other_format_of
 from service.repository.paths import file_inside
 
@@ -222,8 +221,7 @@ class ModelRepository:
             graphs[precision] = []
             for name in named.values():
                 path = file_inside(name, folder, root, f"{where}/{MANIFEST_NAME}")
-                graphs[precision] += [path, *external_files(path, data_root, where)]
-                refuse_unsound(path, where)
+                graphs[precision] += [path, *validate_graph(path, data_root, where)]
         others = [path for paths in graphs.values() for path in paths]
         return answering_files(folder, graphs[chosen], others)
 

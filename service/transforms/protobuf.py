@@ -1,6 +1,6 @@
-"""The wire format of protobuf, read in place: enough of it for ONNX files.
+"""The wire format of protobuf, read in place: as much of it as ONNX files need.
 
-Values are found by number and never copied; what is not asked for is skipped unread.
+Fields are found by number; their content is not copied.
 """
 
 import mmap
@@ -9,92 +9,64 @@ from typing import TypeAlias
 
 Bytes: TypeAlias = bytes | mmap.mmap
 
-# How protobuf writes a field; its other two kinds are obsolete and not in onnx.proto.
-_VARINT_KIND, _FIXED64_KIND, _BYTES_KIND, _FIXED32_KIND = 0, 1, 2, 5
+# Wire types; the other two are obsolete and not in onnx.proto.
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 _LONGEST_TAG = 5
 _TAG_MASK = 0xFFFFFFFF
 _MORE = 0x80
 
 
-def parts(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of the fields of a message that hold bytes.
-
-    Raises:
-        ValueError: it is not a message.
-    """
-    while at < end:
-        number, kind, at = _tag(data, at, end)
-        if kind == _BYTES_KIND:
-            size, at = _varint(data, at, end)
-            if at + size <= end:
-                yield number, at, at + size
-            at += size
-        else:
-            at = _after_number(data, at, end, kind)
-    if at != end:
-        raise ValueError("it is cut short")
-
-
-def fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, start, start of the value and end of every field of a message.
+def fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield number, wire type, start, start of the value and end of every field of a message.
 
     Raises:
         ValueError: it is not a message.
     """
     while at < end:
         start = at
-        number, kind, at = _tag(data, at, end)
-        if kind == _BYTES_KIND:
+        tag, at = _varint(data, at, min(end, at + _LONGEST_TAG))
+        kind = tag & 7
+        if kind == _BYTES:
             size, at = _varint(data, at, end)
             after = at + size
+        elif kind == _VARINT:
+            after = _varint(data, at, end)[1]
+        elif kind in (_FIXED64, _FIXED32):
+            after = at + (8 if kind == _FIXED64 else 4)
         else:
-            after = _after_number(data, at, end, kind)
+            raise ValueError(f"it has a field of unknown kind {kind}")
         if after <= end:
-            yield number, start, at, after
+            yield (tag & _TAG_MASK) >> 3, kind, start, at, after
         at = after
     if at != end:
         raise ValueError("it is cut short")
 
 
-def field_header(number: int, size: int) -> bytes:
-    """Return what stands before so many bytes in a field of this number."""
-    return _written(number << 3 | _BYTES_KIND) + _written(size)
+def parts(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield number, start and end of the fields that hold bytes. Raises ValueError."""
+    for number, kind, _, value, after in fields(data, at, end):
+        if kind == _BYTES:
+            yield number, value, after
 
 
 def numbers(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield number and value of the fields of a message that hold whole numbers.
+    """Yield number and value of the fields that hold integers. Raises ValueError."""
+    for number, kind, _, value, after in fields(data, at, end):
+        if kind == _VARINT:
+            yield number, _varint(data, value, after)[0]
 
-    Raises:
-        ValueError: it is not a message.
-    """
+
+def packed(data: Bytes, at: int, end: int) -> Iterator[int]:
+    """Yield the integers of a packed repeated field. Raises ValueError."""
     while at < end:
-        number, kind, at = _tag(data, at, end)
-        if kind == _VARINT_KIND:
-            value, at = _varint(data, at, end)
-            yield number, value
-        elif kind == _BYTES_KIND:
-            size, at = _varint(data, at, end)
-            at += size
-        else:
-            at = _after_number(data, at, end, kind)
-    if at != end:
-        raise ValueError("it is cut short")
+        value, at = _varint(data, at, end)
+        yield value
 
 
-def _tag(data: Bytes, at: int, end: int) -> tuple[int, int, int]:
-    tag, at = _varint(data, at, min(end, at + _LONGEST_TAG))
-    return (tag & _TAG_MASK) >> 3, tag & 7, at
-
-
-def _after_number(data: Bytes, at: int, end: int, kind: int) -> int:
-    if kind == _VARINT_KIND:
-        return _varint(data, at, end)[1]
-    if kind == _FIXED64_KIND:
-        return at + 8
-    if kind == _FIXED32_KIND:
-        return at + 4
-    raise ValueError(f"it has a field of unknown kind {kind}")
+def field_header(number: int, size: int) -> bytes:
+    """Return what precedes `size` bytes in a field of this number."""
+    return _written(number << 3 | _BYTES) + _written(size)
 
 
 def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Final
 
 from service.repository.layouts.exports import MODEL_ROLE, ExportFiles
 from service.repository.layouts.graphs import graph_name, pixel_spec
-from service.repository.onnx_file.signature import GraphSignature
+from service.repository.onnx_file.records import GraphSignature
 from service.transforms.vision.head_outputs import shown
 
 _SCORES = 2

@@ -9,7 +9,8 @@ from typing import Any
 
 from service.errors import ModelLoadError
 from service.repository.manifest import PRECISIONS, Precision
-from service.repository.onnx_file.signature import GraphSignature, read_signature
+from service.repository.onnx_file.reader import read_signature
+from service.repository.onnx_file.records import GraphSignature
 from service.repository.paths import file_inside, is_plain_path
 
 CONFIG = "config.json"

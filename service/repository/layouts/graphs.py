@@ -7,7 +7,7 @@ from typing import Any
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import MODEL_ROLE, ExportFiles
 from service.repository.layouts.facts import Fact
-from service.repository.onnx_file.signature import GraphSignature
+from service.repository.onnx_file.records import GraphSignature
 from service.types import TensorSpec
 
 _RANK = 4

@@ -12,7 +12,7 @@ from service.repository.layouts.facts import Fact, Finding, Layout, Unknown
 from service.repository.layouts.graphs import fixed_batch
 from service.repository.layouts.strangers import is_known_stranger, said_of
 from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
-from service.repository.onnx_file.signature import read_signature
+from service.repository.onnx_file.reader import read_signature
 from service.repository.paths import checkpoints, file_inside
 from service.tasks import Task
 

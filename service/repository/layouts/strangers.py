@@ -8,7 +8,8 @@ from service.errors import ModelLoadError
 from service.repository.layouts.bare_images import image_kinds, said_of_images
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
 from service.repository.layouts.graphs import graph_name
-from service.repository.onnx_file.signature import foreign_operators
+from service.repository.onnx_file.analysis import foreign_operators
+from service.repository.onnx_file.reader import read_onnx
 from service.repository.paths import file_inside
 
 _ENCODE = (
@@ -164,7 +165,7 @@ def _foreign(files: ExportFiles) -> str | None:
     for by_precision in files.graphs.values():
         for name in by_precision.values():
             path = file_inside(name, files.folder, files.root, "graphs")
-            if found := sorted(foreign_operators(path)):
+            if found := sorted(foreign_operators(read_onnx(path))):
                 return (
                     f"{name} uses {', '.join(found[:3])}, custom operators that onnxruntime does "
                     "not have: export it without them"

@@ -12,7 +12,9 @@ from service.repository.layouts.graphs import (
     names_in,
     pixel_spec,
 )
-from service.repository.onnx_file.signature import GraphSignature, operators
+from service.repository.onnx_file.analysis import operators
+from service.repository.onnx_file.reader import read_onnx
+from service.repository.onnx_file.records import GraphSignature
 from service.repository.paths import file_inside
 from service.tasks import Task
 from service.transforms.vision.head_outputs import shown
@@ -128,7 +130,7 @@ def _layout_facts(files: ExportFiles, signature: GraphSignature, name: str) -> I
     A shape only rules layouts out: that of one may happen to fit another.
     """
     file = next(iter(files.graphs[MODEL_ROLE].values()))
-    used = operators(file_inside(file, files.folder, files.root, "graphs"))
+    used = operators(read_onnx(file_inside(file, files.folder, files.root, "graphs")))
     fits = _fitting(signature)
     layout, known_by = _evidence(signature.metadata, used, fits)
     if layout in fits:

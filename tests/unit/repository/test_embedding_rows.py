@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.repository.onnx_file.signature import embedding_rows
+from service.repository.onnx_file.analysis import embedding_rows
+from service.repository.onnx_file.reader import read_onnx
 
 
 def graph(folder: Path, *nodes: onnx.NodeProto, rows: int = 7) -> Path:
@@ -55,7 +56,7 @@ def node(op: str, *names: str) -> onnx.NodeProto:
     ],
 )
 def test_the_table_of_the_ids_is_found(tmp_path: Path, nodes: list[onnx.NodeProto]) -> None:
-    assert embedding_rows(graph(tmp_path, *nodes)) == 7
+    assert embedding_rows(read_onnx(graph(tmp_path, *nodes))) == 7
 
 
 def test_tables_that_others_look_up_in_do_not_count(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_tables_that_others_look_up_in_do_not_count(tmp_path: Path) -> None:
         node("Gather", "other", "positions", "p"),
         node("Gather", "table", "input_ids", "y"),
     )
-    assert embedding_rows(path) == 7
+    assert embedding_rows(read_onnx(path)) == 7
 
 
 def test_of_a_graph_that_does_not_tell_nothing_is_claimed(tmp_path: Path) -> None:

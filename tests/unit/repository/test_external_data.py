@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from service.errors import ModelLoadError
-from service.repository.onnx_file.tensors import external_files
+from service.repository.onnx_file.graph_validation import external_files
 
 
 def external(name: str, location: str) -> TensorProto:

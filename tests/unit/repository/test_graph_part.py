@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import ModelLoadError
 from service.repository.onnx_file.cut import GraphPart, disjoint_parts
-from service.repository.onnx_file.signature import read_signature
+from service.repository.onnx_file.reader import read_onnx, read_signature
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.transforms.protobuf import field_header, fields
@@ -51,7 +51,7 @@ def towers(path: Path, *more: onnx.NodeProto, external: str | None = None) -> Pa
 
 def test_a_part_holds_what_its_output_needs_and_nothing_else(tmp_path: Path) -> None:
     graph = towers(tmp_path / "m.onnx")
-    parts = disjoint_parts(graph, TOWERS)
+    parts = disjoint_parts(graph, read_onnx(graph), TOWERS)
     assert set(parts) == {"text", "image"}
     model = onnx.load_from_string(parts["text"].content())
     onnx.checker.check_model(model, full_check=True)
@@ -75,7 +75,7 @@ def test_a_part_computes_what_the_whole_does(external: str | None, tmp_path: Pat
     graph = towers(tmp_path / "m.onnx", external=external)
     feeds = {"ids": np.ones((2, 64), np.float32), "pixels": np.ones((3, 64), np.float32)}
     for key, name, times in (("text", "ids", 2), ("image", "pixels", 3)):
-        session = OrtSession(disjoint_parts(graph, TOWERS)[key], Device("cpu"), 1)
+        session = OrtSession(disjoint_parts(graph, read_onnx(graph), TOWERS)[key], Device("cpu"), 1)
         assert list(session.inputs) == [name]
         assert repr(session) == "<OrtSession m.onnx on cpu>"
         np.testing.assert_array_equal(
@@ -107,17 +107,17 @@ def test_an_input_that_has_a_value_in_the_file_is_none(tmp_path: Path) -> None:
     for node in model.graph.node[:2]:
         node.input[1] = "w2"
     onnx.save(model, graph)
-    assert set(disjoint_parts(graph, TOWERS)) == {"text", "image"}
+    assert set(disjoint_parts(graph, read_onnx(graph), TOWERS)) == {"text", "image"}
 
 
 def test_parts_that_share_an_input_are_not_taken_apart(tmp_path: Path) -> None:
     graph = towers(tmp_path / "m.onnx", helper.make_node("Add", ["words", "picture"], ["both"]))
-    assert disjoint_parts(graph, {"text": "words", "image": "both"}) == {}
+    assert disjoint_parts(graph, read_onnx(graph), {"text": "words", "image": "both"}) == {}
 
 
 def test_a_graph_without_one_of_the_outputs_is_not_taken_apart(tmp_path: Path) -> None:
     graph = towers(tmp_path / "m.onnx")
-    assert disjoint_parts(graph, {"text": "words", "image": "pixels"}) == {}
+    assert disjoint_parts(graph, read_onnx(graph), {"text": "words", "image": "pixels"}) == {}
 
 
 def test_nodes_that_wait_for_one_another_do_not_hold_it_up(tmp_path: Path) -> None:
@@ -151,5 +151,5 @@ def test_a_header_is_read_as_what_it_was_written_for(
     header = field_header(number, len(content))
     message = b"\x08\x01" + header + content + b"\x0a" + bytes([len(more)]) + more
     found = list(fields(message, 0, len(message)))
-    assert found[1] == (number, 2, 2 + len(header), 2 + len(header) + len(content))
+    assert found[1] == (number, 2, 2, 2 + len(header), 2 + len(header) + len(content))
     assert [each[0] for each in found] == [1, number, 1]

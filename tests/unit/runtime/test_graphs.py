@@ -8,7 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import ModelLoadError
-from service.repository.onnx_file.cut import GraphPart, shared_initializers
+from service.repository.onnx_file.analysis import shared_initializers
+from service.repository.onnx_file.cut import GraphPart
+from service.repository.onnx_file.reader import read_onnx
 from service.runtime.graphs import SharingGraph
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession
@@ -34,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_all_sessions_of_a_graph_read_one_copy_of_its_table(file: Path) -> None:
-    graph = SharingGraph.of(file, shared_initializers(file))
+    graph = SharingGraph.of(file, shared_initializers(read_onnx(file)))
     sessions = [OrtSession(graph, CPU, threads) for threads in (1, 2)]
     changed = TABLE.copy()
     changed[0] = 7
@@ -45,27 +47,27 @@ def test_all_sessions_of_a_graph_read_one_copy_of_its_table(file: Path) -> None:
 
 
 def test_a_file_that_is_cut_short_later_changes_nothing(file: Path) -> None:
-    session = OrtSession(SharingGraph.of(file, shared_initializers(file)), CPU, 1)
+    session = OrtSession(SharingGraph.of(file, shared_initializers(read_onnx(file))), CPU, 1)
     file.write_bytes(b"")
     last = len(TABLE) - 1
     assert session.run({"ids": np.array([last])})["rows"][0].tolist() == TABLE[last].tolist()
 
 
 def test_a_part_of_a_graph_need_not_have_the_table(file: Path) -> None:
-    part = SharingGraph.of(GraphPart(file, "others"), shared_initializers(file))
+    part = SharingGraph.of(GraphPart(file, "others"), shared_initializers(read_onnx(file)))
     answer = OrtSession(part, CPU, threads=1).run({"ids": np.array([3])})
     assert answer["others"].tolist() == [-3]
 
 
 def test_a_part_of_a_graph_shares_the_table_too(file: Path) -> None:
-    part = SharingGraph.of(GraphPart(file, "rows"), shared_initializers(file))
+    part = SharingGraph.of(GraphPart(file, "rows"), shared_initializers(read_onnx(file)))
     assert OrtSession(part, CPU, 1).run({"ids": np.array([5])})["rows"][0].tolist() == [
         *TABLE[5].tolist()
     ]
 
 
 def test_a_file_that_is_gone_is_a_load_error_that_names_it(file: Path) -> None:
-    tables = shared_initializers(file)
+    tables = shared_initializers(read_onnx(file))
     file.unlink()
     with pytest.raises(ModelLoadError, match=r"model\.onnx cannot be read"):
         SharingGraph.of(file, tables)
