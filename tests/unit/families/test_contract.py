@@ -22,7 +22,7 @@ from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
 from service.types import PreparedItem, Tensors
-from tests.unit.families.cases import CASES, Case, open_case
+from tests.unit.families.cases import CASES, Case, case_of, open_case
 from tests.unit.transforms.images import DAMAGED, FOREIGN, TOO_LARGE
 from tests.unit.transforms.texts import HOSTILE
 
@@ -31,13 +31,12 @@ HOSTILE_TEXTS = {name: text for name, text in HOSTILE.items() if len(text) < 5_0
 
 @pytest.fixture(params=FAMILIES)
 def name(request: pytest.FixtureRequest) -> str:
-    assert request.param in CASES, f"{request.param} has no case in cases.py"
     return request.param
 
 
 @pytest.fixture
 def case(name: str) -> Case:
-    return CASES[name]
+    return case_of(name)
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def family(name: str, tmp_path: Path) -> Opened[Any, Any]:
 
 
 def test_every_case_is_of_a_family_that_exists() -> None:
-    assert set(CASES) == set(FAMILIES)
+    assert set(CASES) <= set(FAMILIES)
 
 
 def same(first: Tensors, second: Tensors) -> None:
