@@ -38,24 +38,34 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def make_cache(settings: CacheSettings) -> tuple[CacheBackend, RedisBackend | None]:
-    """Return the configured levels as one, and the one of them that must be opened."""
-    if not settings.enabled:
-        return NullBackend(), None
-    memory = MemoryBackend(settings.memory_bytes, settings.memory_entries, settings.ttl_seconds)
-    if settings.redis_url is None:
-        return memory, None
+def make_cache(settings: CacheSettings) -> CacheBackend:
+    """Return the configured backend; with Redis, memory in front of it."""
+    match settings.backend:
+        case "none":
+            return NullBackend()
+        case "memory":
+            return memory_backend(settings)
+        case "redis":
+            redis = RedisBackend(redis_options(settings))
+            return TieredBackend(memory_backend(settings), redis)
+
+
+def memory_backend(settings: CacheSettings) -> MemoryBackend:
+    """Return the level in memory."""
+    return MemoryBackend(settings.memory_bytes, settings.memory_entries, settings.ttl_seconds)
+
+
+def redis_options(settings: CacheSettings) -> RedisOptions:
+    """Return what the settings say of Redis."""
     secret = settings.redis_secret
-    options = RedisOptions(
-        url=settings.redis_url,
+    return RedisOptions(
+        url=settings.redis_url or "",
         prefix=settings.redis_prefix,
         ttl=settings.ttl_seconds,
         get_timeout=settings.redis_timeout_ms / 1000,
         readers=settings.redis_readers,
         secret=b"" if secret is None else secret.get_secret_value().encode(),
     )
-    redis = RedisBackend(options)
-    return TieredBackend(memory, redis), redis
 
 
 def open_device(settings: ModelSettings) -> DeviceRuntime:
@@ -117,7 +127,6 @@ class Engine:
     registry: Registry
     runtime: DeviceRuntime
     cache: CacheBackend
-    redis: RedisBackend | None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Registry]:
@@ -125,8 +134,7 @@ class Engine:
         async with AsyncExitStack() as stack:
             stack.callback(self.runtime.close)
             stack.push_async_callback(self.cache.close)
-            if self.redis is not None:
-                await self.redis.open()
+            await self.cache.open()
             self.runtime.watch.start(asyncio.get_running_loop())
             stack.callback(self.runtime.watch.close)
             watch = asyncio.create_task(watch_gpu(self.runtime.device))
@@ -142,7 +150,7 @@ def build_engine(settings: Settings) -> Engine:
     Raises:
         DeviceUnavailableError: the named device cannot be had.
     """
-    backend, redis = make_cache(settings.cache)
+    backend = make_cache(settings.cache)
     runtime = open_device(settings.models)
     batching, models = settings.batching, settings.models
     overrides = BatchingOverrides(
@@ -162,7 +170,7 @@ def build_engine(settings: Settings) -> Engine:
             max_queue_size=batching.max_queue_size,
         ),
     )
-    return Engine(registry, runtime, backend, redis)
+    return Engine(registry, runtime, backend)
 
 
 def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":

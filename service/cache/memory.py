@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
+from typing_extensions import override
+
 from service.telemetry.metrics import (
     RESPONSE_CACHE_BYTES,
     RESPONSE_CACHE_ENTRIES,
@@ -17,6 +19,10 @@ class CacheBackend(Protocol):
 
     Its `repr` says how it is doing, for logs and tests.
     """
+
+    async def open(self) -> None:
+        """Connect, without waiting long for it. Never raises; called once, before all else."""
+        ...
 
     async def get(self, key: str) -> bytes | None:
         """Return the stored bytes, or None on a miss or a fault. Never raises."""
@@ -31,44 +37,55 @@ class CacheBackend(Protocol):
         ...
 
 
-class NullBackend:
-    """Always misses. What `backend = "none"` means."""
+class NullBackend(CacheBackend):
+    """Always misses."""
 
+    @override
+    async def open(self) -> None:
+        pass
+
+    @override
     async def get(self, key: str) -> bytes | None:
-        """Miss."""
         return None
 
+    @override
     async def set(self, key: str, value: bytes) -> None:
-        """Forget."""
+        pass
 
+    @override
     async def close(self) -> None:
-        """Do nothing."""
+        pass
 
     def __repr__(self) -> str:
         return "<NullBackend>"
 
 
-class TieredBackend:
-    """Memory first, then Redis; what Redis knew is kept in memory; both are written."""
+class TieredBackend(CacheBackend):
+    """Memory first, then Redis. A hit in Redis is copied to memory; writes go to both."""
 
     def __init__(self, near: CacheBackend, far: CacheBackend) -> None:
         self._near, self._far = near, far
 
+    @override
+    async def open(self) -> None:
+        await self._near.open()
+        await self._far.open()
+
+    @override
     async def get(self, key: str) -> bytes | None:
-        """Return the nearest copy, and bring it near."""
         if (value := await self._near.get(key)) is not None:
             return value
         if (value := await self._far.get(key)) is not None:
             await self._near.set(key, value)
         return value
 
+    @override
     async def set(self, key: str, value: bytes) -> None:
-        """Store in both."""
         await self._near.set(key, value)
         await self._far.set(key, value)
 
+    @override
     async def close(self) -> None:
-        """Close both."""
         try:
             await self._near.close()
         finally:
@@ -82,11 +99,11 @@ _HITS = RESPONSE_CACHE_LOOKUPS.labels("memory", "hit")
 _MISSES = RESPONSE_CACHE_LOOKUPS.labels("memory", "miss")
 
 ENTRY_OVERHEAD = 260
-"""Bytes an entry costs besides the characters of its key and value: object headers, the
-expiry and its place in the table. A test measures it."""
+"""Bytes of an entry besides its key and value: object headers, the expiry and its place in the
+table. A test measures it."""
 
 
-class MemoryBackend:
+class MemoryBackend(CacheBackend):
     """Private to one process. Reading and writing take about a microsecond and never suspend."""
 
     def __init__(
@@ -117,8 +134,12 @@ class MemoryBackend:
         RESPONSE_CACHE_ENTRIES.set_function(self._entries.__len__)
         RESPONSE_CACHE_BYTES.set_function(lambda: self._bytes)
 
+    @override
+    async def open(self) -> None:
+        pass
+
+    @override
     async def get(self, key: str) -> bytes | None:
-        """Return the stored bytes and mark them as used."""
         entry = self._entries.get(key)
         if entry is None:
             _MISSES.inc()
@@ -132,8 +153,9 @@ class MemoryBackend:
         _HITS.inc()
         return value
 
+    @override
     async def set(self, key: str, value: bytes) -> None:
-        """Store, dropping what was unused for longest. A value over the limit is not stored."""
+        """Store, and drop the least recently used entries. A value over the limit is not stored."""
         if key in self._entries:
             self._remove(key)
         if _size(key, value) <= self._max_bytes:
@@ -142,8 +164,8 @@ class MemoryBackend:
             while self._bytes > self._max_bytes or len(self._entries) > self._max_entries:
                 self._remove(next(iter(self._entries)))
 
+    @override
     async def close(self) -> None:
-        """Forget everything."""
         self._entries.clear()
         self._bytes = 0
         self._max_entries = 0

@@ -1,10 +1,10 @@
-"""The shared level: Redis, at arm's length.
+"""The shared level: Redis.
 
-A request never talks to Redis. It leaves its key with a reader and waits for the answer no
-longer than its budget, and it leaves what is to be written with a writer and does not wait at
-all. Readers and the writer own one link each and do in their own time whatever may take long:
-resolving the name, connecting, signing in, giving up on a stalled server. While no reader is
-connected, a look-up is a miss at once.
+A request never talks to Redis itself. It gives its key to a reader and waits for the value at
+most `get_timeout`; it gives a value to be stored to a writer and does not wait. Each reader and
+the writer own one connection, and do on their own task what may take long: resolve the name,
+connect, authenticate, give up on a stalled server. While no reader is connected, every look-up is
+a miss.
 """
 
 import asyncio
@@ -19,9 +19,11 @@ from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from redis.asyncio import ConnectionPool
 from redis.maint_notifications import MaintNotificationsConfig
+from typing_extensions import override
 
 from service.cache.codec import MAX_SECRET, seal, unseal
 from service.cache.link import Breaker, Link, LinkError, NameLookup
+from service.cache.memory import CacheBackend
 from service.cache.replies import MAX_ITEMS, MAX_VALUE, BoundedParser
 from service.telemetry.metrics import (
     RESPONSE_CACHE_LOOKUPS,
@@ -113,8 +115,8 @@ class _Ask(NamedTuple):
             self.found.set_result(found)
 
 
-class RedisBackend:
-    """Shared by every replica of the service; whatever happens to the server is a miss."""
+class RedisBackend(CacheBackend):
+    """Shared by every replica of the service. Any fault of the server is a miss."""
 
     def __init__(self, options: RedisOptions, clock: Callable[[], float] = time.monotonic) -> None:
         """Make a backend that is not connected: every `get` misses until `open`.
@@ -150,16 +152,17 @@ class RedisBackend:
         self._tasks: list[asyncio.Task[None]] = []
         self._refused = False
 
-    async def open(self) -> Self:
-        """Start connecting, and wait a while (at most `io_timeout`) for it. Never fails."""
+    @override
+    async def open(self) -> None:
+        """Start connecting, and wait for it at most `io_timeout`."""
         self._tasks = [asyncio.create_task(self._write(self._writer))]
         self._tasks += [asyncio.create_task(self._read(link)) for link in self._readers]
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.io_timeout):
                 for link in (self._writer, *self._readers):
                     await link.wait_ready()
-        return self
 
+    @override
     async def get(self, key: str) -> bytes | None:
         """Return the stored bytes; None on a miss, a fault, or after `get_timeout`."""
         started = time.perf_counter()
@@ -175,10 +178,12 @@ class RedisBackend:
         (_HITS if value is not None else _REJECTED).inc()
         return value
 
+    @override
     async def set(self, key: str, value: bytes) -> None:
-        """Leave it with the writer, or drop it if the writer cannot keep up or connect.
+        """Queue it for the writer.
 
-        A value too long to be read back is dropped, too.
+        It is dropped if the queue is full, the writer is not connected, or the value is too long
+        to be read back.
         """
         try:
             if self._writer.is_ready and len(value) <= _LONGEST_STORED:
@@ -188,8 +193,9 @@ class RedisBackend:
             pass
         RESPONSE_CACHE_WRITES_DROPPED.inc()
 
+    @override
     async def close(self) -> None:
-        """Write what is queued if that is quick (at most `io_timeout`), then disconnect."""
+        """Write what is queued, for at most `io_timeout`, then disconnect."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.io_timeout):
                 if self._writer.is_ready:
@@ -205,7 +211,8 @@ class RedisBackend:
             RESPONSE_CACHE_WRITES_DROPPED.inc()
 
     async def __aenter__(self) -> Self:
-        return await self.open()
+        await self.open()
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

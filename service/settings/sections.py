@@ -52,6 +52,8 @@ _Numbers: TypeAlias = Annotated[
 ]
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 _Levels: TypeAlias = Annotated[Mapping[str, _Level], BeforeValidator(_split_pairs)]
+CacheKind: TypeAlias = Literal["none", "memory", "redis"]
+"""The cache backends; `app.make_cache` has a `case` for each."""
 _RedisUrl: TypeAlias = Annotated[str, Field(pattern=r"^(redis|rediss|unix)://.")]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
 _Whole: TypeAlias = Annotated[int, Field(ge=0)]
@@ -164,6 +166,13 @@ class CacheSettings(_Section):
     redis_secret: SecretStr | None = Field(
         None, description="Only answers sealed with it are believed; the same for all replicas."
     )
+
+    @property
+    def backend(self) -> CacheKind:
+        """Return the backend that these settings ask for."""
+        if not self.enabled:
+            return "none"
+        return "memory" if self.redis_url is None else "redis"
 
 
 class LimitSettings(_Section):

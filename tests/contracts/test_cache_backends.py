@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 
 from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
 from service.cache.redis import RedisBackend, RedisOptions
+from service.settings.sections import CacheKind
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.looptime(False)  # a real server does not wait for a virtual clock
@@ -43,21 +45,42 @@ def memory() -> MemoryBackend:
     return MemoryBackend(max_bytes=100_000, max_entries=100, ttl=60)
 
 
-ON_A_SERVER = [pytest.param(name, marks=pytest.mark.redis) for name in ("redis", "tiered")]
+def subject_of(kind: str, request: pytest.FixtureRequest) -> Subject:
+    """Return the backend of a kind that the settings know, or the tiers that are made of two."""
+    match kind:
+        case "none":
+            return Subject(NullBackend())
+        case "memory":
+            return Subject(memory())
+        case "redis" | "tiered":
+            server: RedisServer = request.getfixturevalue("redis_server")
+            redis = RedisBackend(RedisOptions(server.url, cool_down=0.1))
+            return Subject(
+                redis if kind == "redis" else TieredBackend(memory(), redis), server.kill
+            )
+        case _:
+            pytest.fail(f"the cache backend {kind} needs a case here")
 
 
-@pytest.fixture(params=["null", "memory", *ON_A_SERVER])
+def marked(kind: str) -> object:
+    on_a_server = kind in ("redis", "tiered")
+    return pytest.param(kind, marks=pytest.mark.redis) if on_a_server else kind
+
+
+KINDS = (*get_args(CacheKind), "tiered")
+
+
+@pytest.fixture(params=map(marked, KINDS))
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    if request.param in ("null", "memory"):
-        yield Subject(NullBackend() if request.param == "null" else memory())
-        return
-    server: RedisServer = request.getfixturevalue("redis_server")
-    async with RedisBackend(RedisOptions(server.url, cool_down=0.1)) as redis:
-        backend = redis if request.param == "redis" else TieredBackend(memory(), redis)
-        yield Subject(backend, server.kill)
+    made = subject_of(request.param, request)
+    await made.backend.open()
+    yield made
+    await made.backend.close()
 
 
-on_those_that_store = pytest.mark.parametrize("subject", ["memory", *ON_A_SERVER], indirect=True)
+on_those_that_store = pytest.mark.parametrize(
+    "subject", [marked(kind) for kind in KINDS if kind != "none"], indirect=True
+)
 
 
 async def test_an_unknown_key_is_a_miss(subject: Subject) -> None:

@@ -202,7 +202,8 @@ async def test_closing_writes_what_is_queued(redis_server: RedisServer) -> None:
 
 
 async def test_closing_does_not_wait_for_a_stalled_server(redis_server: RedisServer) -> None:
-    backend = await RedisBackend(options(redis_server.url, io_timeout=0.1)).open()
+    backend = RedisBackend(options(redis_server.url, io_timeout=0.1))
+    await backend.open()
     redis_server.stall()
     lost = dropped()
     for number in range(100):
