@@ -1,6 +1,5 @@
 """The few types every layer shares. This module imports nothing of ours."""
 
-import struct
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -12,29 +11,6 @@ Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
 Feeds: TypeAlias = Mapping[str, NDArray[Any]]
 """Named arrays of a whole batch, as a session takes and returns them."""
-
-Part: TypeAlias = str | bytes | int | float | None
-"""What a fingerprint is made of."""
-
-
-def fingerprint(*parts: Part) -> bytes:
-    """Return an injective encoding of typed parts: different parts never give the same bytes."""
-    return b"".join(_encoded(part) for part in parts)
-
-
-def _encoded(part: Part) -> bytes:
-    match part:
-        case None:
-            tag, data = b"n", b""
-        case str():
-            tag, data = b"s", part.encode("utf-8", "surrogatepass")
-        case bytes():
-            tag, data = b"b", part
-        case bool() | int():
-            tag, data = b"i", str(int(part)).encode()
-        case float():
-            tag, data = b"f", struct.pack("<d", part)
-    return tag + struct.pack("<Q", len(data)) + data
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.bodies import parse_json
-from service.api.content import Version
+from service.api.content import Version, parse_json
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
 from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError

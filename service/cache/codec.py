@@ -1,6 +1,6 @@
 """Answers as bytes and back, exactly: what is decoded equals what was encoded.
 
-Raise `service.cache.keys.SCHEMA` when an encoding here changes.
+Raise `SCHEMA` when an encoding here changes.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.cache.keys import SCHEMA
 from service.tasks import (
     Alternative,
     Classification,
@@ -27,6 +26,9 @@ from service.tasks import (
     Task,
     Translation,
 )
+
+SCHEMA = 2
+"""Version of the stored encoding; part of every key and envelope."""
 
 MAX_SECRET = hashlib.blake2b.MAX_KEY_SIZE
 _MAGIC = b"QRTT"

@@ -1,16 +1,18 @@
 """Answers by key: looked up, shared while they are computed, stored. Backends see only bytes."""
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
-from service.cache.codec import CODECS, Codec
+from service.cache.codec import CODECS, SCHEMA, Codec
 from service.cache.memory import CacheBackend
 from service.cache.singleflight import SingleFlight
-from service.tasks import Task
+from service.tasks import Task, fingerprint
 from service.telemetry.metrics import RESPONSE_CACHE_LOOKUPS, SINGLE_FLIGHT_SHARED
-from service.types import AnswerT
+from service.types import AnswerT, Item, ModelIdentity
 
 _log = logging.getLogger(__name__)
 _UNDECODABLE = RESPONSE_CACHE_LOOKUPS.labels("codec", "rejected")
@@ -135,3 +137,17 @@ class ResponseCache:
         except (TypeError, ValueError) as error:
             _log.warning("answer not stored: %s", error)
         return answer, CacheOutcome.MISS
+
+
+def cache_key(task: Task, model: ModelIdentity, item: Item) -> str:
+    """Return the key of one item for one model: 128 bits over typed, length-prefixed parts."""
+    hashed = _of_model(task, model).copy()
+    hashed.update(item.fingerprint())
+    return hashed.hexdigest()
+
+
+@lru_cache(256)
+def _of_model(task: Task, model: ModelIdentity) -> "hashlib.blake2b":
+    """Return what all keys of a model begin with. Copy it; it is kept."""
+    parts = fingerprint(SCHEMA, task.value, model.name, model.version, model.digest)
+    return hashlib.blake2b(parts, digest_size=16)

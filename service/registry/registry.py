@@ -105,7 +105,9 @@ class Registry:
             ModelRequiredError: no model is named, several could answer, and none is the default.
             ModelNotReadyError: it exists, but is not loaded (yet, or any more).
         """
-        name = self._defaults.get(task, modality) if model is None else model
+        name = model or self._defaults.models.get((task, modality))
+        if name is None:
+            raise self._defaults.absent(task, modality)
         loaded = self._serving.get(name)
         if loaded is None:
             raise self._absent(name) if model else self._absent_default(name, task, modality)

@@ -69,7 +69,8 @@ class Defaults:
             for key, name in (configured or {}).items()
             for task, _, modality in [key.partition(".")]
         }
-        self._models: dict[Ability, str] = dict(self.configured)
+        self.models: dict[Ability, str] = dict(self.configured)
+        """The default models by ability; they may not be loaded."""
         self._candidates: dict[Ability, list[str]] = {}
         self._is_decided = False
         self._early: list[tuple[str, frozenset[Ability]]] = []
@@ -81,7 +82,7 @@ class Defaults:
                 self._candidates.setdefault(ability, []).append(model)
         for ability, models in self._candidates.items():
             if len(models) == 1:
-                self._models.setdefault(ability, models[0])
+                self.models.setdefault(ability, models[0])
         self._is_decided = True
         for early in self._early:
             self.note(*early)
@@ -94,30 +95,25 @@ class Defaults:
             return
         for ability in abilities:
             if ability not in self._candidates:
-                self._models.setdefault(ability, model)
+                self.models.setdefault(ability, model)
 
     def of(self, model: str) -> list[Ability]:
         """Return the abilities for which a model is the default."""
-        return sorted(ability for ability, name in self._models.items() if name == model)
+        return sorted(ability for ability, name in self.models.items() if name == model)
 
-    def get(self, task: Task, modality: str) -> str:
-        """Return the name of the default model; it may not be loaded.
+    def absent(self, task: Task, modality: str) -> ServiceError:
+        """Return why there is no default model for an ability.
 
-        Raises:
-            ModelRequiredError: several models could answer, and none of them is the default.
-            ModelNotReadyError: the repository's models are still being read.
-            ModelNotFoundError: no model can do this.
+        ModelRequiredError if several models could answer, ModelNotReadyError while the models of
+        the repository are being read, else ModelNotFoundError.
         """
-        name = self._models.get((task, modality))
-        if name is not None:
-            return name
         if not self._is_decided:
-            raise ModelNotReadyError(f"no model is ready yet to {task} {modality}s")
+            return ModelNotReadyError(f"no model is ready yet to {task} {modality}s")
         if models := self._candidates.get((task, modality)):
-            raise ModelRequiredError(
+            return ModelRequiredError(
                 f"several models {task} {modality}s: name {' or '.join(models)} as the model"
             )
-        raise ModelNotFoundError(f"no model here can {task} {modality}s")
+        return ModelNotFoundError(f"no model here can {task} {modality}s")
 
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from service.errors import ModelLoadError
 from service.repository.folders import visible_files
 from service.repository.goldens import GOLDENS_FOLDER, GOLDENS_NAME
 from service.repository.manifest import MANIFEST_NAME, Manifest, Precision
-from service.types import fingerprint
+from service.tasks import fingerprint
 
 _SCHEMA = 1
 """Raise when the way of hashing changes."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias
 
-from service.cache.keys import cache_key
-from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
+from service.cache.responses import CacheMode, CacheOutcome, ResponseCache, cache_key
 from service.engine.engine import Engine
 from service.engine.preprocess import Coalescer, PreprocessQueue
 from service.errors import (

@@ -1,7 +1,7 @@
 import pytest
 
-from service.api.bodies import parse_form, parse_query
 from service.api.errors import MalformedRequestError
+from service.api.forms import parse_form, parse_query
 from service.errors import LimitExceededError
 
 TYPE = b"multipart/form-data; boundary=edge"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from service.api.bodies import check_structure, parse_json
+from service.api.content import check_structure, parse_json
 from service.api.errors import MalformedRequestError
 from service.errors import InvalidInputError, LimitExceededError
 from service.requests.admission import ApiLimits

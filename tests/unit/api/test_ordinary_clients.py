@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from service.api.image_text import image_bytes
+from service.api.forms import image_bytes
 from service.page.page import page_files
 from service.tasks import ClassifyItem, EmbedItem, Image, Task
 from tests.unit.api.fakes import FakeRegistry

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from service.cache.keys import cache_key
+from service.cache.responses import cache_key
 from service.tasks import (
     AnyItem,
     ClassifyItem,
@@ -16,8 +16,9 @@ from service.tasks import (
     Task,
     Text,
     TranslateItem,
+    fingerprint,
 )
-from service.types import ModelIdentity, fingerprint
+from service.types import ModelIdentity
 from tests.unit.cache.answers import ITEMS
 
 MODEL = ModelIdentity("news-topics", 1, "0" * 64)

@@ -1,22 +1,19 @@
-"""JSON bodies: cheap checks on the raw bytes, then pydantic, then the refusals in plain words."""
+"""Forms, queries, and images as text: base64 and data URIs."""
 
-import json
+import binascii
 import logging
 import re
 from collections.abc import Collection, Iterable
 from io import BytesIO
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
-import numpy as np
-from pydantic import BaseModel, ValidationError
 from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
 
 from service.api.errors import MalformedRequestError
-from service.errors import InvalidInputError, LimitExceededError
-from service.requests.admission import ApiLimits
+from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
 
 _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": True}
 
@@ -136,92 +133,54 @@ def _data(part: Field | File) -> bytes:
     return stored.getvalue() if isinstance(stored, BytesIO) else stored.read()
 
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
-
-_QUOTE, _COMMA = b'",'
-_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
-_STEPS = np.zeros(256, np.int8)
-_STEPS[list(b"[{")] = 1
-_STEPS[list(b"]}")] = -1
-_LONGEST_ECHO = 40
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_FROM_URL_SAFE = str.maketrans("-_", "+/")
 
 
-def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
-    """Return the body as `model`, with nothing converted, ignored or guessed.
+def image_bytes(text: str) -> bytes:
+    """Return an image from base64 or a data URI.
+
+    Base64 is read as browsers read it (WHATWG forgiving-base64: white space is ignored, padding may
+    be missing), and also in the alphabet for URLs.
 
     Raises:
-        MalformedRequestError: no JSON, nested too deep, not UTF-8, or a key given twice.
-        LimitExceededError: more values than any valid request has.
-        InvalidInputError: JSON, but not of this shape.
+        InvalidInputError: the text is an address, or is not base64.
+        UnsupportedMediaTypeError: the data URI has a media type that is not an image's.
     """
-    body = body.removeprefix(_BYTE_ORDER_MARK)
-    check_structure(body, limits)
+    text = text.lstrip()
+    if text[:5].lower() == "data:":
+        text = _data_of_uri(text)
     try:
-        parsed = model.model_validate_json(body, strict=True)
-    except ValidationError as error:
-        raise refusal(error, model) from None
-    # Each key has its colon: only where there are more colons than keys may one be given twice.
-    if body.count(b":") != len(parsed.model_fields_set):
-        _refuse_duplicates(body)
-    return parsed
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        pass  # the usual form is tried first: the others cost a copy
+    return _forgiving(text)
 
 
-def check_structure(body: bytes, limits: ApiLimits) -> None:
-    """Bound depth and number of values before a parser allocates anything for them.
-
-    Raises:
-        MalformedRequestError: nested deeper than the limit.
-        LimitExceededError: more values than the limit.
-    """
-    opened = body.count(b"[") + body.count(b"{")
-    if opened <= limits.max_json_depth and body.count(b",") <= limits.max_json_values:
-        return
-    # Some of these may stand in strings. Without escapes, every quote begins or ends a string.
-    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
-    marks = np.frombuffer(bare, np.uint8)
-    outside = marks[~np.logical_xor.accumulate(marks == _QUOTE)] if marks.size else marks
-    depths = np.cumsum(_STEPS[outside], dtype=np.int32)
-    if depths.size and depths.max() > limits.max_json_depth:
-        raise MalformedRequestError(f"the JSON is nested deeper than {limits.max_json_depth}")
-    values = np.count_nonzero(outside == _COMMA) + np.count_nonzero(_STEPS[outside] > 0)
-    if values > limits.max_json_values:
-        raise LimitExceededError(f"the JSON holds more than {limits.max_json_values} values")
+def _data_of_uri(uri: str) -> str:
+    head, _, data = uri[5:].partition(",")
+    media_type, *parameters = (part.strip() for part in head.lower().split(";"))
+    if not (media_type.startswith("image/") or media_type == "application/octet-stream"):
+        raise UnsupportedMediaTypeError("the data URI is of no image type")
+    if "base64" not in parameters:
+        raise InvalidInputError("the data URI is not in base64")
+    return unquote(data) if "%" in data else data
 
 
-def refusal(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
-    """Return what to tell the client about the first thing that is wrong."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])[:_LONGEST_ECHO]
-    match first["type"]:
-        case "json_invalid":
-            return MalformedRequestError(first["msg"])
-        case "model_type" | "dict_type":
-            return InvalidInputError("the body must be a JSON object")
-        case "extra_forbidden":
-            return InvalidInputError(_unknown_key(where, model.model_fields))
-        case _:
-            return InvalidInputError(f"{where}: {first['msg']}" if where else first["msg"])
-
-
-def _unknown_key(key: str, known: Collection[str]) -> str:
-    return f"unknown key {key!r}; known are {', '.join(known)}"
-
-
-def _refuse_duplicates(body: bytes) -> None:
+def _forgiving(text: str) -> bytes:
+    if _ADDRESS.match(text):
+        raise InvalidInputError(
+            "the image is a URL, and URLs are not fetched: send the image itself, in base64, as a "
+            "file of a form or as the raw body"
+        )
+    if not text.isascii():
+        raise InvalidInputError("the image is not base64: there are other characters in it")
+    text = "".join(text.split())
+    if ("-" in text or "_" in text) and not ("+" in text or "/" in text):
+        text = text.translate(_FROM_URL_SAFE)
+    if "=" not in text:
+        text += "=" * (-len(text) % 4)
     try:
-        _DECODER.decode(body.decode())
+        return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
-        raise MalformedRequestError(str(error)) from None
-
-
-def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key[:_LONGEST_ECHO]!r} is given twice")
-        found[key] = value
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates)
+        raise InvalidInputError(f"the image is not base64: {error}") from None
