@@ -12,7 +12,7 @@ from service.engine.engine import EngineStatistics, ItemResult, Watch
 from service.engine.inline import Inline
 from service.engine.policy import BatchLimits, Dispatch, Wait, Waiting, decide
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import RequestQueue, as_service_error
+from service.engine.queue import Entry, RequestQueue, as_service_error
 from service.engine.running import BatchTable, WaitingEntry
 from service.engine.slots import Overdue, Slots
 from service.errors import DeviceMemoryError, ShuttingDownError
@@ -127,7 +127,7 @@ class Batcher:
         self._queue.admit(prepared.length, deadline, now)
         until = inf if deadline is None else deadline
         seen = Waiting(prepared.length, now, until, priority, prepared.group)
-        entry = WaitingEntry(prepared, seen, until, self._clock(), loop.create_future())
+        entry = Entry(prepared, seen, until, self._clock(), loop.create_future())
         self._waiting[entry] = None
         if self._inline and self._is_only_item() and self._inline.takes(1, prepared.length):
             loop.call_soon(self._run_inline, entry, self._inline)  # unless others arrive first
