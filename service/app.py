@@ -11,7 +11,9 @@ from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, Tiere
 from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime
-from service.registry.loader import BatchingOverrides, Loader
+from service.engine.factory import EngineFactory
+from service.registry.batching import BatchingOverrides
+from service.registry.loader import Loader
 from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
@@ -159,7 +161,13 @@ def build_engine(settings: Settings) -> Engine:
     cache = ResponseCache(backend, enabled=settings.cache.enabled)
     registry = Registry(
         ModelRepository(models.repository),
-        Loader(runtime, cache, overrides, models.warm_up_seconds, models.load_timeout_seconds),
+        Loader(
+            EngineFactory(runtime),
+            cache,
+            overrides,
+            models.warm_up_seconds,
+            models.load_timeout_seconds,
+        ),
         RegistryOptions(
             device_kind=runtime.device.provider.precisions_of,
             models=models.only or None,

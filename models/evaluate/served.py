@@ -14,6 +14,7 @@ from models.evaluate.errors import EvaluationError
 from service.cache.memory import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
 from service.engine.device import DeviceRuntime
+from service.engine.factory import EngineFactory
 from service.errors import ServiceError
 from service.registry.loader import Loaded, Loader
 from service.repository.manifest import Precision
@@ -108,7 +109,7 @@ async def serve(
     runtime = DeviceRuntime(Device.parse("cpu"), available_cores())
     try:
         loaded = await Loader(
-            runtime, ResponseCache(NullBackend(), enabled=False), warm_up_seconds=0.2
+            EngineFactory(runtime), ResponseCache(NullBackend(), enabled=False), warm_up_seconds=0.2
         ).load(files)
         try:
             yield Served(loaded)

@@ -17,40 +17,7 @@ from service.repository.onnx_file.reader import read_onnx, read_signature
 from service.repository.onnx_file.records import GraphSignature
 from service.repository.repository import VersionFiles
 from service.runtime.instances import Instances
-from service.tasks import Task
-from service.types import DeviceValue, Feed, Feeds, Lane, Model, Tensors, TensorSpec, renamed
-
-_TEXTS = "input_ids"
-_LENGTH = 16
-"""Of the longer text, at least."""
-
-
-def reads_padding(files: VersionFiles, model: Model, instances: Instances) -> list[str]:
-    """Return the sessions in which a short text is answered otherwise beside a longer one.
-
-    None for a version with goldens, which are compared in that way too, and for translators.
-    """
-    if files.goldens or files.manifest.task not in (Task.CLASSIFY, Task.EMBED):
-        return []
-    found: list[str] = []
-    for lane in model.lanes:
-        lengths = [length for length in lane.lengths if length >= _LENGTH]
-        if _TEXTS not in model.probe(lane.name, lane.lengths[0]).tensors or len(lane.lengths) < 2:  # noqa: PLR2004
-            continue
-        long = model.probe(lane.name, min(lengths, default=lane.lengths[-1]))
-        short = model.probe(lane.name, lane.lengths[0])
-        (alone,) = instances.infer(model.infer, [short], alone=False)
-        beside, _ = instances.infer(model.infer, [short, long], alone=False)
-        if _difference(alone, beside) > files.tolerance:
-            found += lane.sessions
-    return found
-
-
-def _difference(one: Tensors, other: Tensors) -> float:
-    """Return the largest difference of what is no whole number."""
-    floats = [name for name, value in one.items() if value.dtype.kind == "f"]
-    return max((float(np.abs(one[name] - other[name]).max()) for name in floats), default=0.0)
-
+from service.types import DeviceValue, Feed, Feeds, Lane, Model, TensorSpec, renamed
 
 _EXACT = ("fp32", "fp16")
 _IMAGES = 4

@@ -9,6 +9,7 @@ from typing import Any
 from service.cache.memory import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
 from service.engine.device import DeviceRuntime
+from service.engine.factory import EngineFactory
 from service.registry.loader import Loaded, Loader
 from service.repository.repository import ModelRepository
 from service.requests.request import Request
@@ -21,7 +22,7 @@ _CALL = Request(cache=CacheMode.BYPASS)
 async def serving(folder: Path, precision: str | None = None) -> AsyncIterator[Loaded]:
     """Load the model in a folder, which lies in a repository of its own."""
     runtime = DeviceRuntime(Device("cpu"), 1)
-    loader = Loader(runtime, ResponseCache(NullBackend()), warm_up_seconds=0.02)
+    loader = Loader(EngineFactory(runtime), ResponseCache(NullBackend()), warm_up_seconds=0.02)
     try:
         loaded = await loader.load(
             ModelRepository(folder.parent).open(folder.name, None, precision)

@@ -9,8 +9,10 @@ import pytest
 from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime
+from service.engine.factory import EngineFactory
 from service.errors import ModelLoadError
-from service.registry.loader import BatchingOverrides, Loader
+from service.registry.batching import BatchingOverrides
+from service.registry.loader import Loader
 from service.repository.repository import ModelRepository, VersionFiles
 from service.runtime.providers import Device
 from tests.lasting import add_lasting, looping
@@ -41,10 +43,10 @@ async def test_a_load_that_lasts_is_stopped_and_the_next_one_has_the_device(
     runtime = DeviceRuntime(Device("cpu"), 1)
     cache = ResponseCache(NullBackend())
     try:
-        loader = Loader(runtime, cache, warm_up_seconds=0.05, most_seconds=1.0)
+        loader = Loader(EngineFactory(runtime), cache, warm_up_seconds=0.05, most_seconds=1.0)
         with pytest.raises(ModelLoadError, match="stopped after 1 s"):
             await loader.load(opened(repository, "lasting"))
-        patient = Loader(runtime, cache, warm_up_seconds=0.05)
+        patient = Loader(EngineFactory(runtime), cache, warm_up_seconds=0.05)
         loaded = await patient.load(opened(repository, "words"))
         assert await loaded.close(grace=0) == 0
         await until(lambda: runtime.slots.free == runtime.slots.count)
@@ -56,7 +58,7 @@ async def test_a_cancelled_load_gives_the_device_back(repository: ModelRepositor
     runtime = DeviceRuntime(Device("cpu"), 1)
     try:
         timing_comes_first = BatchingOverrides(max_batch_size=1)
-        loader = Loader(runtime, ResponseCache(NullBackend()), timing_comes_first)
+        loader = Loader(EngineFactory(runtime), ResponseCache(NullBackend()), timing_comes_first)
         await runtime.dispatch()
         load = asyncio.create_task(loader.load(opened(repository, "lasting")))
         await until(lambda: runtime.slots.free < runtime.slots.count or load.done())

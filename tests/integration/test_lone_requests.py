@@ -10,6 +10,7 @@ from service.cache.responses import CacheMode, ResponseCache
 from service.engine.batcher import Batcher
 from service.engine.device import DeviceRuntime
 from service.engine.dispatch import BatchResult
+from service.engine.factory import EngineFactory
 from service.registry.loader import Loader
 from service.repository.repository import ModelRepository
 from service.requests.request import Request
@@ -30,7 +31,7 @@ async def test_a_lone_headline_is_answered_without_a_batch() -> None:
     runtime = DeviceRuntime(Device("cpu"), 2)
     try:
         files = ModelRepository(STARTERS).open("news-topics", None, None, "cpu")
-        loader = Loader(runtime, ResponseCache(NullBackend()), warm_up_seconds=0.05)
+        loader = Loader(EngineFactory(runtime), ResponseCache(NullBackend()), warm_up_seconds=0.05)
         loaded = await loader.load(files)
         (batcher,) = loaded.pipeline.engines.values()
         assert isinstance(batcher, Batcher)

@@ -16,6 +16,7 @@ from PIL import Image as Picture
 from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime
+from service.engine.factory import EngineFactory
 from service.errors import ModelLoadError
 from service.registry.loader import Loader
 from service.registry.registry import Registry, RegistryOptions
@@ -37,7 +38,9 @@ SECONDS = 10.0
 @asynccontextmanager
 async def registry_of(root: Path) -> AsyncIterator[Registry]:
     runtime = DeviceRuntime(Device("cpu"), 2)
-    loader = Loader(runtime, ResponseCache(NullBackend(), enabled=False), warm_up_seconds=0.05)
+    loader = Loader(
+        EngineFactory(runtime), ResponseCache(NullBackend(), enabled=False), warm_up_seconds=0.05
+    )
     registry = Registry(ModelRepository(root), loader, RegistryOptions("cpu", models=[]))
     try:
         yield registry

@@ -16,6 +16,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from service.cache.memory import NullBackend
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime
+from service.engine.factory import EngineFactory
 from service.errors import ModelLoadError
 from service.registry.loader import Loaded, Loader
 from service.registry.parity import Parity
@@ -32,7 +33,7 @@ async def loaded(root: Path, model: str, precision: str | None = None) -> AsyncI
     cache = ResponseCache(NullBackend(), enabled=False)
     try:
         files = ModelRepository(root).open(model, None, precision, "cpu")
-        version = await Loader(runtime, cache, warm_up_seconds=0.05).load(files)
+        version = await Loader(EngineFactory(runtime), cache, warm_up_seconds=0.05).load(files)
         yield version
         await version.close(grace=0)
     finally:

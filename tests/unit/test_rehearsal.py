@@ -9,7 +9,7 @@ import pytest
 from service.errors import ModelLoadError
 from service.families import FAMILIES
 from service.registry.checks import refuse_misfits
-from service.registry.loader import _open_family
+from service.registry.opening import open_family
 from service.repository.manifest import read_parameters
 from service.repository.repository import ModelRepository
 from service.types import TensorSpec
@@ -25,7 +25,7 @@ SIGMOID: dict[str, Any] = {"scores": "sigmoid", "processing": PROCESSING}
 
 def rehearsed(root: Path, model: str) -> None:
     files = ModelRepository(root).open(model, 1)
-    refuse_misfits(files, _open_family(files))
+    refuse_misfits(files, open_family(files))
 
 
 @pytest.fixture

@@ -1,0 +1,130 @@
+"""From a version's files to a model with open sessions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from service.engine.factory import RunnableModel
+from service.errors import ModelLoadError
+from service.families import FAMILIES
+from service.families.family import Opened
+from service.registry.checks import refuse_misfits
+from service.repository.manifest import read_parameters
+from service.repository.onnx_file.analysis import (
+    BATCH_WIDE,
+    BOUNDED,
+    content_sized,
+    operators,
+    shared_initializers,
+)
+from service.repository.onnx_file.cut import disjoint_parts
+from service.repository.onnx_file.reader import read_onnx
+from service.repository.onnx_file.records import OnnxFile
+from service.repository.repository import VersionFiles
+from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
+from service.runtime.instances import Instances
+from service.runtime.providers import Device
+from service.runtime.stopping import apart
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFacts:
+    """What the files of a version's graphs say."""
+
+    content: Mapping[Path, OnnxFile]
+    batch_wide: Sequence[str]
+    """Sessions whose graph quantises over whole batches."""
+    varying: frozenset[str]
+    """Operators whose cost depends on the values of an input."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVersion:
+    """A version whose sessions are open."""
+
+    modalities: frozenset[str]
+    family: Opened[Any, Any]
+    runnable: RunnableModel
+
+
+def modalities_of(family: str) -> frozenset[str]:
+    """Return what the models of a family take; nothing for an unknown family."""
+    entry = FAMILIES.get(family)
+    return frozenset() if entry is None else entry.modalities
+
+
+def read_graphs(files: VersionFiles) -> GraphFacts:
+    """Read a version's graphs without their weights. Raises ModelLoadError."""
+    content = {path: read_onnx(path) for path in files.graphs.values()}
+    wide = [name for name, path in files.graphs.items() if operators(content[path]) & BATCH_WIDE]
+    varying = frozenset[str]().union(*map(content_sized, content.values()))
+    return GraphFacts(content, wide, varying)
+
+
+async def open_version(
+    files: VersionFiles, facts: GraphFacts, device: Device, threads: tuple[int, int]
+) -> OpenVersion:
+    """Open a version's family, check that its graphs fit, and open its sessions.
+
+    `threads` is the number of threads of single-thread and of multi-thread sessions.
+
+    Raises:
+        ModelLoadError: a file is missing or broken, or the graphs do not fit the family.
+    """
+    family = await apart(open_family, files)
+    await apart(refuse_misfits, files, family)
+    graphs = await apart(_graphs, files, facts.content, family, device)
+    in_flight = family.traits.in_flight
+    opening = partial(
+        device.provider.opens,
+        keeps_patterns=in_flight is None,
+        is_bounded=in_flight is not None or facts.varying <= BOUNDED,
+        input_names=files.manifest.inputs,
+    )
+    instances = await apart(Instances, graphs, device, threads, opening)
+    version = (files.model, str(files.version))
+    runnable = RunnableModel(family.model, in_flight, instances, not facts.varying, version)
+    return OpenVersion(modalities_of(files.manifest.family), family, runnable)
+
+
+def open_family(files: VersionFiles) -> Opened[Any, Any]:
+    """Read what a version's family needs besides its graphs. Raises ModelLoadError."""
+    entry = FAMILIES.get(files.manifest.family)
+    if entry is None or entry.task is not files.manifest.task:
+        known = ", ".join(n for n, e in FAMILIES.items() if e.task is files.manifest.task)
+        raise ModelLoadError(
+            f"family {files.manifest.family!r} does not answer {files.manifest.task}; "
+            f"these do: {known}"
+        )
+    where = f"{files.model}/{files.version}/model.toml"
+    parameters = read_parameters(files.manifest.parameters, entry.parameters, where)
+    try:
+        return entry.open(files.folder, parameters)
+    except (OSError, ValueError, MemoryError, ModelLoadError) as error:
+        reason = str(error).replace(f"{files.folder}/", "")  # clients need no paths of this machine
+        raise ModelLoadError(f"{files.model}/{files.version}: {reason}") from error
+
+
+def _graphs(
+    files: VersionFiles,
+    content: Mapping[Path, OnnxFile],
+    family: Opened[Any, Any],
+    device: Device,
+) -> Mapping[str, Graph]:
+    """Return what to open by session: graphs, or parts of them. Raises ModelLoadError."""
+    graphs: dict[str, Path | PartOfGraph] = dict(files.graphs)
+    for name, outputs in family.traits.parts.items():
+        file = files.graphs.get(name)
+        if file is not None and (parts := disjoint_parts(file, content[file], outputs)):
+            del graphs[name]
+            graphs.update(parts)
+    if not device.provider.is_on_host:
+        return graphs
+    return {name: _sharing(graph, content) for name, graph in graphs.items()}
+
+
+def _sharing(graph: Path | PartOfGraph, content: Mapping[Path, OnnxFile]) -> Graph:
+    tables = shared_initializers(content[graph if isinstance(graph, Path) else graph.file])
+    return SharingGraph.of(graph, tables) if tables else graph
