@@ -1,4 +1,4 @@
-"""How long a batch takes, as measured at warm-up. Pure data; knows no device."""
+"""How long a batch takes, as measured during warm-up. Pure data, independent of the device."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -7,36 +7,41 @@ from itertools import pairwise
 from typing import TypeAlias
 
 Measurements: TypeAlias = Mapping[tuple[int, int], float]
-"""(rows, length) -> seconds of one batch of so many rows, all of that length."""
+"""(rows, length) -> seconds of one batch with this many rows, all of that length."""
 
+# Longest run on the event loop's thread: all other requests wait for it.
 _SHORT_SECONDS = 2e-3
-"""What the event loop, and with it everybody, may wait for a batch."""
+
+# A batch size within 3 % of the best rate is as good as the best.
+_NEARLY_BEST = 0.97
 
 
 @dataclass(frozen=True, slots=True)
 class BatchCurve:
-    """Seconds of a batch by its rows and its longest row's length, linear between measured points.
+    """Seconds of a batch by its rows and its longest row, linear between measured points.
 
-    Beyond the measured points the cost per row, and per unit of length, is taken to stay what it
-    was at the last one.
+    Beyond the measured points the cost per row, and per unit of length, stays what it was at the
+    last point.
     """
 
     lengths: Sequence[int]
     table: Sequence[Sequence[float]]
     """table[l][r - 1]: seconds at lengths[l] and r rows, for every r up to the largest measured."""
-    least: Sequence[float]
-    """least[l]: seconds per row of the best batch at lengths[l]."""
+    best_cost_per_row: Sequence[float]
+    """best_cost_per_row[l]: seconds per row of the best batch at lengths[l]."""
+    dispatch: float = 0.0
+    """Seconds in every entry of the table for getting a batch to a thread and back."""
+    # Results computed before; the lane's limits bound the number of keys.
     _seconds: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False)
-    _ideal: dict[int, float] = field(default_factory=dict, init=False, repr=False)
-    # Answers given before; rows and lengths are bounded by the limits of the lane.
+    _best_cost: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, measured: Measurements, dispatch: float = 0.0) -> "BatchCurve":
         """Tabulate measurements; each length needs at least one point.
 
         Args:
-            measured: seconds of computing alone.
-            dispatch: seconds that every batch costs besides, whatever is in it.
+            measured: seconds of computation.
+            dispatch: seconds that every batch costs besides its computation.
 
         Raises:
             ValueError: nothing was measured, or a time is not positive.
@@ -49,8 +54,8 @@ class BatchCurve:
             _every_row({r: s + dispatch for (r, at), s in measured.items() if at == length}, most)
             for length in lengths
         ]
-        least = [min(s / (r + 1) for r, s in enumerate(row)) for row in table]
-        return cls(lengths, table, least)
+        best = [min(s / (r + 1) for r, s in enumerate(row)) for row in table]
+        return cls(lengths, table, best, dispatch)
 
     @classmethod
     def proportional(cls) -> "BatchCurve":
@@ -58,10 +63,13 @@ class BatchCurve:
         return cls.of({(1, 1): 1e-3})
 
     def is_short(self, rows: int, length: int) -> bool:
-        """Tell whether such a batch was measured to be short enough for the event loop's thread."""
+        """Return whether a batch was measured to be short enough for the event loop's thread.
+
+        Only its computation counts: on the event loop there is nothing to dispatch.
+        """
         if rows > len(self.table[0]) or length > self.lengths[-1]:
             return False
-        return self.seconds(rows, length) <= _SHORT_SECONDS
+        return self.seconds(rows, length) - self.dispatch <= _SHORT_SECONDS
 
     def seconds(self, rows: int, length: int) -> float:
         """Return the expected seconds of `rows` rows padded to `length`."""
@@ -73,27 +81,29 @@ class BatchCurve:
             self._seconds[rows, length] = known
         return known
 
-    def ideal(self, length: int) -> float:
-        """Return the seconds one row of this length costs in the best batch of its own kind."""
-        known = self._ideal.get(length)
+    def best_cost(self, length: int) -> float:
+        """Return the seconds that one row costs in the best batch of rows of this length."""
+        known = self._best_cost.get(length)
         if known is None:
             low, high, share = self._between(length)
-            known = self.least[low] + share * (self.least[high] - self.least[low])
-            self._ideal[length] = known
+            costs = self.best_cost_per_row
+            known = costs[low] + share * (costs[high] - costs[low])
+            self._best_cost[length] = known
         return known
 
-    def ideals(self, lengths: Sequence[int]) -> Sequence[float]:
-        """Return `ideal` of each length."""
+    def best_costs(self, lengths: Sequence[int]) -> Sequence[float]:
+        """Return `best_cost` of each length."""
         try:
-            return [self._ideal[length] for length in lengths]
+            return [self._best_cost[length] for length in lengths]
         except KeyError:
-            return [self.ideal(length) for length in lengths]
+            return [self.best_cost(length) for length in lengths]
 
-    def favoured(self, length: int) -> int:
+    def best_batch_size(self, length: int) -> int:
         """Return the smallest number of rows within 3 % of the best rate at this length."""
         rows = range(1, len(self.table[0]) + 1)
         rates = [r / self.seconds(r, length) for r in rows]
-        return next(r for r, rate in zip(rows, rates, strict=True) if rate >= 0.97 * max(rates))
+        enough = _NEARLY_BEST * max(rates)
+        return next(r for r, rate in zip(rows, rates, strict=True) if rate >= enough)
 
     def _at(self, index: int, rows: int) -> float:
         row = self.table[index]

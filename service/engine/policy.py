@@ -106,7 +106,7 @@ def decide(
     if len(company) < limits.max_batch_size and now < leave_at:
         return Wait(until=leave_at)
     lengths = [waiting[index].length for index in company]
-    if sum(curve.ideals(lengths)) > _SHORT_QUEUE_SECONDS:
+    if sum(curve.best_costs(lengths)) > _SHORT_QUEUE_SECONDS:
         lengths = lengths[: max(_SMALL_QUEUE, -(-len(company) // 2))]
     return Dispatch([company[place] for place in _batch(limits, curve, lengths, most)])
 
@@ -137,7 +137,7 @@ def _windows(
     costs, so nothing is looked up twice.
     """
     cost = inf if limits.max_batch_cost is None else limits.max_batch_cost
-    ideals = curve.ideals(lengths)
+    ideals = curve.best_costs(lengths)
     low = high = anchor
     worth = ideals[anchor]
     yield worth / curve.seconds(1, lengths[anchor]), low, high

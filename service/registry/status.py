@@ -194,7 +194,7 @@ def with_statistics(status: VersionStatus, loaded: Loaded) -> VersionStatus:
             "curve": [
                 {
                     "length": length,
-                    "favoured_batch": curve.favoured(length),
+                    "favoured_batch": curve.best_batch_size(length),
                     "milliseconds": {
                         str(rows): round(1000 * curve.seconds(rows, length), 3)
                         for rows in (1, 2, 4, 8, 16, 32, 64)
@@ -234,7 +234,7 @@ def publish_limits(loaded: Loaded, max_queue_size: int | None) -> None:
     limit = max_queue_size or files.manifest.batching.max_queue_size
     metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(limit)
     for lane, engine in loaded.pipeline.engines.items():
-        favoured = engine.curve.favoured(engine.curve.lengths[-1])
+        favoured = engine.curve.best_batch_size(engine.curve.lengths[-1])
         metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(favoured)
 
 

@@ -308,13 +308,13 @@ async def test_after_stop_nobody_waits_for_ever(looptime) -> None:
 
 async def test_a_bug_in_forming_a_batch_leaves_nobody_waiting() -> None:
     class Broken(BatchCurve):
-        def ideal(self, length: int) -> float:
+        def best_cost(self, length: int) -> float:
             if length > 1:
                 raise ZeroDivisionError("no such length")
-            return super().ideal(length)
+            return super().best_cost(length)
 
     sound = BATCHING_PAYS
-    curve = Broken(sound.lengths, sound.table, sound.least)
+    curve = Broken(sound.lengths, sound.table, sound.best_cost_per_row)
     async with running(Echo(), curve=curve) as batcher:
         with pytest.raises(InferenceError, match="no such length"):
             await batcher.submit(work(1, length=2))

@@ -33,8 +33,8 @@ def test_more_rows_than_measured_cost_in_proportion() -> None:
 
 def test_the_favoured_batch_is_the_smallest_near_the_best_rate() -> None:
     curve = BatchCurve.of(STEEP)
-    assert curve.favoured(16) == 13  # 325 a second; the best, at 16, is 333
-    assert curve.favoured(64) == 1
+    assert curve.best_batch_size(16) == 13  # 325 a second; the best, at 16, is 333
+    assert curve.best_batch_size(64) == 1
 
 
 def test_a_noisy_dip_never_makes_more_rows_cheaper_than_fewer() -> None:
@@ -43,10 +43,17 @@ def test_a_noisy_dip_never_makes_more_rows_cheaper_than_fewer() -> None:
 
 
 def test_without_knowledge_batching_neither_costs_nor_saves() -> None:
-    assert BatchCurve.proportional().favoured(1) == 1
+    assert BatchCurve.proportional().best_batch_size(1) == 1
 
 
 @pytest.mark.parametrize("bad", [{}, {(1, 1): 0.0}])
 def test_nothing_measured_is_refused(bad: dict[tuple[int, int], float]) -> None:
     with pytest.raises(ValueError, match="positive measurement"):
         BatchCurve.of(bad)
+
+
+def test_what_a_dispatch_costs_does_not_make_a_run_too_long_for_the_event_loop() -> None:
+    curve = BatchCurve.of({(1, 8): 0.0019, (1, 16): 0.0021}, dispatch=1.0)
+    assert curve.seconds(1, 8) == pytest.approx(1.0019)
+    assert curve.is_short(1, 8)
+    assert not curve.is_short(1, 16)
