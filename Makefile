@@ -2,17 +2,17 @@
 # make test    install what developers need and run the unit and contract tests (a minute or two)
 # make test-integration  start real servers: sockets, Redis, Chromium, Prometheus (minutes)
 # make test-exports  train, export and compare with PyTorch; installs torch (minutes)
-# make check   formatting, lint, types, import contracts
-# make test-large  the most used model of each task in its real size (minutes, gigabytes)
-# make e2e     build the images and try the composed service (needs Docker)
-# make loadtest  put a realistic load on it and judge (SCENARIO=smoke, HOST=URL of a running one)
-# make drill   mistreat the service in eight ways and judge (DRILL=heads SECONDS=30 SEED=1)
-# make bench   measure the service against a bare session (Linux, about 20 minutes)
-# make bench-translation  measure translation in flight beside CTranslate2 (about 15 minutes)
+# make check   formatting, lint, types, import contracts, phrases of the documents
+# make test-large  test the most used model of each task in its real size (minutes, gigabytes)
+# make e2e     build the images and test the composed service (needs Docker)
+# make loadtest  send a realistic load and check the service level (SCENARIO=smoke, HOST=URL of a running service)
+# make drill   test guarantees under hostile input and failures (DRILL=heads SECONDS=30 SEED=1)
+# make bench   compare the service with a bare session (Linux, about 20 minutes)
+# make bench-translation  compare in-flight translation with CTranslate2 (about 15 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
-# make dashboards  write the Grafana dashboards anew
-# make audit   look up known vulnerabilities of what the images install (needs network)
-# make lock    pin what the images and developers install, with hashes (UPGRADE=1 takes the newest of all)
+# make dashboards  regenerate the Grafana dashboards
+# make audit   look up known vulnerabilities of the pinned packages (needs network)
+# make lock    pin the packages of images and developers, with hashes (UPGRADE=1 takes the newest versions)
 
 PYTHON ?= python3
 DEVICE_EXTRA ?= cpu
@@ -85,6 +85,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/plain_english.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -34,9 +34,9 @@ class Plan:
     target: Target
     seconds: float
     concurrency: int | None = None
-    """Closed loop: so many at any time, each sends its next when it has its answer."""
+    """Closed loop: number of connections; each sends a request after the previous answer."""
     rate: float | None = None
-    """Open loop: so many a second on average, at random times, whatever becomes of them."""
+    """Open loop: mean rate per second, at random times, independent of the answers."""
     seed: int = 0
 
     def dumps(self) -> str:

@@ -32,7 +32,7 @@ class Spread:
     """What turns raw logits into ones of which few are over 0.25 as scores."""
 
     highest: float
-    """So many raw logits are above it as there should be objects."""
+    """As many raw logits are above it as there should be objects."""
     scale: float
 
     @classmethod

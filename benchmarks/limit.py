@@ -31,7 +31,7 @@ class Question:
     seconds: float
     batch: int | None = None
     """None answers items one by one, from text or file to answer. A number runs the bare session
-    on batches of so many rows, collated before."""
+    on collated batches of this many rows."""
     is_sorted: bool = False
     """Whether the rows of a batch are of similar length, or as they come."""
 

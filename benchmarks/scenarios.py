@@ -22,7 +22,7 @@ from benchmarks.target import Target
 from benchmarks.watch import Watch
 
 Progress = Callable[[str], None]
-"""Is told what begins now."""
+"""Called with a description of each step."""
 
 UNCACHED = {"Cache-Control": "no-store"}
 

@@ -15,7 +15,7 @@ DATA = Path(__file__).with_name("data")
 PAD = 0
 
 _JOINED = {1: 0.60, 2: 0.18, 3: 0.09, 4: 0.06, 5: 0.04, 6: 0.03}
-"""Share of texts that are so many headlines in a row."""
+"""Share of texts by number of consecutive headlines."""
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 _WORDS = 3_000

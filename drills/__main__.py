@@ -22,7 +22,7 @@ _DRILLS: Mapping[str, str] = {
     "generated": "requests generated from the OpenAPI description",
     "redis": "a Redis that is broken in every way, and a real one stopped under load",
     "reloads": "loads, corrupt loads and unloads at once, under load",
-    "disconnects": "clients that leave at random moments beside clients that stay",
+    "disconnects": "clients that disconnect at random moments, among clients that stay",
     "signals": "SIGTERM under mixed load with streams, and with a run that lasts",
     "memory": "resident memory after every kind of request, refusal and reload",
 }

@@ -14,7 +14,7 @@ _FORM = "multipart/form-data; boundary=edge"
 _TEXTS = {"/v1/classify": "text", "/v1/translate": "text", "/v1/embed": "text"}
 _IMAGES = {"/v1/classify": "image", "/v1/detect": "image", "/v1/embed": "image"}
 ROUTES = ("/v1/classify", "/v1/translate", "/v1/detect", "/v1/embed")
-_OTHER_ROUTES = ("/v1/models/zh-en/load", "/v1/models/nobody/unload", "/v1/nowhere")
+_OTHER_ROUTES = ("/v1/models/zh-en/load", "/v1/models/missing/unload", "/v1/nowhere")
 _OVERSIZE = 17 << 20
 
 

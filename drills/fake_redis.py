@@ -1,4 +1,4 @@
-"""A server that speaks RESP as it is told to: silent, slow, cut off, wrong, huge."""
+"""A RESP server with configurable faults: silent, slow, truncated, wrong or huge replies."""
 
 import asyncio
 import socket

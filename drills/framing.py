@@ -55,7 +55,7 @@ def _smuggling(draw: random.Random) -> Case:
     lines = [length(body), coding]
     draw.shuffle(lines)
     return Case(
-        f"Content-Length beside {coding!r}",
+        f"Content-Length with {coding!r}",
         [post(*lines, b"Connection: close", body=body)],
         UNKNOWN_CODING,
         method="POST",

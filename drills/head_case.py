@@ -39,7 +39,7 @@ def head(*lines: bytes) -> bytes:
 
 
 def post(*lines: bytes, body: bytes = BODY, start: bytes = POST) -> bytes:
-    """Return a JSON request with these headers beside Host and Content-Type."""
+    """Return a JSON request with these headers in addition to Host and Content-Type."""
     return head(start, HOST, JSON, *lines) + body
 
 

@@ -32,7 +32,7 @@ class Outcomes:
     refusals: Counter[str] = field(default_factory=Counter)
     """Refusals by status and code."""
     lost: list[str] = field(default_factory=list)
-    """Requests without a whole answer, on connections that had not been told to close."""
+    """Requests without a complete answer, unless their connection was announced to close."""
     streams: int = 0
     """Streams that were received to their end."""
 

@@ -50,10 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     shipped = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
     add("scenario", nargs="?", default="smoke", help=f"{shipped}, or the path of a TOML file")
     add("--host", help="URL of a running service; without it one is started for the run")
-    add("--time-factor", type=float, default=1.0, help="make every stage so many times as long")
-    add("--rate-factor", type=float, default=1.0, help="send so many times as much")
+    add("--time-factor", type=float, default=1.0, help="multiply the duration of every stage")
+    add("--rate-factor", type=float, default=1.0, help="multiply the request rate")
     add("--seed", type=int, help="the same seed asks the same at the same times")
-    add("--workers", type=int, default=0, help="processes that send, beside the one that leads")
+    add(
+        "--workers",
+        type=int,
+        default=0,
+        help="number of sending processes, in addition to the master",
+    )
     add("--out", type=Path, default=Path("loadtest/out"), help="where everything is written")
     return parser
 

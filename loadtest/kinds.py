@@ -14,7 +14,7 @@ class Task(StrEnum):
 
 
 class Kind(StrEnum):
-    """A kind of request; results are told by kind."""
+    """A kind of request; results are reported by kind."""
 
     CLASSIFY_TEXT = "classify text"
     CLASSIFY_IMAGE = "classify image"

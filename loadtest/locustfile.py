@@ -1,7 +1,7 @@
 """What locust loads: `python -m locust -f loadtest/locustfile.py --headless --scenario smoke`.
 
 The process that has the say (the only one, or the master) reads the scenario and judges; those
-that send (the only one, or the workers) are told everything by it.
+that send (the only one, or the workers) get everything from it.
 """
 
 import logging
@@ -39,12 +39,12 @@ class OpenLoad(LoadTestShape):
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    """Add what a run is told beside locust's own options."""
+    """Add the options of a run to locust's own."""
     group = parser.add_argument_group("Quartet load test")
     add = group.add_argument
     add("--scenario", default="smoke", help="name in loadtest/scenarios, or path of a TOML file")
-    add("--time-factor", type=float, default=1.0, help="make every stage so many times as long")
-    add("--rate-factor", type=float, default=1.0, help="send so many times as much")
+    add("--time-factor", type=float, default=1.0, help="multiply the duration of every stage")
+    add("--rate-factor", type=float, default=1.0, help="multiply the request rate")
     add("--seed", type=int, default=None, help="the same seed asks the same at the same times")
     add("--out", default="loadtest/out", help="folder for report.json, report.html and report.png")
     # The master fills this in, and locust hands it to the workers: they need no file.

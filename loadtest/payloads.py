@@ -26,7 +26,7 @@ _REPEATED = 20
 """Requests of a kind that are asked again and again; with more, most would be asked just once."""
 
 _JOINED = {1: 0.60, 2: 0.18, 3: 0.09, 4: 0.06, 5: 0.04, 6: 0.03}
-"""Share of texts to classify that are so many headlines in a row: teasers and short articles."""
+"""Share of texts to classify by number of consecutive headlines: teasers and short articles."""
 
 _SIZES = {0.5: 0.2, 1.0: 0.5, 2.0: 0.25, 4.0: 0.05}
 """Share of photos by how much they are enlarged from 336 x 448."""
@@ -36,7 +36,7 @@ _DAYS = 28
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September",
            "October", "November", "December")  # fmt: skip
 STAMPS = len(_MONTHS) * _DAYS * _SECONDS_A_DAY
-"""How many texts can be told apart."""
+"""Number of distinct texts."""
 
 _JSON = {"Content-Type": "application/json"}
 _BOUNDARY = "quartet-load-test"
@@ -98,7 +98,7 @@ class Payloads:
             draw = random.Random(f"{self._seed} {arrival.kind} {arrival.number}")
             return _MAKERS[arrival.kind](self._material, draw, self._first_stamp + arrival.number)
         # The repeated ones do not depend on the seed: to a cache that outlives the run they are
-        # what everybody always asks.
+        # the most frequent requests.
         number = random.Random(f"{self._seed} {arrival.number}").randrange(_REPEATED)
         draw = random.Random(f"{arrival.kind} {number}")
         return _MAKERS[arrival.kind](self._material, draw, None)

@@ -92,6 +92,6 @@ class Run:
         return latency
 
     def hand_over(self) -> Tally:
-        """Return what was seen since the last time, and start anew."""
+        """Return what was seen since the last call, and reset."""
         seen, self.tally = self.tally, Tally()
         return seen

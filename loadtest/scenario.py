@@ -60,7 +60,7 @@ class Stage:
     refusals: Literal["none", "allowed", "expected"] = "none"
     """Whether 429 and 503 with Retry-After are failures, are right, or must even be seen."""
     max_refusal_p99_ms: _Positive | None = None
-    """A refusal must be told this fast."""
+    """Upper bound of the time to a refusal, in seconds."""
     max_error_share: _Share = 0.0
     min_answered_rate: _Positive | None = None
     """Answers a second that there must be however great the load is."""
@@ -81,7 +81,7 @@ class Generator:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Everything a run is told beforehand."""
+    """The parameters of a run."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     about: str

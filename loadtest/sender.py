@@ -17,7 +17,7 @@ _HAND_OVER_SECONDS = 1.0
 
 
 class Sender:
-    """Takes part in one run after the other, as it is told."""
+    """Takes part in the runs that the master starts."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -45,7 +45,7 @@ class Sender:
         ]
 
     def stop(self) -> None:
-        """End what runs beside the users."""
+        """Stop the background tasks of a run."""
         gevent.killall(self._greenlets)
         self._greenlets = []
 

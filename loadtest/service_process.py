@@ -93,7 +93,7 @@ def end(process: "subprocess.Popen[bytes]", patience: float) -> int:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind((_ADDRESS, 0))
         return int(probe.getsockname()[1])

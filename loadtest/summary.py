@@ -19,7 +19,7 @@ _MOST_SPANS = 240
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Of latencies, in milliseconds; NaN without any."""
+    """Latency percentiles in milliseconds; NaN without samples."""
 
     p50: float
     p95: float
@@ -46,7 +46,7 @@ class Row:
     refused: int
     failed: int
     reused: float
-    """Share of the answers that the service did not compute anew."""
+    """Share of the answers that came from the cache."""
     latency: Quantiles
     """Of answers."""
 
@@ -109,7 +109,7 @@ class Samples:
         return float(answered.sum()) / (stage.seconds - stage.settle_seconds)
 
     def refusal_p99_ms(self, stage: Stage) -> float:
-        """Return how fast a refusal was told; NaN if there was none."""
+        """Return the time to a refusal; NaN if there was none."""
         return Quantiles.of(self.latency[self.judged(stage) & self.ended(Outcome.REFUSED)]).p99
 
     @property

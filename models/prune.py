@@ -30,7 +30,7 @@ from models.convert.errors import CheckpointError
 from models.convert.sources import fetch
 
 _TOLD = 16
-"""Batches whose loss is told before and after."""
+"""Batches whose loss is reported before and after."""
 
 
 def read_arguments() -> argparse.Namespace:
@@ -97,7 +97,7 @@ def prune(checkpoint: Checkpoint, asked: argparse.Namespace) -> None:
         gone = prune_heads(model, scored(checkpoint, stacks, lessons), asked.heads)
         tqdm.write(f"heads taken out by layer: {gone}; {heads_left(model)} left")
     if asked.width:
-        # Scored anew: what a neuron is worth depends on the heads that are left.
+        # Scored again: what a neuron is worth depends on the heads that are left.
         widths = prune_width(model, stacks, scored(checkpoint, stacks, lessons), asked.width)
         tqdm.write(f"feed-forward widths left: {widths}")
     if asked.weights:

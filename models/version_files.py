@@ -1,4 +1,4 @@
-"""The small files beside the graphs: `goldens.json`, golden images and `model.toml`."""
+"""The small files of a version: `goldens.json`, golden images and `model.toml`."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -113,7 +113,7 @@ def open_traces(settings: TraceSettings) -> Traces | None:
 
 
 def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | None:
-    """Return who is told of ended requests; None if nobody wants to hear of them."""
+    """Return the observer of completed requests; None if logs and traces are off."""
     options = AccessOptions(
         settings.requests_per_second, settings.failures_per_second, settings.slow_seconds
     )

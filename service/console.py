@@ -62,7 +62,7 @@ def version_table(found: Sequence[VersionFiles | Unusable]) -> Table:
 
 
 def is_inferred(files: VersionFiles) -> bool:
-    """Tell whether any of the manifest was told by other files than model.toml."""
+    """Return whether files other than model.toml provided values of the manifest."""
     return any(source != MANIFEST_NAME for source in files.sources.values())
 
 

@@ -5,7 +5,7 @@ ServiceError
 ├── LimitExceededError         well formed, but over a limit (body, items, characters, pixels)
 ├── UnsupportedMediaTypeError  a body or an image of a kind we do not read
 ├── UnauthorizedError          an administrator's token is missing or wrong
-├── AdministrationDisabledError  no administrator's token is set, so nobody is one
+├── AdministrationDisabledError  no administrator's token is set
 ├── ModelNotFoundError         no such model or version in the repository
 ├── ModelRequiredError         several models could answer, none is the default, none is named
 ├── ModelNotReadyError         known, but still loading, failed or being unloaded

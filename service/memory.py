@@ -39,7 +39,7 @@ def default_memory_limit(groups: Path = _CGROUPS) -> int:
 
 
 def limit_memory(most: int) -> None:
-    """Refuse the process memory beyond so many bytes of its own data, where the system can (Linux).
+    """Limit the process's own data to this many bytes, where the system supports it (Linux).
 
     What asks for more then gets an error, where the system would otherwise end the process.
     """

@@ -61,7 +61,7 @@ class Image:
 
     data: bytes
     max_pixels: int = 50_000_000
-    """Refuse it, unread, if it has more; whoever takes it in sets the limit."""
+    """Refuse an image with more pixels before decoding it; set by the caller."""
 
     def fingerprint(self) -> bytes:
         """Return the file, marked as an image; the limit does not change its answer."""
@@ -127,7 +127,7 @@ class TranslateItem:
     max_new_tokens: int | None = None
     """Tokens of the translation at the most, its end token counted."""
     alternatives: int = 0
-    """How many of the best translations to return beside the best one itself, it included."""
+    """How many of the best translations to return, including the best one."""
     glossary: tuple[tuple[str, str], ...] = ()
     """Words of the text, and what must stand for each in the translation."""
     protect: tuple[LiteralKind, ...] = ()

@@ -140,7 +140,7 @@ class Buffer(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return its shape."""
+        """Return the dimensions, outermost first."""
         ...
 
     @property

@@ -1,1 +1,1 @@
-"""`python -m benchmarks.translation`: translation in flight, beside CTranslate2 on one machine."""
+"""`python -m benchmarks.translation`: in-flight translation compared with CTranslate2."""

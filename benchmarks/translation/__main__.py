@@ -1,4 +1,4 @@
-"""`python -m benchmarks.translation`: translation in flight, beside CTranslate2."""
+"""`python -m benchmarks.translation`: in-flight translation compared with CTranslate2."""
 
 import argparse
 import sys

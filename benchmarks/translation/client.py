@@ -1,4 +1,4 @@
-"""Sends each sentence once: at random times, or over so many connections as fast as they go."""
+"""Sends each sentence once: at random times, or in a closed loop of connections."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class _Connections:
         return int(lines[0].split(" ")[1]), answer
 
     def close(self) -> None:
-        """Close those that nobody uses."""
+        """Close idle connections."""
         for _, writer in self._idle:
             writer.close()
 
@@ -62,7 +62,7 @@ def at_random_times(engine: str, port: int, load: Load, rate: float, seed: int) 
 
 
 def as_fast_as_possible(engine: str, port: int, load: Load, connections: int) -> Stream:
-    """Keep so many sentences on their way until all are answered."""
+    """Keep this many requests in progress until all are answered."""
 
     async def send(ask: Callable[[Question, float], Awaitable[None]]) -> None:
         left = iter(load.questions)
@@ -114,7 +114,7 @@ async def _measured(
 
 
 def _translation(body: bytes) -> str | None:
-    """Return the translation, in the service's form or that of the server beside it."""
+    """Return the translation, in Quartet's format or that of the CTranslate2 server."""
     said = None
     with suppress(ValueError, LookupError):
         answer = json.loads(body)

@@ -31,7 +31,7 @@ _AMPLITUDE = 32.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a Marian network."""
+    """Parameters of a Marian network."""
 
     width: int = 512
     feed_forward: int = 2048

@@ -3,8 +3,8 @@
     python -m benchmarks.translation.ctranslate2_server FOLDER PORT WORKERS THREADS MAX_BATCH BEAMS
 
 As many batches run at once as the translator has workers. A worker that becomes free takes all
-requests that wait, up to the largest batch; nobody waits while a worker is free. The batch goes to
-CTranslate2's asynchronous interface, which runs it on a thread of its own.
+requests that wait, up to the largest batch; no request waits while a worker is free. The batch
+goes to CTranslate2's asynchronous interface, which runs it on a thread of its own.
 """
 
 import asyncio

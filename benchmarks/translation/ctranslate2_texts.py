@@ -10,7 +10,7 @@ MOST_TOKENS = 128
 
 
 class Texts:
-    """The two tokenizers of a model of CTranslate2, which lie beside it."""
+    """The two tokenizers in the folder of a CTranslate2 model."""
 
     def __init__(self, folder: Path) -> None:
         source, target = (folder / f"{side}_tokenizer.json" for side in ("source", "target"))

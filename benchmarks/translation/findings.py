@@ -40,7 +40,7 @@ class Stream:
 
     engine: str
     offered: float | None
-    """Sentences a second at random times; None: so many connections at any time."""
+    """Sentences per second at random times; None: a closed loop of connections."""
     latencies: Sequence[float]
     """Of what was answered."""
     tokens: int

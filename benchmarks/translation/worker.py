@@ -3,7 +3,7 @@
     python -m benchmarks.translation.worker ENGINE FOLDER WORKERS THREADS
 
 It reads lines of JSON, `{"texts": [...], "batch": 8, "beams": 1}`, translates the texts in batches
-of so many, in their order, and writes `{"seconds": ..., "cpu": ..., "answers": [...]}`.
+of that size, in order, and writes `{"seconds": ..., "cpu": ..., "answers": [...]}`.
 """
 
 import json

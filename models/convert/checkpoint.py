@@ -39,7 +39,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Load the model that a folder holds, in fp32 on the CPU.
 
     Safetensors are preferred. A `.bin` file is read with `weights_only=True`, which refuses
-    every pickle that holds more than tensors. Code that lies beside the weights is never run.
+    every pickle that holds more than tensors. Code next to the weights is never run.
 
     Raises:
         CheckpointError: the folder holds no such model, or holds one that cannot be read.
@@ -83,6 +83,6 @@ def _class_of(folder: Path) -> type[PreTrainedModel]:
     if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
         raise CheckpointError(
             f"{folder.name}: {named[0]} is not an architecture of transformers "
-            f"{transformers.__version__}, and code beside the weights is not run"
+            f"{transformers.__version__}, and code next to the weights is not run"
         )
     return kind

@@ -98,7 +98,7 @@ def exported(checkpoint: Checkpoint, to: Path) -> Subject:
 def write_precision(
     subject: Subject, name: str, calibration: Contents | None, max_loss: float | None = None
 ) -> Evidence:
-    """Write every graph in one precision, beside the fp32 ones, and measure it.
+    """Write every graph in one precision, next to the fp32 files, and measure it.
 
     Raises:
         CheckpointError: it cannot be made of one of the graphs, or not within the loss.

@@ -25,7 +25,7 @@ _COPIED = ("*.json", "*.txt", "*.model", "*.spm", "*/config.json")
 
 
 def export_graphs(checkpoint: Checkpoint, to: Path) -> Mapping[str, Path]:
-    """Write graphs and the files beside them; return the graphs by role, as they are named.
+    """Write graphs and their companion files; return file names by role.
 
     The exporter is Optimum's, for every architecture: it knows which inputs and outputs each
     one has, which axes vary, where tracing goes wrong and must be patched, and how a decoder is
@@ -47,7 +47,7 @@ def export_graphs(checkpoint: Checkpoint, to: Path) -> Mapping[str, Path]:
                 to,
                 task=task,
                 opset=OPSET,
-                do_validation=False,  # it is measured here, and the number is told
+                do_validation=False,  # it is measured here, and the number is reported
                 no_post_process=True,  # separate decoders can be quantised, merged ones less well
             )
         except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -69,7 +69,7 @@ def graphs_of(folder: Path, precision: str = "fp32") -> Mapping[str, Path]:
 
 
 def write_graph(model: onnx.ModelProto, path: Path) -> None:
-    """Check a graph and write it; weights too large for one file go into one beside it.
+    """Check a graph and write it; weights over 2 GB go into an external data file.
 
     Raises:
         onnx.checker.ValidationError: it is not valid ONNX.
@@ -82,7 +82,7 @@ def write_graph(model: onnx.ModelProto, path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a graph and of its weights beside it."""
+    """Return the size in bytes of a graph and its external data."""
     data = path.with_name(f"{path.name}_data")
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 

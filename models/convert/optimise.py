@@ -65,7 +65,7 @@ class Subject:
 
 
 def slimmed(path: Path, _: Checkpoint) -> onnx.ModelProto:
-    """Return the graph with constants folded and what nobody reads removed (onnxslim)."""
+    """Return the graph with constants folded and unused nodes removed (onnxslim)."""
     return onnxslim.slim(onnx.load(str(path)))
 
 

@@ -21,7 +21,7 @@ _STEPS = 6
 
 
 def session_of(path: Path, threads: int = 0) -> ort.InferenceSession:
-    """Open a graph on the CPU with so many threads; 0 means one a core."""
+    """Open a graph on the CPU with this many threads; 0 means one per core."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

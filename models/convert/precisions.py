@@ -1,4 +1,4 @@
-"""The precisions that a graph can be written in, beside fp32, under the names that are served."""
+"""The precisions other than fp32 that a graph can be written in, by their served names."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence

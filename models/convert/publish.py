@@ -51,8 +51,8 @@ def publish(
 ) -> Path:
     """Make the directory the next version of a model; return its folder.
 
-    The version is built in a hidden folder beside its place, loaded in every precision by the
-    service's own loader and compared with the goldens, and only then renamed: a service that
+    The version is built in a hidden folder next to its destination, loaded in every precision by
+    the service's own loader and compared with the goldens, and only then renamed: a service that
     watches the repository sees all of it or nothing. `model.toml` says what was measured; what
     the files tell by themselves stays theirs.
 

@@ -13,7 +13,7 @@ _DESCRIBING = ["*.json", "*.txt", "*.model", "*.spm"]
 _SAFE = ["*.safetensors"]
 _PICKLED = ["pytorch_model*.bin"]
 _EXPORTS = ["onnx/*", "openvino/*"]
-"""Other people's exports beside the weights."""
+"""Exports of other tools next to the weights."""
 
 
 def fetch(source: str, revision: str | None = None) -> Path:

@@ -32,7 +32,7 @@ class Pair:
     before: str = ""
     """Written before the text, for transformers."""
     source: str | None = None
-    """What transformers' tokenizer is told."""
+    """Options of transformers' tokenizer."""
     target_token: str | None = None
     """What the translation must begin with."""
 

@@ -216,7 +216,7 @@ def tokenize_pairs(
 
 
 def sample_epoch(corpora: Corpora, documentation: int, lexicon: int, seed: int) -> list[Pair]:
-    """All everyday sentences, and so many random pairs of documentation and of the lexicon.
+    """All everyday sentences, and a number of random pairs of documentation and lexicon.
 
     One sentence in ten loses its final punctuation in Chinese, as people type it.
     """

@@ -58,7 +58,7 @@ class DataFile:
 
     path: Path
     images: Path | None = None
-    """Folder of the images that a COCO file names; None means beside it."""
+    """Folder of the images that a COCO file names; None means the folder of that file."""
 
 
 @dataclass(frozen=True, slots=True)

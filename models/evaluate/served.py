@@ -78,7 +78,7 @@ class Served:
 
 
 def graph_bytes(files: VersionFiles) -> int:
-    """Return the bytes of a version's graphs in its precision, weights beside them included."""
+    """Return the bytes of a version's graphs in its precision, including external data."""
     paths = set(files.graphs.values())
     for path in files.graphs.values():
         paths.update(external_files(path, files.folder, files.model))

@@ -150,7 +150,7 @@ def quantise_dynamically(model: onnx.ModelProto) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=True,  # without VNNI instructions, eight bits overflow in silence
             weight_type=QuantType.QInt8,
-            # Of what operators of ONNX Runtime's own give, the type cannot be told.
+            # Output types of ONNX Runtime's own operators cannot be inferred.
             extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
         made = onnx.load(str(path))

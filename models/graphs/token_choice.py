@@ -128,7 +128,7 @@ def _count_forbidden(writer: GraphWriter, logits: str) -> None:
     if not logits:
         writer.node("Identity", ["top.allowed"], "top.logprobs")
         return
-    first = writer.integers([0])  # never forbidden: of those that are, the sum cannot be told
+    first = writer.integers([0])  # never forbidden: of those that are, the sum is unknown
     best = [writer.node("Gather", [name, first], axis=1) for name in ("top.scores", "top.allowed")]
     writer.node("Sub", best, "top.sum")
     writer.node("ReduceLogSumExp", [logits, writer.integers([-1])], "top.forbidden")

@@ -54,7 +54,7 @@ _KINDS: Mapping[str, bytes] = {
     ".jpg": b"image/jpeg",
     ".txt": b"text/plain; charset=utf-8",
 }
-"""What is served, by the end of its name; whatever else lies beside it is not."""
+"""Media types of the served files, by suffix; other files are not served."""
 
 _ASK_AGAIN, _KEEP_AN_HOUR = b"no-cache", b"max-age=3600"
 

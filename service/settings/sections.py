@@ -1,4 +1,4 @@
-"""What can be set: one class a section, each field with its default and its meaning."""
+"""All settings: one class per section, each field with its default and description."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ _DEFAULTS_OF = (
 
 
 class SettingsError(ValueError):
-    """The configuration cannot be used; the message names every setting at fault and why."""
+    """The configuration is invalid; the message names every wrong setting and the reason."""
 
 
 def _split(value: Any) -> Any:
@@ -68,62 +68,67 @@ class ServerSettings(_Section):
     """The HTTP server and the process."""
 
     host: str = Field(
-        "127.0.0.1", description="Address to listen on; 0.0.0.0 is every IPv4 one, :: every one."
+        "127.0.0.1",
+        description="Address to listen on; 0.0.0.0 means all IPv4 interfaces, :: also IPv6.",
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        8000, description="Port to listen on; 0 takes a free one."
+        8000, description="Port to listen on; 0 selects a free one."
     )
-    backlog: _Count = Field(2048, description="Connections the system holds until accepted.")
+    backlog: _Count = Field(
+        2048, description="Length of the kernel's queue of connections that wait to be accepted."
+    )
     keep_alive_seconds: _Count = Field(
-        75, description="How long an idle connection is kept; longer than a balancer in front does."
+        75, description="Keep-alive timeout of idle connections; set it above the load balancer's."
     )
     grace_seconds: _Count = Field(
-        30, description="How long accepted requests may take to finish after SIGTERM."
+        30, description="Grace period for accepted requests after SIGTERM."
     )
     memory_bytes: _Whole | None = Field(
         None,
-        description="Most memory of the process; what asks for more is refused. 0 sets no bound; "
-        "unset takes 90 % of the machine's or the control group's on a CPU, no bound on a GPU.",
+        description="Memory limit of the process; requests that need more are refused. 0 means "
+        "no limit; unset means 90 % of the machine or control group on a CPU, no limit on a GPU.",
     )
 
 
 class ModelSettings(_Section):
-    """Which models are served, and on what."""
+    """Models, device and loading."""
 
     repository: Path = Field(
-        Path("models/repository"), description="Folder of `<model>/<version>/`."
+        Path("models/repository"), description="Model repository: a folder of `<model>/<version>/`."
     )
-    only: _Names = Field((), description="Models to load, `a,b`; empty loads all.")
+    only: _Names = Field((), description="Models to load, `a,b`; empty means all.")
     versions: _Numbers = Field(
-        {}, description="Version to load, `model=2,other=1`; of the others the newest that loads."
+        {},
+        description="Versions to load, `model=2,other=1`; of other models the newest that loads.",
     )
     defaults: _Words = Field(
         {},
-        description="Model of requests that name none, `classify.text=a,embed.image=b`; the "
-        "only one that can, for the others.",
+        description="Default models of requests that name none, `classify.text=a,embed.image=b`; "
+        "for other tasks the only model that can answer.",
     )
     precision: Precision | None = Field(
-        None, description="Precision of every model; unset leaves it to each model and the device."
+        None,
+        description="Precision of all models, such as `int8`; unset uses each model's default.",
     )
     device: str = Field(
-        "auto", description="`cpu`, `cuda:N`, or `auto` for the best that works here."
+        "auto", description="`cpu`, `cuda:N`, or `auto` for the best available device."
     )
     device_memory_bytes: _Count | None = Field(
-        None, description="Most GPU memory that one session may take; unset sets no bound."
+        None, description="GPU memory limit per session; unset means no limit."
     )
     threads: Annotated[int, Field(ge=0)] = Field(
-        0, description="Cores to compute on; 0 takes all that the process may use."
+        0, description="CPU cores for inference; 0 means all that the process may use."
     )
     max_decoding_pixels: _Count = Field(
         100_000_000,
-        description="Pixels of all images decoded at once, of 8 bytes each; others wait.",
+        description="Pixels decoded at the same time, 8 bytes each; further images wait.",
     )
     warm_up_seconds: _Seconds = Field(
-        2.0, description="How long timing its batches may take per queue of a model."
+        2.0, description="Time limit for measuring batches at warm-up, per queue of a model."
     )
 
     load_timeout_seconds: _Seconds = Field(
-        600.0, description="How long the load of one model may take; then it is stopped."
+        600.0, description="Time limit of a load, after which it is cancelled."
     )
 
     @model_validator(mode="after")
@@ -135,36 +140,38 @@ class ModelSettings(_Section):
 
 
 class BatchingSettings(_Section):
-    """Dynamic batching, for all models; what is unset is left to each model's manifest."""
+    """Dynamic batching of all models; unset values come from each model's manifest."""
 
-    max_batch_size: _Count | None = Field(None, description="Most items of one batch.")
+    max_batch_size: _Count | None = Field(None, description="Largest number of items in a batch.")
     max_queue_size: _Count | None = Field(
-        None, description="Most items waiting for one model; more are refused with 429."
+        None, description="Largest number of queued items per model; further items get 429."
     )
     max_queue_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
-        0.0, description="How long a batch may wait to fill while the device is idle."
+        0.0, description="Time that a batch may wait to fill up while the device is idle."
     )
 
 
 class CacheSettings(_Section):
-    """The response cache: in memory, and in Redis if a URL is set."""
+    """Response cache in memory, and in Redis if a URL is set."""
 
-    enabled: bool = Field(True, description="Whether answers are kept at all.")
-    memory_bytes: _Count = Field(64 * 1024 * 1024, description="Most memory of kept answers.")
-    memory_entries: _Count = Field(100_000, description="Most answers kept in memory.")
-    ttl_seconds: _Seconds = Field(86_400.0, description="How long an answer is kept.")
+    enabled: bool = Field(True, description="Whether to cache answers.")
+    memory_bytes: _Count = Field(64 * 1024 * 1024, description="Size limit of the memory cache.")
+    memory_entries: _Count = Field(100_000, description="Entry limit of the memory cache.")
+    ttl_seconds: _Seconds = Field(86_400.0, description="Time to live of an entry.")
     redis_url: _RedisUrl | None = Field(
         None,
         repr=False,
-        description="`redis://`, `rediss://` or `unix://`; unset uses memory only.",
+        description="`redis://`, `rediss://` or `unix://` URL; unset caches in memory only.",
     )
-    redis_prefix: str = Field("quartet:", description="Put before every key in Redis.")
+    redis_prefix: str = Field("quartet:", description="Prefix of the keys in Redis.")
     redis_timeout_ms: Annotated[float, Field(gt=0, le=50)] = Field(
-        20.0, description="How long a request waits for Redis; then it computes."
+        20.0, description="Time limit of a look-up in Redis, after which the answer is computed."
     )
-    redis_readers: _Count = Field(2, description="Connections that look up; one more writes.")
+    redis_readers: _Count = Field(
+        2, description="Connections for look-ups; one more is used for writes."
+    )
     redis_secret: SecretStr | None = Field(
-        None, description="Only answers sealed with it are believed; the same for all replicas."
+        None, description="Key that authenticates entries; must be equal on all replicas."
     )
 
     @property
@@ -176,30 +183,30 @@ class CacheSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """How much one request may ask for, and all of them together."""
+    """Limits of a request, and of all requests together."""
 
-    max_body_bytes: _Count = Field(16 * 1024 * 1024, description="Size of a body.")
+    max_body_bytes: _Count = Field(16 * 1024 * 1024, description="Size of a request body.")
     max_bodies_bytes: _Count = Field(
-        256 * 1024 * 1024, description="Size of all bodies at once; more are refused with 429."
+        256 * 1024 * 1024,
+        description="Total size of request bodies in memory; further requests get 429.",
     )
-    max_items: _Count = Field(64, description="Items of one request.")
-    max_characters: _Count = Field(20_000, description="Characters of one text.")
-    max_pixels: _Count = Field(50_000_000, description="Pixels of one decoded image.")
-    max_json_depth: _Count = Field(32, description="Nesting of a JSON body.")
+    max_items: _Count = Field(64, description="Items in a request.")
+    max_characters: _Count = Field(20_000, description="Characters in a text.")
+    max_pixels: _Count = Field(50_000_000, description="Pixels in a decoded image.")
+    max_json_depth: _Count = Field(32, description="Nesting depth of a JSON body.")
     request_timeout_seconds: _Seconds = Field(
-        30.0, description="Deadline of a request that names none."
+        30.0, description="Deadline of requests that set none."
     )
     max_timeout_seconds: _Seconds = Field(
-        120.0, description="Longest deadline a request may name; a longer one is cut to it."
+        120.0, description="Longest deadline that a request may set; longer ones are reduced to it."
     )
     max_document_characters: _Count = Field(
-        500_000, description="Characters of all texts that a request wants translated in pieces."
+        500_000,
+        description="Total characters of the texts that a request has split and translated.",
     )
-    max_segments: _Count = Field(
-        10_000, description="Lines and sentences that a request wants translated."
-    )
+    max_segments: _Count = Field(10_000, description="Segments (lines and sentences) in a request.")
     stream_timeout_seconds: _Seconds = Field(
-        600.0, description="Deadline of a stream that names none; also the longest one may name."
+        600.0, description="Default and longest deadline of a stream."
     )
 
     @model_validator(mode="after")
@@ -212,42 +219,43 @@ class LimitSettings(_Section):
 
 
 class LogSettings(_Section):
-    """What is logged, and how; the access log is a line a request, as far as its bounds allow."""
+    """Logging; the access log has a line per request, up to its rate limits."""
 
-    level: _Level = Field("info", description="Least severity of an event that is logged.")
+    level: _Level = Field("info", description="Lowest level that is logged.")
     levels: _Levels = Field(
-        {}, description="The same for single modules, `service.registry=debug,uvicorn=warning`."
+        {}, description="Levels of single modules, `service.registry=debug,uvicorn=warning`."
     )
     format: Literal["auto", "text", "json"] = Field(
         "auto",
-        description="One event a line: as `key=value`, or as a JSON object; `auto` is text on a "
-        "terminal and JSON elsewhere.",
+        description="`text` (`key=value`) or `json`, one event per line; `auto` is text on a "
+        "terminal "
+        "and JSON elsewhere.",
     )
     requests_per_second: _Whole = Field(
-        10, description="Most lines a second of requests that went well; 0 logs none of them."
+        10, description="Access log lines per second for successful requests; 0 disables them."
     )
     failures_per_second: _Whole = Field(
-        100, description="Most lines a second of requests that failed or were slow."
+        100, description="Access log lines per second for failed and slow requests."
     )
-    slow_seconds: _Seconds = Field(1.0, description="From when on a request is slow.")
+    slow_seconds: _Seconds = Field(1.0, description="Duration from which a request counts as slow.")
 
 
 class TraceSettings(_Section):
-    """Traces by OpenTelemetry (extra `otel`); what is not set here its own variables set."""
+    """OpenTelemetry traces (extra `otel`); its own variables configure the rest."""
 
     exporter: Literal["none", "http", "grpc"] = Field(
-        "none", description="Whether traces are exported, and over which form of OTLP."
+        "none", description="OTLP transport for exporting traces, or `none`."
     )
     endpoint: Annotated[str, Field(pattern=r"^https?://.")] | None = Field(
         None,
-        description="Address of the collector, `http://collector:4318`; unset takes "
-        "`OTEL_EXPORTER_OTLP_ENDPOINT`, else this host.",
+        description="Collector URL, `http://collector:4318`; unset means "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT`, else localhost.",
     )
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Share of requests that are traced, where their caller has not decided."
+        1.0, description="Share of requests to trace if the caller has not decided."
     )
     service_name: str | None = Field(
-        None, description="Name in traces; unset takes `OTEL_SERVICE_NAME`, else `quartet`."
+        None, description="Service name in traces; unset means `OTEL_SERVICE_NAME`, else `quartet`."
     )
 
     @model_validator(mode="after")
@@ -258,10 +266,12 @@ class TraceSettings(_Section):
 
 
 class AdminSettings(_Section):
-    """Who may load and unload models; nobody while no token is set."""
+    """Loading and unloading models over HTTP; disabled while no token is set."""
 
-    token: SecretStr | None = Field(None, description="The administrators' bearer token.")
-    token_file: Path | None = Field(None, description="File that holds the token instead.")
+    token: SecretStr | None = Field(None, description="Bearer token of administrators.")
+    token_file: Path | None = Field(
+        None, description="File that holds the token, instead of `token`."
+    )
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -270,7 +280,7 @@ class AdminSettings(_Section):
         return self
 
     def read_token(self) -> str | None:
-        """Return the token, from its file if need be; None if there is none.
+        """Return the token, read from its file if that is set; None without a token.
 
         Raises:
             SettingsError: the file cannot be read or is empty.
@@ -287,7 +297,7 @@ class AdminSettings(_Section):
 
 
 class Settings(BaseModel):
-    """Everything, in sections."""
+    """All settings, by section."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Where settings come from: the environment and the command line; and a table of them all."""
+"""Reads settings from the environment and the command line, and writes their documentation."""
 
 import re
 from collections import deque
@@ -17,23 +17,23 @@ _SERVICE_LINK = re.compile(
     rf"{PREFIX}([A-Z0-9]+_)*"
     r"(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-"""What Kubernetes puts into every container beside a service whose name begins with quartet."""
+"""Variables that Kubernetes sets in every pod for a service whose name begins with quartet."""
 
 
 _PAGE_HEAD = """# Settings
 
-This page is written by `python -m service settings`; a test compares the two.
+`.venv/bin/python -m service settings` generates this page; a test keeps it up to date.
 
-Every setting can be given in the environment or on the command line, which wins:
+Settings come from the environment or the command line, which takes precedence:
 
 ```sh
-QUARTET_SERVER__PORT=9000 python -m service serve
-python -m service serve --server.port 9000
+QUARTET_SERVER__PORT=9000 .venv/bin/python -m service serve
+.venv/bin/python -m service serve --server.port 9000
 ```
 
 A list is `a,b`, a mapping is `a=1,b=2`, a switch is `true` or `false` (`--cache.enabled` alone
-is `true`). An empty value is as good as none. A name that is no setting is refused at start,
-with the nearest right one. What holds a secret is taken from the environment only."""
+is `true`). An empty value means unset. Unknown names are refused at start, with the closest known
+name. Secrets are read from the environment only."""
 
 _TABLE_HEAD = (
     "| environment | command line | default | meaning |",
@@ -42,7 +42,7 @@ _TABLE_HEAD = (
 
 
 class SettingRow(NamedTuple):
-    """One setting, as the documentation lists it."""
+    """One setting, as listed in the documentation."""
 
     environment: str
     option: str

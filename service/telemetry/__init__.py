@@ -1,1 +1,1 @@
-"""What is told of a request once it has been answered: a line in the log, and a trace."""
+"""Telemetry of a completed request: a line of the access log, and a trace."""

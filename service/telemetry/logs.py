@@ -107,7 +107,7 @@ def configure_logs(
 def written_in_background() -> Iterator[None]:
     """Write, until the block ends, in a thread: who logs does not wait for who reads the log.
 
-    A pipe that nobody empties would otherwise stop the event loop, and with it the service. Of
+    A pipe that is not read would otherwise stop the event loop, and with it the service. Of
     what waits when the block ends, as much is written as the reader takes in two seconds. Logs
     must have been configured, onto a stream that the system knows.
     """

@@ -66,7 +66,7 @@ Data: 363 photos by Evan Juras,
 `images/`, Apache-2.0; 256 train, 40 dev (from the author's training photos), 67 test (the
 author's own test photos). Cards of the training photos were cut out along outlines found by
 grabCut and pasted, turned and covered on other training photos; nothing was mirrored. Eight
-golden photos beside this file are from the dev split, one is a grey cut-out of the first.
+golden photos in this folder are from the dev split, one is a grey cut-out of the first.
 
 One deck, six ranks: other ranks and decks were never seen and will be called by the nearest of
 the six. The test photos are other photos (none is a near copy of a training photo), but they

@@ -82,7 +82,7 @@ def assign(
         scores: predictions [B, N, C], 0..1.
         centres: centres of the cells [N, 2].
         targets: the objects.
-        candidates: at most so many cells an object.
+        candidates: largest number of cells per object.
     """
     low = centres[None, None] - targets.boxes[:, :, None, :2]
     high = targets.boxes[:, :, None, 2:] - centres[None, None]

@@ -17,7 +17,7 @@ from models.starters.cards.light import develop
 
 Matrix = NDArray[np.float64]
 
-SMALLEST_VISIBLE = 0.3  # share of an object; with less of it in sight nobody could name it
+SMALLEST_VISIBLE = 0.3  # share of an object; with less of it visible it cannot be identified
 SMALLEST_SIDE = 10  # pixels
 OCCLUDER = -1  # the label of what covers objects without being one
 

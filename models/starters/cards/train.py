@@ -3,7 +3,7 @@
 Data: 363 photos of nine, ten, jack, queen, king and ace with boxes, by Evan Juras,
 https://github.com/EdjeElectronics/TensorFlow-Object-Detection-API-Tutorial-Train-Multiple-Objects-Windows-10 ,
 Apache-2.0, read from DIR/playing_cards. The network starts from random weights and sees only
-the 256 training photos, as scenes that are drawn anew for every batch. About 55 minutes on
+the 256 training photos, as scenes that are composed for every batch. About 55 minutes on
 one CPU core:
 
     python -m models.starters.cards.train --data DIR --out runs/cards
@@ -133,7 +133,7 @@ class Watch:
 
 
 def train(maker: SceneMaker, watch: Watch, minutes: float) -> None:
-    """Train for so many minutes."""
+    """Train for this many minutes."""
     model = Detector(len(watch.labels)).to(memory_format=torch.channels_last)
     average = WeightAverage(model, decay=0.998)
     optimiser = torch.optim.AdamW(decayed_groups(model, WEIGHT_DECAY), lr=PEAK_RATE)

@@ -50,7 +50,7 @@ trained from scratch by `models/starters/digits/train.py` on a CPU.
 Data: MNIST (Yann LeCun, Corinna Cortes, Christopher Burges), http://yann.lecun.com/exdb/mnist/ ,
 CC BY-SA 3.0; the first 10,000 of the 60,000 training pictures, of which 1,000 were kept to make
 choices. Training pictures were rotated, bent, shifted, thickened, blurred, put on uneven paper
-and inverted. The golden pictures beside this file are from the same set.
+and inverted. The golden pictures in this folder are from the same set.
 
 It always answers with one of the ten digits: it has no class for other signs, empty pictures or
 several digits at once. Crop to the digit, with a margin of about a fifth, as MNIST does.

@@ -70,7 +70,7 @@ Data:
 - Drawings trained on: Twemoji (https://github.com/jdecked/twemoji , CC BY 4.0, Twitter, Inc and
   other contributors), Noto Color Emoji (https://github.com/googlefonts/noto-emoji , SIL OFL 1.1),
   Fluent Emoji 3D (https://github.com/microsoft/fluentui-emoji , MIT, Microsoft Corporation) and
-  EmojiTwo (https://github.com/EmojiTwo/emojitwo , CC BY 4.0). Four golden drawings beside this
+  EmojiTwo (https://github.com/EmojiTwo/emojitwo , CC BY 4.0). Four golden drawings next to this
   file are from the first three.
 - OpenMoji (https://openmoji.org , CC BY-SA 4.0) was not trained on; it is the style that the
   model meets for the first time in the evaluation.

@@ -46,7 +46,7 @@ class _Parts:
 
 
 def weights_of_graphs(folder: Path, source_length: int, target_length: int) -> TranslatorWeights:
-    """Return the weights of a version of `zh-en`, and the codes of so many places."""
+    """Return the weights of a version of `zh-en`, and the encodings of this many positions."""
     encoder_graph, step_graph = (onnx.load(str(folder / f"{n}.onnx")) for n in _FILES)
     encoder, step = _parts(encoder_graph), _parts(step_graph)
     heads = _heads(step_graph)

@@ -1,4 +1,4 @@
-"""Writes the graphs of a version of `zh-en` anew, from the weights in its own fp32 graphs.
+"""Rewrites the graphs of a version of `zh-en` from the weights in its own fp32 graphs.
 
 For when the graphs are written better than before and the checkpoint is not at hand. Nothing else
 of the version changes: the goldens are still what PyTorch answered.

@@ -44,7 +44,7 @@ def open_translator(folder: Path, precision: str) -> Callable[[Sequence[str], De
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of the translations of an evaluation set, as sacreBLEU computes them."""
+    """Scores of the translations of an evaluation set, computed by sacreBLEU."""
 
     bleu: float
     chrf: float

@@ -95,7 +95,7 @@ def search(steps: Steps, rows: Sequence[Sequence[int]], decoding: Decoding) -> l
 
 @dataclass(frozen=True, slots=True)
 class Tokenizers:
-    """Of the two languages."""
+    """Tokenizers of the two languages."""
 
     source: Tokenizer
     target: Tokenizer

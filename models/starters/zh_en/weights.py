@@ -21,7 +21,7 @@ from models.starters.zh_en.model import (
 def weights_of(
     model: Translator, source_length: int, target_length: int
 ) -> plain.TranslatorWeights:
-    """Return the weights, and the codes of so many places."""
+    """Return the weights, and the encodings of this many positions."""
     sizes = model.sizes
     target = _embedding(model.target_table, model.target_projection, target_length)
     return plain.TranslatorWeights(

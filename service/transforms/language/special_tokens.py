@@ -1,6 +1,6 @@
 """Tokens that are found in a text before it is split: of a class of tokenizers, or a model's own.
 
-Beside a bare vocabulary they stand in tokenizer_config.json and special_tokens_map.json, in
+With a bare vocabulary they are in tokenizer_config.json and special_tokens_map.json, in
 added_tokens.json of before there was `added_tokens_decoder`, or nowhere: then the class tells them.
 """
 
@@ -34,7 +34,7 @@ _SIDES: Final = ("lstrip", "rstrip", "single_word", "normalized")
 
 @dataclass(frozen=True, slots=True)
 class TokenFiles:
-    """What lies beside a vocabulary; each is empty if its file is absent."""
+    """The companion files of a vocabulary; each is empty if its file is absent."""
 
     config: Options = field(default_factory=dict)
     """tokenizer_config.json"""
@@ -57,7 +57,7 @@ def add_tokens(tokenizer: Tokenizer, base: str, files: TokenFiles) -> None:
     Args:
         tokenizer: with its vocabulary and nothing added.
         base: transformers' class of it.
-        files: what lies beside the vocabulary.
+        files: the companion files of the vocabulary.
 
     Raises:
         ValueError: a file gives a token another number than it has here.

@@ -151,7 +151,7 @@ class Pieces:
         return self.added[token].number if token in self.added else self.ids.get(token)
 
     def _stripped(self, parts: Sequence[str], index: int) -> str:
-        """Return a part without the spaces that the special tokens beside it take with them."""
+        """Return a part without the spaces that adjacent special tokens strip."""
         part = parts[index]
         if index > 0 and self.added[parts[index - 1]].takes_right:
             part = part.lstrip()

@@ -153,7 +153,7 @@ class TextTokenizer:
         return np.array(both.ids, np.int64), np.array(both.type_ids, np.int64)
 
     def types(self, length: int) -> TokenIds | None:
-        """Return the types of a single text's row of so many tokens; None if all are 0."""
+        """Return the token types of a single text of this many tokens; None if all are 0."""
         frame = self._frame
         if not frame.has_types:
             return None
@@ -162,7 +162,7 @@ class TextTokenizer:
         return np.array([*kinds, *(kind for _, kind in frame.after)][:length], np.int64)
 
     def sample(self, length: int) -> TokenIds:
-        """Return a row of exactly so many tokens as a text has it: special tokens in their places.
+        """Return a valid row of exactly this many tokens, including special tokens.
 
         Between them stand ordinary tokens, and the largest id that a text can be given.
         """

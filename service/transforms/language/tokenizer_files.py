@@ -41,8 +41,8 @@ def tokenizer_of(path: Path, kind: str = "", *, lowercases: bool = False) -> Tok
     """Return the tokenizer of a file, as transformers' fast tokenizers make it.
 
     Args:
-        path: tokenizer.json, vocab.txt, vocab.json (with merges.txt beside it) or a SentencePiece
-            model. tokenizer_config.json and special_tokens_map.json beside it are read too.
+        path: tokenizer.json, vocab.txt, vocab.json (with merges.txt) or a SentencePiece
+            model. tokenizer_config.json and special_tokens_map.json in its folder are read too.
         kind: transformers' class of the tokenizer, for any but tokenizer.json.
         lowercases: whether texts are lowercased before all else.
 

@@ -21,7 +21,7 @@ _NO_AREA = np.float32(1e-30)
 """Stands for an area of zero where one divides by it."""
 
 _BLOCK = 128
-"""So many candidates are compared in one go: a whole image's, as a rule, and still in cache."""
+"""Candidates compared at a time: usually all of an image, and small enough for the CPU cache."""
 
 
 def corners(centred: Boxes) -> Boxes:

@@ -12,7 +12,7 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 
 class PixelBudget:
-    """Room for so many pixels. Blocks the threads that find none, first come first served."""
+    """A budget of pixels. Threads that exceed it wait, in order of arrival."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -25,7 +25,7 @@ class PixelBudget:
 
     @contextmanager
     def held(self, pixels: int) -> Iterator[None]:
-        """Hold room for so many in a block. More than there may be is let in when it is alone."""
+        """Reserve pixels in a `with` block; more than the whole budget waits until it is alone."""
         with self._turn, self._changed:  # who waits for room holds back who comes later
             self._changed.wait_for(lambda: not self._held or self._held + pixels <= self.most)
             self._held += pixels
@@ -41,7 +41,7 @@ _STORED: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;
 _WIDE: Final = 4
 """Bytes of a pixel in memory, in every other mode, whatever the file holds."""
 _ROW: Final = 32
-"""Bytes beside its pixels that a row takes, in two images."""
+"""Bytes per row in addition to its pixels, for two images."""
 _WEBP: Final = 16
 """Bytes a pixel of a WebP: two canvases of libwebp, the frame copied from it, and the image."""
 _COEFFICIENT: Final = 2
@@ -51,7 +51,7 @@ _TAIL: Final = 1024
 def footprint(image: Image.Image, data: bytes) -> int:
     """Return the bytes held at worst until an opened image is an upright "L" or "RGB".
 
-    They are the pixels as stored, with the most of: what the decoder keeps beside them, a
+    They are the pixels as stored, with the most of: what the decoder keeps in addition, a
     copy that is turned, and a copy in the final mode.
     """
     width, height = image.size

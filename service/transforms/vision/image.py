@@ -68,7 +68,7 @@ _UPRIGHT = {
 }
 
 _LARGE_PIXELS = 8_000_000
-"""What decoding so many frees is given back at once; each thread would keep some of it."""
+"""Images from this size on return freed memory at once; each thread would keep some of it."""
 
 _STRIP_PIXELS = 1_000_000
 """Composited at once."""
@@ -110,8 +110,9 @@ def decoding(
     """Decode as `decode_image` does; the image counts as in memory until the block ends.
 
     Waits while others decode too much for one more. `use` returns the bytes that the block
-    takes beside the image, given its height and width, or raises to refuse the image. A turned
-    image has them the other way round, so it is asked for both and should be asked once more.
+    takes in addition to the image, given its height and width, or raises to refuse the image. A
+    turned image has them the other way round, so it is asked for both and should be asked once
+    more.
 
     Raises:
         Exception: what `decode_image` or `use` raises.

@@ -43,7 +43,7 @@ def depth(image: Image.Image) -> int:
     is in the upper half of that range. Otherwise it would be shown nearly black, or white.
 
     Raises:
-        InvalidInputError: the range cannot be told, or there are values below zero.
+        InvalidInputError: the range is ambiguous, or there are values below zero.
     """
     bits, is_signed = _told(image)
     if image.mode != "I":
@@ -63,7 +63,7 @@ def depth(image: Image.Image) -> int:
 
 
 def upper_bits(values: NDArray[Any], deep: int) -> NDArray[np.uint8]:
-    """Return the upper 8 of so many bits, as Pillow keeps them of 16-bit colour."""
+    """Return the upper 8 bits of values of this many bits, as Pillow does for 16-bit colour."""
     unsigned = values.view(np.uint32) if values.dtype == np.int32 else values
     return (unsigned >> (deep - 8)).astype(np.uint8)
 

@@ -124,7 +124,7 @@ class ImageProcessor:
         return self._looked_up(image), place
 
     def bytes_used(self, height: int, width: int) -> int:
-        """Return the bytes that processing an image takes at worst, beside the image."""
+        """Return the largest number of bytes that processing takes in addition to the image."""
         recipe = self.recipe
         between = recipe.most_pixels(height, width)
         final = recipe.shape(height, width)
