@@ -18,8 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 from service.api.routes import task_routes
-from service.cache.codec import CODECS
-from service.cache.keys import SCHEMA
+from service.cache.codec import CODECS, SCHEMA
 from service.families import FAMILIES
 from service.repository.deviation import deviation
 from service.repository.goldens import _FILES
