@@ -109,7 +109,7 @@ def _section(title: str, table: type, said: str = "") -> Iterator[str]:
     if said:
         yield f"{said}\n"
     yield from _TABLE_HEAD
-    for key in keys_of(table):
+    for key in sorted(keys_of(table), key=lambda key: key.default != "required"):
         cells = (f"`{key.name}`", key.type.replace("|", "\\|"), key.default, key.meaning)
         yield f"| {' | '.join(cells)} |"
 

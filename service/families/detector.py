@@ -1,4 +1,4 @@
-"""Single-stage detectors: the YOLO family, and whatever else a declared head describes."""
+"""Single-stage detectors: the YOLO family, and any other that a declared head describes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class DetectorParameters:
     pad_value: int = 114
     """Grey around a letterboxed image, 0 to 255."""
     processing: Processing | None = None
-    """What stands in place of these three."""
+    """Replaces these three keys."""
     layout: Literal["yolov8", "yolov5", "yolox", "end_to_end"] = "yolov8"
     """How the graph lays out its candidates; YOLO 9 and 11 are as v8, v10 is end to end."""
     head: Head | None = None
@@ -67,11 +67,11 @@ class DetectorParameters:
         check_labels(self.labels)
         check_colour([self.pad_value, *self.background])
         self.limits.checked()
-        _ = self.recipe  # refuses sizes that cannot be
+        _ = self.recipe  # validates the sizes
 
     @property
     def limits(self) -> Limits:
-        """Return what an item that asks for nothing gets."""
+        """Return the limits of an item that sets none."""
         return Limits(self.score_threshold, self.iou_threshold, self.max_detections)
 
     @property
@@ -89,7 +89,7 @@ class DetectorParameters:
 
 
 def open_detector(folder: Path, parameters: DetectorParameters) -> Opened[DetectItem, Detections]:
-    """Need nothing of the folder. Raises ValueError."""
+    """Use nothing of the folder. Raises ValueError."""
     recipe, labels = parameters.recipe, parameters.labels
     if recipe.fixed is None:
         raise ValueError("images must all be made of one size: resize by letterbox or stretch")

@@ -46,7 +46,7 @@ class DetrDetectorParameters:
     each label of each query by itself, the best of all of them.
     """
     top_k: int | None = None
-    """With sigmoid, at most so many; None means as many as there are queries."""
+    """With sigmoid, the most objects that are found; None means the number of queries."""
     score_threshold: float = 0.5
     """Least score of an object, where the item does not say."""
     iou_threshold: float | None = None
@@ -54,8 +54,8 @@ class DetrDetectorParameters:
     max_detections: int = 300
     """Most objects of an answer, where the item does not say."""
     mix_sizes: bool = False
-    """Pad images of different sizes into one batch. What a convolution sees beyond the edge
-    then depends on the company, so answers do, a little; without it only equal sizes share one.
+    """Pad images of different sizes into one batch. A convolution then sees padding beyond an
+    image's edge, so answers depend a little on the batch; without it only equal sizes share one.
     """
     background: tuple[int, int, int] = WHITE
     """What transparent pixels show."""
@@ -67,14 +67,14 @@ class DetrDetectorParameters:
 
     @property
     def limits(self) -> Limits:
-        """Return what an item that asks for nothing gets."""
+        """Return the limits of an item that sets none."""
         return Limits(self.score_threshold, self.iou_threshold, self.max_detections)
 
 
 def open_detr_detector(
     folder: Path, parameters: DetrDetectorParameters
 ) -> Opened[DetectItem, Detections]:
-    """Need nothing of the folder. Raises ValueError."""
+    """Use nothing of the folder."""
     processor = ImageProcessor(parameters.processing)
     images = ImageInput(processor, parameters.background, parameters.mix_sizes)
     model = DetrDetectorModel(parameters, images)

@@ -1,4 +1,4 @@
-"""Two towers, one space: a text and an image that mean the same get vectors that are close."""
+"""Two towers, one vector space: a text and an image of the same meaning get close vectors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,10 @@ from typing_extensions import override
 
 from service.errors import InvalidInputError
 from service.families.family import Opened, Traits
-from service.families.image_input import ImageInput, ImageMode
-from service.families.text_input import TextInput, fitted, is_long, one_output, open_tokenizer
+from service.families.image_input import ImageInput, ImageParameters
+from service.families.text_input import TextInput, TextParameters, fitted, is_long, one_output
 from service.families.vectors import embedding_of, pooled_images, unit
 from service.tasks import Embedding, EmbedItem, Image, Text
-from service.transforms.vision.image import WHITE
-from service.transforms.vision.processing import Processing
 from service.types import Feeds, Lane, Model, PreparedItem, Processor, Session, Sessions, Tensors
 
 _TEXT = "text"
@@ -21,32 +19,10 @@ _IMAGE = "image"
 _JOINT = "model"
 
 
-@dataclass(frozen=True, slots=True)
-class DualEncoderParameters:
-    """The manifest's `[parameters]`: with a recipe `processing`, or the four numbers of one."""
+@dataclass(frozen=True, kw_only=True)
+class DualEncoderParameters(ImageParameters, TextParameters):
+    """The manifest's `[parameters]`."""
 
-    max_length: int
-    """Tokens, special ones included; a longer text loses its end."""
-    pad_id: int
-    """Token that shorter texts of a batch are padded with."""
-    pads_to_max_length: bool = False
-    """Pad every text to `max_length`, as a network without a mask was trained on (SigLIP)."""
-    processing: Processing | None = None
-    """How images are processed; it stands in place of the short keys below."""
-    image_size: tuple[int, int] | None = None
-    """Height and width; an image is stretched to it."""
-    mode: ImageMode = "RGB"
-    """The colours that the network sees."""
-    mean: tuple[float, ...] | None = None
-    """Per channel, subtracted from pixels of 0 to 1."""
-    std: tuple[float, ...] | None = None
-    """Per channel, divided by after that."""
-    background: tuple[int, int, int] = WHITE
-    """What transparent pixels show."""
-    tokenizer: str = "tokenizer.json"
-    """File of the tokenizer."""
-    tokenizer_class: str = ""
-    """transformers' name, such as "SiglipTokenizer"; only tokenizer.json does without."""
     text_output: str = "text_embeds"
     """Name of the output of a text's vector."""
     image_output: str = "image_embeds"
@@ -59,12 +35,7 @@ def open_dual_encoder(
     folder: Path, parameters: DualEncoderParameters
 ) -> Opened[EmbedItem, Embedding]:
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
-    texts = TextInput(
-        open_tokenizer(folder, parameters.tokenizer, parameters.tokenizer_class),
-        parameters.max_length,
-        parameters.pad_id,
-        pads_to_max_length=parameters.pads_to_max_length,
-    )
+    texts = TextInput.open(folder, parameters)
     images = ImageInput.of(parameters)
     outputs = {_TEXT: parameters.text_output, _IMAGE: parameters.image_output}
     processor = DualEncoderProcessor(texts, images)

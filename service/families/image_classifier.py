@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from service.errors import InvalidInputError
 from service.families.family import Opened, Traits
-from service.families.image_input import ImageInput, ImageMode
+from service.families.image_input import ImageInput, ImageParameters
 from service.families.scores import (
     Activation,
     best_labels,
@@ -19,34 +19,20 @@ from service.families.scores import (
 )
 from service.families.text_input import one_output
 from service.tasks import Classification, ClassifyItem, Image
-from service.transforms.vision.image import WHITE
-from service.transforms.vision.processing import Processing
 from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
 _SESSION = "model"
 
 
-@dataclass(frozen=True, slots=True)
-class ImageClassifierParameters:
-    """The manifest's `[parameters]`: with a recipe `processing`, or the four numbers of one."""
+@dataclass(frozen=True, kw_only=True)
+class ImageClassifierParameters(ImageParameters):
+    """The manifest's `[parameters]`."""
 
     labels: tuple[str, ...]
     """Names of the scores, in the graph's order; they may repeat."""
-    processing: Processing | None = None
-    """How images are processed; it stands in place of the short keys below."""
-    image_size: tuple[int, int] | None = None
-    """Height and width; an image is stretched to it."""
-    mode: ImageMode = "RGB"
-    """The colours that the network sees."""
-    mean: tuple[float, ...] | None = None
-    """Per channel, subtracted from pixels of 0 to 1."""
-    std: tuple[float, ...] | None = None
-    """Per channel, divided by after that."""
     activation: Activation = "softmax"
     """What makes scores of the graph's numbers: `none` where it gives scores."""
-    background: tuple[int, int, int] = WHITE
-    """What transparent pixels show."""
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -55,7 +41,7 @@ class ImageClassifierParameters:
 def open_image_classifier(
     folder: Path, parameters: ImageClassifierParameters
 ) -> Opened[ClassifyItem, Classification]:
-    """Need nothing of the folder. Raises ValueError."""
+    """Use nothing of the folder. Raises ValueError."""
     images = ImageInput.of(parameters)
     model = ImageClassifierModel(parameters.labels, parameters.activation, images)
     traits: Traits[ClassifyItem, Classification] = Traits(head_problem=model.head_problem)

@@ -1,4 +1,4 @@
-"""Networks that turn an image into a vector, and know no texts: DINOv2 and its like."""
+"""Networks that turn an image into a vector: DINOv2 and the like."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class ImageEmbedderParameters:
 def open_image_embedder(
     folder: Path, parameters: ImageEmbedderParameters
 ) -> Opened[EmbedItem, Embedding]:
-    """Need nothing of the folder. Raises ValueError."""
+    """Use nothing of the folder. Raises ValueError."""
     images = ImageInput(ImageProcessor(parameters.processing), parameters.background)
     return Opened(ImageEmbedderProcessor(images), ImageEmbedderModel(parameters, images))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service import tasks
 from service.errors import InferenceError, LimitExceededError
 from service.transforms.vision.geometry import Placement, Shape
-from service.transforms.vision.image import decoding
+from service.transforms.vision.image import WHITE, decoding
 from service.transforms.vision.processing import ImageProcessor, Processing
 from service.types import Feeds, PreparedItem, Session, Tensors
 
@@ -31,38 +31,22 @@ _MOST_RESIZED = 32_000_000
 MAX_ASPECT = 1000
 
 
-class ImageParameters(Protocol):
-    """What a family's parameters say of images: a recipe, or the numbers of the simplest one."""
+@dataclass(frozen=True, kw_only=True)
+class ImageParameters:
+    """Keys of `[parameters]` for images: a recipe `processing`, or the numbers of the simplest."""
 
-    @property
-    def processing(self) -> Processing | None:
-        """Return the recipe; None if the four numbers make it."""
-        ...
-
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """Return height and width; an image is stretched to it."""
-        ...
-
-    @property
-    def mode(self) -> ImageMode:
-        """Return the colours that the network sees."""
-        ...
-
-    @property
-    def mean(self) -> tuple[float, ...] | None:
-        """Return what is subtracted from each channel of 0 to 1."""
-        ...
-
-    @property
-    def std(self) -> tuple[float, ...] | None:
-        """Return what each channel is divided by after that."""
-        ...
-
-    @property
-    def background(self) -> tuple[int, int, int]:
-        """Return what transparent pixels show."""
-        ...
+    processing: Processing | None = None
+    """How images are processed; it stands in place of the short keys below."""
+    image_size: tuple[int, int] | None = None
+    """Height and width; an image is stretched to it."""
+    mode: ImageMode = "RGB"
+    """The colours that the network sees."""
+    mean: tuple[float, ...] | None = None
+    """Per channel, subtracted from pixels of 0 to 1."""
+    std: tuple[float, ...] | None = None
+    """Per channel, divided by after that."""
+    background: tuple[int, int, int] = WHITE
+    """What transparent pixels show."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""From logits to labels; what the classifiers have in common."""
+"""From logits to labels; shared by the classifiers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -17,7 +17,7 @@ Activation: TypeAlias = Literal["softmax", "sigmoid", "none"]
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Refuse an empty list of labels. Raises ValueError.
+    """Check that there are labels. Raises ValueError.
 
     Labels may repeat, as they do in well-known data sets: ImageNet has two cranes, and COCO eleven
     that are "N/A". An answer then names both of them alike.
@@ -27,7 +27,7 @@ def check_labels(labels: Sequence[str]) -> None:
 
 
 def check_top_k(top_k: int | None) -> None:
-    """Refuse a number of labels below one. Raises InvalidInputError."""
+    """Check that at least one label is wanted. Raises InvalidInputError."""
     if top_k is not None and top_k < 1:
         raise InvalidInputError("top_k must be at least 1")
 
@@ -35,7 +35,7 @@ def check_top_k(top_k: int | None) -> None:
 def ranked(
     logits: NDArray[Any], labels: Sequence[str], activation: Activation = "softmax"
 ) -> Sequence[Tensors]:
-    """Return each row's scores in descending order, and whose score each one is.
+    """Return each row's scores in descending order, with the index of each one's label.
 
     Equal scores stay in the order in which the model names its labels.
 
@@ -58,7 +58,7 @@ def ranked(
 
 
 def scores_problem(outputs: Mapping[str, TensorSpec], labels: Sequence[str]) -> str | None:
-    """Return why a graph with these outputs cannot score these labels; None if it may."""
+    """Return why a graph with these outputs cannot score these labels; None if it can."""
     if "logits" not in outputs and len(outputs) > 1:
         return f"the graph gives {', '.join(outputs)}, but no 'logits'"
     shape = outputs.get("logits", next(iter(outputs.values()))).shape
@@ -79,7 +79,7 @@ def _scores(logits: NDArray[np.float32], activation: Activation) -> NDArray[Any]
     scores: NDArray[Any]
     match activation:
         case "softmax":
-            # By the ufuncs: the methods of an array reach them through Python.
+            # ufuncs directly: the methods of an array call them through Python.
             largest: NDArray[np.float32] = np.maximum.reduce(logits, axis=1, keepdims=True)
             exponentials = np.exp(logits - largest)
             sums: NDArray[np.float32] = np.add.reduce(exponentials, axis=1, keepdims=True)

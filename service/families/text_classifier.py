@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from typing_extensions import override
 
@@ -19,9 +18,9 @@ from service.families.scores import (
 )
 from service.families.text_input import (
     TextInput,
+    TextParameters,
     is_long,
     one_output,
-    open_tokenizer,
     preprocessed,
 )
 from service.tasks import Classification, ClassifyItem, Text
@@ -31,30 +30,14 @@ _LANE = "default"
 _SESSION = "model"
 
 
-@dataclass(frozen=True, slots=True)
-class TextClassifierParameters:
+@dataclass(frozen=True, kw_only=True)
+class TextClassifierParameters(TextParameters):
     """The manifest's `[parameters]`."""
 
     labels: tuple[str, ...]
     """Names of the scores, in the graph's order; they may repeat."""
-    max_length: int
-    """Tokens, special ones included; a longer text is cut."""
-    pad_id: int
-    """Token that shorter texts of a batch are padded with."""
-    tokenizer: str = "tokenizer.json"
-    """File of the tokenizer."""
-    tokenizer_class: str = ""
-    """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
-    truncation_side: Literal["right", "left"] = "right"
-    """Which end of a longer text is cut."""
-    lowercases: bool = False
-    """Whether texts are lowercased before all else, whatever the tokenizer does."""
-    pads_to_max_length: bool = False
-    """Whether every batch is as wide as can be, for a graph of that one width."""
     activation: Activation = "softmax"
     """What makes scores of the graph's numbers: `none` where it gives scores."""
-    first_position: int = 0
-    """Of `position_ids`, for a graph that takes them."""
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -64,20 +47,7 @@ def open_text_classifier(
     folder: Path, parameters: TextClassifierParameters
 ) -> Opened[ClassifyItem, Classification]:
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
-    tokenizer = open_tokenizer(
-        folder,
-        parameters.tokenizer,
-        parameters.tokenizer_class,
-        cuts_the_end=parameters.truncation_side == "right",
-        lowercases=parameters.lowercases,
-    )
-    texts = TextInput(
-        tokenizer,
-        parameters.max_length,
-        parameters.pad_id,
-        parameters.pads_to_max_length,
-        first_position=parameters.first_position,
-    )
+    texts = TextInput.open(folder, parameters)
     processor = TextClassifierProcessor(parameters.labels, texts)
     model = TextClassifierModel(parameters.labels, texts, parameters.activation)
     traits: Traits[ClassifyItem, Classification] = Traits(

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from service.errors import InferenceError, InvalidInputError
 from service.families.family import Opened
-from service.families.text_input import TextInput, is_long, one_output, open_tokenizer
+from service.families.text_input import TextInput, TextParameters, is_long, one_output
 from service.families.vectors import TokenPooling, embedding_of, pooled_tokens, unit
 from service.tasks import Embedding, EmbedItem, Text
 from service.types import Feeds, Lane, Model, PreparedItem, Processor, Sessions, Tensors
@@ -24,38 +24,22 @@ _VECTOR = "sentence_embedding"
 Pooling: TypeAlias = TokenPooling | Literal["none"]
 
 
-@dataclass(frozen=True, slots=True)
-class TextEmbedderParameters:
+@dataclass(frozen=True, kw_only=True)
+class TextEmbedderParameters(TextParameters):
     """The manifest's `[parameters]`."""
 
-    max_length: int
-    """Tokens, special ones included; a longer text is cut."""
-    pad_id: int
-    """Token that shorter texts of a batch are padded with."""
     pooling: Pooling
     """How states become a vector; "none" for a graph that gives `sentence_embedding` itself."""
     normalize: bool = True
     """Whether vectors are scaled to unit length."""
     truncate_dim: int | None = None
     """Numbers of a vector that are kept, after it was scaled; None keeps all."""
-    pads_to_max_length: bool = False
-    """Whether every batch is as wide as can be, for a graph of that one width."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """What to put before a text, by the name that a caller may ask for."""
     default_prompt_name: str | None = None
     """The prompt where an item names none; if not given, no prompt."""
     pools_prompt: bool = True
     """Whether the prompt's tokens count in the pooling."""
-    tokenizer: str = "tokenizer.json"
-    """File of the tokenizer."""
-    tokenizer_class: str = ""
-    """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
-    truncation_side: Literal["right", "left"] = "right"
-    """Which end of a longer text is cut."""
-    lowercases: bool = False
-    """Whether texts are lowercased before all else, whatever the tokenizer does."""
-    first_position: int = 0
-    """Of `position_ids`, for a graph that takes them."""
 
     def __post_init__(self) -> None:
         default = self.default_prompt_name
@@ -69,20 +53,7 @@ def open_text_embedder(
     folder: Path, parameters: TextEmbedderParameters
 ) -> Opened[EmbedItem, Embedding]:
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
-    tokenizer = open_tokenizer(
-        folder,
-        parameters.tokenizer,
-        parameters.tokenizer_class,
-        cuts_the_end=parameters.truncation_side == "right",
-        lowercases=parameters.lowercases,
-    )
-    texts = TextInput(
-        tokenizer,
-        parameters.max_length,
-        parameters.pad_id,
-        parameters.pads_to_max_length,
-        first_position=parameters.first_position,
-    )
+    texts = TextInput.open(folder, parameters)
     return Opened(TextEmbedderProcessor(parameters, texts), TextEmbedderModel(parameters, texts))
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,18 +100,27 @@ def preprocessed(
     return prepared
 
 
-def open_tokenizer(
-    folder: Path,
-    name: str,
-    kind: str = "",
-    *,
-    cuts_the_end: bool = True,
-    lowercases: bool = False,
-) -> TextTokenizer:
-    """Read a tokenizer of a version. Raises ModelLoadError."""
-    # The repository has refused links out of it; others may lead anywhere, as to a cache's blobs.
-    path = file_inside(name, folder, Path(folder.anchor), "[parameters]")
-    return TextTokenizer.open(path, kind, cuts_the_end=cuts_the_end, lowercases=lowercases)
+@dataclass(frozen=True, kw_only=True)
+class TextParameters:
+    """Keys of `[parameters]` of a family that takes texts."""
+
+    max_length: int
+    """Tokens, special ones included; a longer text is cut."""
+    pad_id: int
+    """Token that shorter texts of a batch are padded with."""
+    pads_to_max_length: bool = False
+    """Whether every text is padded to `max_length`, for a graph of that one width, or for a
+    network without a mask that was trained so (SigLIP)."""
+    tokenizer: str = "tokenizer.json"
+    """File of the tokenizer."""
+    tokenizer_class: str = ""
+    """transformers' name, such as "BertTokenizer"; only tokenizer.json does without."""
+    truncation_side: Literal["right", "left"] = "right"
+    """Which end of a longer text is cut."""
+    lowercases: bool = False
+    """Whether texts are lowercased before all else, whatever the tokenizer does."""
+    first_position: int = 0
+    """Of `position_ids`, for a graph that takes them; RoBERTa begins after its padding id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,26 @@ class TextInput:
 
     first_position: int = 0
     """Of `position_ids`; RoBERTa begins after its padding id."""
+
+    @classmethod
+    def open(cls, folder: Path, parameters: TextParameters) -> "TextInput":
+        """Read the tokenizer of a version. Raises ModelLoadError, ValueError."""
+        # The repository has refused links out of it; others may lead anywhere, as to a cache's
+        # blobs.
+        path = file_inside(parameters.tokenizer, folder, Path(folder.anchor), "[parameters]")
+        tokenizer = TextTokenizer.open(
+            path,
+            parameters.tokenizer_class,
+            cuts_the_end=parameters.truncation_side == "right",
+            lowercases=parameters.lowercases,
+        )
+        return cls(
+            tokenizer,
+            parameters.max_length,
+            parameters.pad_id,
+            parameters.pads_to_max_length,
+            parameters.first_position,
+        )
 
     def __post_init__(self) -> None:
         if self.max_length > _LONGEST:

@@ -1,4 +1,4 @@
-"""From a graph's hidden states to one vector an item; what the embedders have in common."""
+"""From a graph's hidden states to one vector per item; shared by the embedders."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -14,17 +14,17 @@ ImagePooling: TypeAlias = Literal["none", "cls", "mean"]
 TokenPooling: TypeAlias = Literal[
     "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"
 ]
-"""As sentence-transformers calls them."""
+"""The names that sentence-transformers uses."""
 
 _TOKENS, _MAP = 3, 4
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Scale rows to length 1; a row of zeros stays one."""
-    wide = vectors.astype(np.float64)  # squares of float32 would overflow, or vanish
-    norms = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    doubles = vectors.astype(np.float64)  # squares of float32 would overflow, or vanish
+    norms = np.sqrt((doubles * doubles).sum(axis=1, keepdims=True))
     norms[norms == 0] = 1
-    scaled: NDArray[np.float32] = (wide / norms).astype(np.float32)
+    scaled: NDArray[np.float32] = (doubles / norms).astype(np.float32)
     return scaled
 
 
@@ -91,7 +91,7 @@ def pooled_tokens(
             weights = weights * np.arange(1, mask.shape[1] + 1)
         count = weights.sum(axis=1, keepdims=True)
         divisor = np.sqrt(count) if pooling == "mean_sqrt_len_tokens" else count
-        # A row at a time and only what counts, so that a sum is the same beside other neighbours.
+        # One row at a time, without padding: a sum must not depend on the rest of the batch.
         sums = [
             kept[kept > 0] @ row[kept > 0].astype(np.float64)
             for kept, row in zip(weights, states, strict=True)
