@@ -1,4 +1,4 @@
-"""Items whose preprocessing wants a thread: who waits for one, in which order, and how many."""
+"""Preprocessing on threads: of slow items one by one, of fast ones that arrive together."""
 
 import asyncio
 import time
@@ -12,17 +12,15 @@ from typing import Any, Generic, TypeVar
 from service.errors import DeadlineExceededError, ShuttingDownError, kept
 
 ResultT = TypeVar("ResultT")
-
-
 ValueT = TypeVar("ValueT")
 
 
 class Coalescer(Generic[ValueT, ResultT]):
-    """Calls a function with all values that tasks hand in before the loop's next turn.
+    """Calls a function once with all values that arrive in one iteration of the event loop.
 
-    Under load many requests arrive in one turn. Work of some microseconds each, such as
-    tokenizing, is not worth a trip to a thread; for all of them together it is, and the event
-    loop, which everybody waits for, is spared it. A value that comes alone is worked on at once.
+    Under load many requests arrive in one iteration. Work that takes microseconds, such as
+    tokenizing, is too short for a thread; for all of them together a thread pays, and keeps the
+    event loop free. A single value is processed at once, on the event loop.
     """
 
     def __init__(
@@ -30,18 +28,18 @@ class Coalescer(Generic[ValueT, ResultT]):
         function: Callable[[Sequence[ValueT]], Sequence[ResultT | Exception]],
         threads: Executor,
     ) -> None:
-        """Take a function that returns a result, or what is wrong, for each value in order."""
+        """Take a function that returns a result or an exception for each value, in order."""
         self._function, self._threads = function, threads
         self._values: list[ValueT] = []
         self._results: list[asyncio.Future[ResultT]] = []
 
     def __repr__(self) -> str:
-        return f"<Gatherer {len(self._values)} waiting>"
+        return f"<Coalescer {len(self._values)} waiting>"
 
     def run(self, value: ValueT) -> Awaitable[ResultT]:
-        """Return the function's result for this value. Raises what it says is wrong with it."""
-        # No coroutine: its frame would keep the future, which may hold an exception, which would
-        # keep the frame.
+        """Return the function's result for this value, or raise its exception."""
+        # Not a coroutine: its frame would keep the future, which may hold an exception, which
+        # would keep the frame.
         loop = asyncio.get_running_loop()
         result: asyncio.Future[ResultT] = loop.create_future()
         if not self._values:
@@ -73,7 +71,7 @@ def _outcomes(
 ) -> Sequence[ResultT | Exception]:
     try:
         return function(values)
-    except Exception as error:  # a bug must not leave everybody waiting
+    except Exception as error:  # a bug must not leave callers waiting
         return [error] * len(values)
 
 
@@ -89,55 +87,57 @@ def _deliver(
             result.set_result(outcome)
 
 
+# Items given to the threads beyond their number, so that no thread waits for the event loop.
 _AHEAD = 1
-"""Items handed to the threads beyond their number, so that none waits for the event loop."""
 
 
 @dataclass(eq=False, slots=True)
-class _Wish:
+class _Job:
     function: Callable[[], Any]
     order: tuple[int, int]
     result: "asyncio.Future[Any]"
 
 
 class PreprocessQueue:
-    """The heavy items in front of one queue of a model, on threads that all models share.
+    """Slow items in front of one engine, on threads that all models share.
 
-    Of equal priority, who came first is first. It hands the threads little more than they can do
-    at once, so that a flood at one model does not come before the few items of another. How many
-    may wait is for the queue behind to say, which counts these as its own.
+    Items run in order of priority, then of arrival. The threads get little more than they can
+    run at once, so that many items of one model do not delay the few of another. The engine
+    behind limits how many may wait, and counts these as its own.
     """
 
     def __init__(self, threads: Executor, thread_count: int) -> None:
         self._threads, self._thread_count = threads, thread_count
-        self._waiting: dict[_Wish, None] = {}
+        self._waiting: dict[_Job, None] = {}
         self._running = 0
         self._arrivals = count()
         self._seconds_per_item = 0.0
         self.pending = 0
-        """Items that somebody waits for and that are not preprocessed yet."""
+        """Items that are not preprocessed yet and whose caller still waits."""
 
     def __repr__(self) -> str:
         return f"<PreprocessQueue {len(self._waiting)} waiting, {self._running} running>"
 
     @property
     def seconds_left(self) -> float:
-        """Return in how many seconds what is pending will be done, by what items took so far."""
+        """Return the expected seconds until all pending items are preprocessed."""
         return self.pending * self._seconds_per_item / self._thread_count
 
     async def run(
         self, function: Callable[[], ResultT], deadline: float | None = None, priority: int = 0
     ) -> ResultT:
-        """Return what a function returns on a thread; `deadline` is an absolute loop time.
+        """Call a function on a thread and return its result.
+
+        `deadline` is a time of the event loop's clock.
 
         Raises:
-            DeadlineExceededError: it was not done in time.
+            DeadlineExceededError: the result did not come in time.
             ShuttingDownError: the threads have ended.
-            Exception: what the function raised.
+            Exception: the function raised it.
         """
         result: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        wish = _Wish(function, (-priority, next(self._arrivals)), result)
-        self._waiting[wish] = None
+        job = _Job(function, (-priority, next(self._arrivals)), result)
+        self._waiting[job] = None
         self.pending += 1
         self._send()
         try:
@@ -146,38 +146,38 @@ class PreprocessQueue:
         except TimeoutError:
             raise DeadlineExceededError("the deadline passed during preprocessing") from None
         finally:
-            self._waiting.pop(wish, None)
+            self._waiting.pop(job, None)
             self.pending -= 1
-            del result, wish  # a future that failed would keep this frame, and the frame it
+            del result, job  # a failed future would keep this frame, and the frame the future
 
     def _send(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting and self._running < self._thread_count + _AHEAD:
-            wish = min(self._waiting, key=lambda wish: wish.order)
-            del self._waiting[wish]
-            if wish.result.done():  # its caller is leaving
+            job = min(self._waiting, key=lambda job: job.order)
+            del self._waiting[job]
+            if job.result.done():  # its caller has left
                 continue
             try:
-                run = loop.run_in_executor(self._threads, _timed, wish.function)
-            except RuntimeError:  # its way to say that it was shut down
-                wish.result.set_exception(ShuttingDownError("the process is stopping"))
+                run = loop.run_in_executor(self._threads, _timed, job.function)
+            except RuntimeError:  # the executor was shut down
+                job.result.set_exception(ShuttingDownError("the process is stopping"))
                 continue
             self._running += 1
-            run.add_done_callback(partial(self._finish, wish))
+            run.add_done_callback(partial(self._finish, job))
 
-    def _finish(self, wish: _Wish, run: "asyncio.Future[tuple[Any, float]]") -> None:
+    def _finish(self, job: _Job, run: "asyncio.Future[tuple[Any, float]]") -> None:
         self._running -= 1
         error = ShuttingDownError("the process is stopping") if run.cancelled() else run.exception()
         if error is None:
             result, seconds = run.result()
             known = self._seconds_per_item
             self._seconds_per_item = 0.9 * known + 0.1 * seconds if known else seconds
-        if wish.result.done():  # its caller has left
+        if job.result.done():  # its caller has left
             pass
         elif error is None:
-            wish.result.set_result(result)
+            job.result.set_result(result)
         else:
-            wish.result.set_exception(error)
+            job.result.set_exception(error)
         self._send()
 
 

@@ -1,4 +1,4 @@
-"""Runs a lane before it is ready: batch buckets, as far as they are affordable, and their time."""
+"""Measures how long batches take before a model is ready, within a time budget."""
 
 import asyncio
 import heapq
@@ -17,51 +17,51 @@ from service.runtime.instances import Clock, Infer, Instances
 from service.telemetry.meters import NullMeter
 from service.types import Lane, Model, PreparedItem, Sessions, Tensors
 
-_WIDE_MUST_SAVE = 0.05
-"""Share of a lone request's time that a second set of sessions must save to be worth it."""
+# Share of an unbatched item's time that multi-thread sessions must save to be kept.
+_MULTI_THREAD_MUST_SAVE = 0.05
 
-_LOOKS, _PAUSE_SECONDS = 3, 0.5
-"""At most so many comparisons, so far apart: on a shared host there are seconds in which two cores
-do hardly more than one. Of a service that started in them, all lone requests would be slower."""
+# Compare at most three times, half a second apart: on a shared host two cores sometimes do hardly
+# more than one for seconds, and a service started then would be slower for its whole life.
+_COMPARISONS, _PAUSE_SECONDS = 3, 0.5
 
+# An item faster than this gains little in any case: one comparison is enough.
 _SHORT_SECONDS = 4e-3
-"""A lone request that takes less gains little in any case: one comparison is enough."""
 
+# Runs on single-thread and multi-thread sessions in turn: at least, at most, and for how long more
+# are added. Multi-thread runs need all cores at once, so a busy machine slows them down more often.
 _PAIRS, _MOST_PAIRS, _PAIRS_SECONDS = 4, 16, 0.2
-"""Of runs on narrow and wide sessions in turn: at least, at most, and until when there are more.
-Wide ones need all cores at once, so a busy machine spoils theirs more often."""
 
+# A translation of the middle length may take seconds, and a comparison needs several.
 _LONE_SECONDS = 0.05
-"""A translation of the middle length may take seconds, and the comparison needs several."""
 
+# Runs of a point at first, within the budget; the first of them also warms up.
 _RUNS = 2
-"""Of a point at first, as far as the budget goes; the first of them also warms up."""
 
-_MOST_RUNS = 8
+# A batch that takes less than half of this runs more often at first, so that noise does not look
+# like a batch that gains nothing. Measurements of a DistilBERT-size classifier on a busy host
+# differed by 5 to 6 % at most points with 0.01, by 1 to 3 % with this, within the same budget.
 _POINT_SECONDS = 0.03
-"""A batch that takes less than half of this runs more often at first: noise must not look like a
-batch that gains nothing. Warm-ups of a DistilBERT-size classifier on a busy host differed by 5 to
-6 % at most points with 0.01, by 1 to 3 % with this, within the same budget."""
+_MOST_RUNS = 8
 
 _FURTHER_PASSES = 4
 
+# Lengths up to this, in tokens or pixels, are always timed.
 _ALWAYS_TIMED = 1024
-"""Tokens or pixels."""
 
+# Longest run of one row on one thread. A text of 8,192 tokens took ModernBERT 80 s and 8 GB of
+# attention, which the session then kept.
 _LONGEST_SECONDS = 2.0
-"""Of one row on one thread. A text of 8,192 tokens took ModernBERT 80 s and 8 GB of attention,
-which the session then kept."""
 
+# Batches smaller than this are always doubled: some kernels gain only from the next size on.
 _SMALL = 4
-"""Below it a batch is doubled in any case: some kernels gain only from the next size on."""
 
+# A batch that took this share of twice the time of its half is not doubled again.
 _NO_GAIN = 0.99
-"""A batch that took this share of twice the time of its half is not doubled again."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUpPlan:
-    """What to time. Lengths ascend; `budget_seconds` bounds the whole of it, softly."""
+    """What to measure. Lengths ascend; `budget_seconds` is a soft limit for all of it."""
 
     lengths: Sequence[int]
     max_batch_size: int
@@ -69,7 +69,7 @@ class WarmUpPlan:
     budget_seconds: float
 
     def allows(self, rows: int, length: int) -> bool:
-        """Tell whether a batch is within the limits."""
+        """Return whether a batch is within the limits."""
         fits = self.max_batch_cost is None or rows * length <= self.max_batch_cost
         return fits and rows <= self.max_batch_size
 
@@ -81,15 +81,15 @@ def measure(
     plan: WarmUpPlan,
     clock: Clock,
 ) -> dict[tuple[int, int], float]:
-    """Return seconds by (rows, length): the best of several passes, after a run that warms up.
+    """Return seconds by (rows, length): the best of several passes, after a warm-up run.
 
-    `clock` times a run; the budget is of real time.
+    `clock` times a run; the budget is wall-clock time.
 
-    Lengths are timed at one row, the shortest first, up to where a run is expected to take too
-    long; those beyond get the time that the timed ones foretell. Then, as far as the budget goes,
-    batches are doubled, always the cheapest next, as long as doubling still gains. What time is
-    left goes to further passes over all points in turn, so that a moment in which something else
-    takes the processor does not spoil a point for good. Blocking: call it on a device thread.
+    Lengths are timed with one row, the shortest first, until a run would take too long; longer ones
+    are extrapolated. Then, within the budget, batches are doubled, the cheapest first, as long as
+    doubling gains. The remaining time goes to further passes over all points, so that a moment in
+    which another process takes the processor does not spoil a point for good. Blocking: call it on
+    a device thread.
     """
     started = time.perf_counter()
     measured: dict[tuple[int, int], float] = {}
@@ -117,7 +117,7 @@ def measure(
 
 
 def _is_too_long(measured: Mapping[tuple[int, int], float], rows: int, length: int) -> bool:
-    """Tell whether one row may take too long, by the longest that was timed."""
+    """Return whether one row may take too long, judged by the longest that was timed."""
     lone = [at for count, at in measured if count == 1]
     if rows > 1 or not lone or length <= _ALWAYS_TIMED:
         return False
@@ -128,15 +128,15 @@ def _is_too_long(measured: Mapping[tuple[int, int], float], rows: int, length: i
 def _beyond(
     measured: Mapping[tuple[int, int], float], lengths: Sequence[int]
 ) -> Mapping[tuple[int, int], float]:
-    """Return the seconds of one row of the lengths that were not timed."""
+    """Return the extrapolated seconds of one row for the lengths that were not timed."""
     lone = {length: seconds for (rows, length), seconds in measured.items() if rows == 1}
-    return {(1, n): _foretold(lone, n) for n in lengths if n not in lone}
+    return {(1, n): _extrapolated(lone, n) for n in lengths if n not in lone}
 
 
-def _foretold(lone: Mapping[int, float], length: int) -> float:
-    """Return the seconds of one row: a share in proportion to its length, one to its square.
+def _extrapolated(lone: Mapping[int, float], length: int) -> float:
+    """Return the seconds of one row: a linear and a quadratic share of its length.
 
-    Attention grows with the square, the rest of a network in proportion.
+    Attention grows with the square of the length, the rest of a network linearly.
     """
     *_, before, longest = [0, *sorted(lone)]
     rate = lone[longest] / longest
@@ -146,39 +146,44 @@ def _foretold(lone: Mapping[int, float], length: int) -> float:
 
 
 def lone_length(measured: Mapping[tuple[int, int], float], lengths: Sequence[int]) -> int:
-    """Return the length to compare sessions at: the middle one, or a shorter one that is quick."""
+    """Return the length at which to compare sessions: the middle one, or a shorter, fast one."""
     middle = lengths[len(lengths) // 2]
     quick = [n for n in lengths if n <= middle and measured[1, n] <= _LONE_SECONDS]
     return max(quick, default=lengths[0])
 
 
-def wide_pays(infer: Infer, narrow: Sessions, wide: Sessions, work: PreparedItem) -> bool:
-    """Tell whether a lone work is clearly faster on the wide sessions, at any of a few looks."""
-    for look in range(_LOOKS):
-        if look:
+def multi_thread_pays(infer: Infer, one: Sessions, several: Sessions, item: PreparedItem) -> bool:
+    """Return whether an unbatched item is clearly faster on multi-thread sessions.
+
+    `one` are the single-thread sessions, `several` the multi-thread ones.
+    """
+    for attempt in range(_COMPARISONS):
+        if attempt:
             time.sleep(_PAUSE_SECONDS)
-        alone, together = _compared(infer, narrow, wide, work)
-        if together < (1 - _WIDE_MUST_SAVE) * alone:
+        single_thread, multi_thread = _compared(infer, one, several, item)
+        if multi_thread < (1 - _MULTI_THREAD_MUST_SAVE) * single_thread:
             return True
-        if alone < _SHORT_SECONDS:
+        if single_thread < _SHORT_SECONDS:
             break
     return False
 
 
 def _compared(
-    infer: Infer, narrow: Sessions, wide: Sessions, work: PreparedItem
+    infer: Infer, one: Sessions, several: Sessions, item: PreparedItem
 ) -> tuple[float, float]:
-    """Return the best seconds of a lone work on either sessions, run in turn."""
+    """Return the best seconds of an unbatched item on each kind of session, run in turn."""
     clock = time.perf_counter
     started = clock()
-    for sessions in (narrow, wide):
-        _seconds(infer, sessions, [work], clock)
-    alone: list[float] = []
-    together: list[float] = []
-    while len(alone) < _PAIRS or (len(alone) < _MOST_PAIRS and clock() - started < _PAIRS_SECONDS):
-        alone.append(_seconds(infer, narrow, [work], clock))
-        together.append(_seconds(infer, wide, [work], clock))
-    return min(alone), min(together)
+    for sessions in (one, several):
+        _seconds(infer, sessions, [item], clock)
+    single: list[float] = []
+    multi: list[float] = []
+    while len(single) < _PAIRS or (
+        len(single) < _MOST_PAIRS and clock() - started < _PAIRS_SECONDS
+    ):
+        single.append(_seconds(infer, one, [item], clock))
+        multi.append(_seconds(infer, several, [item], clock))
+    return min(single), min(multi)
 
 
 def _best(
@@ -207,9 +212,9 @@ def _seconds(
 
 
 def warm_up_plan(lane: Lane, limits: BatchLimits, budget: float) -> WarmUpPlan:
-    """Time at most four lengths, spread from the shortest to the longest."""
+    """Return a plan with at most four lengths, from the shortest to the longest."""
     lengths = list(lane.lengths)
-    if len(lengths) > 4:  # noqa: PLR2004 - said above
+    if len(lengths) > 4:  # noqa: PLR2004 - see above
         picked = sorted({0, len(lengths) // 3, 2 * len(lengths) // 3, len(lengths) - 1})
         lengths = [lengths[index] for index in picked]
     return WarmUpPlan(lengths, limits.max_batch_size, limits.max_batch_cost, budget)
@@ -218,15 +223,15 @@ def warm_up_plan(lane: Lane, limits: BatchLimits, budget: float) -> WarmUpPlan:
 def time_lane(
     model: Model, instances: Instances, lane: str, plan: WarmUpPlan, dispatch: float
 ) -> tuple[BatchCurve, bool]:
-    """Measure one lane on this thread; also whether a lone item gains from all threads."""
+    """Measure one lane on this thread; also return whether multi-thread sessions pay."""
     probe = partial(model.probe, lane)
     measured = measure(model.infer, instances.single_thread, probe, plan, instances.clock)
     curve = BatchCurve.of(measured, dispatch)
-    wide = instances.multi_thread
-    if wide is None:
+    several = instances.multi_thread
+    if several is None:
         return curve, False
     lone = probe(lone_length(measured, plan.lengths))
-    return curve, wide_pays(model.infer, instances.single_thread, wide, lone)
+    return curve, multi_thread_pays(model.infer, instances.single_thread, several, lone)
 
 
 _ROUNDS, _BATCHES = 5, 40

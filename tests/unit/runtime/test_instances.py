@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.warmup import WarmUpPlan, lone_length, measure, wide_pays
+from service.engine.warmup import WarmUpPlan, lone_length, measure, multi_thread_pays
 from service.errors import DeviceMemoryError
 from service.runtime.instances import Instances
 from service.runtime.providers import Device
@@ -169,7 +169,7 @@ def test_a_second_set_must_clearly_save_time(
     clocked: Clocked, scale: float, wide: float, pays: bool
 ) -> None:
     sessions = {"model": Slow(scale)}, {"model": Slow(scale * wide)}
-    assert wide_pays(clocked.infer, *sessions, probe(8)) is pays
+    assert multi_thread_pays(clocked.infer, *sessions, probe(8)) is pays
 
 
 @pytest.mark.parametrize(("scale", "pays"), [(1e-4, False), (1.0, True)], ids=["short", "long"])
@@ -182,4 +182,6 @@ def test_one_bad_moment_does_not_decide_over_long_works(
         wide.seconds = scale / 2
 
     monkeypatch.setattr("service.engine.warmup.time.sleep", recover)
-    assert wide_pays(clocked.infer, {"model": Slow(scale)}, {"model": wide}, probe(8)) is pays
+    assert (
+        multi_thread_pays(clocked.infer, {"model": Slow(scale)}, {"model": wide}, probe(8)) is pays
+    )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.engine.device import DeviceRuntime, step_back
+from service.engine.device import DeviceRuntime, lower_priority
 from service.runtime.providers import Device
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness here")
@@ -29,7 +29,7 @@ def test_a_thread_that_computes_steps_back_behind_the_one_that_made_it() -> None
 def test_who_is_as_nice_as_can_be_stays_so() -> None:
     def twice_and_more() -> int:
         for _ in range(5):
-            step_back()
+            lower_priority()
         return _niceness()
 
     with ThreadPoolExecutor(1) as threads:
@@ -43,5 +43,5 @@ def test_where_it_is_forbidden_threads_compute_all_the_same(
         raise PermissionError
 
     monkeypatch.setattr(os, "setpriority", forbid)
-    with ThreadPoolExecutor(1, initializer=step_back) as threads:
+    with ThreadPoolExecutor(1, initializer=lower_priority) as threads:
         assert threads.submit(int).result() == 0
