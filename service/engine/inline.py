@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from service.engine.curve import BatchCurve
-from service.engine.dispatch import BatchResult, RunHere, timed
+from service.engine.dispatch import BatchResult, RunHere
 from service.runtime.stopping import StopSignal, obey
 from service.telemetry.metrics import EVENT_LOOP_LAG_SECONDS, INFERENCE_INLINE_OVERRUNS
 from service.types import PreparedItem
@@ -114,9 +114,10 @@ class Inline:
         """
         stop = StopSignal()
         self._watch.begin(stop)
-        started = self._clock()
+        started, began = self._clock(), time.perf_counter()
         try:
-            return obey(stop, timed, self._run, batch, False)
+            results = obey(stop, self._run, batch, False)
+            return BatchResult(results, began, time.perf_counter() - began)
         finally:
             self._watch.end()
             seconds = self._clock() - started

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.cache.singleflight import SingleFlight
+from service.cache.responses import SingleFlight
 from service.errors import (
     DeadlineExceededError,
     InferenceError,
