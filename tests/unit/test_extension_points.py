@@ -109,7 +109,7 @@ def test_every_field_of_an_answer_is_kept_by_the_cache(task: Task) -> None:
     answer = TYPES[task][1]
     assert encode(decode(encode(example(answer)))) == encode(example(answer))
     for name, changed in changes(answer, example(answer)):
-        where = f"{name}: store it in service/cache/codec.py and raise SCHEMA in cache/keys.py"
+        where = f"{name}: store it in service/cache/codec.py and raise its SCHEMA"
         assert encode(changed) != encode(example(answer)), where
         assert encode(decode(encode(changed))) == encode(changed), where
 
@@ -119,7 +119,7 @@ def test_the_schema_of_the_cache_is_raised_with_its_encoding() -> None:
     stored = b"".join(CODECS[task].encode(example(TYPES[task][1])) for task in Task)
     found = SCHEMA, hashlib.sha256(stored).hexdigest()[:16]
     assert found == STORED, (
-        f"raise SCHEMA in service/cache/keys.py if it is {STORED[0]} still, and set STORED to it "
+        f"raise SCHEMA in service/cache/codec.py if it is {STORED[0]} still, and set STORED to it "
         f"and {found[1]!r}"
     )
 
