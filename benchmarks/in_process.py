@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
-from service.runtime.int8 import open_exact
+from service.runtime.graphs import open_exact
 
 Item: TypeAlias = str | bytes
 

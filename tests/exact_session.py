@@ -2,7 +2,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from service.runtime.int8 import open_exact
+from service.runtime.graphs import open_exact
 
 
 def exact_session(graph: Path | bytes) -> ort.InferenceSession:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.convert.checkpoint import Checkpoint
 from models.convert.samples import SAMPLES, Contents, Feeds, feeds_of
 from service.repository.onnx_file.reader import read_signature
-from service.runtime.int8 import open_exact
+from service.runtime.graphs import open_exact
 
 Outputs = Mapping[str, NDArray[Any]]
 

@@ -20,7 +20,7 @@ from models.graphs.files import save_graph
 from models.graphs.int8_forms import DYNAMIC, FORMS, FP32, in_form
 from models.version_files import write_manifest
 from service.repository.manifest import MANIFEST_NAME, read_manifest_table
-from service.runtime.int8 import open_exact
+from service.runtime.graphs import open_exact
 from service.tasks import AnyItem
 
 STATIC = "static QDQ"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
 from service.repository.digests import answering_files, version_digest
+from service.repository.file_sniffing import other_format_of
 from service.repository.folders import (
     Contents,
     ModelFolders,
@@ -34,7 +35,6 @@ from service.repository.manifest import (
     Precision,
 )
 from service.repository.onnx_file.graph_validation import validate_graph
-from service.repository.other_formats import other_format_of
 from service.repository.paths import file_inside
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
 from service.memory import return_free_memory
 from service.runtime.buffers import ArenaWatch, DeviceBuffer
-from service.runtime.graphs import Graph, opened
-from service.runtime.int8 import open_exact
+from service.runtime.graphs import Graph, open_exact, opened
 from service.runtime.ort_errors import failure, refusal
 from service.runtime.stopping import RunStoppedError, StopSignal, current_stop
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec, renamed

@@ -5,16 +5,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.errors import ModelLoadError
+from service.repository.layouts.config_json import timm_embeds
 from service.repository.layouts.exports import (
     CONFIG,
     MODEL_ROLE,
     TOKENIZER_CONFIG,
     ExportFiles,
 )
-from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import graph_name, pixel_spec
+from service.repository.layouts.facts import (
+    Fact,
+    Finding,
+    Layout,
+    Unknown,
+    graph_facts,
+    graph_name,
+    pixel_spec,
+)
 from service.repository.layouts.processors import processing_facts
-from service.repository.layouts.timm import timm_embeds
 from service.repository.layouts.tokens import padding_token, tokenizer_facts
 from service.tasks import Task
 

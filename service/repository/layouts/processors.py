@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.repository.layouts.config_json import is_timm, timm_processing
 from service.repository.layouts.exports import CONFIG, PREPROCESSOR, ExportFiles
 from service.repository.layouts.facts import Fact, Finding, Unknown
-from service.repository.layouts.timm import is_timm, timm_processing
 from service.transforms.vision.processing import RESAMPLES
 
 KEY: Final = "parameters.processing"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from service.errors import ModelLoadError
+from service.repository.layouts.config_json import label_facts, only_label
 from service.repository.layouts.exports import (
     CONFIG,
     MODEL_ROLE,
@@ -11,9 +12,15 @@ from service.repository.layouts.exports import (
     SENTENCE_TRANSFORMERS,
     ExportFiles,
 )
-from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import graph_name, pixel_spec
-from service.repository.layouts.labels import label_facts, only_label
+from service.repository.layouts.facts import (
+    Fact,
+    Finding,
+    Layout,
+    Unknown,
+    graph_facts,
+    graph_name,
+    pixel_spec,
+)
 from service.repository.layouts.tokens import text_facts
 from service.tasks import Task
 

@@ -12,8 +12,7 @@ from service.repository.layouts.exports import (
     TOKENIZER_CONFIG,
     ExportFiles,
 )
-from service.repository.layouts.facts import Fact, Finding, Unknown
-from service.repository.layouts.graphs import graph_name
+from service.repository.layouts.facts import Fact, Finding, Unknown, graph_name
 from service.repository.paths import file_inside
 
 _KEY = "parameters.pad_id"

@@ -12,9 +12,8 @@ from service.repository.layouts.exports import (
     TOKENIZER_CONFIG,
     ExportFiles,
 )
-from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
+from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts, graph_name
 from service.repository.layouts.generation import generation_facts
-from service.repository.layouts.graphs import graph_name
 from service.repository.paths import file_inside
 from service.tasks import Task
 from service.transforms.language.languages import M2M100, MBART50, WMT21

@@ -3,13 +3,19 @@
 from collections.abc import Iterator, Mapping, Set
 from typing import Final
 
+from service.repository.layouts.config_json import label_facts, only_label, timm_names_classes
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
-from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import graph_name, pixel_spec
-from service.repository.layouts.labels import label_facts, only_label
+from service.repository.layouts.facts import (
+    Fact,
+    Finding,
+    Layout,
+    Unknown,
+    graph_facts,
+    graph_name,
+    pixel_spec,
+)
 from service.repository.layouts.processors import processing_facts
 from service.repository.layouts.strangers import ZERO_SHOT
-from service.repository.layouts.timm import timm_names_classes
 from service.tasks import Task
 
 _ARCHITECTURES = f"{CONFIG}: architectures"

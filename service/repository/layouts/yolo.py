@@ -5,8 +5,12 @@ from typing import Any, Final
 
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import MODEL_ROLE, ExportFiles
-from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts
-from service.repository.layouts.graphs import (
+from service.repository.layouts.facts import (
+    Fact,
+    Finding,
+    Layout,
+    Unknown,
+    graph_facts,
     graph_name,
     literal,
     names_in,

@@ -1,12 +1,11 @@
-"""What timm writes into config.json: `pretrained_cfg`, by which it fits images to a network."""
+"""What config.json says: labels, and the settings that timm writes for images."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.repository.layouts.exports import CONFIG, MODEL_ROLE, ExportFiles
-from service.repository.layouts.facts import Fact, Finding, Unknown
-from service.repository.layouts.graphs import pixel_spec
+from service.repository.layouts.facts import Fact, Finding, Unknown, pixel_spec
 from service.transforms.vision.processing import RESAMPLES
 
 _KEY = "pretrained_cfg"
@@ -89,3 +88,58 @@ def _steps(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     yield "resample", resample, "interpolation"
     for key, default in zip(("mean", "std"), _IMAGENET, strict=True):
         yield key, [float(part) for part in cfg.get(key) or default], key
+
+
+_LABELS = "parameters.labels"
+_RANK = 2
+_DEFAULT_LABELS = 2
+
+
+def label_facts(files: ExportFiles) -> Iterator[Finding]:
+    """Tell the labels, in the order of the head's outputs, by `id2label`."""
+    named = files.config.get("id2label")
+    if is_timm(files) and (names := timm_labels(files)):
+        yield Fact(_LABELS, names, f"{CONFIG}: label_names")
+        return
+    if CONFIG in files.tables and "id2label" not in files.config:
+        # transformers does not write down what is its default.
+        source = f"{CONFIG} has no id2label: transformers' default"
+        yield Fact(_LABELS, [f"LABEL_{number}" for number in range(_outputs(files))], source)
+        return
+    if not isinstance(named, Mapping) or not named:
+        yield Unknown(_LABELS, f"{CONFIG} has no id2label")
+        return
+    if any(name is None or isinstance(name, Mapping | list) for name in named.values()):
+        yield Unknown(_LABELS, f"a name in id2label in {CONFIG} is no text")
+        return
+    try:
+        by_id = {int(number): str(name) for number, name in named.items()}
+    except ValueError:
+        yield Unknown(_LABELS, f"a key of id2label in {CONFIG} is not a number")
+        return
+    if sorted(by_id) != list(range(len(by_id))):
+        yield Unknown(_LABELS, f"id2label in {CONFIG} does not name the outputs from 0 on")
+        return
+    yield Fact(_LABELS, [by_id[number] for number in range(len(by_id))], f"{CONFIG}: id2label")
+
+
+def only_label(files: ExportFiles) -> str | None:
+    """Return by what it is known that the head gives one score; None if it gives several."""
+    named = files.config.get("id2label")
+    if isinstance(named, Mapping):
+        return f"{CONFIG}: id2label has one label" if len(named) == 1 else None
+    if CONFIG in files.tables and _outputs(files) == 1:
+        return f"{CONFIG} has no id2label, and the graph gives one score"
+    return None
+
+
+def _outputs(files: ExportFiles) -> int:
+    """Return how many scores the head gives: by the graph, else by config.json, else two."""
+    if files.graphs.get(MODEL_ROLE):
+        shape = next(iter(files.signature().outputs.values())).shape
+        if len(shape) == _RANK and shape[1] is not None:
+            return shape[1]
+    for key in ("num_labels", "num_classes"):
+        if isinstance(count := files.config.get(key), int) and count > 0:
+            return count
+    return _DEFAULT_LABELS
