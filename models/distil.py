@@ -72,19 +72,22 @@ def main() -> int:
     except CheckpointError as error:
         tqdm.write(str(error), file=sys.stderr)
         return 1
-    sizes = f"{weights_of(model):,} weights taught {weights_of(student):,}"
-    tqdm.write(f"{sizes}; they agree on {agreement(student, model, lessons):.1%}, in {asked.to}")
+    same, count = agreement(student, model, lessons)
+    tqdm.write(
+        f"wrote {asked.to}: {weights_of(student):,} weights, distilled from {weights_of(model):,}; "
+        f"same best label as the teacher for {same / count:.1%} of the {count:,} items of {asked.data}"
+    )
     return 0
 
 
 @torch.no_grad()
-def agreement(student: Any, teacher: Any, lessons: Lessons) -> float:
-    """Return the share of lessons' items that both give the same best label."""
+def agreement(student: Any, teacher: Any, lessons: Lessons) -> tuple[int, int]:
+    """Return how many items both models give the same best label, and the number of items."""
     same, count = 0, 0
     for lesson in tqdm(lessons.epoch(), desc="agreement", unit="batch", leave=False):
         best = [model(**lesson.inputs).logits.argmax(-1) for model in (student, teacher)]
         same, count = same + int((best[0] == best[1]).sum()), count + len(best[0])
-    return same / count
+    return same, count
 
 
 if __name__ == "__main__":

@@ -119,6 +119,24 @@ def test_what_a_document_names_exists(document: Path) -> None:
     assert (paths, links, names, given) == ([], [], [], [])
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_command_names_the_environment_that_make_installs(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert re.findall(r"(?<![\w/])python3? -m \w+", text) == []
+
+
+def test_decisions_have_numbers_of_their_own() -> None:
+    numbers = [path.name.split("-")[0] for path in ROOT.glob("docs/decisions/*.md")]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_the_glossary_is_short_and_in_one_table() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\| ([\w, -]+) \| [^|]+ \| [^|]*\|$", text, re.M)[1:]
+    assert 30 <= len(terms) <= 45
+    assert len(terms) == len(set(terms))
+
+
 def test_the_tree_of_the_readme_exists() -> None:
     paths = list(tree_paths(README.read_text(encoding="utf-8")))
     assert "service/app.py" in paths

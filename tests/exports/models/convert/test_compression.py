@@ -205,7 +205,7 @@ def test_a_student_is_smaller_agrees_with_its_teacher_and_is_exported(
     student = open_checkpoint(tmp_path / "small")
     config = student.model.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (1, 16, 24)
-    said = capsys.readouterr().out.rpartition("agree on ")[2]
+    said = capsys.readouterr().out.rpartition("for ")[2]
     assert float(said.partition("%")[0]) > 85
     exported(student, tmp_path / "export")
 
