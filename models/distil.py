@@ -75,7 +75,8 @@ def main() -> int:
     same, count = agreement(student, model, lessons)
     tqdm.write(
         f"wrote {asked.to}: {weights_of(student):,} weights, distilled from {weights_of(model):,}; "
-        f"same best label as the teacher for {same / count:.1%} of the {count:,} items of {asked.data}"
+        f"same best label as the teacher for {same / count:.1%} of the {count:,} items of "
+        f"{asked.data}"
     )
     return 0
 

@@ -17,13 +17,13 @@ from service.repository.manifest import Manifest
 
 _HEAD = """# model.toml
 
-This page is written by `.venv/bin/python -m service manifest`; a test compares the two.
+`.venv/bin/python -m service manifest` generates this page; a test keeps it up to date.
 
-A version's folder may hold a `model.toml`. Most export directories need none: their own files tell
-what it would say, and what it does say counts over them, key by key ([layouts.md](layouts.md)).
-A key that is not in these tables is refused, with the nearest right one; so is a value of another
-type. "required" means that neither a default nor, without an export's files, anything else gives
-the value. `.venv/bin/python -m service models check NAME` says where each value of a model comes from.
+A version's folder may hold a `model.toml`. Most export directories need none: their own files provide
+its values, and `model.toml` overrides them key by key ([layouts.md](layouts.md)). Unknown keys are
+refused, with the closest known key; so are values of another type. "required" means that the key has
+no default and must be set unless the files of an export provide it.
+`.venv/bin/python -m service models check NAME` shows where each value of a model comes from.
 
 ```toml
 task = "classify"
