@@ -19,10 +19,10 @@ _HEAD = """# model.toml
 
 `.venv/bin/python -m service manifest` generates this page; a test keeps it up to date.
 
-A version's folder may hold a `model.toml`. Most export directories need none: their own files provide
-its values, and `model.toml` overrides them key by key ([layouts.md](layouts.md)). Unknown keys are
-refused, with the closest known key; so are values of another type. "required" means that the key has
-no default and must be set unless the files of an export provide it.
+A version's folder may hold a `model.toml`. Most export directories need none: their own files
+provide its values, and `model.toml` overrides them key by key ([layouts.md](layouts.md)). Unknown
+keys are refused, with the closest known key; so are values of another type. "required" means that
+the key has no default and must be set unless the files of an export provide it.
 `.venv/bin/python -m service models check NAME` shows where each value of a model comes from.
 
 ```toml
