@@ -8,7 +8,7 @@ The folder of the checkpoint is the `--out` of the training recipe:
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from service.families.translation.search.decoding import Decoding
 
 MAX_SOURCE_LENGTH = 200
 SEARCH = Decoding(num_beams=4, length_penalty=1.0, max_new_tokens=128)
-GREEDY = replace(SEARCH, num_beams=1)
+GREEDY = SEARCH._replace(num_beams=1)
 GRAPHS = {
     "fp32": {
         "encoder": "encoder_model.onnx",

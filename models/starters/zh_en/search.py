@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.starters.zh_en.model import BOS_ID, EOS_ID, PAD_ID, KeysAndValues, Translator
-from service.families.translation.search.batch import start_token_search
 from service.families.translation.search.decoding import Decoding
+from service.families.translation.search.logits import LogitsSearch
 from service.families.translation.search.rules import UNFORCED, Texts, TokenRules
 
 Ids = NDArray[np.int64]
@@ -86,7 +86,7 @@ def search(steps: Steps, rows: Sequence[Sequence[int]], decoding: Decoding) -> l
     """Target ids, without the end token, of one batch of sentences given as source ids."""
     steps.begin(rows)
     texts = Texts(np.full(len(rows), UNFORCED), [np.array(row) for row in rows])
-    running = start_token_search(decoding, RULES, texts)
+    running = LogitsSearch(decoding, RULES, texts)
     while not running.is_finished:
         tokens = running.history[:, -1]
         running.advance(steps.step(tokens, running.beam_idx, running.sentence_idx))

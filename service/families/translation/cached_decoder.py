@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InferenceError
-from service.families.translation.search.batch import TokenSearch
 from service.families.translation.search.decoding import Ints, LogProbs
+from service.families.translation.search.logits import LogitsSearch
 from service.types import DeviceValue, Feed, Session, Sessions
 
 CacheKind: TypeAlias = Literal["merged", "pair", "none"]
@@ -48,7 +48,7 @@ class CachedDecoder:
         self._past: dict[str, Feed] = {}
         self._sentences: Ints | None = None
 
-    def logits(self, search: TokenSearch) -> LogProbs:
+    def logits(self, search: LogitsSearch) -> LogProbs:
         """Run the step that the search is at: float32 [N, V] of its rows' next tokens.
 
         Raises:
@@ -71,7 +71,7 @@ class CachedDecoder:
             raise InferenceError("the decoder gives a logit that is not a number")
         return logits
 
-    def _follow(self, search: TokenSearch) -> None:
+    def _follow(self, search: LogitsSearch) -> None:
         """Let the caches have the search's rows, in its order."""
         before, rows = self._sentences, search.beam_idx
         self._sentences = search.sentence_idx

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import cast
 
 from service.families.text_input import fitted, is_long
+from service.families.translation.decode_batch import DecodeBatch
 from service.families.translation.glossary import Plan
-from service.families.translation.search.boards import SearchRules
+from service.families.translation.search.candidates import SearchRules
 from service.families.translation.search.decoding import Decoding
 from service.families.translation.search.rules import UNFORCED, TokenBans, TokenRules
-from service.families.translation.step_rows import DecodeBatch
 from service.families.translation.texts import SubwordParameters, SubwordTexts
 from service.families.translation.translation_rows import (
     SESSIONS,
@@ -128,7 +128,7 @@ def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRule
         )
     return SearchRules(
         rules.start_id,
-        rules.eos_ids[0],
+        rules.eos_ids,
         forced_first_id=rules.forced_bos_id,
         forced_last_id=rules.forced_eos_id,
         early_stopping=rules.early_stopping,
@@ -173,5 +173,5 @@ def _in_flight_problem(rules: TokenRules) -> str | None:
 
 
 def _searched(work: PreparedItem, first_id: int | None, least: int) -> PreparedItem:
-    decoding = replace(cast(Decoding, work.group), first_id=first_id, min_new_tokens=least)
+    decoding = cast(Decoding, work.group)._replace(first_id=first_id, min_new_tokens=least)
     return PreparedItem(work.tensors, work.lane, work.length, decoding)

@@ -1,9 +1,9 @@
-"""The caches of everything that is being translated, and the graphs that work on them.
+"""The key-value cache of all running translations, and the graphs that work on it.
 
-A row is a hypothesis: what it has written (`self.*`) and what it reads (`cross.*`). Rows in use
-are always the first ones, so that a step runs on nothing else. The buffers are preallocated on
-the device and changed in place; they are enlarged, twice as long, only when a longer text or
-more rows than ever before are asked for.
+A row belongs to a hypothesis: the keys and values of its own tokens (`self.*`) and of its source
+(`cross.*`). Rows in use are always the first ones, so a step computes nothing else. The buffers are
+preallocated on the device and changed in place; they are doubled when a longer text, or more rows
+than ever before, need it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,24 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ModelLoadError
+from service.families.translation.search.decoding import Ints, LogProbs
 from service.types import BindableSession, Buffer, DeviceValue, Sessions, Span
-
-Ints = NDArray[np.int64]
-
 
 Cache: TypeAlias = NDArray[Any]
 """[rows, heads, places, width]"""
 
 
 def join(cache: Cache, new: Cache, rows: Ints) -> None:
-    """Put new rows, which may be shorter, into rows of a cache."""
+    """Write new rows, which may be shorter, to rows of a cache."""
     cache[rows, :, : new.shape[2]] = new
 
 
 def move(caches: Iterable[tuple[Cache, Cache]], start: Ints, end: Ints) -> None:
-    """Copy places from old caches to new ones, which may be the same; all are alike.
+    """Copy places from old caches to new ones of equal shapes, which may be the same.
 
-    Each is a pair of row and place [M, 2]. All places of a cache are read before any is written.
+    `start` and `end` are pairs of row and place [M, 2]. All places of a cache are read before any
+    is written.
     """
     if not len(start):
         return
@@ -44,7 +43,7 @@ def move(caches: Iterable[tuple[Cache, Cache]], start: Ints, end: Ints) -> None:
 
 
 def _lines(cache: Cache, pairs: Ints) -> Ints:
-    """Return where places are in the cache seen as lines [rows * heads * places, width]."""
+    """Return the indices of places in a cache of shape [rows * heads * places, width]."""
     _, heads, places, _ = cache.shape
     first = pairs[:, 0] * (heads * places) + pairs[:, 1]
     lines: Ints = first[:, None] + np.arange(0, heads * places, places)
@@ -56,44 +55,42 @@ _SCORES = "scores"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """How large the caches are."""
+class CacheSize:
+    """Numbers of rows and of places."""
 
     rows: int
     self_length: int
     cross_length: int
 
-    def holding(self, other: "Room") -> "Room":
-        """Return room for at least as much as either, by doubling what is too small."""
-        return Room(
+    def holding(self, other: "CacheSize") -> "CacheSize":
+        """Return a size that holds both, by doubling what is too small."""
+        return CacheSize(
             _doubled(self.rows, other.rows),
             _doubled(self.self_length, other.self_length),
             _doubled(self.cross_length, other.cross_length),
         )
 
 
-_FIRST_ROOM = Room(rows=8, self_length=64, cross_length=64)
-"""On a CPU it takes no memory until it is written to."""
+# On a CPU it takes no memory until it is written to.
+_FIRST_SIZE = CacheSize(rows=8, self_length=64, cross_length=64)
 
-
-_LITTLE = 4096
-"""Lines of caches up to which they are copied without a session, whose run costs more than that
-but lets other threads run meanwhile."""
+# Up to this many lines of width values are copied on the host: running a session costs more.
+_MOST_ON_HOST = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """What a step chose for each row, best first."""
+    """The best candidates of each row [rows, candidates], best first."""
 
     ids: Ints
-    logprobs: NDArray[np.float32]
-    scores: NDArray[np.float32] | None
-    """Before they were made to log-probabilities; None from graphs that do not give them."""
+    logprobs: LogProbs
+    scores: LogProbs | None
+    """The logits behind the log-probabilities; None from graphs that do not return them."""
 
 
 @dataclass(slots=True, eq=False)
 class _Inputs:
-    """What a step is told of its rows; on the host, and always at the same address."""
+    """Inputs of the step graph, on the host and always at the same address."""
 
     rows: int
     tokens: Ints = field(init=False)
@@ -120,66 +117,66 @@ class _Inputs:
 
 
 class KVCache:
-    """Caches and step inputs of one instance. Not for several threads at once."""
+    """The caches and step inputs of one instance. Not thread-safe."""
 
     def __init__(self) -> None:
         self._bound: dict[tuple[int, int, int], tuple[Callable[[], None], Chosen]] = {}
         self._buffers: dict[str, Buffer] = {}
+        # The same memory, if the host can reach all of it.
         self._arrays: Mapping[str, NDArray[Any]] | None = None
-        """The same memory, where the host can reach all of it."""
-        self._room = _FIRST_ROOM
-        self._inputs = _Inputs(_FIRST_ROOM.rows)
+        self._size = _FIRST_SIZE
+        self._inputs = _Inputs(_FIRST_SIZE.rows)
+        # Length of the longest row of the next step; 0 if not computed yet.
         self._longest = 0
-        """Of the rows of the next step; 0 where it must be measured."""
 
     def __repr__(self) -> str:
-        return f"<StepCaches {self._room}>"
+        return f"<KVCache {self._size}>"
 
     @property
-    def room(self) -> Room:
+    def size(self) -> CacheSize:
         """Return how large the caches are."""
-        return self._room
+        return self._size
 
     @property
     def tokens(self) -> Ints:
-        """Return the next step's input token of each row; to be written to."""
+        """Return the next step's input token of each row; writable."""
         return self._inputs.tokens
 
     @property
     def positions(self) -> NDArray[np.int32]:
-        """Return how many tokens each row has cached; to be written to."""
+        """Return how many tokens each row has cached; writable."""
         self._longest = 0
         return self._inputs.positions
 
     @property
     def source_lengths(self) -> NDArray[np.int32]:
-        """Return how long each row's source is; to be written to."""
+        """Return the length of each row's source; writable."""
         self._longest = 0
         return self._inputs.source_lengths
 
     @property
     def is_full(self) -> bool:
-        """Tell whether there may be no room for one more token of the rows of the last step."""
-        return not 0 < self._longest <= self._room.self_length
+        """Tell whether one more token of the last step's rows may not fit."""
+        return not 0 < self._longest <= self._size.self_length
 
     def reserve(self, sessions: Sessions, rows: int, written: int, source: int) -> None:
-        """Make room for so many rows, tokens written and tokens read.
+        """Enlarge the caches to this many rows, tokens written and source tokens.
 
-        Only what rows have written and read up to now is kept, not what lies behind it.
+        Only places in use are kept.
 
         Raises:
             DeviceMemoryError: the device does not have the memory.
         """
-        wanted = self._room.holding(Room(rows, written, source))
-        if wanted == self._room and self._buffers:
+        wanted = self._size.holding(CacheSize(rows, written, source))
+        if wanted == self._size and self._buffers:
             return
-        old, old_inputs, used = self._buffers, self._inputs, self._room
+        old, old_inputs, used = self._buffers, self._inputs, self._size
         self._buffers = _allocated(_session(sessions, STEP), wanted, old)
         self._arrays = _on_host(self._buffers)
         self._inputs, self._longest = _Inputs(wanted.rows), 0
         for name in ("tokens", "positions", "source_lengths"):
             getattr(self._inputs, name)[: used.rows] = getattr(old_inputs, name)
-        self._room = wanted
+        self._size = wanted
         self._bound.clear()
         if old:
             is_wider = wanted.rows != used.rows
@@ -190,27 +187,27 @@ class KVCache:
             self._move(sessions, old, (own, own), (cross, cross))
 
     def join(self, sessions: Sessions, cross: Mapping[str, DeviceValue], rows: Ints) -> None:
-        """Put what the encoder made of some sentences into rows."""
+        """Write the cross-attention keys and values of new sentences to rows."""
         sentences, _, length, _ = next(iter(cross.values())).shape
-        if self._arrays is not None and self._is_little(sentences * length):
+        if self._arrays is not None and self._fits_host_copy(sentences * length):
             for name, value in cross.items():
                 join(self._arrays[name], value.numpy(), rows)
             return
         inputs: dict[str, Span | DeviceValue] = {"rows": Span.of(rows)}
         outputs = {}
         for name, value in cross.items():
-            span = self._buffers[name].first(self._room.rows)
+            span = self._buffers[name].first(self._size.rows)
             inputs |= {f"new.{name}": value, name: span}
             outputs[f"present.{name}"] = span
         _session(sessions, JOIN).bind(inputs, outputs)()
 
     def move(self, sessions: Sessions, own: tuple[Ints, Ints], cross: tuple[Ints, Ints]) -> None:
-        """Copy single places, each from and to pairs of row and place [M, 2], all at once."""
+        """Copy places, given as pairs of row and place [M, 2], from the first to the second."""
         if len(own[0]) or len(cross[0]):
             self._move(sessions, self._buffers, own, cross)
 
     def step(self, sessions: Sessions, rows: int, candidates: int) -> Chosen:
-        """Run the first rows; the result is overwritten by the next step of as many rows."""
+        """Run the first rows; the next step with as many rows overwrites the result."""
         session = _session(sessions, STEP)
         key = (id(session), rows, candidates)
         if key not in self._bound:
@@ -225,17 +222,17 @@ class KVCache:
         return chosen
 
     def advance(self, rows: int) -> None:
-        """Take note that a step has written one more token of the first rows."""
+        """Count the token that a step has cached for each of the first rows."""
         self._inputs.positions[:rows] += 1
         self._longest += 1
         self._inputs.longest[...] = self._longest
 
-    def forget(self) -> None:
-        """Give all memory back, as after a fault of the device."""
+    def clear(self) -> None:
+        """Release all memory, as after a fault of the device."""
         self._bound.clear()
         self._buffers, self._arrays = {}, None
-        self._room = _FIRST_ROOM
-        self._inputs, self._longest = _Inputs(_FIRST_ROOM.rows), 0
+        self._size = _FIRST_SIZE
+        self._inputs, self._longest = _Inputs(_FIRST_SIZE.rows), 0
 
     def _bind_step(
         self, session: BindableSession, rows: int, candidates: int
@@ -266,7 +263,7 @@ class KVCache:
         after = self._arrays
         before = after if old is self._buffers else _on_host(old)
         places = max(len(own[0]), len(cross[0]))
-        if before is not None and after is not None and self._is_little(places):
+        if before is not None and after is not None and self._fits_host_copy(places):
             for kind, (start, end) in (("self", own), ("cross", cross)):
                 pairs = ((before[name], after[name]) for name in after if name.startswith(kind))
                 move(pairs, start, end)
@@ -281,9 +278,9 @@ class KVCache:
             outputs[f"present.{name}"] = span
         _session(sessions, MOVE).bind(inputs, outputs)()
 
-    def _is_little(self, places: int) -> bool:
+    def _fits_host_copy(self, places: int) -> bool:
         heads = next(iter(self._buffers.values())).shape[1]
-        return places * heads * len(self._buffers) <= _LITTLE
+        return places * heads * len(self._buffers) <= _MOST_ON_HOST
 
 
 def _session(sessions: Sessions, name: str) -> BindableSession:
@@ -291,21 +288,21 @@ def _session(sessions: Sessions, name: str) -> BindableSession:
 
 
 def _on_host(buffers: Mapping[str, Buffer]) -> Mapping[str, NDArray[Any]] | None:
-    """Return the caches as arrays; None where the host cannot reach them."""
+    """Return the caches as arrays; None if the host cannot reach all of them."""
     arrays = {name: buffer.on_host for name, buffer in buffers.items()}
     found = {name: array for name, array in arrays.items() if array is not None}
     return found if len(found) == len(arrays) else None
 
 
 def _allocated(
-    session: BindableSession, room: Room, old: Mapping[str, Buffer]
+    session: BindableSession, size: CacheSize, old: Mapping[str, Buffer]
 ) -> dict[str, Buffer]:
-    """Allocate what the step graph calls its caches, but for old ones that are large enough.
+    """Allocate the caches that the step graph has as inputs; keep old ones of the same shape.
 
     Raises:
-        ModelLoadError: it has none of known number of heads.
+        ModelLoadError: the graph leaves their heads or width open.
     """
-    lengths = {"self": room.self_length, "cross": room.cross_length}
+    lengths = {"self": size.self_length, "cross": size.cross_length}
     buffers = {}
     for name, spec in session.inputs.items():
         length = lengths.get(name.partition(".")[0])
@@ -314,7 +311,7 @@ def _allocated(
         _, heads, _, width = spec.shape
         if heads is None or width is None:
             raise ModelLoadError(f"the step graph does not say the heads and width of {name}")
-        shape = (room.rows, heads, length, width)
+        shape = (size.rows, heads, length, width)
         known = old.get(name)
         if known is None or tuple(known.shape) != shape:
             known = session.allocate(spec.dtype, shape)
@@ -323,7 +320,7 @@ def _allocated(
 
 
 def _places(lengths: NDArray[np.int32], longest: int) -> Ints:
-    """Return pairs of row and place, of as many first places as each row has in use."""
+    """Return pairs of row and place of the first `lengths` places of each row."""
     return np.ascontiguousarray(np.argwhere(np.arange(longest) < lengths[:, None]))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidInputError
 from service.families.translation.search.decoding import Decoding, Hypothesis
-from service.families.translation.search.repetition import repeats_itself
+from service.families.translation.search.repetition import has_repetition
 from service.tasks import Alternative, FinishReason, TranslateItem, Translation
 from service.types import PreparedItem, Tensors
 
@@ -107,9 +107,9 @@ class UsualSearch:
             penalty = self.length_penalty  # greedy search has no use for it: share the batch
         limit = min(limit, self.most_new_tokens)
         window = self.loop_window if self.loop_window < limit else 0
-        if window and repeats_itself(source, window):
+        if window and has_repetition(source, window):
             window = 0
-        return Decoding(num_beams, penalty, limit, loop_window=window)
+        return Decoding(num_beams, penalty, limit, repetition_window=window)
 
     def timed(self, steps: int) -> Decoding:
         """Return how to search for exactly so many tokens, or for as many as there may be."""

@@ -11,8 +11,8 @@ from service.families.text_input import fitted, is_long
 from service.families.translation.cached_decoder import ENCODER, SESSIONS, CachedDecoder, CacheKind
 from service.families.translation.glossary import Plan
 from service.families.translation.options import result_of
-from service.families.translation.search.batch import start_token_search
 from service.families.translation.search.decoding import Decoding
+from service.families.translation.search.logits import LogitsSearch
 from service.families.translation.search.rules import Texts
 from service.families.translation.texts import SubwordParameters, SubwordTexts
 from service.tasks import TranslateItem, Translation
@@ -89,7 +89,7 @@ class EncoderDecoder:
         rules, decoding = self.parameters.rules, cast(Decoding, batch[0].group)
         forced = rules.first_tokens(np.array([work.tensors["first_id"] for work in batch]))
         sources = [work.tensors["input_ids"] for work in batch]
-        search = start_token_search(decoding, rules, Texts(forced, sources))
+        search = LogitsSearch(decoding, rules, Texts(forced, sources))
         while not search.is_finished:
             search.advance(decoder.logits(search))
         return [result_of(found, work) for found, work in zip(search.results(), batch, strict=True)]

@@ -1,15 +1,13 @@
 """Translations in progress: works read together, rows of the decoder's caches, results."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias, cast
 
 from service.engine.inflight.policy import alike
 from service.engine.inflight.scheduler import Key
+from service.families.translation.decode_batch import DecodeBatch, PrefillBatch
 from service.families.translation.options import result_of
-from service.families.translation.search.boards import Finished
-from service.families.translation.search.decoding import Decoding, Hypothesis
-from service.families.translation.step_rows import DecodeBatch, PrefillBatch
+from service.families.translation.search.decoding import Decoding, Finished, Hypothesis
 from service.types import Feeds, PreparedItem, Session, Sessions, Tensors
 
 ENCODER = "encoder"
@@ -112,7 +110,7 @@ def begun(probe: PreparedItem) -> PreparedItem:
     In flight nobody waits for the end of another's translation: what a batch takes from beginning
     to end, which may be minutes, decides nothing.
     """
-    decoding = cast(Decoding, probe.group)
+    decoding = Decoding(*cast(Decoding, probe.group))
     steps = min(decoding.max_new_tokens, _PROBED_STEPS)
-    few = replace(decoding, max_new_tokens=steps, min_new_tokens=steps)
+    few = decoding._replace(max_new_tokens=steps, min_new_tokens=steps)
     return PreparedItem(probe.tensors, probe.lane, probe.length, few)

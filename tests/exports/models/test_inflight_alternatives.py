@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("onnx")
 
+from service.families.translation.decode_batch import DecodeBatch  # noqa: E402
 from service.families.translation.search.decoding import Decoding  # noqa: E402
-from service.families.translation.search.repetition import said_once  # noqa: E402
-from service.families.translation.step_rows import DecodeBatch  # noqa: E402
+from service.families.translation.search.repetition import first_round  # noqa: E402
 from service.tasks import FinishReason  # noqa: E402
 from tests.exports.models.test_inflight_exactness import (  # noqa: E402
     Pair,
@@ -107,7 +107,7 @@ def test_only_a_search_that_runs_into_a_loop_differs_and_it_says_so(
 ) -> None:
     window, limit = 9, 40
     free = Decoding(num_beams, 1.0, limit)
-    watched = replace(free, loop_window=window)
+    watched = free._replace(repetition_window=window)
     stopped = finished(marian, {key: (key, watched) for key in range(24)})
     reasons = {key: found[0].finish_reason for key, found in stopped.items()}
     assert FinishReason.REPETITION in reasons.values()
@@ -123,9 +123,9 @@ def test_only_a_search_that_runs_into_a_loop_differs_and_it_says_so(
 
 def test_a_looping_sentence_leaves_its_row_at_once(marian: Pair) -> None:
     """The others go on as if nothing had been."""
-    watched, free = Decoding(1, 1.0, 40, loop_window=9), Decoding(1, 1.0, 40)
+    watched, free = Decoding(1, 1.0, 40, repetition_window=9), Decoding(1, 1.0, 40)
     found = finished(marian, {key: (key, watched) for key in range(24)})
-    loops = next(key for key, one in found.items() if one[0].ran_into_loop)
+    loops = next(key for key, one in found.items() if one[0].stopped_repeating)
     rows = DecodeBatch(marian.rules)
     rows.step(marian.sessions, [newcomers(marian, {0: (loops, watched), 1: (loops, free)})])
     steps = 1
@@ -137,4 +137,4 @@ def test_a_looping_sentence_leaves_its_row_at_once(marian: Pair) -> None:
     written = dict(rows.progress())[1]
     assert len(written) == steps
     period = next(n for n in (1, 2, 3) if (written[-9 + n :] == written[-9:-n]).all())
-    assert said_once(written, period).tolist() == done[0].found[0].ids.tolist()
+    assert first_round(written, period).tolist() == done[0].found[0].ids.tolist()

@@ -29,9 +29,9 @@ from transformers import (  # noqa: E402
 
 from models.graphs.in_flight import step_graphs  # noqa: E402
 from models.graphs.pretrained_weights import weights_of  # noqa: E402
-from service.families.translation.search.boards import SearchRules  # noqa: E402
+from service.families.translation.decode_batch import DecodeBatch, PrefillBatch  # noqa: E402
+from service.families.translation.search.candidates import SearchRules  # noqa: E402
 from service.families.translation.search.decoding import Decoding, Hypothesis  # noqa: E402
-from service.families.translation.step_rows import DecodeBatch, PrefillBatch  # noqa: E402
 from service.runtime.providers import Device  # noqa: E402
 from service.runtime.session import OrtSession  # noqa: E402
 from service.types import Sessions  # noqa: E402
@@ -125,7 +125,7 @@ def opened(kind: str, folder: Path) -> Pair:
         (folder / f"{name}.onnx").write_bytes(graph.SerializeToString())
         sessions[name] = OrtSession(folder / f"{name}.onnx", Device("cpu"), 1)
     start = config.decoder_start_token_id
-    return Pair(model, sessions, SearchRules(start, config.eos_token_id))
+    return Pair(model, sessions, SearchRules(start, (config.eos_token_id,)))
 
 
 @pytest.fixture(params=MODELS, scope="module")

@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("onnx")
 
 from service.errors import InferenceError  # noqa: E402
-from service.families.translation.search.boards import SearchRules  # noqa: E402
+from service.families.translation.search.candidates import SearchRules  # noqa: E402
 from service.families.translation.search.decoding import Decoding  # noqa: E402
 from service.families.translation.search.rules import TokenBans  # noqa: E402
 from tests.exports.models.test_inflight_exactness import (  # noqa: E402
@@ -123,4 +123,4 @@ def test_a_graph_without_scores_serves_what_needs_none_and_says_so_else(marian: 
     assert finished(old, sentences)[0][0].ids.size == finished(marian, sentences)[0][0].ids.size
     with pytest.raises(InferenceError, match="export it again"):
         finished(penalised, sentences)
-    assert finished(penalised, {0: (0, replace(greedy, num_beams=2))})
+    assert finished(penalised, {0: (0, greedy._replace(num_beams=2))})

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.families.translation.search.batch import TokenSearch, start_token_search
 from service.families.translation.search.decoding import Decoding, Hypothesis
+from service.families.translation.search.logits import LogitsSearch
 from service.families.translation.search.rules import UNFORCED, Texts, TokenRules
 from service.tasks import FinishReason
 from tests.unit.families.reference_search import reference_beams, reference_greedy
@@ -18,9 +18,9 @@ RULES = TokenRules(START, (EOS,))
 SOURCES = [np.random.default_rng(n).integers(3, 60, 1 + n % 5) for n in range(6)]
 
 
-def started(sentences: int, decoding: Decoding) -> TokenSearch:
+def started(sentences: int, decoding: Decoding) -> LogitsSearch:
     sources = [np.zeros(0, np.int64)] * sentences
-    return start_token_search(decoding, RULES, Texts(np.full(sentences, UNFORCED), sources))
+    return LogitsSearch(decoding, RULES, Texts(np.full(sentences, UNFORCED), sources))
 
 
 def searched(
@@ -134,7 +134,7 @@ def worth(graphs: TranslatorGraphs, source: Any, found: Hypothesis, decoding: De
 
 
 def test_a_loop_ends_a_greedy_search_and_the_others_go_on() -> None:
-    search = started(2, Decoding(1, 1.0, 20, loop_window=6))
+    search = started(2, Decoding(1, 1.0, 20, repetition_window=6))
     said = [[7, 8, 5, 6, 5, 6, 5, 6], [7, 8, 5, 6, 5, 6, 5, 9, EOS]]
     for step in itertools.count():
         logprobs = np.full((len(search.history), VOCABULARY), -9, np.float32)
@@ -155,7 +155,7 @@ def test_a_loop_of_the_best_beam_leaves_what_had_ended_before(
     first_end: float, kept: list[int]
 ) -> None:
     """Two beams: one says 7 for ever; an end at the first step is pooled if it is among the two."""
-    search = started(1, Decoding(2, 1.0, 20, loop_window=3))
+    search = started(1, Decoding(2, 1.0, 20, repetition_window=3))
     while not search.is_finished:
         logprobs = np.full((len(search.history), VOCABULARY), -50, np.float32)
         logprobs[:, 7], logprobs[:, 8] = -0.1, -20
@@ -164,5 +164,5 @@ def test_a_loop_of_the_best_beam_leaves_what_had_ended_before(
         search.advance(logprobs)
     (found,) = search.results()
     assert found[0].ids.tolist() == kept
-    assert found[0].ran_into_loop
+    assert found[0].stopped_repeating
     assert found[0].is_complete == (not kept)

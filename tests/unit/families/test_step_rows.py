@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.graphs.in_flight import step_graphs
-from service.families.translation.search.boards import SearchRules
+from service.families.translation.decode_batch import DecodeBatch, PrefillBatch, assigned
+from service.families.translation.search.candidates import SearchRules
 from service.families.translation.search.decoding import Decoding
-from service.families.translation.step_rows import DecodeBatch, PrefillBatch, assigned
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession
 from service.types import Sessions
@@ -16,7 +16,7 @@ from tests.unit.families.step_models import DeviceLikeSession, random_weights
 
 pytestmark = pytest.mark.looptime(False)
 
-RULES = SearchRules(start_id=1, eos_id=2)
+RULES = SearchRules(start_id=1, eos_ids=(2,))
 DECODINGS = [Decoding(1, 1.0, 12), Decoding(3, 1.0, 12), Decoding(4, 0.5, 40)]
 
 

@@ -1,263 +1,260 @@
-"""Beam search for sentences that are each at a step of their own."""
+"""Beam search: transformers' `_beam_search`, for sentences at steps of their own."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service.families.translation.search.boards import (
-    NEVER,
+from service.families.translation.search.candidates import CandidateRules, SearchRules
+from service.families.translation.search.decoding import (
+    Bools,
+    Decoding,
     Finished,
-    Floats,
+    Hypothesis,
     Ints,
-    NextTokens,
-    SearchRules,
-    SequenceTable,
-    others_than,
-    wide_enough,
+    LogProbs,
 )
-from service.families.translation.search.decoding import Decoding, Hypothesis
-from service.families.translation.search.repetition import looping_at, said_once
+from service.families.translation.search.repetition import first_round, repetitions_in
+from service.families.translation.search.sequences import SequenceTable, wide_enough
 
-_ABSENT = -1
+# Added to the score of what must not win; transformers' own number, as sums and ties depend on it.
+NEVER = np.float32(-1e9)
 
 
-class BeamBoard:
-    """Keeps the `num_beams` most probable beginnings of each sentence."""
+class BeamSearch:
+    """Keeps the `num_beams` most probable beginnings of each sentence. Satisfies `SearchBatch`."""
 
     def __init__(self, num_beams: int, rules: SearchRules) -> None:
-        self._beams, self._rules, self._next = num_beams, rules, NextTokens(rules)
-        self._lines = SequenceTable()
+        self._beams, self._rules, self._candidate_rules = num_beams, rules, CandidateRules(rules)
+        self._table = SequenceTable()
         self._rows = np.zeros((0, num_beams), np.int64)
         self._scores = np.zeros((0, num_beams), np.float32)
         self._written = np.zeros((0, num_beams, 16), np.int64)
-        self._pools: list[_Pool] = []
+        self._ended: list[_Ended] = []
         self.tokens = self.parents = np.zeros(0, np.int64)
+        # Steps in which hypotheses can only continue, or end by their end token.
         self._quiet = 0
-        """Steps in which nothing can happen but that hypotheses end by their end token."""
+        self._has_joined = False
 
     def __repr__(self) -> str:
-        return f"<BeamBoard {len(self)} running with {self._beams} beams>"
+        return f"<BeamSearch {len(self)} running with {self._beams} beams>"
 
     def __len__(self) -> int:
-        return len(self._lines.keys)
+        return len(self._table.keys)
 
     @property
     def stands_still(self) -> bool:
-        """Tell whether all go on in their rows, as they did before the last step."""
-        return np.array_equal(self.parents, self.rows)
+        """Tell whether every hypothesis continues in the row of its parent."""
+        return not self._has_joined and np.array_equal(self.parents, self.rows)
 
     @property
     def rows(self) -> Ints:
-        """Return where everybody was at the last step."""
+        """Return the rows of the hypotheses at the last step."""
         return self._rows.ravel()
 
     @property
     def candidates(self) -> int:
-        """Return how many candidates a row `advance` wants to see."""
-        # Twice as many as beams: even if every beam ends, enough of them go on.
+        """Return how many candidates per row `advance` needs."""
+        needed = self._rules.candidates_per_beam * self._beams
         if self._quiet:
-            return 2 * self._beams
-        written, steps = self._of_hypotheses()
-        more = bool((self._lines.steps < self._lines.least).any()) + self._next.more(written, steps)
-        return 2 * self._beams + more
+            return needed
+        extra = self._candidate_rules.extra_candidates(*self._hypotheses())
+        return needed + bool(self._table.may_not_end.any()) * len(self._rules.eos_ids) + extra
 
     @property
-    def wants_scores(self) -> bool:
-        """Tell that it does not."""
+    def needs_scores(self) -> bool:
+        """Return False: transformers' beam search applies all rules to log-probabilities."""
         return False
 
     def add(self, key: Hashable, decoding: Decoding, row: int) -> None:
-        """Begin a sentence. All its beams begin alike, so one row stands for them."""
-        self._lines.add(key, decoding, self._rules)
-        rows = np.full((1, self._beams), _ABSENT)
-        rows[0, 0] = row
-        self._rows = np.concatenate([self._rows, rows])
-        scores = np.where(rows == _ABSENT, NEVER, np.float32(0))
+        """Start a sentence, in one row: its beams are equal, and all but the first cannot win."""
+        self._table.add(key, decoding, self._rules)
+        self._rows = np.concatenate([self._rows, np.full((1, self._beams), row)])
+        scores = np.full((1, self._beams), NEVER)
+        scores[0, 0] = 0
         self._scores = np.concatenate([self._scores, scores])
         self._written = wide_enough(self._written, 0, 1)
-        self._pools.append(_Pool(self._beams))
-        self._quiet = 0
+        self._ended.append(_Ended(self._beams))
+        self._quiet, self._has_joined = 0, True
 
-    def advance(self, ids: Ints, logprobs: Floats) -> Sequence[Finished]:
-        """Choose the best continuations of every sentence; return who is done."""
-        lines, beams = self._lines, self._beams
-        tokens, parents, scores = self._best(ids, logprobs)
-        lines.steps += 1
-        hits = tokens == self._rules.eos_id
+    def advance(self, ids: Ints, scores: LogProbs) -> Sequence[Finished]:
+        """Take the best candidates of every row; return who is finished."""
+        table, beams = self._table, self._beams
+        tokens, parents, scores = self._best(ids, scores)
+        table.steps += 1
+        ends = self._rules.ends(tokens)
         if not self._quiet:
-            self._written = wide_enough(self._written, int(lines.steps.max()), 0)
-            hits |= (lines.steps >= lines.limits)[:, None]
-        has_hits = bool(hits.any())
-        if has_hits:
-            self._keep_ended(tokens, parents, scores, hits & (np.arange(2 * beams) < beams))
-            scores = scores + hits * NEVER
+            self._written = wide_enough(self._written, int(table.steps.max()), 0)
+            ends |= (table.steps >= table.limits)[:, None]
+        has_ends = bool(ends.any())
+        if has_ends:
+            self._keep_ended(tokens, parents, scores, ends[:, :beams])
+            scores = np.where(ends, scores + NEVER, scores)
             order = np.argsort(-scores, axis=1, kind="stable")
-            tokens, parents, scores = (
-                np.take_along_axis(a, order, axis=1) for a in (tokens, parents, scores)
-            )
-        self._go_on(tokens[:, :beams], parents[:, :beams], scores[:, :beams])
-        if self._quiet and not has_hits and not any(pool.is_full for pool in self._pools):
+            tokens, parents = (np.take_along_axis(a, order, axis=1) for a in (tokens, parents))
+            scores = np.take_along_axis(scores, order, axis=1)
+        self._continue(tokens[:, :beams], parents[:, :beams], scores[:, :beams])
+        if self._quiet and not has_ends and not self._may_be_decided():
             self._quiet -= 1
             return ()
-        return self._let_go(hits)
-
-    def _go_on(self, tokens: Ints, parents: Ints, scores: Floats) -> None:
-        """Let these be the beams, whoever is done by them."""
-        line = np.arange(len(tokens))[:, None]
-        self._scores = scores
-        self._written = self._written[line, parents]
-        self._written[line, np.arange(self._beams), self._lines.steps[:, None] - 1] = tokens
-        self.tokens, self.parents = tokens.ravel(), self._rows[line, parents].ravel()
-
-    def _let_go(self, hits: NDArray[np.bool_]) -> Sequence[Finished]:
-        """Return who is done."""
-        lines = self._lines
-        stay = ~(self._is_decided() | hits.all(axis=1))
-        finished = [
-            Finished(lines.keys[index], self._pools[index].found) for index in np.flatnonzero(~stay)
-        ]
-        finished += self._stop_loops(stay)
-        if finished:
-            of_hypotheses = np.repeat(stay, self._beams)
-            self.tokens, self.parents = self.tokens[of_hypotheses], self.parents[of_hypotheses]
-            self._keep(stay)
-        self._quiet = 0
-        if self._next.takes_any:
-            self._quiet = lines.quiet_steps(self._written.shape[2])
-        return finished
+        return self._finish(ends)
 
     def place(self, rows: Ints) -> None:
-        """Take note of where the hypotheses are now."""
-        self._rows = rows.reshape(-1, self._beams)
+        """Set the rows of the hypotheses in `tokens` and `parents`."""
+        self._rows, self._has_joined = rows.reshape(-1, self._beams), False
 
     def drop(self, keys: frozenset[Hashable]) -> None:
         """Forget some sentences."""
-        stay = others_than(self._lines.keys, keys)
-        self._keep(stay)
+        self._keep(self._table.others_than(keys))
         self._quiet = 0
-        of_hypotheses = np.repeat(stay, self._beams)
-        self.tokens, self.parents = self.tokens[of_hypotheses], self.parents[of_hypotheses]
 
     def progress(self) -> Sequence[tuple[Hashable, Ints]]:
-        """Return what every sentence would say if it ended here: its best beam."""
-        lines = zip(self._lines.keys, self._written, self._lines.steps, strict=True)
+        """Return the text so far of every sentence's best beam."""
+        lines = zip(self._table.keys, self._written, self._table.steps, strict=True)
         return [(key, written[0, :steps].copy()) for key, written, steps in lines]
 
-    def _best(self, ids: Ints, logprobs: Floats) -> tuple[Ints, Ints, Floats]:
-        """Return token, beam and score of twice as many continuations as beams, best first."""
-        known, tokens = logprobs[self._rows], ids[self._rows]
+    def _best(self, ids: Ints, scores: LogProbs) -> tuple[Ints, Ints, LogProbs]:
+        """Return token, beam and score of each sentence's best candidates, best first."""
+        scores, tokens = scores[self._rows], ids[self._rows]
         if not self._quiet:
-            tokens, known = self._ruled(tokens, known)
-        total = known + self._scores[:, :, None]
-        if not self._quiet:
-            total = np.where((self._rows == _ABSENT)[:, :, None], 2 * NEVER, total)
-        total, tokens = total.reshape(len(total), -1), tokens.reshape(len(total), -1)
-        order = np.argsort(-total, axis=1, kind="stable")[:, : 2 * self._beams]
-        line = np.arange(len(total))[:, None]
-        return tokens[line, order], order // ids.shape[1], total[line, order]
+            tokens, scores = self._ruled(tokens, scores)
+        scores = scores + self._scores[:, :, None]
+        scores, tokens = scores.reshape(len(scores), -1), tokens.reshape(len(scores), -1)
+        wanted = self._rules.candidates_per_beam * self._beams
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :wanted]
+        line = np.arange(len(scores))[:, None]
+        return tokens[line, order], order // ids.shape[1], scores[line, order]
 
-    def _ruled(self, tokens: Ints, known: Floats) -> tuple[Ints, Floats]:
-        """Return what the rules leave of the candidates [N, beams, candidates]."""
-        width = tokens.shape[2]
-        written, steps = self._of_hypotheses()
-        flat = (tokens.reshape(-1, width), known.reshape(-1, width))
-        known = self._next.judged(*flat, written, steps).reshape(known.shape)
-        tokens, known = self._forced(tokens, known)
-        early = (self._lines.steps < self._lines.least)[:, None, None]
-        return tokens, np.where(early & (tokens == self._rules.eos_id), NEVER, known)
+    def _ruled(self, tokens: Ints, scores: LogProbs) -> tuple[Ints, LogProbs]:
+        """Return candidates [N, beams, C] and their scores by the rules."""
+        flat = tokens.reshape(-1, tokens.shape[2]), scores.reshape(-1, tokens.shape[2])
+        scores = self._candidate_rules.apply(*flat, *self._hypotheses()).reshape(scores.shape)
+        early = self._table.may_not_end
+        if early.any():
+            scores = np.where(early[:, None, None] & self._rules.ends(tokens), -np.inf, scores)
+        return self._forced(tokens, scores)
 
-    def _of_hypotheses(self) -> tuple[Ints, Ints]:
-        """Return what every hypothesis has written, and how many tokens that are."""
+    def _hypotheses(self) -> tuple[Ints, Ints]:
+        """Return the text of every hypothesis [H, T], and its number of tokens [H]."""
         written = self._written.reshape(-1, self._written.shape[2])
-        return written, np.repeat(self._lines.steps, self._beams)
+        return written, np.repeat(self._table.steps, self._beams)
 
-    def _forced(self, tokens: Ints, known: Floats) -> tuple[Ints, Floats]:
-        """Let the forced token be certain where it is due, and no other possible."""
-        lines, last_id = self._lines, self._rules.forced_last_id
-        forced, due = lines.first_ids, lines.must_begin()
+    def _forced(self, tokens: Ints, scores: LogProbs) -> tuple[Ints, LogProbs]:
+        """Make a forced token certain where one is due, and all others impossible."""
+        table, last_id = self._table, self._rules.forced_last_id
+        forced, due = table.first_ids, table.first_is_forced
         if last_id is not None:
-            is_last = lines.steps == lines.limits - 1
+            is_last = table.steps == table.limits - 1
             forced, due = np.where(is_last, last_id, forced), due | is_last
         if not due.any():
-            return tokens, known
-        tokens, known = tokens.copy(), known.copy()
+            return tokens, scores
+        tokens, scores = tokens.copy(), scores.copy()
         tokens[due, :, 0] = forced[due, None]
-        known[due] = -np.inf
-        known[due, :, 0] = 0.0
-        return tokens, known
+        scores[due] = -np.inf
+        scores[due, :, 0] = 0.0
+        return tokens, scores
 
-    def _keep_ended(
-        self, tokens: Ints, parents: Ints, scores: Floats, ended: NDArray[np.bool_]
-    ) -> None:
-        lines = self._lines
-        for line, place in zip(*np.nonzero(ended), strict=True):
-            steps = int(lines.steps[line])
-            worth = scores[line, place] / np.float32(steps ** lines.penalties[line])
-            token = tokens[line, place]
+    def _keep_ended(self, tokens: Ints, parents: Ints, scores: LogProbs, ends: Bools) -> None:
+        """Add what ends here to the ended hypotheses of its sentence."""
+        table, rules = self._table, self._rules
+        forces_last = rules.last_is_forced or rules.forced_last_id is not None
+        for line, place in zip(*np.nonzero(ends), strict=True):
+            steps = int(table.steps[line])
             ids = self._written[line, parents[line, place], : steps - 1]
-            if token != self._rules.eos_id:
+            token = tokens[line, place]
+            if not (has_end := bool(rules.ends(token))):
                 ids = np.append(ids, token)
-            is_complete = token == self._rules.eos_id and not self._is_forced(line)
-            self._pools[line].add(Hypothesis(ids.copy(), bool(is_complete), float(worth)))
+            is_forced = forces_last and steps == table.limits[line]
+            score = self._final_score(line, scores[line, place])
+            self._ended[line].add(Hypothesis(ids.copy(), has_end and not is_forced, score))
 
-    def _stop_loops(self, stay: NDArray[np.bool_]) -> list[Finished]:
-        """Let sentences end whose best beam says the same over and over."""
-        lines, finished = self._lines, []
+    def _final_score(self, line: int, score: np.float32) -> float:
+        steps = int(self._table.steps[line])
+        return float(score / np.float32(steps ** self._table.penalties[line]))
+
+    def _continue(self, tokens: Ints, parents: Ints, scores: LogProbs) -> None:
+        """Make these candidates the beams."""
+        line = np.arange(len(tokens))[:, None]
+        self._scores = scores
+        self._written = self._written[line, parents]
+        self._written[line, np.arange(self._beams), self._table.steps[:, None] - 1] = tokens
+        self.tokens, self.parents = tokens.ravel(), self._rows[line, parents].ravel()
+
+    def _may_be_decided(self) -> bool:
+        is_full = any(ended.is_full for ended in self._ended)
+        return is_full or not (self._scores[:, 0] > NEVER).all()
+
+    def _finish(self, ends: Bools) -> Sequence[Finished]:
+        """Forget the sentences whose search is over; return what they found."""
+        table = self._table
+        stay = ~(self._is_decided() | ends.all(axis=1))
+        finished = [
+            Finished(table.keys[line], self._ended[line].found or self._unfinished(line))
+            for line in np.flatnonzero(~stay).tolist()
+        ]
+        finished += self._stop_repetitions(stay)
+        if finished:
+            self._keep(stay)
+        self._quiet = 0
+        if self._candidate_rules.is_empty:
+            self._quiet = table.quiet_steps(self._written.shape[2])
+        return finished
+
+    def _is_decided(self) -> Bools:
+        """Tell for which sentences a better hypothesis is not expected."""
+        rules, table = self._rules, self._table
+        full = np.array([ended.is_full for ended in self._ended], np.bool_)
+        lengths = table.steps
+        if rules.early_stopping == "never":
+            lengths = np.where(table.penalties > 0, table.limits, lengths)
+        possible = self._scores[:, 0] / (lengths**table.penalties).astype(np.float32)
+        worst = np.array([ended.worst for ended in self._ended], np.float32)
+        decided: Bools = ~(possible > np.where(full, worst, NEVER))
+        return decided | full if rules.early_stopping is True else decided
+
+    def _unfinished(self, line: int) -> list[Hypothesis]:
+        """Return the best beam of a sentence whose rules forbid every token."""
+        ids = self._written[line, 0, : self._table.steps[line]]
+        has_end = bool(self._rules.ends(ids[-1]))
+        return [Hypothesis(ids[: len(ids) - has_end].copy(), has_end)]
+
+    def _stop_repetitions(self, stay: Bools) -> list[Finished]:
+        """Finish sentences whose best beam repeats a phrase, and mark that they do not stay."""
+        table, finished = self._table, []
         best = self._written[:, 0]
-        for line, length in looping_at(best, lines.steps, lines.loop_windows * stay):
-            found = self._pools[line].found
+        for line, length in repetitions_in(best, table.steps, table.windows * stay):
+            found = self._ended[line].found
             if not found:
-                steps = int(lines.steps[line])
-                worth = self._scores[line, 0] / np.float32(steps ** lines.penalties[line])
-                ids = said_once(best[line, :steps], length).copy()
-                found = [Hypothesis(ids, False, float(worth))]
-            looped = [replace(one, ran_into_loop=True) for one in found]
-            finished.append(Finished(lines.keys[line], looped))
+                ids = first_round(best[line, : table.steps[line]], length).copy()
+                found = [Hypothesis(ids, False, self._final_score(line, self._scores[line, 0]))]
+            stopped = [one._replace(stopped_repeating=True) for one in found]
+            finished.append(Finished(table.keys[line], stopped))
             stay[line] = False
         return finished
 
-    def _is_forced(self, line: int) -> bool:
-        is_last = self._lines.steps[line] == self._lines.limits[line]
-        return bool(is_last) and self._rules.forced_last_id is not None
-
-    def _is_decided(self) -> NDArray[np.bool_]:
-        """Tell which sentences need not be searched any further."""
-        full = np.array([pool.is_full for pool in self._pools])
-        if self._rules.early_stopping is True:
-            return full
-        lines = self._lines
-        lengths = lines.steps
-        if self._rules.early_stopping == "never":
-            lengths = np.where(lines.penalties > 0, lines.limits, lengths)
-        possible = self._scores[:, 0] / (lengths**lines.penalties).astype(np.float32)
-        worst = np.array([pool.worst for pool in self._pools], np.float32)
-        decided: NDArray[np.bool_] = full & ~(possible > worst)
-        return decided
-
-    def _keep(self, stay: NDArray[np.bool_]) -> None:
-        self._lines.keep(stay)
+    def _keep(self, stay: Bools) -> None:
+        self._table.keep(stay)
         self._scores, self._written = self._scores[stay], self._written[stay]
-        self._pools = [pool for pool, stays in zip(self._pools, stay, strict=True) if stays]
+        self._ended = [ended for ended, stays in zip(self._ended, stay, strict=True) if stays]
+        hypotheses = np.repeat(stay, self._beams)
+        self.tokens, self.parents = self.tokens[hypotheses], self.parents[hypotheses]
 
 
-@dataclass(eq=False, slots=True)
-class _Pool:
-    """The best finished hypotheses of one sentence, at most `size`, best first."""
+class _Ended:
+    """The best ended hypotheses of one sentence, at most `size`, best first."""
 
-    size: int
-    found: list[Hypothesis] = field(default_factory=list)
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.found: list[Hypothesis] = []
 
     def add(self, found: Hypothesis) -> None:
-        """Take it in; the worst leaves if it is one too many."""
+        """Insert it behind all that are as good; the worst leaves if there are too many."""
         at = next((i for i, known in enumerate(self.found) if found.score > known.score), None)
         self.found.insert(len(self.found) if at is None else at, found)
-        del self.found[self.size :]
+        del self.found[self._size :]
 
     @property
     def is_full(self) -> bool:
-        return len(self.found) == self.size
+        return len(self.found) == self._size
 
     @property
     def worst(self) -> float:

@@ -1,19 +1,18 @@
-"""Texts that say the same over and over: how it is told, and what is kept of them.
+"""Texts that repeat a phrase: how they are found, and what is kept of them.
 
-A loop is a tail of `window` tokens that says one phrase at least three times. It is found out by
-the tokens alone, so that it is the same whatever else runs.
+A text is repetitive if its last `window` tokens repeat one phrase at least three times. That is
+decided by the tokens alone, so it does not depend on what else runs.
 """
 
 import numpy as np
-from numpy.typing import NDArray
+
+from service.families.translation.search.decoding import Ints
 
 _LEAST_ROUNDS = 3
 
-Ints = NDArray[np.int64]
-
 
 def period(ids: Ints, window: int) -> int:
-    """Return how long the phrase is that the last `window` tokens say over and over.
+    """Return the length of the phrase that the last `window` tokens repeat.
 
     0 if there is none; window 0 finds none.
     """
@@ -24,40 +23,36 @@ def period(ids: Ints, window: int) -> int:
     return next((length for length in phrases if (tail[length:] == tail[:-length]).all()), 0)
 
 
-def looping(written: Ints, window: int) -> list[tuple[int, int]]:
-    """Return which rows of tokens [N, T] end in a loop, and how long its phrase is."""
-    if not 0 < window <= written.shape[1]:
-        return []
-    # The last token of a loop was said before: that rules out nearly everybody at once.
-    before = written[:, -1 - window // _LEAST_ROUNDS : -1]
-    said = np.flatnonzero((before == written[:, -1:]).any(axis=1))
-    found = ((row, period(written[row], window)) for row in said.tolist())
-    return [(row, length) for row, length in found if length]
+def repetitions_in(written: Ints, lengths: Ints, windows: Ints) -> list[tuple[int, int]]:
+    """Return which rows [N, T] end in a repetition, each with the length of its phrase.
 
-
-def looping_at(written: Ints, lengths: Ints, windows: Ints) -> list[tuple[int, int]]:
-    """Return the same of rows [N, T] of which `lengths` tokens count; window 0 finds none."""
+    The first `lengths` [N] tokens of a row count, and `windows` [N] of them are compared.
+    """
     due = np.flatnonzero((windows > 0) & (lengths >= windows))
     found: list[tuple[int, int]] = []
     for window in np.unique(windows[due]).tolist():
         rows = due[windows[due] == window]
         tails = written[rows[:, None], lengths[rows, None] + np.arange(-window, 0)]
-        found += [(int(rows[row]), length) for row, length in looping(tails, window)]
+        # The last token of a repetition occurs before: that rules out nearly all rows at once.
+        before = tails[:, -1 - window // _LEAST_ROUNDS : -1]
+        likely = np.flatnonzero((before == tails[:, -1:]).any(axis=1)).tolist()
+        periods = ((int(rows[row]), period(tails[row], window)) for row in likely)
+        found += [(row, length) for row, length in periods if length]
     return found
 
 
-def said_once(ids: Ints, length: int) -> Ints:
-    """Return a text that ends in a loop of phrases so long, up to where it was said once."""
+def first_round(ids: Ints, length: int) -> Ints:
+    """Return a text that ends with a repeated phrase of this length, with the phrase once."""
     same = ids[length:] == ids[: len(ids) - length]
     rounds = int(np.argmin(same[::-1])) if not same.all() else len(same)
     return ids[: len(ids) - rounds]
 
 
-def repeats_itself(ids: Ints, window: int) -> bool:
-    """Tell whether somewhere in a text a phrase is said three times in a row.
+def has_repetition(ids: Ints, window: int) -> bool:
+    """Tell whether a phrase is repeated three times in a row anywhere in a text.
 
     It counts from a third of the window on, as two languages rarely need as many tokens for the
-    same. Whoever translates such a text says the same over and over with good reason.
+    same. A faithful translation of such a text is repetitive too.
     """
     for length in range(1, min(window, len(ids)) // _LEAST_ROUNDS + 1):
         same = np.concatenate([[False], ids[length:] == ids[: max(len(ids) - length, 0)], [False]])

@@ -1,4 +1,4 @@
-"""What a generation_config.json forbids and forces, token by token, as plain arrays.
+"""What a generation_config.json forbids and forces, applied to the scores of a whole vocabulary.
 
 The order and the arithmetic are those of the logits processors of `generate` in transformers.
 """
@@ -10,14 +10,12 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.translation.search.decoding import LogProbs
-
-Ints = NDArray[np.int64]
+from service.families.translation.search.decoding import Ints, LogProbs
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBans:
-    """What is never written, and what is not written twice."""
+    """Tokens that are never written, and phrases that are not written twice."""
 
     no_repeat_ngram_size: int = 0
     bad_words: tuple[tuple[int, ...], ...] = ()
@@ -30,24 +28,24 @@ class TokenBans:
 
     @property
     def always(self) -> tuple[int, ...]:
-        """Return the tokens that are forbidden whatever came before."""
+        """Return the tokens that are always forbidden."""
         alone = {word for *before, word in self.bad_words if not before}
         return tuple(sorted(alone.union(self.suppressed)))
 
     @property
     def looks_back(self) -> bool:
-        """Tell whether something is forbidden for what came before."""
+        """Tell whether a ban depends on the text so far."""
         return self.no_repeat_ngram_size > 0 or any(len(word) > 1 for word in self.bad_words)
 
     def after(self, history: Ints) -> tuple[Ints, Ints]:
-        """Return rows, and the token that each may not write next, for what it has written.
+        """Return pairs of a row and a token that its text forbids next; pairs may repeat.
 
-        `history`, [N, L], begins with the start token. A pair may be there twice.
+        `history` [N, L] begins with the start token.
         """
         rows, tokens = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         size, length = self.no_repeat_ngram_size, history.shape[1]
         if 0 < size <= length:
-            # Every place where the last `size - 1` tokens have stood before.
+            # Every place where the last `size - 1` tokens occur.
             windows = np.lib.stride_tricks.sliding_window_view(history, size, axis=1)
             last = history[:, None, length - size + 1 :]
             again, places = np.nonzero((windows[:, :, :-1] == last).all(axis=2))
@@ -66,20 +64,20 @@ EarlyStopping: TypeAlias = bool | Literal["never"]
 _LOWEST, _TINIEST = np.finfo(np.float32).min, np.finfo(np.float32).tiny
 
 UNFORCED = -1
-"""In place of a first token, where the model is free to choose it."""
+"""Stands for the first token where the model is free to choose it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """How a model's own files want it to write. Its histories begin with the start token."""
+    """The rules of a model's generation_config.json. Histories begin with the start token."""
 
     start_id: int
     """Token that a translation begins with; it is not part of the text."""
     eos_ids: tuple[int, ...]
     """Tokens that end a translation."""
     early_stopping: EarlyStopping = False
-    """When a beam search ends: True at the first `num_beams` hypotheses, False when a better one
-    is unlikely, "never" when there can be none."""
+    """When beam search ends: True at the first `num_beams` hypotheses, False when a better one
+    is unlikely, "never" when a better one is impossible."""
     no_repeat_ngram_size: int = 0
     """Sequences of this many tokens are not written twice; 0 allows it."""
     repetition_penalty: float = 1.0
@@ -87,23 +85,23 @@ class TokenRules:
     bad_words: tuple[tuple[int, ...], ...] = ()
     """Sequences of tokens that are never written."""
     min_length: int = 0
-    """Tokens before the end, the start token counts as one."""
+    """Least number of tokens before the end token; the start token counts."""
     forced_eos_id: int | None = None
-    """What the last token is when the limit is reached."""
+    """Last token of a text that reaches the limit."""
     suppressed: tuple[int, ...] = ()
     """Tokens that are never written."""
     suppressed_first: tuple[int, ...] = ()
     """Tokens that are not written first."""
     forced_bos_id: int | None = None
-    """The first token after the start token, where the languages do not name another."""
+    """First token after the start token, unless the target language has one."""
     encoder_no_repeat_ngram_size: int = 0
-    """Sequences of this many tokens that the source holds are never written."""
+    """Sequences of this many tokens that occur in the source are never written."""
     sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
-    """Added to the score of the last token of a sequence, after the others of it."""
+    """Added to the score of a sequence's last token where the others precede it."""
     exponential_decay: tuple[int, float] | None = None
-    """Tokens after the start token, and the factor by which the end then gains at each step."""
+    """After this many tokens the end token's score grows by this factor at each step."""
     renormalize: bool = False
-    """Whether scores are made probabilities that sum to 1 again after all other rules."""
+    """Whether probabilities are normalised to sum to 1 after all other rules."""
 
     def __post_init__(self) -> None:
         if not self.eos_ids:
@@ -117,11 +115,11 @@ class TokenRules:
                 "exponential_decay beside min_length or encoder_no_repeat_ngram_size is not "
                 "served: where the end is forbidden, its score would be no number"
             )
-        _ = self.bans  # which checks what it is made of
+        _ = self.bans  # validates the bans
 
     @property
     def bans(self) -> TokenBans:
-        """Return what is forbidden for what was written before, or always; never to end."""
+        """Return the bans; the end token is never among them."""
         ends = {(end,) for end in self.eos_ids}
         words = tuple(word for word in self.bad_words if word not in ends)
         return TokenBans(self.no_repeat_ngram_size, words)
@@ -131,7 +129,7 @@ class TokenRules:
         return np.isin(tokens, self.eos_ids)
 
     def first_tokens(self, chosen: Ints) -> Ints:
-        """Return the first token of each row, where some are UNFORCED and the model forces one."""
+        """Return first tokens with the model's own forced one in place of UNFORCED."""
         if self.forced_bos_id is None:
             return chosen
         return np.where(chosen == UNFORCED, self.forced_bos_id, chosen)
@@ -139,14 +137,14 @@ class TokenRules:
     def applied(
         self, scores: LogProbs, history: Ints, texts: "Texts", limit: int, least: int = 0
     ) -> LogProbs:
-        """Return the scores of the next token, -inf where it is forbidden.
+        """Return the scores of the next tokens by the rules, -inf where a token is forbidden.
 
         Args:
             scores: of the running rows' next tokens, [N, V].
-            history: what each row has written, the start token first, [N, L].
+            history: the text of each row, the start token first, [N, L].
             texts: what each row translates.
-            limit: the length at which a row ends, the start token counts as one.
-            least: tokens after the start token before the end may come.
+            limit: the length at which a row ends; the start token counts.
+            least: least number of tokens after the start token before the end token.
         """
         scores, length, forced = scores.copy(), history.shape[1], texts.forced
         self._bias(scores, history)
@@ -173,7 +171,7 @@ class TokenRules:
         bias = np.zeros_like(scores)
         for (*before, last), value in self.sequence_bias:
             if not before:
-                bias[:, last] = np.float32(value)  # of two for one token the last counts
+                bias[:, last] = np.float32(value)  # the last bias of a token wins
         for (*before, last), value in self.sequence_bias:
             if before and len(before) < history.shape[1]:
                 due = (history[:, -len(before) :] == before).all(axis=1)
@@ -217,7 +215,7 @@ class TokenRules:
 
 
 class Texts(NamedTuple):
-    """What the running rows translate."""
+    """The sources of the running rows."""
 
     forced: Ints
     """The first token of each row, or UNFORCED, [N]."""
@@ -225,7 +223,7 @@ class Texts(NamedTuple):
     """The tokens that each row reads, without padding."""
 
     def of(self, places: Ints) -> "Texts":
-        """Return the texts at these places."""
+        """Return the texts of these sentences."""
         return Texts(self.forced[places], [self.sources[place] for place in places.tolist()])
 
 
@@ -235,10 +233,7 @@ def _force(scores: LogProbs, rows: Ints, tokens: Ints) -> None:
 
 
 def log_softmax(logits: LogProbs) -> LogProbs:
-    """Return the logarithms of the probabilities of each row, in float32.
-
-    A row of minus infinities, in which no token is allowed, stays one.
-    """
+    """Return the log-probabilities of each row, in float32; a row of -inf stays one."""
     shifted = logits - np.maximum(logits.max(axis=1, keepdims=True), _LOWEST)
     sums = np.exp(shifted).sum(axis=1, keepdims=True)
     found: LogProbs = shifted - np.log(np.maximum(sums, _TINIEST))
