@@ -93,7 +93,7 @@ class DecodeBatch:
 
     def reset(self) -> None:
         """Forget all sentences, and release the device's memory."""
-        self._cache.clear()
+        self._cache = KVCache()
         self._searches.clear()
         self._sentences.clear()
         self._rows = 0

@@ -7,7 +7,7 @@ than ever before, need it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -88,21 +88,13 @@ class Chosen:
     """The logits behind the log-probabilities; None from graphs that do not return them."""
 
 
-@dataclass(slots=True, eq=False)
 class _Inputs:
     """Inputs of the step graph, on the host and always at the same address."""
 
-    rows: int
-    tokens: Ints = field(init=False)
-    positions: NDArray[np.int32] = field(init=False)
-    source_lengths: NDArray[np.int32] = field(init=False)
-    longest: NDArray[np.int32] = field(init=False)
-    longest_source: NDArray[np.int32] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokens = np.zeros(self.rows, np.int64)
-        self.positions = np.zeros(self.rows, np.int32)
-        self.source_lengths = np.ones(self.rows, np.int32)
+    def __init__(self, rows: int) -> None:
+        self.tokens = np.zeros(rows, np.int64)
+        self.positions = np.zeros(rows, np.int32)
+        self.source_lengths = np.ones(rows, np.int32)
         self.longest = np.zeros((), np.int32)
         self.longest_source = np.zeros((), np.int32)
 
@@ -226,13 +218,6 @@ class KVCache:
         self._inputs.positions[:rows] += 1
         self._longest += 1
         self._inputs.longest[...] = self._longest
-
-    def clear(self) -> None:
-        """Release all memory, as after a fault of the device."""
-        self._bound.clear()
-        self._buffers, self._arrays = {}, None
-        self._size = _FIRST_SIZE
-        self._inputs, self._longest = _Inputs(_FIRST_SIZE.rows), 0
 
     def _bind_step(
         self, session: BindableSession, rows: int, candidates: int

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidInputError
-from service.families.translation.glossary import Placeholders, Plan
+from service.families.translation.glossary import Placeholders, Plan, plan
 from service.families.translation.languages import Languages, Pair, Template
 from service.families.translation.options import (
     LOOP_WINDOW,
@@ -16,7 +16,6 @@ from service.families.translation.options import (
     timed_lengths,
     translation_of,
 )
-from service.families.translation.plan import plan
 from service.families.translation.search.decoding import Decoding
 from service.families.translation.search.rules import UNFORCED, TokenRules
 from service.repository.paths import file_inside

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from service.families.translation.glossary import Placeholders, plan
+from service.families.translation.glossary import Placeholders, glossary_plan
 from service.tasks import Alternative, FinishReason, KeptTerm, TranslateItem, Translation
 
 STAND_INS = Placeholders(names=(("汤姆", "Tom"), ("玛丽", "Mary")), numbers=(("二十", "twenty"),))
@@ -22,7 +22,7 @@ def settled(
     item: TranslateItem, says: Mapping[str, Sequence[str]], num_beams: int = 4
 ) -> tuple[Translation, list[TranslateItem]]:
     """Play a model that says these hypotheses to these texts; also what it was asked."""
-    steps = plan(item, num_beams, STAND_INS)
+    steps = glossary_plan(item, num_beams, STAND_INS)
     asked = [next(steps)]
     while True:
         try:
@@ -33,7 +33,7 @@ def settled(
 
 def test_a_text_without_terms_is_asked_as_it_is() -> None:
     item = TranslateItem("你好", glossary=(ZHANG,), protect=("numbers",), alternatives=2)
-    steps = plan(item, 4, STAND_INS)
+    steps = glossary_plan(item, 4, STAND_INS)
     assert next(steps) == TranslateItem("你好", alternatives=2)
     with pytest.raises(StopIteration) as end:
         steps.send(said("Hello", "Hi"))
@@ -120,11 +120,11 @@ def test_the_longest_term_counts_and_the_callers_word_before_what_is_found() -> 
 
 def test_more_alternatives_than_beams_are_left_to_the_model_to_refuse() -> None:
     item = TranslateItem("张伟来了", glossary=(ZHANG,), alternatives=3)
-    assert next(plan(item, 2, STAND_INS)) == TranslateItem("张伟来了", alternatives=3)
+    assert next(glossary_plan(item, 2, STAND_INS)) == TranslateItem("张伟来了", alternatives=3)
 
 
 def test_a_hypothesis_that_is_not_whole_says_so() -> None:
-    steps = plan(TranslateItem("张伟", glossary=(ZHANG,)), 4, STAND_INS)
+    steps = glossary_plan(TranslateItem("张伟", glossary=(ZHANG,)), 4, STAND_INS)
     next(steps)
     with pytest.raises(StopIteration) as end:
         steps.send(said("Zhang Wei and", reason=FinishReason.LENGTH))
