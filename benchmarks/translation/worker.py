@@ -20,7 +20,7 @@ import ctranslate2
 from benchmarks.translation.ctranslate2_texts import MOST_TOKENS, Texts
 from benchmarks.translation.findings import CTRANSLATE2
 from service.families import FAMILIES
-from service.families.translation.translation_rows import translated
+from service.families.translation.in_flight import translated
 from service.repository.manifest import read_manifest, read_parameters
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession

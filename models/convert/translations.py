@@ -13,7 +13,7 @@ from models.convert.samples import Contents
 from models.version_files import Goldens
 from service.families import FAMILIES
 from service.families.translation.search.repetition import period
-from service.families.translation.texts import SubwordParameters
+from service.families.translation.texts import TranslatorParameters
 from service.repository.manifest import MANIFEST_NAME, Manifest, read_parameters
 
 TRANSLATORS: Final = ("encoder_decoder", "encoder_decoder_steps")
@@ -66,7 +66,7 @@ def record_translations(
         )
 
 
-def pairs(own: SubwordParameters) -> Sequence[Pair]:
+def pairs(own: TranslatorParameters) -> Sequence[Pair]:
     """Return pairs of languages that a model translates between, the usual one first."""
     if own.prefixes:
         return [

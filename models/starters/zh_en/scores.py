@@ -9,10 +9,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from models.datasets.translation import EvaluationSet
 from models.evaluate.translation import aligned_references
-from service.families.translation.in_flight import (
-    EncoderDecoderSteps,
-    EncoderDecoderStepsParameters,
-)
+from service.families import FAMILIES
 from service.families.translation.search.decoding import Decoding
 from service.repository.manifest import MANIFEST_NAME, read_manifest, read_parameters
 from service.runtime.providers import Device
@@ -23,8 +20,9 @@ from service.tasks import TranslateItem
 def open_translator(folder: Path, precision: str) -> Callable[[Sequence[str], Decoding], list[str]]:
     """Return what translates as serving does, with the files of a version's folder."""
     manifest = read_manifest(folder / MANIFEST_NAME)
-    parameters = read_parameters(manifest.parameters, EncoderDecoderStepsParameters)
-    family = EncoderDecoderSteps.open(folder, parameters)
+    entry = FAMILIES[manifest.family]
+    family = entry.open(folder, read_parameters(manifest.parameters, entry.parameters))
+    processor, model = family.processor, family.model
     files = {str(known): graphs for known, graphs in manifest.graphs.items()}[precision]
     sessions = {name: OrtSession(folder / file, Device("cpu"), 1) for name, file in files.items()}
 
@@ -34,9 +32,9 @@ def open_translator(folder: Path, precision: str) -> Callable[[Sequence[str], De
         answers = [""] * len(items)
         for start in range(0, len(order), 32):
             chosen = order[start : start + 32]
-            works = [family.preprocess(items[index]) for index in chosen]
-            for index, result in zip(chosen, family.infer(sessions, works), strict=True):
-                answers[index] = family.postprocess(result, items[index]).text
+            works = [processor.preprocess(items[index]) for index in chosen]
+            for index, result in zip(chosen, model.infer(sessions, works), strict=True):
+                answers[index] = processor.postprocess(result, items[index]).text
         return answers
 
     return translate

@@ -1,33 +1,36 @@
-"""Translators of transformers whose sentences join and leave a running batch at any step."""
+"""Translators whose sentences join and leave a running batch at any step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias
 
-from service.families.text_input import fitted, is_long
-from service.families.translation.decode_batch import DecodeBatch
-from service.families.translation.glossary import Plan
+from typing_extensions import override
+
+from service.engine.inflight.policy import alike
+from service.engine.inflight.scheduler import Key
+from service.families.family import Opened
+from service.families.text_input import fitted
+from service.families.translation.decode_batch import DecodeBatch, PrefillBatch
+from service.families.translation.options import result_of
 from service.families.translation.search.candidates import SearchRules
-from service.families.translation.search.decoding import Decoding
+from service.families.translation.search.decoding import Decoding, Finished, Hypothesis
 from service.families.translation.search.rules import UNFORCED, TokenBans, TokenRules
-from service.families.translation.texts import SubwordParameters, SubwordTexts
-from service.families.translation.translation_rows import (
-    SESSIONS,
-    TranslationRows,
-    begun,
-    translated,
-)
+from service.families.translation.texts import LANE, TranslatorParameters, TranslatorProcessor
 from service.tasks import TranslateItem, Translation
-from service.transforms.language.segmentation import Document
-from service.types import Feeds, Lane, PreparedItem, Session, Sessions, Tensors
+from service.types import Feeds, Lane, Model, PreparedItem, Session, Sessions, Tensors
 
-_LANE = "default"
+_ENCODER = "encoder"
+_SESSIONS = (_ENCODER, "join", "step", "move")
+
+_PROBED_STEPS = 8
+# Share of the encoder's cost that padding may take when sentences are encoded together.
+_MOST_PADDING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderDecoderStepsParameters(SubwordParameters):
-    """The manifest's `[parameters]`: a translator's, and what its graphs hold to by themselves."""
+class EncoderDecoderStepsParameters(TranslatorParameters):
+    """The manifest's `[parameters]`: those of all translators, and rules inside the step graph."""
 
     forbidden: tuple[int, ...] = ()
     """Tokens that the step graph never chooses; those that the rules forbid always."""
@@ -35,95 +38,180 @@ class EncoderDecoderStepsParameters(SubwordParameters):
     """Whether the step graph's probabilities are of the other tokens alone."""
 
 
+def open_encoder_decoder_steps(
+    folder: Path, parameters: EncoderDecoderStepsParameters
+) -> Opened[TranslateItem, Translation]:
+    """Read the tokenizer. Raises ModelLoadError, ValueError."""
+    rules = search_rules(parameters.rules, parameters.forbidden)
+    if problem := _graph_problem(parameters):
+        raise ValueError(problem)
+    processor = TranslatorProcessor.open(folder, parameters)
+    model = EncoderDecoderStepsModel(parameters, processor, rules)
+    return Opened(processor, model, processor.traits(model))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class EncoderDecoderSteps:
-    """Task: translate. Graphs `encoder`, `join`, `step` and `move`, as `models.export` makes them.
+class EncoderDecoderStepsModel(Model):
+    """Graphs `encoder`, `join`, `step` and `move`, as `models.export` makes them.
 
     Tokens are those of `generate` in transformers under the same generation_config.json; nothing
-    is drawn at random.
+    is sampled. Satisfies `service.engine.inflight.scheduler.InFlight`.
     """
 
     parameters: EncoderDecoderStepsParameters
-    texts: SubwordTexts
+    processor: TranslatorProcessor
     rules: SearchRules
 
-    @classmethod
-    def open(cls, folder: Path, parameters: EncoderDecoderStepsParameters) -> "EncoderDecoderSteps":
-        """Read the tokenizer. Raises ModelLoadError, ValueError."""
-        rules = search_rules(parameters.rules, parameters.forbidden)
-        if problem := _graph_problem(parameters):
-            raise ValueError(problem)
-        return cls(parameters, SubwordTexts.open(folder, parameters), rules)
-
     @property
-    def languages(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return the languages that it translates from, and those that it translates to."""
-        return self.texts.languages.sources, self.texts.languages.targets
-
-    @property
+    @override
     def lanes(self) -> Sequence[Lane]:
-        """Return the one lane."""
-        return [Lane(_LANE, self.texts.lengths, SESSIONS)]
+        return [Lane(LANE, self.processor.lengths, _SESSIONS)]
 
-    def offload(self, item: TranslateItem) -> bool:
-        """Tell whether the text is long."""
-        return is_long(item.text)
-
-    def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
-        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
-        return self.texts.split(item, in_sentences)
-
-    def plan(self, item: TranslateItem) -> Plan | None:
-        """Return how to ask for an item that is not asked as it is; None for any other."""
-        return self.texts.plan(item)
-
-    def preprocess(self, item: TranslateItem) -> PreparedItem:
-        """Tokenize. Raises InvalidInputError."""
-        work = self.texts.work(item, _LANE)
-        first = int(work.tensors["first_id"])
-        least = max(self.parameters.rules.min_length - 1, 0)  # the start token is not written
-        return _searched(work, None if first == UNFORCED else first, least)
-
+    @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        """Translate a batch from beginning to end, in rows of its own."""
         return translated(self.open_rows(), sessions, batch)
 
-    def open_rows(self) -> TranslationRows:
-        """Return rows with nobody in them."""
-        return TranslationRows(self._feeds, DecodeBatch(self.rules))
+    def open_rows(self) -> "TranslationRows":
+        """Return the rows of an instance, all free."""
+        least = max(self.parameters.rules.min_length - 1, 0)  # without the start token
+        return TranslationRows(self._feeds, DecodeBatch(self.rules), least)
 
-    def rows_for(self, work: PreparedItem) -> int:
+    def rows_for(self, prepared: PreparedItem) -> int:
         """Return the number of beams."""
-        return cast(Decoding, work.group).num_beams
+        return Decoding.of(prepared).num_beams
 
-    def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
-        """Turn tokens into text."""
-        return self.texts.translation(result, item)
-
+    @override
     def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return a text of so many tokens, whose translation has as many, up to a few."""
-        return begun(self.texts.probe(lane, length))
+        """Return a text of this many tokens, whose translation ends after a few steps.
+
+        In flight no sentence waits for the end of another, so the time of a whole translation,
+        which may be minutes, decides nothing.
+        """
+        probe = self.processor.probe(lane, length)
+        decoding = Decoding.of(probe)
+        steps = min(decoding.max_new_tokens, _PROBED_STEPS)
+        few = decoding._replace(max_new_tokens=steps, min_new_tokens=steps)
+        return PreparedItem(probe.tensors, lane, length, few)
 
     def _feeds(self, session: Session, batch: Sequence[PreparedItem]) -> Feeds:
-        return fitted(self.texts.feeds(batch), session)
+        return fitted(self.processor.feeds(batch), session)
+
+
+class TranslationRows:
+    """The running translations of an instance. Satisfies `engine.inflight.scheduler.Rows`."""
+
+    def __init__(self, feeds: "FeedsFor", rows: DecodeBatch, least: int) -> None:
+        """Start without translations.
+
+        Args:
+            feeds: makes the encoder's inputs for prepared items.
+            rows: of the decoder.
+            least: tokens before the end token of every translation.
+        """
+        self._feeds, self._rows, self._least = feeds, rows, least
+        self._prepared: dict[Key, PreparedItem] = {}
+        self._joining: list[PrefillBatch] = []
+
+    def __repr__(self) -> str:
+        return f"<TranslationRows {self._rows}, {len(self._joining)} groups joining>"
+
+    @property
+    def count(self) -> int:
+        """Return how many translations are in progress."""
+        return len(self._prepared)
+
+    @property
+    def in_use(self) -> int:
+        """Return how many rows the next step computes."""
+        return self._rows.in_use + sum(len(group.keys) for group in self._joining)
+
+    def begin(self, sessions: Sessions, works: Mapping[Key, PreparedItem]) -> None:
+        """Encode sentences, those of about the same length together. Raises ServiceError."""
+        keys = list(works)
+        groups = alike([works[key].length for key in keys], _MOST_PADDING)
+        joining = [
+            self._prefill(sessions, {keys[index]: works[keys[index]] for index in group})
+            for group in groups
+        ]
+        self._joining += joining
+        self._prepared.update(works)
+
+    def step(self, sessions: Sessions) -> Mapping[Key, Tensors]:
+        """Decode one more token of every translation. Raises ServiceError."""
+        finished = self._rows.step(sessions, self._joining)
+        self._joining = []
+        return {done.key: self._result(done) for done in finished}
+
+    def drop(self, keys: frozenset[Key]) -> None:
+        """Forget translations."""
+        for key in keys:
+            self._prepared.pop(key, None)
+        self._rows.drop(keys)
+
+    def reset(self) -> None:
+        """Forget all translations, and release memory."""
+        self._prepared.clear()
+        self._joining = []
+        self._rows.reset()
+
+    def progress(self, keys: frozenset[Key]) -> Mapping[Key, Tensors]:
+        """Return these translations as far as they are, as results."""
+        return {
+            key: result_of([Hypothesis(ids, False)], self._prepared[key])
+            for key, ids in self._rows.progress()
+            if key in keys
+        }
+
+    def decoding(self, prepared: PreparedItem) -> Decoding:
+        """Return the options of a prepared item's search, with what the rules add to them."""
+        decoding, first = Decoding.of(prepared), int(prepared.tensors["first_id"])
+        return decoding._replace(
+            first_id=None if first == UNFORCED else first,
+            min_new_tokens=max(decoding.min_new_tokens, self._least),
+        )
+
+    def _prefill(self, sessions: Sessions, works: Mapping[Key, PreparedItem]) -> PrefillBatch:
+        batch = list(works.values())
+        session = sessions[_ENCODER]
+        _, cross = session.run_kept(self._feeds(session, batch), host=())
+        lengths = [prepared.length for prepared in batch]
+        decodings = [self.decoding(prepared) for prepared in batch]
+        return PrefillBatch(list(works), decodings, lengths, cross, max(lengths))
+
+    def _result(self, done: Finished) -> Tensors:
+        return result_of(done.found, self._prepared.pop(done.key))
+
+
+FeedsFor: TypeAlias = Callable[[Session, Sequence[PreparedItem]], Feeds]
+
+
+def translated(
+    rows: TranslationRows, sessions: Sessions, batch: Sequence[PreparedItem]
+) -> list[Tensors]:
+    """Translate a batch to its end, in rows without other translations."""
+    rows.begin(sessions, dict(enumerate(batch)))
+    found: dict[Key, Tensors] = {}
+    while rows.count:
+        found.update(rows.step(sessions))
+    return [found[index] for index in range(len(batch))]
 
 
 def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRules:
-    """Return what searches in flight hold to, beside what their graphs do by themselves.
+    """Return the rules that searches apply in addition to those inside the step graph.
 
     Args:
-        rules: of the model.
+        rules: the model's.
         forbidden: tokens that the step graph never chooses.
 
     Raises:
-        ValueError: a rule cannot be held to in flight, or the graph was made for other ones.
+        ValueError: a rule cannot be applied in flight, or the graph was exported with others.
     """
     if problem := _in_flight_problem(rules):
         raise ValueError(problem)
     bans = replace(rules.bans, suppressed=rules.suppressed)
-    if strange := sorted(set(forbidden) - set(bans.always)):
+    if unknown := sorted(set(forbidden) - set(bans.always)):
         raise ValueError(
-            f"the step graph never writes {', '.join(map(str, strange))}, which the rules allow: "
+            f"the step graph never writes {', '.join(map(str, unknown))}, which the rules allow: "
             "export it again"
         )
     return SearchRules(
@@ -142,17 +230,17 @@ def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRule
 
 
 def _graph_problem(parameters: EncoderDecoderStepsParameters) -> str | None:
-    """Return why a step graph's probabilities are not those that the rules ask for."""
+    """Return why the rules need other probabilities than the step graph's."""
     rules, forbidden = parameters.rules, parameters.forbidden
     others = {*rules.bans.always, *rules.suppressed} - {*forbidden}
     if rules.renormalize == parameters.renormalized or not (forbidden or others):
         return None
-    said = "set" if rules.renormalize else "not set"
-    return f"rules.renormalize is {said}, and the step graph was made otherwise: export it again"
+    state = "set" if rules.renormalize else "not set"
+    return f"rules.renormalize is {state}, and the step graph was made otherwise: export it again"
 
 
 def _in_flight_problem(rules: TokenRules) -> str | None:
-    """Return why a step graph's few candidates do not suffice for these rules."""
+    """Return why the few candidates of a step graph are not enough for these rules."""
     if len(rules.eos_ids) > 1:
         return "eos_ids must be one id: a step graph ends by one token"
     for key in (
@@ -170,8 +258,3 @@ def _in_flight_problem(rules: TokenRules) -> str | None:
             "export without step graphs"
         )
     return None
-
-
-def _searched(work: PreparedItem, first_id: int | None, least: int) -> PreparedItem:
-    decoding = cast(Decoding, work.group)._replace(first_id=first_id, min_new_tokens=least)
-    return PreparedItem(work.tensors, work.lane, work.length, decoding)

@@ -1,4 +1,4 @@
-"""How an item wants its translation searched for, and what a model does where it does not say."""
+"""The options of a search: an item's, and the model's defaults; and results on their way back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from service.types import PreparedItem, Tensors
 _REASONS = tuple(FinishReason)
 
 
-def result_of(found: Sequence[Hypothesis], work: PreparedItem) -> Tensors:
-    """Return hypotheses, best first, as a work's result.
+def result_of(found: Sequence[Hypothesis], prepared: PreparedItem) -> Tensors:
+    """Return hypotheses, best first, as the result of a prepared item.
 
-    `ids` and `is_truncated` are of the best; `others` holds the ids of the rest one after another,
-    `lengths` how many each has; `scores` and `reasons` are of all.
+    `ids` and `is_truncated` belong to the best; `others` holds the ids of the rest, concatenated,
+    and `lengths` their lengths; `scores` and `reasons` have one entry for each.
     """
     best, *others = found
     return {
         "ids": best.ids,
-        "is_truncated": work.tensors["is_cut"] | (not best.is_complete),
+        "is_truncated": prepared.tensors["is_cut"] | (not best.is_complete),
         "others": np.concatenate([one.ids for one in others]) if others else best.ids[:0],
         "lengths": np.array([len(one.ids) for one in others], np.int64),
         "scores": np.array([one.score for one in found]),
@@ -39,13 +39,13 @@ def translation_of(
     decode: Callable[[NDArray[np.int64]], str],
     languages: tuple[str, str],
 ) -> Translation:
-    """Return a result as text, with so many alternatives if as many were found.
+    """Return a result as text, with up to this many alternatives.
 
     Args:
         result: what `result_of` made.
-        alternatives: 0 for none; else the best itself is the first of them.
+        alternatives: 0 for none; the best translation is the first of them.
         decode: turns ids into text.
-        languages: of the source and of the target.
+        languages: source and target.
     """
     reasons = [_REASONS[number] for number in result["reasons"].tolist()]
     text = decode(result["ids"])
@@ -58,11 +58,11 @@ def translation_of(
     )
 
 
+# Tokens: a phrase of up to eight tokens three times, or one of a single token 24 times.
 LOOP_WINDOW = 24
-"""Tokens: a phrase of up to eight said three times, one of a single token 24 times."""
 
+# Tokens. Longer texts are assumed to cost in proportion: reading 8,192 took 23 s and 4 GB.
 _LONGEST_TIMED = 512
-"""Tokens: what is longer is taken to cost in proportion. To read 8,192 once took 23 s and 4 GB."""
 
 _MOST_BEAMS = 8
 _LARGEST_PENALTY = 10.0
@@ -70,14 +70,14 @@ _LARGEST_WINDOW = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class UsualSearch:
-    """What a model does where an item does not say."""
+class DefaultSearch:
+    """The options of a search that an item leaves open."""
 
     num_beams: int
     length_penalty: float
     max_new_tokens: int
     most_new_tokens: int
-    """That an item may ask for; who asks for more gets these."""
+    """Upper bound of what an item may ask for."""
     loop_window: int
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class UsualSearch:
             raise ValueError(f"loop_window must be from 0 to {_LARGEST_WINDOW}")
 
     def decoding(self, item: TranslateItem, source: NDArray[np.int64]) -> Decoding:
-        """Return how to search for the translation of an item with these source tokens.
+        """Return the options of an item with these source tokens.
 
         Raises:
             InvalidInputError: an option is out of its range.
@@ -104,7 +104,7 @@ class UsualSearch:
                 "set num_beams to at least as many"
             )
         if num_beams == 1:
-            penalty = self.length_penalty  # greedy search has no use for it: share the batch
+            penalty = self.length_penalty  # greedy search ignores it: share a batch
         limit = min(limit, self.most_new_tokens)
         window = self.loop_window if self.loop_window < limit else 0
         if window and has_repetition(source, window):
@@ -112,13 +112,13 @@ class UsualSearch:
         return Decoding(num_beams, penalty, limit, repetition_window=window)
 
     def timed(self, steps: int) -> Decoding:
-        """Return how to search for exactly so many tokens, or for as many as there may be."""
+        """Return the options of a search for exactly this many tokens, at most the upper bound."""
         steps = min(steps, self.most_new_tokens)
         return Decoding(self.num_beams, self.length_penalty, steps, min_new_tokens=steps)
 
 
 def timed_lengths(lengths: Sequence[int]) -> Sequence[int]:
-    """Return those of ascending lengths that warm-up has the time for."""
+    """Return those of the ascending lengths that warm-up has time for."""
     longest = min(lengths[-1], _LONGEST_TIMED)
     return [*(length for length in lengths if length < longest), longest]
 

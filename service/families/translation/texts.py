@@ -1,4 +1,4 @@
-"""What families of translators that transformers wrote do round the search: subwords, languages."""
+"""What all translators do before and after the search: subwords, languages, options."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
+from service.engine.inflight.scheduler import InFlight
 from service.errors import InvalidInputError
+from service.families.family import Traits
+from service.families.text_input import is_long
 from service.families.translation.glossary import Placeholders, Plan, plan
 from service.families.translation.languages import Languages, Pair, Template
 from service.families.translation.options import (
     LOOP_WINDOW,
-    UsualSearch,
+    DefaultSearch,
     timed_lengths,
     translation_of,
 )
@@ -30,11 +34,12 @@ from service.transforms.language.segmentation import (
 )
 from service.transforms.language.subwords import SubwordKind, Subwords, open_subwords
 from service.transforms.language.text import pad_rows
-from service.types import Feeds, PreparedItem, Tensors
+from service.types import Feeds, PreparedItem, Processor, Tensors
 
+LANE = "default"
 _SHORTEST = 8
+# Repeated to the length that warm-up needs.
 _SAMPLE = "a text, 一"
-"""What warm-up reads, as often as it takes."""
 
 
 def divided(text: str, how: Splitting, fits: Fits) -> Document | None:
@@ -46,7 +51,7 @@ def divided(text: str, how: Splitting, fits: Fits) -> Document | None:
 
 
 @dataclass(frozen=True, slots=True)
-class SubwordParameters:
+class TranslatorParameters:
     """The manifest's `[parameters]`. Lengths are in tokens, special ones included."""
 
     rules: TokenRules
@@ -85,7 +90,7 @@ class SubwordParameters:
     """Whether spaces before English punctuation are taken out of translations."""
 
     def __post_init__(self) -> None:
-        _ = self.usual  # which checks what it is made of
+        _ = self.defaults  # validates the options
         is_single = self.template == "eos" and not self.prefixes
         if is_single and None in (self.source_language, self.target_language):
             raise ValueError("source_language and target_language must be said")
@@ -95,29 +100,29 @@ class SubwordParameters:
             raise ValueError('prefixes must be of pairs such as "en-de"')
 
     @property
-    def usual(self) -> UsualSearch:
-        """Return what is done where an item does not say. Raises ValueError."""
+    def defaults(self) -> DefaultSearch:
+        """Return the options of an item that sets none. Raises ValueError."""
         limit = self.max_target_length if self.max_new_tokens is None else self.max_new_tokens
-        return UsualSearch(
+        return DefaultSearch(
             self.num_beams, self.length_penalty, limit, self.max_target_length, self.loop_window
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SubwordTexts:
-    """A text to a work, and a work's result to a text.
+class TranslatorProcessor(Processor[TranslateItem, Translation]):
+    """Tokenizes a text, and decodes what the search found.
 
-    A work holds `input_ids`, `is_cut` and `first_id`, the token that the translation must begin
-    with (UNFORCED where it is free); its group is its `Decoding`. A result is what `result_of`
-    makes of what the search found.
+    A prepared item has `input_ids`, `is_cut` and `first_id`, the forced first token of the
+    translation (UNFORCED if there is none); its group is its `Decoding`. A result is that of
+    `result_of`.
     """
 
-    parameters: SubwordParameters
+    parameters: TranslatorParameters
     subwords: Subwords
     languages: Languages
 
     @classmethod
-    def open(cls, folder: Path, parameters: SubwordParameters) -> "SubwordTexts":
+    def open(cls, folder: Path, parameters: TranslatorParameters) -> "TranslatorProcessor":
         """Read the tokenizer. Raises ModelLoadError, ValueError."""
         files = parameters.tokenizer_files
         for name in files:
@@ -126,8 +131,8 @@ class SubwordTexts:
         subwords = open_subwords(folder, parameters.tokenizer, files, list(tokens.values()))
         ids = {code: subwords.id_of(token) for code, token in tokens.items()}
         known = {code: number for code, number in ids.items() if number is not None}
-        if strange := [tokens[code] for code in ids if code not in known]:
-            raise ValueError(f"the tokenizer does not know {', '.join(strange)} of languages")
+        if unknown := [tokens[code] for code in ids if code not in known]:
+            raise ValueError(f"the tokenizer does not know {', '.join(unknown)} of languages")
         languages = Languages(
             parameters.template,
             known,
@@ -137,35 +142,38 @@ class SubwordTexts:
         )
         return cls(parameters, subwords, languages)
 
-    @property
-    def lengths(self) -> Sequence[int]:
-        """Return row lengths worth timing."""
-        longest = self.parameters.max_source_length
-        powers = [_SHORTEST << n for n in range(longest.bit_length()) if _SHORTEST << n < longest]
-        return timed_lengths([*powers, longest])
+    def traits(self, in_flight: InFlight | None = None) -> Traits[TranslateItem, Translation]:
+        """Return what translators can do besides what every family does."""
+        languages = self.languages.sources, self.languages.targets
+        return Traits(split=self.split, plan=self.plan, languages=languages, in_flight=in_flight)
 
-    def work(self, item: TranslateItem, lane: str) -> PreparedItem:
-        """Tokenize; the decoding parameters become the work's group.
+    @override
+    def offload(self, item: TranslateItem) -> bool:
+        return is_long(item.text)
 
-        Raises:
-            InvalidInputError: the text is empty, the languages are not this model's, or a
-                decoding parameter is out of its range.
-        """
+    @override
+    def preprocess(self, item: TranslateItem) -> PreparedItem:
         pair = self.languages.pair(item.source, item.target)
         if not item.text or item.text.isspace():
             raise InvalidInputError("the text is empty")
         found = self.subwords.encode(self.languages.prefix(pair) + item.text)
         if not found:
             raise InvalidInputError("the text has nothing that this model reads")
-        before, after = self.languages.around(pair, self.parameters.rules.eos_ids[0])
+        before, after = self._around(pair)
         room = self._room(pair)
         ids = np.array([*before, *found[:room], *after], np.int64)
         first = self.languages.first_id(pair)
-        decoding = self.parameters.usual.decoding(item, ids)
-        return _work(ids, len(found) > room, first, decoding, lane)
+        decoding = self.parameters.defaults.decoding(item, ids)
+        return _prepared(ids, len(found) > room, first, decoding, LANE)
+
+    @override
+    def postprocess(self, result: Tensors, item: TranslateItem) -> Translation:
+        pair = self.languages.pair(item.source, item.target)
+        languages = (pair.source, pair.target)
+        return translation_of(result, item.alternatives, self._decoded, languages)
 
     def plan(self, item: TranslateItem) -> Plan | None:
-        """Return how to ask for an item that is not asked as it is; None for any other."""
+        """Return how to translate an item that needs more than one run, or none."""
         own = self.parameters
         num_beams = own.num_beams if item.num_beams is None else item.num_beams
         return plan(
@@ -173,7 +181,7 @@ class SubwordTexts:
         )
 
     def split(self, item: TranslateItem, in_sentences: bool) -> Document | None:
-        """Return the text in pieces; None if it is one. Raises InvalidInputError."""
+        """Return the text in segments; None if it is a single one. Raises InvalidInputError."""
         pair = self.languages.pair(item.source, item.target)
         prefix, room = self.languages.prefix(pair), self._room(pair)
         return divided(
@@ -182,47 +190,51 @@ class SubwordTexts:
             lambda text: len(self.subwords.encode(prefix + text)) <= room,
         )
 
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Return the row lengths that warm-up times."""
+        longest = self.parameters.max_source_length
+        powers = [_SHORTEST << n for n in range(longest.bit_length()) if _SHORTEST << n < longest]
+        return timed_lengths([*powers, longest])
+
     def feeds(self, batch: Sequence[PreparedItem]) -> Feeds:
         """Pad to the longest row of the batch."""
-        ids, mask = pad_rows([work.tensors["input_ids"] for work in batch], self.parameters.pad_id)
+        rows = [prepared.tensors["input_ids"] for prepared in batch]
+        ids, mask = pad_rows(rows, self.parameters.pad_id)
         return {"input_ids": ids, "attention_mask": mask}
 
-    def translation(self, result: Tensors, item: TranslateItem) -> Translation:
-        """Turn tokens into text."""
-        pair = self.languages.pair(item.source, item.target)
-        languages = (pair.source, pair.target)
-        return translation_of(result, item.alternatives, self._decoded, languages)
-
     def probe(self, lane: str, length: int) -> PreparedItem:
-        """Return a text of so many tokens, whose translation has as many."""
+        """Return a text of this many tokens, whose translation has as many."""
         own, known = self.parameters, self.languages
-        anyone = next(iter(known.ids), "")
-        pair = Pair(known.source or anyone, known.target or anyone)
-        before, after = known.around(pair, own.rules.eos_ids[0])
+        some = next(iter(known.ids), "")
+        before, after = self._around(Pair(known.source or some, known.target or some))
         body = self.subwords.encode(_SAMPLE) or list(after)
         words = np.resize(body, max(length - len(before) - len(after), 0))
         ids = np.array([*before, *words, *after], np.int64)[:length]
-        return _work(ids, False, None, own.usual.timed(length), lane)
+        return _prepared(ids, False, None, own.defaults.timed(length), lane)
 
     def _decoded(self, ids: NDArray[np.int64]) -> str:
         text = self.subwords.decode(ids.tolist())
         return _tidied(text) if self.parameters.tidies_spaces else text
 
+    def _around(self, pair: Pair) -> tuple[Sequence[int], Sequence[int]]:
+        return self.languages.around(pair, self.parameters.rules.eos_ids[0])
+
     def _room(self, pair: Pair) -> int:
         """Return how many tokens a text may have, its prefix included."""
-        before, after = self.languages.around(pair, self.parameters.rules.eos_ids[0])
+        before, after = self._around(pair)
         return max(self.parameters.max_source_length - len(before) - len(after), 0)
 
 
-def _target(parameters: SubwordParameters, ids: Mapping[str, int]) -> str | None:
-    """Return the usual target: what is said, else the language that the model is forced to."""
+def _target(parameters: TranslatorParameters, ids: Mapping[str, int]) -> str | None:
+    """Return the default target: the manifest's, else the language that the model forces."""
     forced = parameters.rules.forced_bos_id
     if parameters.target_language is not None or forced is None:
         return parameters.target_language
     return next((code for code, number in ids.items() if number == forced), None)
 
 
-def _work(
+def _prepared(
     ids: np.ndarray, is_cut: bool, first: int | None, decoding: Decoding, lane: str
 ) -> PreparedItem:
     tensors = {

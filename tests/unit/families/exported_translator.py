@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.families.translation.cached_decoder import CacheKind
+from service.families.translation.static import CacheKind
 from service.types import DeviceValue, Feed, Feeds, TensorSpec
 from tests.unit.families.sessions import Arrays, Kept, NumpySession, TranslatorGraphs
 

@@ -12,7 +12,6 @@ from service.families import FAMILIES
 from service.families.translation.options import result_of
 from service.families.translation.search.decoding import Hypothesis
 from service.families.translation.search.rules import UNFORCED, Texts, TokenRules
-from service.families.translation.static import EncoderDecoder
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
 from service.transforms.language.languages import meant_by
@@ -23,18 +22,16 @@ from tests.unit.transforms.texts import word_tokenizer
 TOKENS = ["eng_Latn", "zho_Hans", "zho_Hant", "fra_Latn"]
 
 
-def opened(folder: Path, **parameters: Any) -> EncoderDecoder:
+def opened(folder: Path, **parameters: Any) -> Any:
     tokenizer = word_tokenizer()
     tokenizer.add_special_tokens([*TOKENS, ">>fra<<", ">>deu<<"])
     tokenizer.save(str(folder / "tokenizer.json"))
     table: Mapping[str, Any] = {**CASES["encoder_decoder"].parameters, **parameters}
     entry = FAMILIES["encoder_decoder"]
-    family = entry.open(folder, read_parameters(table, entry.parameters)).model
-    assert isinstance(family, EncoderDecoder)
-    return family
+    return entry.open(folder, read_parameters(table, entry.parameters))
 
 
-def many(folder: Path, **parameters: Any) -> EncoderDecoder:
+def many(folder: Path, **parameters: Any) -> Any:
     languages = {token: token for token in TOKENS}
     return opened(folder, template="source_eos", languages=languages, **parameters)
 
@@ -45,8 +42,10 @@ def test_all_kinds_of_caches_write_the_same(num_beams: int, tmp_path: Path) -> N
     found = []
     for kind in ("none", "pair", "merged"):
         family = opened(tmp_path, cache=kind)
-        works = [family.preprocess(TranslateItem(text, num_beams=num_beams)) for text in TEXTS]
-        results = family.infer(translator.sessions_of(kind), works)
+        works = [
+            family.processor.preprocess(TranslateItem(text, num_beams=num_beams)) for text in TEXTS
+        ]
+        results = family.model.infer(translator.sessions_of(kind), works)
         found.append([result["ids"].tolist() for result in results])
     assert found[0] == found[1] == found[2]
     assert len({len(ids) for ids in found[0]}) > 2, "all sentences end together"
@@ -57,20 +56,26 @@ def test_a_cache_is_fed_one_token_a_step_and_none_is_fed_them_all(tmp_path: Path
     for kind, widths in (("none", [1, 2, 3, 4]), ("merged", [1, 1, 1, 1])):
         family = opened(tmp_path, cache=kind)
         sessions = translator.sessions_of(kind)  # type: ignore[arg-type]
-        family.infer(sessions, [family.preprocess(TranslateItem("one", max_new_tokens=4))])
+        family.model.infer(
+            sessions, [family.processor.preprocess(TranslateItem("one", max_new_tokens=4))]
+        )
         assert [fed["input_ids"][1] for fed in sessions["decoder"].fed] == widths
 
 
 def test_a_language_stands_where_its_model_wants_it(tmp_path: Path) -> None:
     family = many(tmp_path)
-    ids = family.texts.subwords.id_of
-    work = family.preprocess(TranslateItem("one", source="zho_Hans", target="fr"))
+    ids = family.processor.subwords.id_of
+    work = family.processor.preprocess(TranslateItem("one", source="zho_Hans", target="fr"))
     assert work.tensors["input_ids"].tolist() == [ids("zho_Hans"), ids("one"), EOS]
     assert int(work.tensors["first_id"]) == ids("fra_Latn")
     languages = {"fra": ">>fra<<", "deu": ">>deu<<"}
     family = opened(tmp_path, template="target_eos", languages=languages, source_language="en")
-    work = family.preprocess(TranslateItem("one", target="de"))
-    assert work.tensors["input_ids"].tolist() == [family.texts.subwords.id_of(">>deu<<"), 4, EOS]
+    work = family.processor.preprocess(TranslateItem("one", target="de"))
+    assert work.tensors["input_ids"].tolist() == [
+        family.processor.subwords.id_of(">>deu<<"),
+        4,
+        EOS,
+    ]
     assert int(work.tensors["first_id"]) == UNFORCED
 
 
@@ -81,9 +86,9 @@ def test_a_group_of_languages_needs_no_token(tmp_path: Path) -> None:
     for target, first in (
         (None, 4),
         ("romance", 4),
-        ("fr", family.texts.subwords.id_of(">>fra<<")),
+        ("fr", family.processor.subwords.id_of(">>fra<<")),
     ):
-        work = family.preprocess(TranslateItem("one", target=target))
+        work = family.processor.preprocess(TranslateItem("one", target=target))
         assert work.tensors["input_ids"][0] == first
 
 
@@ -92,36 +97,36 @@ def test_a_plain_code_is_understood_where_it_means_one_language(tmp_path: Path) 
     family = many(tmp_path)
     item = TranslateItem("one", source="en", target="FR")
     found = [Hypothesis(np.array([4]), True)]
-    answer = family.postprocess(result_of(found, family.preprocess(item)), item)
+    answer = family.processor.postprocess(result_of(found, family.processor.preprocess(item)), item)
     assert (answer.source, answer.target) == ("eng_Latn", "fra_Latn")
     with pytest.raises(InvalidInputError, match="'zh' may mean any of zho_Hans, zho_Hant"):
-        family.preprocess(TranslateItem("one", source="zh", target="fr"))
+        family.processor.preprocess(TranslateItem("one", source="zh", target="fr"))
 
 
 def test_languages_that_nobody_names_are_asked_for(tmp_path: Path) -> None:
     family = many(tmp_path, source_language=None, target_language=None)
     with pytest.raises(InvalidInputError, match="say target"):
-        family.preprocess(TranslateItem("one", source="en"))
+        family.processor.preprocess(TranslateItem("one", source="en"))
 
 
 def test_a_prefix_is_chosen_by_the_pair(tmp_path: Path) -> None:
     prefixes = {"en-de": "two ", "en-fr": "three "}
     family = opened(tmp_path, prefixes=prefixes, source_language=None, target_language=None)
-    ids = family.preprocess(TranslateItem("one", target="fr")).tensors["input_ids"]
+    ids = family.processor.preprocess(TranslateItem("one", target="fr")).tensors["input_ids"]
     assert ids.tolist() == [6, 4, EOS]
     for item, said in (
         (TranslateItem("one"), "say source"),
         (TranslateItem("a", "de"), "not from"),
     ):
         with pytest.raises(InvalidInputError, match=said):
-            family.preprocess(item)
+            family.processor.preprocess(item)
 
 
 def test_a_text_that_is_too_long_keeps_its_end_token_and_its_language(tmp_path: Path) -> None:
     family = many(tmp_path, max_source_length=5)
-    work = family.preprocess(TranslateItem("one " * 9, source="en", target="fr"))
+    work = family.processor.preprocess(TranslateItem("one " * 9, source="en", target="fr"))
     assert work.tensors["input_ids"].tolist() == [
-        family.texts.subwords.id_of("eng_Latn"),
+        family.processor.subwords.id_of("eng_Latn"),
         4,
         4,
         4,

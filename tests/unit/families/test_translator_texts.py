@@ -9,7 +9,6 @@ import pytest
 from service.errors import InvalidInputError, ModelLoadError
 from service.families import FAMILIES
 from service.families.translation.search.decoding import Decoding
-from service.families.translation.static import EncoderDecoder
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem, Translation
 from service.types import PreparedItem
@@ -23,11 +22,11 @@ TOKENIZERS = ["source_tokenizer.json", "target_tokenizer.json"]
 
 
 @pytest.fixture
-def family(tmp_path: Path) -> EncoderDecoder:
+def family(tmp_path: Path) -> Any:
     return opened(tmp_path)
 
 
-def opened(folder: Path, **changes: Any) -> EncoderDecoder:
+def opened(folder: Path, **changes: Any) -> Any:
     for name, tokenizer in zip(TOKENIZERS, (word_tokenizer(), target_tokenizer()), strict=True):
         tokenizer.save(str(folder / name))
     entry = FAMILIES["encoder_decoder"]
@@ -37,24 +36,24 @@ def opened(folder: Path, **changes: Any) -> EncoderDecoder:
         "tokenizer_files": TOKENIZERS,
         **changes,
     }
-    family = entry.open(folder, read_parameters(table, entry.parameters)).model
-    assert isinstance(family, EncoderDecoder)
-    return family
+    return entry.open(folder, read_parameters(table, entry.parameters))
 
 
-def works(family: EncoderDecoder, **options: Any) -> list[PreparedItem]:
-    return [family.preprocess(TranslateItem(text, **options)) for text in TEXTS]
+def works(family: Any, **options: Any) -> list[PreparedItem]:
+    return [family.processor.preprocess(TranslateItem(text, **options)) for text in TEXTS]
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("num_beams", [1, 2, 3, 8])
 def test_cached_steps_find_what_the_definition_finds(
-    family: EncoderDecoder, num_beams: int, seed: int
+    family: Any, num_beams: int, seed: int
 ) -> None:
     graphs = ExportedTranslator(TARGET_VOCABULARY, EOS, 1.0, seed)
     find = reference_greedy if num_beams == 1 else reference_beams
     batch = works(family, num_beams=num_beams)
-    for work, result in zip(batch, family.infer(graphs.sessions_of("merged"), batch), strict=True):
+    for work, result in zip(
+        batch, family.model.infer(graphs.sessions_of("merged"), batch), strict=True
+    ):
         ids, is_complete = find(
             lambda prefix, source=work.tensors["input_ids"]: graphs.next_logprobs(source, prefix),
             Decoding(num_beams, 1.0, 20),
@@ -65,9 +64,9 @@ def test_cached_steps_find_what_the_definition_finds(
         assert bool(result["is_truncated"]) == (work.tensors["is_cut"] or not is_complete)
 
 
-def test_rows_leave_the_decoder_as_their_sentences_finish(family: EncoderDecoder) -> None:
+def test_rows_leave_the_decoder_as_their_sentences_finish(family: Any) -> None:
     sessions = ExportedTranslator(TARGET_VOCABULARY, EOS, 1.0).sessions_of("merged")
-    family.infer(sessions, works(family, num_beams=3))
+    family.model.infer(sessions, works(family, num_beams=3))
     rows = [fed["input_ids"][0] for fed in sessions["decoder"].fed]
     assert len(sessions["encoder"].fed) == 1
     assert rows[:2] == [len(TEXTS), 3 * len(TEXTS)]
@@ -75,9 +74,9 @@ def test_rows_leave_the_decoder_as_their_sentences_finish(family: EncoderDecoder
     assert rows[-1] < rows[1]
 
 
-def test_an_items_parameters_make_its_group(family: EncoderDecoder) -> None:
+def test_an_items_parameters_make_its_group(family: Any) -> None:
     def group(**options: Any) -> object:
-        return family.preprocess(TranslateItem("one", **options)).group
+        return family.processor.preprocess(TranslateItem("one", **options)).group
 
     assert group() == Decoding(3, 1.0, 20)
     assert group(num_beams=2, length_penalty=0.5, max_new_tokens=7) == Decoding(2, 0.5, 7)
@@ -98,27 +97,25 @@ def test_an_items_parameters_make_its_group(family: EncoderDecoder) -> None:
         {"length_penalty": -1e300},
     ],
 )
-def test_parameters_out_of_range_are_refused(
-    family: EncoderDecoder, options: dict[str, Any]
-) -> None:
+def test_parameters_out_of_range_are_refused(family: Any, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match=next(iter(options))):
-        family.preprocess(TranslateItem("one", **options))
+        family.processor.preprocess(TranslateItem("one", **options))
 
 
-def test_only_the_models_own_languages_are_translated(family: EncoderDecoder) -> None:
-    family.preprocess(TranslateItem("one", "zh", "en"))
+def test_only_the_models_own_languages_are_translated(family: Any) -> None:
+    family.processor.preprocess(TranslateItem("one", "zh", "en"))
     for source, target in (("en", "zh"), ("zh", "de"), ("fr", None), (None, "fr")):
         with pytest.raises(InvalidInputError, match="no language that this model knows"):
-            family.preprocess(TranslateItem("one", source, target))
+            family.processor.preprocess(TranslateItem("one", source, target))
 
 
-def answered(family: EncoderDecoder, item: TranslateItem, eos_bias: float) -> Translation:
+def answered(family: Any, item: TranslateItem, eos_bias: float) -> Translation:
     sessions = ExportedTranslator(TARGET_VOCABULARY, EOS, eos_bias).sessions_of("merged")
-    result = family.infer(sessions, [family.preprocess(item)])[0]
-    return family.postprocess(result, item)
+    result = family.model.infer(sessions, [family.processor.preprocess(item)])[0]
+    return family.processor.postprocess(result, item)
 
 
-def test_a_translation_is_decoded_with_the_target_tokenizer(family: EncoderDecoder) -> None:
+def test_a_translation_is_decoded_with_the_target_tokenizer(family: Any) -> None:
     found = answered(family, TranslateItem("one two", max_new_tokens=3), eos_bias=-50.0)
     assert (found.source, found.target) == ("zh", "en")
     assert len(found.text.split()) <= 3
@@ -127,7 +124,7 @@ def test_a_translation_is_decoded_with_the_target_tokenizer(family: EncoderDecod
     assert any(word.startswith("word") for word in found.text.split())
 
 
-def test_a_translation_says_when_it_is_cut(family: EncoderDecoder) -> None:
+def test_a_translation_says_when_it_is_cut(family: Any) -> None:
     greedy = TranslateItem("one two", num_beams=1)
     assert not answered(family, greedy, eos_bias=50.0).truncated
     assert answered(family, greedy, eos_bias=-50.0).truncated
@@ -137,17 +134,17 @@ def test_a_translation_says_when_it_is_cut(family: EncoderDecoder) -> None:
     assert not answered(family, just_fits, eos_bias=50.0).truncated
 
 
-def test_an_end_at_once_is_an_empty_text(family: EncoderDecoder) -> None:
+def test_an_end_at_once_is_an_empty_text(family: Any) -> None:
     assert answered(family, TranslateItem("one"), eos_bias=1e4).text == ""
 
 
-def test_a_probe_takes_as_many_steps_as_it_is_long(family: EncoderDecoder) -> None:
+def test_a_probe_takes_as_many_steps_as_it_is_long(family: Any) -> None:
     for length, steps in ((8, 8), (24, 20)):  # 20 is the longest translation
         sessions = ExportedTranslator(TARGET_VOCABULARY, EOS, 50.0).sessions_of("merged")
-        family.infer(sessions, [family.probe("default", length)] * 2)
+        family.model.infer(sessions, [family.model.probe("default", length)] * 2)
         assert len(sessions["decoder"].fed) == steps
         assert sessions["encoder"].fed[0]["input_ids"] == (2, length)
-    assert np.array_equal(family.lanes[0].lengths, [8, 16, 24])
+    assert np.array_equal(family.model.lanes[0].lengths, [8, 16, 24])
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from collections.abc import Hashable, Sequence
 from math import nan
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.tasks import FinishReason
+from service.types import PreparedItem
 
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -28,6 +29,11 @@ class Decoding(NamedTuple):
     """Forced first token, e.g. the target language; only used in flight."""
     repetition_window: int = 0
     """Stop when the last tokens of the best hypothesis, this many, repeat one phrase; 0 never."""
+
+    @classmethod
+    def of(cls, prepared: PreparedItem) -> "Decoding":
+        """Return the options of a prepared item, which are its group."""
+        return cls(*cast(tuple[Any, ...], prepared.group))
 
 
 class Hypothesis(NamedTuple):
