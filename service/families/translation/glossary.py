@@ -48,7 +48,9 @@ class Placeholders:
     """Words that a model translates as given here, in nearly any sentence."""
 
     names: Words = NAMES
+    """Placeholders for names: each a word in the source and its translation."""
     numbers: Words = NUMBERS
+    """Placeholders for numbers, likewise."""
 
     def attempts(self, text: str, terms: "Sequence[_Term]") -> Iterator[Replacements]:
         """Yield placeholders for the terms that occur neither in the text nor in the terms."""
