@@ -21,7 +21,7 @@ NOT_YET = (
     "service/api",
     "service/cache",
     "service/engine",
-    "service/families",
+    "service/families/translation",
     "service/registry",
     "service/repository",
     "service/requests",

@@ -169,8 +169,8 @@ class TextInput:
             raise ValueError(f"pad_id is {self.pad_id}, which no token can have")
         if self.max_length <= self.tokenizer.special_tokens:
             raise ValueError(
-                f"max_length is {self.max_length}, which leaves no room beside the tokenizer's "
-                f"{self.tokenizer.special_tokens} special tokens"
+                f"max_length is {self.max_length}, which leaves no room for a text: the "
+                f"tokenizer adds {self.tokenizer.special_tokens} special tokens"
             )
 
     @property

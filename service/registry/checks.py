@@ -1,6 +1,6 @@
-"""Whether graphs, tokenizer and labels are of one model: found out before a session opens.
+"""Checks that graphs, tokenizer and labels belong to one model, before a session opens.
 
-A graph of a gigabyte takes seconds to open, and its header says at once what it takes and gives.
+A graph of a gigabyte takes seconds to open; its header declares its inputs and outputs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,17 +20,17 @@ from service.runtime.instances import Instances
 from service.types import DeviceValue, Feed, Feeds, Lane, Model, TensorSpec, renamed
 
 _EXACT = ("fp32", "fp16")
+# Axes of a batch of images.
 _IMAGES = 4
-"""Axes of a batch of images."""
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
-class _PlayedError(Exception):
-    """The rehearsal came to the point where a graph would compute."""
+class _ShapesFitError(Exception):
+    """The feeds fit, so the graph would compute now."""
 
 
-class _Stage:
-    """A session that takes feeds as its graph would, and computes nothing."""
+class _ShapeSession:
+    """A session that compares feeds with its graph's inputs, and computes nothing."""
 
     def __init__(self, path: Path, signature: GraphSignature) -> None:
         self._path, self._name = path, path.name
@@ -38,16 +38,16 @@ class _Stage:
         self.outputs: Mapping[str, TensorSpec] = signature.outputs
 
     def run(self, feeds: Mapping[str, Feed]) -> Feeds:
-        """Raise InferenceError for feeds that the graph does not take."""
-        self._refuse_misfits(feeds)
+        """Raise InferenceError for feeds that do not fit, else _ShapesFitError."""
+        self._check(feeds)
 
     def run_kept(
         self, feeds: Mapping[str, Feed], host: Collection[str]
     ) -> tuple[Feeds, Mapping[str, DeviceValue]]:
-        """Do as `run` does."""
-        self._refuse_misfits(feeds)
+        """Raise as `run` does."""
+        self._check(feeds)
 
-    def _refuse_misfits(self, feeds: Mapping[str, Feed]) -> NoReturn:
+    def _check(self, feeds: Mapping[str, Feed]) -> NoReturn:
         for name, spec in self.inputs.items():
             if name not in feeds:
                 raise InferenceError(f"{self._name} wants {name!r}, which it is not fed")
@@ -63,11 +63,11 @@ class _Stage:
                         f"{_turned(shape, spec.shape)}"
                     )
         if "input_ids" in feeds:
-            self._refuse_unknown_ids(feeds["input_ids"])
-        raise _PlayedError
+            self._check_ids(feeds["input_ids"])
+        raise _ShapesFitError
 
-    def _refuse_unknown_ids(self, ids: Feed) -> None:
-        """Compare token ids with the graph's embedding: a GPU reads beyond it in silence."""
+    def _check_ids(self, ids: Feed) -> None:
+        """Compare token ids with the graph's embedding; a GPU reads beyond it without an error."""
         rows = embedding_rows(read_onnx(self._path))
         if rows is not None and isinstance(ids, np.ndarray) and ids.max() >= rows:
             raise InferenceError(
@@ -77,7 +77,7 @@ class _Stage:
 
 
 def _turned(fed: Sequence[int], taken: Sequence[int | None]) -> str:
-    """Return what to set where images would fit with their channels in another place."""
+    """Return what to set if images would fit with their channels on another axis."""
     if len(fed) != _IMAGES:
         return ""
     for axes, wanted in ((_NHWC, "true"), (_NCHW, "false")):
@@ -87,17 +87,17 @@ def _turned(fed: Sequence[int], taken: Sequence[int | None]) -> str:
     return ""
 
 
-def refuse_misfits(files: VersionFiles, family: Opened[Any, Any]) -> None:
-    """Compare what a family feeds and expects with what its graphs take and give.
+def check_shapes(files: VersionFiles, family: Opened[Any, Any]) -> None:
+    """Compare the feeds and labels of a family with its graphs' inputs and outputs.
 
     Raises:
-        ModelLoadError: they do not fit each other, so that no item could be answered.
+        ModelLoadError: they do not fit, so no item could be answered.
     """
     where = f"{files.model}/{files.version}"
     signatures = _signatures(files)
     for lane in family.model.lanes:
         try:
-            _rehearse(files, family.model, lane, signatures)
+            _check_lane(files, family.model, lane, signatures)
         except InferenceError as error:
             raise ModelLoadError(f"{where}: {error}") from error
     if family.traits.head_problem is not None:
@@ -107,12 +107,12 @@ def refuse_misfits(files: VersionFiles, family: Opened[Any, Any]) -> None:
 
 
 def try_head(files: VersionFiles, family: Opened[Any, Any], instances: Instances) -> None:
-    """Let a family look at what its head gives for a few images. Goldens prove more.
+    """Let a family check its head's scores for a few images; goldens replace this check.
 
-    Quantised graphs round small scores to zero, so they are not looked at.
+    Quantised graphs are not checked: they round small scores to zero.
 
     Raises:
-        ModelLoadError: no image could ever be answered, or not by all of the head.
+        ModelLoadError: the scores show that the head is declared wrongly.
     """
     try_head = family.traits.try_head
     if try_head is None or files.goldens or files.precision not in _EXACT:
@@ -122,7 +122,7 @@ def try_head(files: VersionFiles, family: Opened[Any, Any], instances: Instances
 
 
 def _signatures(files: VersionFiles) -> Mapping[str, GraphSignature]:
-    """Return the graphs' headers, with inputs as the family calls them. Raises ModelLoadError."""
+    """Return the graphs' headers, with the family's names of inputs. Raises ModelLoadError."""
     read = {name: read_signature(path) for name, path in files.graphs.items()}
     taken = [name for signature in read.values() for name in signature.inputs]
     names = files.manifest.inputs
@@ -137,31 +137,31 @@ def _signatures(files: VersionFiles) -> Mapping[str, GraphSignature]:
     }
 
 
-def _rehearse(
+def _check_lane(
     files: VersionFiles,
     model: Model,
     lane: Lane,
     signatures: Mapping[str, GraphSignature],
 ) -> None:
-    """Let the family feed items of the shortest lengths, padded to one. Raises InferenceError."""
-    stages = {name: _Stage(files.graphs[name], said) for name, said in signatures.items()}
+    """Feed a batch of the two shortest lengths. Raises InferenceError."""
+    stages = {name: _ShapeSession(files.graphs[name], one) for name, one in signatures.items()}
     is_padded = _takes_several(signatures[lane.sessions[0]])
     try:
         batch = [model.probe(lane.name, length) for length in lane.lengths[: 1 + is_padded]]
     except MemoryError:
         raise ModelLoadError(
-            f"{files.model}/{files.version}: {lane.lengths[0]} tokens or pixels, the shortest that "
-            "it says it takes, need more memory than there is"
+            f"{files.model}/{files.version}: {lane.lengths[0]} tokens or pixels, its shortest "
+            "length, need more memory than there is"
         ) from None
     try:
         model.infer(stages, batch)
     except InferenceError:
         raise
-    except Exception:  # also _PlayedError; of what else there is, warm-up will tell
+    except Exception:  # also _ShapesFitError; warm-up reports any other error
         return
 
 
 def _takes_several(signature: GraphSignature) -> bool:
-    """Tell whether token ids of several rows may be fed, so that shorter ones are padded."""
+    """Tell whether the graph takes several rows of token ids, the shorter ones padded."""
     ids = signature.inputs.get("input_ids")
     return ids is not None and len(ids.shape) > 1 and ids.shape[0] is None

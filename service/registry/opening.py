@@ -10,7 +10,7 @@ from service.engine.factory import RunnableModel
 from service.errors import ModelLoadError
 from service.families import FAMILIES
 from service.families.family import Opened
-from service.registry.checks import refuse_misfits
+from service.registry.checks import check_shapes
 from service.repository.manifest import read_parameters
 from service.repository.onnx_file.analysis import (
     BATCH_WIDE,
@@ -74,7 +74,7 @@ async def open_version(
         ModelLoadError: a file is missing or broken, or the graphs do not fit the family.
     """
     family = await apart(open_family, files)
-    await apart(refuse_misfits, files, family)
+    await apart(check_shapes, files, family)
     graphs = await apart(_graphs, files, facts.content, family, device)
     in_flight = family.traits.in_flight
     opening = partial(

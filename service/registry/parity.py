@@ -1,7 +1,7 @@
-"""How a loaded version compares with its original, and with itself in other company.
+"""Compares a loaded version with its original, and its batched answers with unbatched ones.
 
-The goldens are asked alone, all at once, and each next to a longer one; every answer is compared
-with the recorded answer of the original model, and with the answer to the same item alone.
+The goldens are answered one by one, in batches, and each in a batch with a longer one. Every answer
+is compared with the recorded answer of the original model and with the unbatched answer.
 """
 
 import asyncio
@@ -19,54 +19,54 @@ from service.runtime.stopping import apart
 from service.tasks import Answer, AnyItem
 from service.types import PreparedItem, Tensors
 
-RunTogether: TypeAlias = Callable[[Sequence[PreparedItem]], Awaitable[Sequence[Tensors]]]
-"""Runs works as one batch, whatever a batcher would make of them."""
+RunBatch: TypeAlias = Callable[[Sequence[PreparedItem]], Awaitable[Sequence[Tensors]]]
+"""Runs items as one batch, without the batcher's policy."""
 
-_CALM = Request(priority=-100, cache=CacheMode.BYPASS)
-"""How goldens are asked: behind everybody else, and never from the cache."""
+# Goldens wait for all other requests, and are never answered from the cache.
+_REQUEST = Request(priority=-100, cache=CacheMode.BYPASS)
 
+# Items in a batch of goldens.
 _ROWS = 4
-"""Of a batch of goldens."""
 
-_PADDED = 16
-"""Of so many goldens at most the padded answer is looked at: that asks one at a time."""
+# The most goldens that are answered with padding: each takes a run of its own.
+_MAX_PADDED = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What became of the goldens when they were asked in one way."""
+    """How the answers to the goldens compare, answered in one way."""
 
     deviation: float
-    """From the recorded answers; a share of texts for translate, else the largest."""
+    """From the recorded answers: the share of texts that differ for translate, else the largest."""
     flips: int
-    """Answers that decide otherwise: another best label, another text, other objects."""
+    """Answers with another decision: another best label, another text, other objects."""
     worst: int
-    """Number of the golden that deviates most."""
+    """Index of the golden that deviates most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """The evidence that a version answers as its original does, on the device it runs on."""
+    """Evidence that a version answers as its original does, on its device."""
 
     goldens: int
     precision: str
     device: str
     tolerance: float
-    """Largest deviation with which it becomes ready."""
+    """Largest deviation with which the version becomes ready."""
     deviation: float
-    """The largest, over all ways of asking."""
+    """Largest deviation, over all ways."""
     ways: Mapping[str, Comparison]
-    """By way of asking: alone, batched, padded."""
+    """By way: alone, batched, padded."""
     batch_deviation: float
-    """Largest deviation of an answer in company from the answer to the same item alone."""
+    """Largest difference between a golden answered in a batch and answered alone."""
     batch_flips: int
-    """Answers in company that decide otherwise than alone."""
+    """Goldens with another decision in a batch than alone."""
     batch_wide: Sequence[str]
-    """Graphs that quantise over whole batches, so that a row may depend on its neighbours."""
+    """Graphs that quantise over whole batches, so a row may depend on the others."""
 
     @property
     def flips(self) -> int:
-        """Return the most flips in one way of asking."""
+        """Return the most flips in one way."""
         return max(way.flips for way in self.ways.values())
 
 
@@ -75,17 +75,17 @@ async def compare(
     files: VersionFiles,
     device: str,
     batch_wide: Sequence[str] = (),
-    together: RunTogether | None = None,
+    run_batch: RunBatch | None = None,
 ) -> Parity | None:
-    """Ask every golden in every way; None if there are none.
+    """Answer every golden in every way; None if there are none.
 
     Args:
-        pipeline: the version, its batchers started.
-        files: its goldens, and what they tolerate.
-        device: where it runs.
+        pipeline: of the version, its engines started.
+        files: the goldens and their tolerance.
+        device: the version's.
         batch_wide: the graphs that quantise over whole batches.
-        together: runs works as one batch; without it, for a version that never does so, the
-            goldens are asked all at once.
+        run_batch: runs items as one batch; None for a version that is never batched, whose
+            goldens are sent concurrently instead.
 
     Raises:
         ModelLoadError: an answer failed, or is further from its golden than the tolerance.
@@ -96,20 +96,20 @@ async def compare(
     items = [golden.item for golden in goldens]
     wanted = [golden.answer for golden in goldens]
     try:
-        alone = [(await pipeline.answer(item, _CALM)).answer for item in items]
-        if together is None:
-            company = {"batched": await _at_once(pipeline, items)}
+        alone = [(await pipeline.answer(item, _REQUEST)).answer for item in items]
+        if run_batch is None:
+            varied = {"batched": await _concurrent(pipeline, items)}
         else:
-            works = await _works(pipeline, items)
-            company = {
-                "batched": await _batched(pipeline, items, works, together),
-                "padded": await _padded(pipeline, items, works, together),
+            prepared = await _preprocessed(pipeline, items)
+            varied = {
+                "batched": await _batched(pipeline, items, prepared, run_batch),
+                "padded": await _padded(pipeline, items, prepared, run_batch),
             }
     except ServiceError as error:
         raise ModelLoadError(f"a golden item failed: {error}") from error
-    ways = {"alone": dict(enumerate(alone)), **company}
+    ways = {"alone": dict(enumerate(alone)), **varied}
     compared = {way: _compare(pipeline, found, wanted) for way, found in ways.items() if found}
-    varied = [_compare(pipeline, found, alone) for found in company.values() if found]
+    changes = [_compare(pipeline, found, alone) for found in varied.values() if found]
     parity = Parity(
         goldens=len(goldens),
         precision=files.precision,
@@ -117,20 +117,24 @@ async def compare(
         tolerance=files.tolerance,
         deviation=max(way.deviation for way in compared.values()),
         ways=compared,
-        batch_deviation=max(one.deviation for one in varied),
-        batch_flips=max(one.flips for one in varied),
+        batch_deviation=max(one.deviation for one in changes),
+        batch_flips=max(one.flips for one in changes),
         batch_wide=batch_wide,
     )
     _refuse_beyond_tolerance(parity)
     return parity
 
 
-async def _at_once(pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]) -> Mapping[int, Answer]:
-    outcomes = await asyncio.gather(*(pipeline.answer(item, _CALM) for item in items))
+async def _concurrent(
+    pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]
+) -> Mapping[int, Answer]:
+    outcomes = await asyncio.gather(*(pipeline.answer(item, _REQUEST) for item in items))
     return {index: outcome.answer for index, outcome in enumerate(outcomes)}
 
 
-async def _works(pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]) -> Sequence[PreparedItem]:
+async def _preprocessed(
+    pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]
+) -> Sequence[PreparedItem]:
     preprocess = pipeline.family.processor.preprocess
     return await apart(lambda: [preprocess(item) for item in items])
 
@@ -138,18 +142,18 @@ async def _works(pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]) -> Sequ
 async def _batched(
     pipeline: Pipeline[Any, Any],
     items: Sequence[AnyItem],
-    works: Sequence[PreparedItem],
-    together: RunTogether,
+    prepared: Sequence[PreparedItem],
+    run_batch: RunBatch,
 ) -> Mapping[int, Answer]:
-    """Return the answers in batches of what may share one, in the order of the goldens."""
+    """Return the answers in batches of one lane and group, by the golden's index."""
     alike: dict[Any, list[int]] = {}
-    for index, work in enumerate(works):
-        alike.setdefault((work.lane, work.group), []).append(index)
+    for index, one in enumerate(prepared):
+        alike.setdefault((one.lane, one.group), []).append(index)
     answers = {}
     for indices in alike.values():
         for begin in range(0, len(indices), _ROWS):
             batch = indices[begin : begin + _ROWS]
-            results = await together([works[index] for index in batch])
+            results = await run_batch([prepared[index] for index in batch])
             for index, result in zip(batch, results, strict=True):
                 answers[index] = pipeline.family.processor.postprocess(result, items[index])
     return answers
@@ -158,18 +162,18 @@ async def _batched(
 async def _padded(
     pipeline: Pipeline[Any, Any],
     items: Sequence[AnyItem],
-    works: Sequence[PreparedItem],
-    together: RunTogether,
+    prepared: Sequence[PreparedItem],
+    run_batch: RunBatch,
 ) -> Mapping[int, Answer]:
-    """Return the answers next to the longest of the same lane and group, where there is one."""
+    """Return the answers of goldens batched with the longest of their lane and group."""
     longest: dict[Any, PreparedItem] = {}
-    for work in sorted(works, key=lambda work: work.length):
-        longest[work.lane, work.group] = work
+    for one in sorted(prepared, key=lambda one: one.length):
+        longest[one.lane, one.group] = one
     answers: dict[int, Answer] = {}
-    for index, (item, work) in enumerate(zip(items, works, strict=True)):
-        neighbour = longest[work.lane, work.group]
-        if neighbour.length > work.length and len(answers) < _PADDED:
-            first, _ = await together([work, neighbour])
+    for index, (item, one) in enumerate(zip(items, prepared, strict=True)):
+        longer = longest[one.lane, one.group]
+        if longer.length > one.length and len(answers) < _MAX_PADDED:
+            first, _ = await run_batch([one, longer])
             answers[index] = pipeline.family.processor.postprocess(first, item)
     return answers
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import ModelLoadError
 from service.families import FAMILIES
-from service.registry.checks import refuse_misfits
+from service.registry.checks import check_shapes
 from service.registry.opening import open_family
 from service.repository.manifest import read_parameters
 from service.repository.repository import ModelRepository
@@ -23,9 +23,9 @@ FITTED: dict[str, Any] = {"processing": PROCESSING}
 SIGMOID: dict[str, Any] = {"scores": "sigmoid", "processing": PROCESSING}
 
 
-def rehearsed(root: Path, model: str) -> None:
+def check(root: Path, model: str) -> None:
     files = ModelRepository(root).open(model, 1)
-    refuse_misfits(files, open_family(files))
+    check_shapes(files, open_family(files))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("model", ["lamps", "words"])
 def test_what_fits_passes_whatever_else_is_wrong(model: str, repository: Path) -> None:
-    rehearsed(repository, model)
+    check(repository, model)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     edit("model.toml", old, new)(repository / model / "1")
     with pytest.raises(ModelLoadError, match=rf"^{model}/1: .*{said}"):
-        rehearsed(repository, model)
+        check(repository, model)
 
 
 def test_a_type_that_is_not_fed_is_refused(repository: Path) -> None:
     graph(input_of(onnx.TensorProto.STRING))(repository / "words" / "1")
     with pytest.raises(ModelLoadError, match="'input_ids' as string"):
-        rehearsed(repository, "words")
+        check(repository, "words")
 
 
 @pytest.mark.parametrize(
