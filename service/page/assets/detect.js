@@ -20,8 +20,8 @@ export function openDetect(models) {
   });
   panel.choice.offer("detect", "image");
 
-  // Asked for once with the least threshold, the slider then answers at once: an object's score
-  // does not depend on the threshold. The curl line asks for exactly what is drawn.
+  // Requested once with the lowest threshold, so that the slider works without a request: scores do
+  // not depend on the threshold. The curl line requests exactly what is drawn.
   function request() {
     const asked = (threshold) => pictureRequest(PATH, picture.choice, { threshold, ...panel.choice.fields });
     return { ...asked(slider.min), curl: asked(slider.value).curl };
@@ -54,7 +54,7 @@ export function openDetect(models) {
   }
 }
 
-/** Wait for the picture; a kind that the browser cannot show leaves a blank of its size. */
+/** Wait for the image; a format that the browser cannot show leaves a blank of its size. */
 async function loaded(image, url) {
   image.src = url;
   try {

@@ -4,7 +4,7 @@ const STROKE = 22;
 const SIDE = 28;
 const DIGIT = 20;
 
-/** The pad; what is drawn is given as the training images are: 20 pixels in the middle of 28. */
+/** The pad; drawings are scaled like the training images: 20 pixels in the middle of 28. */
 export class Pad {
   #canvas;
   #pen;

@@ -1,4 +1,4 @@
-/** Which models there are: the strip, the readiness, and the choice that every tab offers. */
+/** The models: status strip, readiness, and the selection in every tab. */
 
 import { make } from "./elements.js";
 import { look } from "./service.js";
@@ -6,13 +6,13 @@ import { look } from "./service.js";
 const SOON = 1000;
 const LATER = 10_000;
 
-/** The models of the service, asked again now and then while the page is seen. */
+/** The models of the service, refreshed while the page is visible. */
 export class Models extends EventTarget {
   #timer = 0;
   #strip;
   #readiness;
 
-  /** @type {any[]} statuses as GET /v1/models tells them */
+  /** @type {any[]} statuses as returned by GET /v1/models */
   list = [];
 
   constructor(strip, readiness) {
@@ -22,7 +22,7 @@ export class Models extends EventTarget {
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
   }
 
-  /** Ask now, and again later. */
+  /** Refresh now, and again later. */
   async refresh() {
     clearTimeout(this.#timer);
     let settled = false;
@@ -73,7 +73,7 @@ export class ModelChoice {
     models.addEventListener("change", () => this.#draw());
   }
 
-  /** Choose among the models of a task that take all of these modalities; the first is asked with. */
+  /** Offer the models of a task that take all of these modalities; the first modality is used. */
   offer(task, ...modalities) {
     this.#wanted = { task, modalities };
     this.#draw();
@@ -85,7 +85,7 @@ export class ModelChoice {
     return fitting.find((each) => each.model === this.#chosen) ?? fitting.find((each) => this.#isDefault(each)) ?? fitting[0];
   }
 
-  /** What a request says of it: its name always, so that a copied command keeps its model. */
+  /** Fields of a request for it: always the name, so that a copied command keeps its model. */
   get fields() {
     const { model } = this;
     return model ? { model: model.model } : {};

@@ -1,18 +1,18 @@
-/** What the four tabs have in common: a form that asks, an answer, a refusal as a sentence. */
+/** Shared parts of the four tabs: a form, an answer, an error message. */
 
 import { make } from "./elements.js";
 import { ModelChoice } from "./models.js";
 import { Refusal, send } from "./service.js";
 import { Trace } from "./trace.js";
 
-/** One tab's panel. Only the last request counts: a new one takes back the one before. */
+/** The panel of a tab. A new request aborts the previous one. */
 export class Panel {
   #running = null;
 
   /**
    * @param {string} id of the tab panel
    * @param {import("./models.js").Models} models
-   * @param {() => object | null} request what would be asked now; null if there is nothing to ask
+   * @param {() => object | null} request the current request; null if the form is incomplete
    * @param {(answer: object, signal: AbortSignal) => unknown} show shows the answer
    */
   constructor(id, models, request, show) {
@@ -34,14 +34,14 @@ export class Panel {
     });
   }
 
-  /** Follow what the form says now. */
+  /** Update after a change of the form. */
   changed() {
     const request = this.choice.model ? this.request() : null;
     this.button.disabled = !request;
     this.trace.ask(request);
   }
 
-  /** Ask, and show the answer or why there is none. */
+  /** Send the request, and show the answer or the error. */
   async run() {
     const request = this.choice.model && this.request();
     if (!request) return;

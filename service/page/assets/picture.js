@@ -11,7 +11,7 @@ import { fetchFile } from "./service.js";
  * @property {(signal?: AbortSignal) => Promise<Blob>} read
  */
 
-/** The picture that a form asks about. */
+/** The image of a form. */
 export class Picture {
   /** @type {Choice} */
   choice;

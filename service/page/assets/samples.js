@@ -5,13 +5,13 @@ import { fetchFile, Refusal, send } from "./service.js";
 const FOLDER = "page/samples/emoji/";
 const BATCH = 32;
 
-/** The sample set. Vectors are asked for once a model, in bounded requests, and kept. */
+/** The sample set. Vectors are requested once per model, in bounded requests, and kept. */
 export class SampleSet {
   #path;
   #drawings = null;
   #kept = new Map();
 
-  /** @param {string} path where vectors are asked for */
+  /** @param {string} path of the embed route */
   constructor(path) {
     this.#path = path;
   }

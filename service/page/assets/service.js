@@ -1,10 +1,10 @@
-/** What the page knows of HTTP: requests told once, sent and written as curl; answers; refusals. */
+/** HTTP: requests, which are sent and written as curl commands; answers; errors. */
 
 const address = (path) => new URL(path, document.baseURI).href;
 const quoted = (text) => (/^[\w@=./:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const commandLine = (path, ...options) => [`curl -s ${quoted(address(path))}`, ...options].join(" \\\n  ");
 
-/** A refusal or failure, as a sentence. */
+/** A refusal or failure, with a message. */
 export class Refusal extends Error {
   /** @param {{code?: string, requestId?: string}} more */
   constructor(detail, more = {}) {
@@ -17,7 +17,7 @@ export class Refusal extends Error {
 /**
  * A request with a JSON body.
  *
- * @param {(event: object) => unknown} [tell] hears of the events of an answer that is a stream
+ * @param {(event: object) => unknown} [tell] called with the events of a stream
  */
 export function jsonRequest(path, body, tell) {
   const json = JSON.stringify(body);
@@ -58,7 +58,7 @@ export function pictureRequest(path, picture, fields) {
  * Send a request.
  *
  * @returns {Promise<{body: any, cache: string, spent: [string, number][], total: number, roundTrip: number}>}
- * @throws {Refusal} whatever went wrong, but for an abort by `signal`
+ * @throws {Refusal} on any failure except an abort by `signal`
  */
 export async function send(request, signal) {
   const init = await request.init(signal);
@@ -78,7 +78,7 @@ export async function send(request, signal) {
   };
 }
 
-/** Tell of every event of a stream; return what its last one sums up, as `send` does. */
+/** Report every event of a stream; return the summary in its last event, as `send` does. */
 async function follow(response, tell, began) {
   let last = {};
   for await (const line of lines(response.body.pipeThrough(new TextDecoderStream()))) {

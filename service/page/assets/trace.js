@@ -1,4 +1,4 @@
-/** Under every tab: the curl line of its request, where the time went, and the whole answer. */
+/** Below every tab: the curl line of its request, the timings, and the whole answer. */
 
 import { make, milliseconds } from "./elements.js";
 
@@ -6,11 +6,11 @@ const CACHE = {
   hit: ["From the cache", "known"],
   miss: ["Computed", "new"],
   shared: ["Shared with an identical request", "known"],
-  bypass: ["Computed, cache left out", "new"],
+  bypass: ["Computed, cache bypassed", "new"],
 };
 const COPIED_FOR = 1600;
 
-/** What is told about a tab's request and its answer. */
+/** Details of a tab's request and its answer. */
 export class Trace {
   #root;
 
@@ -22,13 +22,13 @@ export class Trace {
     button.addEventListener("click", () => this.#copy(button));
   }
 
-  /** Show the curl line of what would be asked now. */
+  /** Show the curl line of the current request. */
   ask(request) {
     this.#find(".curl code").textContent = request ? request.curl : "";
     this.#find("[data-copy]").disabled = !request;
   }
 
-  /** Show how an answer came about. */
+  /** Show timings and cache outcome of an answer. */
   show(answer) {
     const known = answer.spent.reduce((sum, [, spent]) => sum + spent, 0);
     const parts = [...answer.spent, ["rest", Math.max(0, answer.total - known)]];
@@ -38,7 +38,7 @@ export class Trace {
     bar.replaceChildren(...parts.filter(([, spent]) => spent > 0).map(([name, spent]) => segment(name, spent / answer.total)));
     this.#find(".legend").replaceChildren(...parts.map(entry));
     this.#find("[data-total]").textContent =
-      `${milliseconds(answer.total)} in the service, ${milliseconds(answer.roundTrip)} until it was here.`;
+      `${milliseconds(answer.total)} in the service, ${milliseconds(answer.roundTrip)} including the network.`;
     const [text, kind] = CACHE[answer.cache] ?? [answer.cache, "new"];
     const badge = this.#find("[data-cache]");
     badge.textContent = text;
@@ -84,7 +84,7 @@ function entry([name, spent]) {
   return make("li", { "data-step": name }, make("span", {}, name), make("b", {}, milliseconds(spent)));
 }
 
-/** A vector is cut to its first numbers; all else is told whole. */
+/** Vectors are shortened to their first numbers; everything else is shown in full. */
 function shortened(name, value) {
   if (name !== "embedding" || !Array.isArray(value)) return value;
   return [...value.slice(0, 4), `… ${value.length} numbers`];

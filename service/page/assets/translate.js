@@ -1,4 +1,4 @@
-/** Translate: a text in one language to one in another; of several lines, piece by piece. */
+/** Translate: a text from one language to another; several lines are streamed by segment. */
 
 import { examples, make, milliseconds } from "./elements.js";
 import { Panel } from "./panel.js";
@@ -32,7 +32,7 @@ export function openTranslate(models) {
     panel.put(
       by(target, body.model, roundTrip),
       make("p.translation", { lang: target }, translation),
-      ...(truncated ? [hint("The text or its translation was cut: it is longer than the model takes.")] : []),
+      ...(truncated ? [hint("The text or its translation was truncated: it is longer than the model's limit.")] : []),
     );
   }
 }
@@ -41,7 +41,7 @@ const isDocument = (text) => text.trim().includes("\n") || text.length > LONG;
 const hint = (text) => make("p.hint", {}, text);
 const by = (target, model, spent) => make("p.by", {}, named(target), " by ", make("strong", {}, model), ` in ${milliseconds(spent)}`);
 
-/** Return what writes a text down as it is translated, with a bar of how far it is. */
+/** Return a writer that shows a text while it is translated, with a progress bar. */
 function teller(panel, source) {
   const written = make("div.document");
   const bar = make("progress", { "aria-label": "Pieces translated" });
@@ -69,14 +69,14 @@ function sumUp(panel, end, roundTrip) {
   const written = panel.answer.querySelector(".document");
   panel.answer.querySelector("progress").remove();
   panel.answer.querySelector(".by").replaceWith(by(written.lang, written.dataset.model, roundTrip));
-  if (end.failed) panel.answer.append(hint(`Not all of it could be translated: ${end.failed} of ${end.total} pieces failed.`));
-  if (end.truncated) panel.answer.append(hint(`Of ${end.truncated} pieces something was cut.`));
+  if (end.failed) panel.answer.append(hint(`${end.failed} of ${end.total} segments could not be translated.`));
+  if (end.truncated) panel.answer.append(hint(`${end.truncated} segments were truncated.`));
 }
 
 function named(code) {
   try {
     return names.of(code);
   } catch {
-    return code; // a model may name its languages as it likes
+    return code; // a model may use any language names
   }
 }
