@@ -54,7 +54,6 @@ class DeviceRuntime:
     slots: Slots = field(init=False)
     compute: ThreadPoolExecutor = field(init=False)
     preprocess: ThreadPoolExecutor = field(init=False)
-    texts: ThreadPoolExecutor = field(init=False)
     watch: LoopWatch = field(default_factory=LoopWatch, init=False)
     """Stops runs that block the event loop for too long."""
     _dispatch: float | None = field(default=None, init=False)
@@ -67,7 +66,6 @@ class DeviceRuntime:
         self.slots = Slots(count, _READY)
         self.compute = ThreadPoolExecutor(count, "compute", lower_priority)
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
-        self.texts = ThreadPoolExecutor(1, "texts")  # texts must not wait behind images
 
     @property
     def threads(self) -> tuple[int, int]:
@@ -117,5 +115,5 @@ class DeviceRuntime:
 
     def close(self) -> None:
         """End each thread after its current run, without waiting for that."""
-        for threads in (self.compute, self.preprocess, self.texts):
+        for threads in (self.compute, self.preprocess):
             threads.shutdown(wait=False, cancel_futures=True)

@@ -1,90 +1,17 @@
-"""Preprocessing on threads: of slow items one by one, of fast ones that arrive together."""
+"""Preprocessing of slow items, on threads that all models share."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from service.errors import DeadlineExceededError, ShuttingDownError, kept
+from service.errors import DeadlineExceededError, ShuttingDownError
 
 ResultT = TypeVar("ResultT")
-ValueT = TypeVar("ValueT")
-
-
-class Coalescer(Generic[ValueT, ResultT]):
-    """Calls a function once with all values that arrive in one iteration of the event loop.
-
-    Under load many requests arrive in one iteration. Work that takes microseconds, such as
-    tokenizing, is too short for a thread; for all of them together a thread pays, and keeps the
-    event loop free. A single value is processed at once, on the event loop.
-    """
-
-    def __init__(
-        self,
-        function: Callable[[Sequence[ValueT]], Sequence[ResultT | Exception]],
-        threads: Executor,
-    ) -> None:
-        """Take a function that returns a result or an exception for each value, in order."""
-        self._function, self._threads = function, threads
-        self._values: list[ValueT] = []
-        self._results: list[asyncio.Future[ResultT]] = []
-
-    def __repr__(self) -> str:
-        return f"<Coalescer {len(self._values)} waiting>"
-
-    def run(self, value: ValueT) -> Awaitable[ResultT]:
-        """Return the function's result for this value, or raise its exception."""
-        # Not a coroutine: its frame would keep the future, which may hold an exception, which
-        # would keep the frame.
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[ResultT] = loop.create_future()
-        if not self._values:
-            loop.call_soon(self._send)
-        self._values.append(value)
-        self._results.append(result)
-        return result
-
-    def _send(self) -> None:
-        values, results = self._values, self._results
-        self._values, self._results = [], []
-        if len(values) == 1:
-            _deliver(results, _outcomes(self._function, values))
-            return
-        loop = asyncio.get_running_loop()
-
-        def work() -> None:
-            loop.call_soon_threadsafe(_deliver, results, _outcomes(self._function, values))
-
-        try:
-            self._threads.submit(work)
-        except RuntimeError as error:  # the threads have been stopped
-            _deliver(results, [kept(error)] * len(values))
-
-
-def _outcomes(
-    function: Callable[[Sequence[ValueT]], Sequence[ResultT | Exception]],
-    values: Sequence[ValueT],
-) -> Sequence[ResultT | Exception]:
-    try:
-        return function(values)
-    except Exception as error:  # a bug must not leave callers waiting
-        return [error] * len(values)
-
-
-def _deliver(
-    results: Sequence["asyncio.Future[ResultT]"], outcomes: Sequence[ResultT | Exception]
-) -> None:
-    for result, outcome in zip(results, outcomes, strict=True):
-        if result.done():  # the caller has left
-            continue
-        if isinstance(outcome, Exception):
-            result.set_exception(outcome)
-        else:
-            result.set_result(outcome)
 
 
 # Items given to the threads beyond their number, so that no thread waits for the event loop.

@@ -12,7 +12,6 @@ from service.types import (
     AnswerT,
     ItemT,
     Model,
-    PreparedItem,
     Processor,
     Sessions,
     TensorSpec,
@@ -26,9 +25,6 @@ class Traits(Generic[ItemT, AnswerT]):
     """What a family can do besides what every family does. A field left out: it cannot."""
 
     # Of the processor
-    preprocess_all: Callable[[Sequence[ItemT]], Sequence[PreparedItem | Exception]] | None = None
-    """Return what `preprocess` returns or raises for each of several inline items, faster than
-    one by one."""
     lane_of: Callable[[ItemT], str] | None = None
     """Return the lane of an item before it is preprocessed; required with several lanes."""
     split: Callable[[ItemT, bool], Document | None] | None = None

@@ -21,7 +21,6 @@ from service.families.text_input import (
     TextParameters,
     is_long,
     one_output,
-    preprocessed,
 )
 from service.tasks import Classification, ClassifyItem, Text
 from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors, TensorSpec
@@ -50,9 +49,7 @@ def open_text_classifier(
     texts = TextInput.open(folder, parameters)
     processor = TextClassifierProcessor(parameters.labels, texts)
     model = TextClassifierModel(parameters.labels, texts, parameters.activation)
-    traits: Traits[ClassifyItem, Classification] = Traits(
-        preprocess_all=processor.preprocess_all, head_problem=model.head_problem
-    )
+    traits: Traits[ClassifyItem, Classification] = Traits(head_problem=model.head_problem)
     return Opened(processor, model, traits)
 
 
@@ -75,16 +72,9 @@ class TextClassifierProcessor(Processor[ClassifyItem, Classification]):
             raise InvalidInputError("this model reads texts, not images")
         return self.texts.prepare(item.content.text, _LANE, item.text_pair)
 
-    def preprocess_all(self, items: Sequence[ClassifyItem]) -> Sequence[PreparedItem | Exception]:
-        """Tokenize single texts in one call, the rest one by one."""
-        return preprocessed(items, _single_text, self.preprocess, self._prepare_all)
-
     @override
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
         return best_labels(result, self.labels, item.top_k)
-
-    def _prepare_all(self, texts: Sequence[str]) -> Sequence[PreparedItem | InvalidInputError]:
-        return self.texts.prepare_all(texts, _LANE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,10 +103,3 @@ class TextClassifierModel(Model):
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
         return scores_problem(outputs[_SESSION], self.labels)
-
-
-def _single_text(item: ClassifyItem) -> str | None:
-    """Return the text of an item without options, which could make it invalid; else None."""
-    if isinstance(item.content, Text) and item.text_pair is None and item.top_k is None:
-        return item.content.text
-    return None

@@ -1,6 +1,6 @@
 """From texts to a graph's feeds; shared by the families that take texts."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InferenceError, InvalidInputError, kept
+from service.errors import InferenceError
 from service.repository.paths import file_inside
 from service.transforms.language.text import TextTokenizer, TokenIds, pad_rows
-from service.types import Feeds, ItemT, PreparedItem, Session
+from service.types import Feeds, PreparedItem, Session
 
 # Kinds of types, by numpy's letters: boolean, integers and floating point.
 _FED = "biuf"
@@ -73,31 +73,6 @@ _LONGEST = 1 << 17
 def is_long(text: str) -> bool:
     """Tell whether tokenizing this text would block the event loop for too long."""
     return len(text) > _LONG_CHARACTERS
-
-
-def preprocessed(
-    items: Sequence[ItemT],
-    text_of: Callable[[ItemT], str | None],
-    one: Callable[[ItemT], PreparedItem],
-    all_of: Callable[[Sequence[str]], Sequence[PreparedItem | InvalidInputError]],
-) -> Sequence[PreparedItem | Exception]:
-    """Preprocess items together; an invalid item gives its error.
-
-    Args:
-        items: to preprocess.
-        text_of: returns the text of an item that is only a text, else None.
-        one: preprocesses any item.
-        all_of: preprocesses texts in one call.
-    """
-    texts = [text_of(item) for item in items]
-    plain = iter(all_of([text for text in texts if text is not None]))
-    prepared: list[PreparedItem | Exception] = []
-    for item, text in zip(items, texts, strict=True):
-        try:
-            prepared.append(next(plain) if text is not None else one(item))
-        except InvalidInputError as error:
-            prepared.append(kept(error))
-    return prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,15 +167,6 @@ class TextInput:
             )
         ids, _ = self.tokenizer.encode(text, self.max_length)
         return self._prepared(ids, lane)
-
-    def prepare_all(
-        self, texts: Sequence[str], lane: str
-    ) -> list[PreparedItem | InvalidInputError]:
-        """Tokenize several texts in one call; an invalid text gives its error."""
-        return [
-            one if isinstance(one, InvalidInputError) else self._prepared(one[0], lane)
-            for one in self.tokenizer.encode_all(texts, self.max_length)
-        ]
 
     def probe(self, lane: str, length: int, group: Hashable = None) -> PreparedItem:
         """Return a prepared item of exactly this many tokens.

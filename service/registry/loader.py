@@ -164,7 +164,6 @@ class Loader:
             self.cache,
             made.incoming,
             meter,
-            self.factory.runtime.texts,
         )
 
     def _limits(self, files: VersionFiles, variant: Sequence[str], reason: str) -> BatchLimits:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any, Generic, TypeAlias
 
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache, cache_key
 from service.engine.engine import Engine
-from service.engine.preprocess import Coalescer, PreprocessQueue
+from service.engine.preprocess import PreprocessQueue
 from service.errors import (
     DeviceMemoryError,
     ModelNotReadyError,
@@ -56,8 +55,6 @@ class Pipeline(Generic[ItemT, AnswerT]):
     incoming: Mapping[str, PreprocessQueue]
     """Where heavy items are preprocessed, by lane; each engine counts its own."""
     meter: Meter
-    text_threads: Executor | None = None
-    """Where light items that arrive together are preprocessed together; None does them here."""
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while no call of `answer` runs; a version that is drained waits for it."""
     active: int = field(default=0, init=False)
@@ -66,7 +63,6 @@ class Pipeline(Generic[ItemT, AnswerT]):
     is_withdrawn: bool = field(default=False, init=False)
     """Whether the model was replaced or unloaded, and waits for nobody any longer."""
 
-    _gatherer: Coalescer[ItemT, PreparedItem] | None = field(default=None, init=False)
     _processor: Processor[ItemT, AnswerT] = field(init=False)
     _plan: Callable[[ItemT], Generator[ItemT, AnswerT, AnswerT] | None] | None = field(init=False)
     _choose_lane: Callable[[ItemT], str] | None = field(init=False)
@@ -76,8 +72,6 @@ class Pipeline(Generic[ItemT, AnswerT]):
         # Looked up once: these are on the path of every item.
         self._processor, traits = self.family.processor, self.family.traits
         self._plan, self._choose_lane = traits.plan, traits.lane_of
-        if self.text_threads is not None and traits.preprocess_all is not None:
-            self._gatherer = Coalescer(traits.preprocess_all, self.text_threads)
 
     @property
     def window(self) -> int:
@@ -250,11 +244,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
 
     async def _preprocess(self, item: ItemT, request: Request) -> PreparedItem:
         if not self._processor.offload(item):
-            if self._gatherer is None or self.active == 1:
-                return self._processor.preprocess(item)
-            # Microseconds on a thread that does nothing longer; a deadline that passes meanwhile
-            # is seen by the batcher.
-            return await self._gatherer.run(item)
+            return self._processor.preprocess(item)
         incoming = self.incoming[self._lane_of(item)]
         preprocess = partial(self._processor.preprocess, item)
         return await incoming.run(preprocess, request.deadline, request.priority)

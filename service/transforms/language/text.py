@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
-from service.errors import InvalidInputError, ModelLoadError, kept, renewed
+from service.errors import InvalidInputError, ModelLoadError
 from service.transforms.language.tokenizer_files import tokenizer_of
 
 # The library would start a thread per core of its own; ours are counted and already busy.
@@ -94,27 +94,9 @@ class TextTokenizer:
         Raises:
             InvalidInputError: the text is empty, blank, or has nothing the model could read.
         """
-        (result,) = self.encode_all([text], max_length)
-        if isinstance(result, InvalidInputError):
-            raise renewed(result)
-        return result
-
-    def encode_all(
-        self, texts: Sequence[str], max_length: int
-    ) -> list[tuple[TokenIds, bool] | InvalidInputError]:
-        """Return, for each text, what `encode` returns or raises."""
         # `encode` would hold the interpreter's lock (0.2 s for a long text); the batch method
         # releases it and, by not computing offsets, is faster even for one short text.
-        encodings = self._tokenizer.encode_batch_fast([valid_text(text) for text in texts])
-        results: list[tuple[TokenIds, bool] | InvalidInputError] = []
-        for text, encoding in zip(texts, encodings, strict=True):
-            try:
-                results.append(self._finished(text, encoding, max_length))
-            except InvalidInputError as error:
-                results.append(kept(error))
-        return results
-
-    def _finished(self, text: str, encoding: Encoding, max_length: int) -> tuple[TokenIds, bool]:
+        (encoding,) = self._tokenizer.encode_batch_fast([valid_text(text)])
         if not text or text.isspace():
             raise InvalidInputError("the text is empty")
         if len(encoding) <= self._special_tokens:

@@ -181,31 +181,6 @@ def test_an_image_manifest_that_makes_no_sense_does_not_load(
         image_classifier(**changes)
 
 
-def test_texts_preprocessed_together_are_as_one_by_one(tmp_path: Path) -> None:
-    family = text_classifier(tmp_path)
-    items = [
-        ClassifyItem(Text("one two three")),
-        ClassifyItem(Text(" ")),
-        ClassifyItem(Text("two"), top_k=1),
-        ClassifyItem(tasks.Image(b"")),
-        ClassifyItem(Text("three " * 500)),
-    ]
-    assert family.traits.preprocess_all is not None
-    together = family.traits.preprocess_all(items)
-    assert [type(one).__name__ for one in together] == [
-        "PreparedItem",
-        "InvalidInputError",
-        "PreparedItem",
-        "InvalidInputError",
-        "PreparedItem",
-    ]
-    for index in (0, 2, 4):
-        alone = family.processor.preprocess(items[index])
-        assert together[index].length == alone.length
-        ids = (one.tensors["input_ids"] for one in (together[index], alone))
-        np.testing.assert_array_equal(*ids)
-
-
 def test_a_sigmoid_of_large_scores_still_tells_which_is_larger() -> None:
     rows = ranked(np.array([[17.5], [18.0], [30.0]], np.float32), ["score"], "sigmoid")
     scores = [float(row["scores"][0]) for row in rows]

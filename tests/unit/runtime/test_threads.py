@@ -21,7 +21,7 @@ def test_a_thread_that_computes_steps_back_behind_the_one_that_made_it() -> None
     runtime = DeviceRuntime(Device("cpu"), cores=2)
     try:
         assert runtime.compute.submit(_niceness).result() > _niceness()
-        assert runtime.texts.submit(_niceness).result() == _niceness()
+        assert runtime.preprocess.submit(_niceness).result() == _niceness()
     finally:
         runtime.close()
 
