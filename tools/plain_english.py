@@ -20,14 +20,12 @@ NOT_YET = (
     "docs/manifest.md",
     "service/api",
     "service/cache",
-    "service/engine",
     "service/families/translation",
-    "service/registry",
+    "service/registry/progress.py",
+    "service/registry/status.py",
     "service/repository",
-    "service/requests",
+    "service/requests/pipeline.py",
     "service/runtime",
-    "service/transforms/language/text.py",
-    "service/transforms/vision/heads.py",
     "tests",
 )
 

@@ -60,7 +60,7 @@ class Head:
     """Exponents of objectness and of a label's score in their product. Other exponents than 1 limit
     both to 0 to 1 first."""
     no_object: Literal["none", "first", "last"] = "none"
-    """A score beside the labels' that stands for nothing found."""
+    """Whether there is one more score column, for no object."""
     relative: bool = False
     """Boxes are in 0 to 1 of the input, not in pixels."""
     strides: tuple[int, ...] = ()
