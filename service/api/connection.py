@@ -9,7 +9,7 @@ from service.api import exchange
 from service.api.errors import MalformedRequestError
 from service.api.exchange import ClosingTransport, Cycle, Flow
 from service.api.http_request import REFUSED, WHOLE_BODY
-from service.api.request_heads import check_head, refusal_of
+from service.api.request_heads import MOST_HEADERS, TOO_MANY_HEADERS, check_head, refusal_of
 from service.errors import ServiceError
 
 LINGER_SECONDS = 0.5
@@ -138,6 +138,7 @@ class Protocol(HttpToolsProtocol):
         self.scope[WHOLE_BODY] = True  # type: ignore[literal-required]
         super().on_message_complete()
         self.cycle.more_body = False
+        self.cycle.keep_alive &= self.parser.should_keep_alive()  # a trailer may say so too
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or close the connection once there can be none."""
@@ -272,6 +273,8 @@ class Protocol(HttpToolsProtocol):
         else:
             if self._unused_bytes > _MOST_UNUSED_BYTES:
                 self._refuse(MalformedRequestError, "the head of the request is too long")
+            elif len(self.headers) > MOST_HEADERS:  # of an incomplete head, or trailers
+                self._refuse(MalformedRequestError, TOO_MANY_HEADERS)
 
     def _parse_without_offer(self, rest: bytes | memoryview) -> None:
         """Parse a head again without the header Upgrade, and then what follows it.

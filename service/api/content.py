@@ -6,10 +6,12 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from service.api.errors import MalformedRequestError
 from service.api.forms import image_bytes, parse_form, parse_query
 from service.api.http_request import HttpRequest
+from service.api.large_bodies import apart_if_large
 from service.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -27,8 +29,17 @@ _UTF_8 = (b"utf-8", b"utf8", b"us-ascii")
 _REPEATABLE = {"text", "image"}
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str | bytes | dict) else value
+def _listed(kind: str) -> BeforeValidator:
+    """Return what makes a list of one item, and names the kind if it is given something else."""
+
+    def listed(value: object) -> object:
+        if isinstance(value, list):
+            return value
+        if isinstance(value, str | bytes | dict):
+            return [value]
+        raise PydanticCustomError("item_type", "must be {kind}, or a list of these", {"kind": kind})
+
+    return BeforeValidator(listed)
 
 
 def _one_or_more(kind: str, format_: Mapping[str, str]) -> Mapping[str, Any]:
@@ -52,17 +63,17 @@ _TEXT_OR_PAIR: Mapping[str, Any] = {
 # The elements are looked at one by one later: a wrong one is no reason to refuse the others.
 Texts = Annotated[
     list[Any],
-    BeforeValidator(_listed),
+    _listed("a string"),
     WithJsonSchema(_one_or_more("A text.", {})),
 ]
 TextsOrPairs = Annotated[
     list[Any],
-    BeforeValidator(_listed),
+    _listed("a string, or an object of text and text_pair"),
     WithJsonSchema({"anyOf": [_TEXT_OR_PAIR, {"type": "array", "items": _TEXT_OR_PAIR}]}),
 ]
 Images = Annotated[
     list[Any],
-    BeforeValidator(_listed),
+    _listed("a string"),
     WithJsonSchema(
         _one_or_more(
             "An image file (PNG, JPEG, WebP, GIF, BMP, TIFF) in base64, or as a data URI.",
@@ -107,13 +118,13 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
     if query and not media_type.startswith(b"image/"):
         raise InvalidInputError("parameters belong in the body; the query only goes with images")
     if media_type == _JSON or media_type.endswith(_JSON_SUFFIX):
-        return parse_json(await request.read_body(), model, limits)
+        return await apart_if_large(request, parse_json, await request.read_body(), model, limits)
     takes_images = "image" in model.model_fields
     if media_type == _FORM and takes_images:
         most = limits.max_items + len(model.model_fields)
-        return _validated(
-            parse_form(await request.read_body(), content_type, most, _REPEATABLE), model
-        )
+        body = await request.read_body()
+        values = await apart_if_large(request, parse_form, body, content_type, most, _REPEATABLE)
+        return _validated(values, model)
     if media_type.startswith(b"image/") and takes_images:
         values = parse_query(query, len(model.model_fields))
         if "image" in values:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterable
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
+import numpy as np
 from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
@@ -134,7 +135,17 @@ def _data(part: Field | File) -> bytes:
 
 
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_FROM_URL_SAFE = str.maketrans("-_", "+/")
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_LONGEST_HEAD = 1000
+"""Characters of a data URI's type and parameters."""
+_WHITE_SPACE = b" \t\n\r\f\v"
+_PERCENT = ord("%")
+
+_NO_DIGIT = 255
+_HEXADECIMAL = np.full(256, _NO_DIGIT, np.uint8)
+"""The value of each character's code as a hexadecimal digit."""
+for _digits in (b"0123456789abcdef", b"0123456789ABCDEF"):
+    _HEXADECIMAL[list(_digits)] = range(16)
 
 
 def image_bytes(text: str) -> bytes:
@@ -158,13 +169,33 @@ def image_bytes(text: str) -> bytes:
 
 
 def _data_of_uri(uri: str) -> str:
-    head, _, data = uri[5:].partition(",")
+    comma = uri.find(",", 5, 5 + _LONGEST_HEAD)
+    if comma < 0:
+        raise InvalidInputError("the data URI has no comma after its type and parameters")
+    head, data = uri[5:comma], uri[comma + 1 :]
     media_type, *parameters = (part.strip() for part in head.lower().split(";"))
     if not (media_type.startswith("image/") or media_type == "application/octet-stream"):
         raise UnsupportedMediaTypeError("the data URI is of no image type")
     if "base64" not in parameters:
         raise InvalidInputError("the data URI is not in base64")
-    return unquote(data) if "%" in data else data
+    return _unescaped(data) if "%" in data else data
+
+
+def _unescaped(text: str) -> str:
+    """Return a text without percent-encoding; what is no escape sequence stays.
+
+    Done by numpy: `urllib` takes three seconds for 16 MB of escape sequences.
+    """
+    codes = np.frombuffer(text.encode(), np.uint8)
+    at = np.flatnonzero(codes[:-2] == _PERCENT)
+    high, low = _HEXADECIMAL[codes[at + 1]], _HEXADECIMAL[codes[at + 2]]
+    is_escape = (high != _NO_DIGIT) & (low != _NO_DIGIT)
+    at = at[is_escape]
+    result = codes.copy()
+    result[at] = high[is_escape] * 16 + low[is_escape]
+    kept = np.ones(codes.size, bool)
+    kept[at + 1] = kept[at + 2] = False
+    return result[kept].tobytes().decode(errors="replace")
 
 
 def _forgiving(text: str) -> bytes:
@@ -175,12 +206,13 @@ def _forgiving(text: str) -> bytes:
         )
     if not text.isascii():
         raise InvalidInputError("the image is not base64: there are other characters in it")
-    text = "".join(text.split())
-    if ("-" in text or "_" in text) and not ("+" in text or "/" in text):
-        text = text.translate(_FROM_URL_SAFE)
-    if "=" not in text:
-        text += "=" * (-len(text) % 4)
+    # Not split into words: of a text of short lines these would take 20 times its size.
+    code = text.encode("ascii").translate(None, _WHITE_SPACE)
+    if (b"-" in code or b"_" in code) and not (b"+" in code or b"/" in code):
+        code = code.translate(_FROM_URL_SAFE)
+    if b"=" not in code:
+        code += b"=" * (-len(code) % 4)
     try:
-        return binascii.a2b_base64(text, strict_mode=True)
+        return binascii.a2b_base64(code, strict_mode=True)
     except ValueError as error:
         raise InvalidInputError(f"the image is not base64: {error}") from None

@@ -18,6 +18,10 @@ _log = logging.getLogger(__name__)
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _VERSIONS = ("1.1", "1.0")
 
+MOST_HEADERS = 256
+"""Headers of one request. Short ones take twenty times their bytes in memory."""
+TOO_MANY_HEADERS = f"a request may have {MOST_HEADERS} headers"
+
 
 def check_head(version: str, method: str, headers: Sequence[tuple[bytes, bytes]]) -> int | None:
     """Return the length of the body as the head gives it; None for a chunked body.
@@ -29,13 +33,15 @@ def check_head(version: str, method: str, headers: Sequence[tuple[bytes, bytes]]
 
     Raises:
         HttpVersionError: the version is neither 1.0 nor 1.1.
-        MalformedRequestError: Host or Transfer-Encoding are not as the RFC demands.
+        MalformedRequestError: Host or Transfer-Encoding are not as the RFC demands, or there are
+            too many headers.
         NotImplementedHereError: CONNECT, or a coding of the transfer other than chunked.
     """
     if version not in _VERSIONS:
         raise HttpVersionError("the version of HTTP must be 1.0 or 1.1")
     if method == "CONNECT":
         raise NotImplementedHereError("this server is not a proxy and opens no tunnels")
+    _check_count(headers)
     hosts, length, codings = [], 0, b""
     for name, value in headers:
         if name == b"host":
@@ -49,6 +55,11 @@ def check_head(version: str, method: str, headers: Sequence[tuple[bytes, bytes]]
         return length
     _check_codings(version, codings)
     return None
+
+
+def _check_count(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    if len(headers) > MOST_HEADERS:
+        raise MalformedRequestError(TOO_MANY_HEADERS)
 
 
 def _check_hosts(version: str, hosts: Sequence[bytes]) -> None:

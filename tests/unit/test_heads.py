@@ -64,6 +64,10 @@ CHUNKED = b"2\r\nhi\r\n0\r\n\r\n"
         pytest.param(post(b"x: a\rb"), MALFORMED, id="a bare carriage return"),
         pytest.param(post(TE + b"chunked", body=b"zz\r\n"), MALFORMED, id="a chunk of no size"),
         pytest.param(post(TE + b"chunked", body=b"2\r\nhi!\r\n"), MALFORMED, id="a long chunk"),
+        pytest.param(post(*[b"ab: c"] * 256), MALFORMED, id="too many headers"),
+        pytest.param(
+            post(TE + b"chunked", body=b"0\r\n" + b"ab: c\r\n" * 1000), MALFORMED, id="trailers"
+        ),
         pytest.param(b"GET http:// HTTP/1.1\r\nhost: x\r\n\r\n", MALFORMED, id="no target"),
         pytest.param(b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n", MALFORMED, id="bytes in the target"),
         pytest.param(b"BREW / HTTP/1.1\r\nhost: x\r\n\r\n", MALFORMED, id="an unknown method"),
@@ -135,3 +139,27 @@ async def test_trailers_are_not_headers() -> None:
         await answer(reader)
         writer.close()
     assert app.asked_for == [("/", b""), ("/", b"hi")]
+
+
+async def test_an_endless_head_is_refused_before_it_is_long() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n" + b"ab:c\r\n" * 2000)
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+        writer.close()
+    assert "headers" in app.refused[0][1]
+
+
+async def test_a_trailer_that_ends_the_connection_is_told_of() -> None:
+    # The parser reads nothing after it, so that a client would wait for its next answer in vain.
+    app = Application(may_answer=False)
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post(TE + b"chunked", body=b"0\r\nconnection: close\r\n\r\n") + REQUEST)
+        await app.asked.acquire()
+        app.may_answer.set()
+        assert b"connection: close" in await answer(reader)
+        assert await reader.read() == b""
+        writer.close()
+    assert app.asked_for == [("/", b"")]

@@ -1,0 +1,120 @@
+"""Large bodies: they are parsed on a thread, and take memory in proportion to their size."""
+
+import asyncio
+import base64
+import threading
+import tracemalloc
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import pytest
+
+from service.api import content, large_bodies
+from service.api.forms import image_bytes
+from service.errors import InvalidInputError, ServiceError
+
+_SIZE = 1 << 20
+
+
+def peak(text: str) -> int:
+    """Return the most bytes that reading an image from a text takes at once."""
+    tracemalloc.start()
+    try:
+        image_bytes(text)
+    except ServiceError:
+        pass
+    finally:
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return most
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        pytest.param("AA\n" * (_SIZE // 3), 5, id="short lines"),
+        pytest.param("data:image/png;base64," + "A%0A" * (_SIZE // 4), 12, id="escape sequences"),
+        pytest.param("data:image/png" + ";a" * (_SIZE // 2), 3, id="parameters"),
+    ],
+)
+def test_an_image_as_text_takes_a_few_times_its_size(text: str, times: int) -> None:
+    assert peak(text) < times * len(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        ("%2b%2F8%3D", "+/8="),
+        ("+/%0a8=%20", "+/8="),
+        ("%41%42%43%44", "ABCD"),
+    ],
+)
+def test_escape_sequences_of_a_data_uri_are_read(data: str, read: str) -> None:
+    assert image_bytes(f"data:image/png;base64,{data}") == base64.b64decode(read)
+
+
+@pytest.mark.parametrize("data", ["%4", "%", "%zz", "%%41", "AB%4", "AB%C3%A9", "AB%FF"])
+def test_broken_escape_sequences_are_not_base64(data: str) -> None:
+    with pytest.raises(InvalidInputError, match="not base64"):
+        image_bytes(f"data:image/png;base64,{data}")
+
+
+JSON = {"content-type": "application/json"}
+FORM = {"content-type": "multipart/form-data; boundary=b"}
+
+
+def form(filler: bytes) -> bytes:
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="f"\r\n\r\n'
+    return head + filler + b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reader"),
+    [
+        pytest.param(JSON, b'{"image": "%b"}' % (b"A" * 500), "parse_json", id="JSON"),
+        pytest.param(JSON, b"[" * 500, "parse_json", id="refused JSON"),
+        pytest.param(FORM, form(b"\r" * 500), "parse_form", id="form"),
+        pytest.param(JSON, b'{"image": "%b"}' % (b"A" * 500), "image_bytes", id="base64"),
+    ],
+)
+async def test_the_event_loop_does_not_parse_a_large_body(
+    client: httpx.AsyncClient, headers: dict[str, str], body: bytes, reader: str
+) -> None:
+    threads = list[threading.Thread]()
+    original = getattr(content, reader)
+
+    def noted(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return original(*arguments)
+
+    with patch.object(content, reader, noted), patch.object(large_bodies, "LARGE", 100):
+        large = await client.post("/v1/classify", content=body, headers=headers)
+    assert 400 <= large.status_code < 500
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+async def test_a_small_body_costs_no_thread(client: httpx.AsyncClient) -> None:
+    with patch.object(asyncio, "to_thread", side_effect=AssertionError):
+        response = await client.post("/v1/classify", json={"text": "a"})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        (
+            "/v1/classify",
+            {"text": 3},
+            "text: must be a string, or an object of text and text_pair, or a list of these",
+        ),
+        ("/v1/classify", {"image": True}, "image: must be a string, or a list of these"),
+        ("/v1/translate", {"text": 3}, "text: must be a string, or a list of these"),
+    ],
+)
+async def test_what_is_no_item_is_told_what_one_is(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], detail: str
+) -> None:
+    response = await client.post(path, json=body)
+    assert (response.status_code, response.json()["detail"]) == (422, detail)
