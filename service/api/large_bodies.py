@@ -22,6 +22,6 @@ async def apart_if_large(
     Raises:
         Exception: what the function raises.
     """
-    if request.received <= LARGE:
+    if request.record.received <= LARGE:
         return function(*arguments)
     return await asyncio.to_thread(function, *arguments)
