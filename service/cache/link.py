@@ -1,7 +1,7 @@
 """One connection to Redis, owned by one task.
 
-It connects in its own time, says when it is ready, and after any fault drops the connection and
-starts anew: a reply that comes after its timeout must not be taken for the next one.
+It connects in the background and reports when it is ready. After any fault it drops the connection
+and connects again: a reply that arrives after its timeout must not be taken for the next one.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class Link:
         """Make a link that is not connected.
 
         Args:
-            connection: not connected either, and nobody else's.
+            connection: not connected, and not used elsewhere.
             names: how the server's name is resolved.
             breaker: shared by all links to the server.
             probe: a key; the link is ready when looking it up was answered in time.
@@ -160,7 +160,7 @@ class Link:
         return sum(isinstance(reply, ResponseError) for reply in replies)
 
     async def close(self) -> None:
-        """Drop the connection; whoever runs `connect` has stopped."""
+        """Drop the connection. The task that runs `connect` must have ended."""
         self._ready.clear()
         with suppress(Exception):
             await self._connection.disconnect(nowait=True)
@@ -171,8 +171,7 @@ class Link:
     async def _renew_if_closed(self) -> None:
         """Connect again, once, if the server closed the connection while it was idle.
 
-        A server that was restarted in the meantime costs nobody a miss then. One that sent what
-        was not asked for is at fault.
+        A restart of the server then causes no miss. Data that was not requested is a fault.
         """
         try:
             if self.is_ready and not await self._connection.can_read():
@@ -250,8 +249,8 @@ class Link:
 class NameLookup:
     """Resolves the server's name, one look-up at a time for all links.
 
-    A look-up cannot be cancelled: it holds its thread until the resolver gives up. Trying again
-    beside it would hold one thread more each time, and these are everybody's threads.
+    A look-up cannot be cancelled: it holds its thread until the resolver gives up. A second one at
+    the same time would hold another thread of the shared pool.
     """
 
     def __init__(self, address: Mapping[str, Any]) -> None:

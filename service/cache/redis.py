@@ -254,7 +254,7 @@ class RedisBackend(CacheBackend):
             values = await link.fetch([self._options.prefix + ask.key for ask in asks])
         except LinkError:
             pass
-        finally:  # also when this task is cancelled: nobody is left waiting
+        finally:  # also when this task is cancelled, so that no request waits for it
             for ask, value in zip(asks, values, strict=True):
                 ask.answer(value)
 

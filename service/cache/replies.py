@@ -59,7 +59,7 @@ class BoundedParser(AsyncBaseParser):
         """Tell whether the server has closed the connection.
 
         Raises:
-            InvalidResponse: it has sent what nobody asked for.
+            InvalidResponse: it has sent data that was not requested.
             OSError: there is no connection.
         """
         if self._connected is None:

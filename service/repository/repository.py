@@ -227,7 +227,7 @@ class ModelRepository:
 
 
 def _refuse_links_out(folder: Path, root: Path, where: str) -> None:
-    """So that whoever reads a file of the version later need not look where links lead."""
+    # Code that reads files of the version later then need not check links.
     fence = os.path.realpath(root)
     for path in visible_files(folder):
         if path.is_symlink() and not is_inside(path, fence):

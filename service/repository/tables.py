@@ -1,6 +1,6 @@
 """A table of a file (TOML or JSON) as a frozen dataclass, or a sentence about why not.
 
-The dataclasses are plain ones: whoever reads them need not know that pydantic checked them.
+The dataclasses are plain ones: code that uses them does not depend on pydantic.
 """
 
 import json

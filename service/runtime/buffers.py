@@ -1,4 +1,4 @@
-"""Memory on a device that runs read and write in place."""
+"""Memory of a device: buffers that runs read and write in place, and arenas that shrink."""
 
 import math
 import mmap
@@ -15,26 +15,28 @@ from service.types import Span
 if TYPE_CHECKING:  # the table of providers names what uses this module
     from service.runtime.providers import Device
 
+# Consecutive runs, each with less than half of the largest input, after which the arena shrinks.
+# Growing again costs a few milliseconds, so it does not shrink after every burst.
 _SMALLER_RUNS = 32
-"""In a row, each with less than half of the largest input: then the rest is given back. Getting it
-again costs a few milliseconds, so not after every burst."""
 
 
 class ArenaWatch:
-    """Compares the runs of a session with its largest. A lost race costs one run more."""
+    """Decides when a session's arena shrinks. A race between threads delays it by one run."""
 
     def __init__(self, device: "Device", *, is_bounded: bool = True) -> None:
-        """Watch a session on a device; only those on a CPU give back.
+        """Watch a session.
 
-        How much a run takes is not bounded by the size of its input in some graphs: those give
-        back after every run.
+        Args:
+            device: where it runs; only arenas in the host's memory shrink.
+            is_bounded: whether the size of its input bounds the memory of a run. If not, the arena
+                shrinks after every run.
         """
         self._gives_back = device.provider.is_on_host
         self.is_bounded = is_bounded
         self._largest = self._largest_since = self._smaller = 0
 
     def options(self, size: int) -> ort.RunOptions | None:
-        """Return how to make a run with so many values of input; None is the usual way."""
+        """Return the options of a run with `size` input values; None for the default ones."""
         if not self.is_bounded:
             return _giving_back() if self._gives_back else None
         if 2 * size >= self._largest:
@@ -50,25 +52,25 @@ class ArenaWatch:
         return _giving_back() if self._gives_back else None
 
     def give_back_next(self) -> None:
-        """Have the next run give back: the last one failed, for it needed more than there is."""
+        """Shrink the arena after the next run, because the last one ran out of memory."""
         self._largest, self._smaller = sys.maxsize, _SMALLER_RUNS
 
 
 def _giving_back() -> ort.RunOptions:
-    # Made for one run: options that several runs share could only stop all of them.
+    # New options for each run: setting `terminate` on shared options would stop all of them.
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 
 class DeviceBuffer:
-    """A tensor whose memory stays where it is, for binding. Satisfies `service.types.Buffer`."""
+    """A tensor at a fixed address, for binding. Satisfies `service.types.Buffer`."""
 
     on_host: NDArray[Any] | None = None
-    """The memory itself, where the host can reach it."""
+    """The memory, if it is the host's."""
 
     def __init__(self, device: "Device", dtype: str, shape: Sequence[int]) -> None:
-        """Reserve the memory; the system gives it page by page as it is written."""
+        """Reserve the memory. The system commits a page when it is first written."""
         self._dtype, self.shape = dtype, tuple(shape)
         if device.provider.is_on_host:
             self.on_host = _pages(np.dtype(dtype), shape)

@@ -27,7 +27,7 @@ class PartOfGraph(Protocol):
 
     @property
     def file(self) -> Path:
-        """Return the file, beside which its external data are."""
+        """Return the file; its external data are in the same folder."""
         ...
 
     def content(self) -> bytes:
@@ -37,7 +37,7 @@ class PartOfGraph(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharingGraph:
-    """A graph of whose tables all sessions read one copy, where each would else have its own."""
+    """A graph whose sessions share one copy of its large tables."""
 
     graph: "Path | PartOfGraph"
     tables: Mapping[str, ort.OrtValue]
@@ -65,7 +65,7 @@ def opened(graph: Graph) -> tuple[Path, str | bytes, Mapping[str, ort.OrtValue]]
 
 
 def _read(file: Path, table: StoredTable) -> ort.OrtValue:
-    # Not mapped: who cuts a file short that is in use must not end the process.
+    # Not memory-mapped: truncating the file while it is in use would crash the process.
     count = math.prod(table.shape)
     values = np.fromfile(file, table.dtype, count, offset=table.offset)
     # It refers to the array.

@@ -1,6 +1,6 @@
-"""What ONNX Runtime says of a graph that it does not take, as a sentence that says what to do.
+"""Turns ONNX Runtime's errors into sentences that say what to do.
 
-Its own texts hold paths of this machine, lines of its source code and functions' signatures.
+Its own messages contain local paths, lines of its source code and function signatures.
 """
 
 import re
@@ -12,6 +12,7 @@ _Sentence: TypeAlias = Callable[[re.Match[str]], str]
 
 _LONGEST = 200
 
+# The first pattern that matches decides.
 _LOADING: Final[tuple[tuple[re.Pattern[str], _Sentence], ...]] = (
     (
         re.compile(
@@ -78,7 +79,6 @@ _LOADING: Final[tuple[tuple[re.Pattern[str], _Sentence], ...]] = (
         lambda _: "needs more memory than there is",
     ),
 )
-"""By what its text holds; the first that fits counts."""
 
 _LOOKED_UP = re.compile(r"idx=(-?\d+) must be within the inclusive range \[-?\d+,(-?\d+)\]")
 

@@ -1,4 +1,4 @@
-"""One graph in ONNX Runtime. With `devices` the only code that knows onnxruntime."""
+"""One graph in ONNX Runtime."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -64,8 +64,8 @@ class OnDevice:
 class OrtSession:
     """A graph loaded onto a device. Satisfies `service.types.Session`.
 
-    `run` and `run_kept` may be called from several threads at once. With one thread a call
-    computes on the caller's thread alone; with more, the session owns the others.
+    `run` and `run_kept` may be called from several threads at once. With `threads=1` a call
+    computes on the calling thread only; with more, the session owns the other threads.
     """
 
     def __init__(
@@ -83,18 +83,17 @@ class OrtSession:
         Args:
             graph: what to load.
             device: where it runs.
-            threads: that share the work of a run, on a CPU.
-            keeps_patterns: whether it keeps a plan of all memory for each shape of inputs that
-                there ever was. Without, decoding with caches that grow is a seventh slower; a
-                translator's step, which runs in place on any number of rows, is not, and on a CPU
-                its plans took 24 MiB.
+            threads: number of threads of a run, on a CPU.
+            keeps_patterns: whether to keep a memory plan for each shape of inputs seen. Without
+                it, decoding with growing caches is a seventh slower. A translator's step, which
+                runs in place on any number of rows, is not slower, and saves 24 MiB on a CPU.
             is_bounded: whether the size of its input bounds the memory of a run.
-            input_names: the graph's names of inputs that are fed by another name; names that the
-                graph does not have are those of other graphs.
+            input_names: the graph's name of an input, by the name under which it is fed. Names
+                that the graph does not have belong to other graphs and are ignored.
 
         Raises:
-            ModelLoadError: the file is no graph that onnxruntime can load.
-            DeviceUnavailableError: it loaded, but not on this device.
+            ModelLoadError: onnxruntime cannot load the file.
+            DeviceUnavailableError: the session did not start on this device.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -135,7 +134,7 @@ class OrtSession:
 
         Raises:
             DeviceMemoryError: the device has no memory for these feeds.
-            RunStoppedError: it was told to stop.
+            RunStoppedError: the run was stopped.
             InferenceError: the graph failed.
         """
         size = 0
@@ -221,7 +220,7 @@ class OrtSession:
         self._computed(partial(self._session.run_with_iobinding, binding), size)
 
     def _computed(self, run: Callable[[ort.RunOptions | None], T], size: int) -> T:
-        """Run, so that the signal which this thread obeys can stop it."""
+        """Run so that the `StopSignal` of this thread can stop it."""
         giving_back = self._arena.options(size)
         stop = current_stop()
         try:
@@ -241,7 +240,7 @@ class OrtSession:
 
 
 def _opened(model: str | bytes, options: ort.SessionOptions, provider: Any) -> ort.InferenceSession:
-    """Open a session, so that the signal which this thread obeys can stop it."""
+    """Open a session so that the `StopSignal` of this thread can stop it."""
     stop = current_stop()
     if stop is None:
         return open_exact(model, options, [provider])

@@ -1,8 +1,7 @@
-"""How one thread stops what another one runs.
+"""Stops a run from another thread.
 
-How long a run of a graph takes can depend on what its input holds (a loop whose count is an input).
-ONNX Runtime looks between two nodes whether a run was told to stop; this module connects whoever
-decides that with the thread that runs.
+The time of a run can depend on the content of its input (a loop whose count is an input). ONNX
+Runtime checks a flag between two nodes; `StopSignal` sets it from another thread.
 """
 
 import asyncio
@@ -17,14 +16,14 @@ T = TypeVar("T")
 
 
 class RunStoppedError(InferenceError):
-    """The run was told to stop."""
+    """The run was stopped."""
 
 
 class StopSignal:
     """Stops a run from another thread.
 
-    The thread that runs calls `begin` and `end` around each part that can be interrupted. There is
-    no lock: `begin` stores the canceller before it reads the flag, and `set` does the reverse.
+    The running thread calls `begin` and `end` around each part that can be interrupted. No lock is
+    needed: `begin` stores the canceller before it reads the flag, and `set` does the reverse.
     """
 
     __slots__ = ("_cancel", "is_set")
@@ -34,21 +33,21 @@ class StopSignal:
         self._cancel: Callable[[], object] | None = None
 
     def set(self) -> None:
-        """Interrupt what runs now, and refuse what begins later. From any thread; does not wait."""
+        """Interrupt the current part and refuse later ones. Thread-safe; does not wait."""
         self.is_set = True
         cancel = self._cancel
         if cancel is not None:
             cancel()
 
     def begin(self, cancel: Callable[[], object]) -> None:
-        """Say how to interrupt what begins now. Raises RunStoppedError if it must not begin."""
+        """Begin a part that `cancel` interrupts. Raises RunStoppedError if the signal is set."""
         self._cancel = cancel
         if self.is_set:
             self._cancel = None
             raise RunStoppedError("the run was stopped before it began")
 
     def end(self) -> None:
-        """Say that it has ended."""
+        """End the current part."""
         self._cancel = None
 
 
@@ -60,7 +59,7 @@ _of_thread = _OfThread()
 
 
 def obey(stop: StopSignal, function: Callable[..., T], *arguments: object) -> T:
-    """Call a function on this thread; what it runs meanwhile can be stopped by the signal."""
+    """Call a function on this thread so that the signal can stop the runs in it."""
     before, _of_thread.stop = _of_thread.stop, stop
     try:
         return function(*arguments)
@@ -69,7 +68,7 @@ def obey(stop: StopSignal, function: Callable[..., T], *arguments: object) -> T:
 
 
 def current_stop() -> StopSignal | None:
-    """Return the signal that this thread obeys now."""
+    """Return the signal of this thread; None if there is none."""
     return _of_thread.stop
 
 
@@ -77,11 +76,10 @@ THREAD_NAME = "apart"
 
 
 async def apart(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function on a new thread, and wait for it.
+    """Call a function on a new thread and wait for it.
 
-    A pool would lose one of its threads to a call that never ends. A cancellation stops what the
-    function runs, as far as that obeys, and does not wait for it: the thread is left behind, and
-    the process can end all the same.
+    A pool would lose a thread to a call that never ends. Cancelling sets the thread's `StopSignal`
+    and does not wait: the thread is a daemon, so the process can exit while it runs.
     """
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()

@@ -27,8 +27,7 @@ from service.tasks import Task
 
 _TEXT, _VISION = "text_model", "vision_model"
 
-_UNSET_LENGTH = 1_000_000
-"""transformers writes 1e30 for a tokenizer that nobody gave a length."""
+_UNSET_LENGTH = 1_000_000  # transformers writes 1e30 for a tokenizer without a length
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ _RULES: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
 
 _NOT_SERVED: Final[Mapping[str, Any]] = {
     # Each with the value at which it does nothing. What is in neither table changes no search:
-    # how numbers are drawn (nothing is drawn here), caches, what `generate` returns beside ids,
+    # how numbers are drawn (nothing is drawn here), caches, what `generate` returns besides ids,
     # drafts of a second model, and filters of values that are not finite.
     "constraints": None,
     "encoder_repetition_penalty": 1.0,

@@ -1,4 +1,4 @@
-"""From an export directory to the manifest that nobody wrote."""
+"""Infers the manifest of an export directory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from service.repository.paths import file_inside
 from service.tasks import Task
 
 _WHOLE = frozenset({"graphs"})
-"""Tables of model.toml that stand in place of what was inferred, rather than beside it."""
+"""Tables of model.toml that replace what was inferred, rather than being merged with it."""
 
 _OF_GRAPHS = frozenset({"default_precision", "tolerance"})
 """Tables that name precisions; what the files tell of them is of the files' own graphs."""
@@ -54,7 +54,7 @@ def infer(
 
     Args:
         folder: the directory.
-        said: the table of a model.toml beside the files; its task and family choose the layout.
+        said: the table of the directory's model.toml; its task and family choose the layout.
         root: what no link may lead out of; None means the directory itself.
 
     Raises:
@@ -82,7 +82,7 @@ def infer(
 
 
 def _findings(layout: Layout, files: ExportFiles) -> Sequence[Finding]:
-    """Read a directory. Raises ModelLoadError, also for a value of a kind that nobody expects."""
+    """Read a directory. Raises ModelLoadError, also for a value of an unexpected type."""
     try:
         return list(layout.read(files))
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:

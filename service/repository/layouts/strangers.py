@@ -153,14 +153,14 @@ def said_of(files: ExportFiles) -> str:
 
 
 def _untold(files: ExportFiles) -> str:
-    """Return why the task of graphs cannot be told."""
+    """Return why the task of graphs is unknown."""
     if files.architecture:
-        return f"of {files.architecture} ({CONFIG}: architectures) the task cannot be told"
+        return f"the task of {files.architecture} ({CONFIG}: architectures) is unknown"
     if images := said_of_images(files):
         return images
     if CONFIG in files.tables:
-        return f"{CONFIG} names no architectures, so the task cannot be told"
-    return f"there is no {CONFIG}, and the graph's metadata does not tell the task"
+        return f"{CONFIG} names no architectures, so the task is unknown"
+    return f"there is no {CONFIG}, and the graph's metadata does not name the task"
 
 
 def is_known_stranger(files: ExportFiles) -> bool:

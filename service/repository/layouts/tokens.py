@@ -131,8 +131,7 @@ _COUNTS_FROM_PADDING = frozenset(
 )
 """Models whose first position is the one behind the id of the padding."""
 
-_UNSET_LENGTH = 1_000_000
-"""transformers writes 1e30 for a tokenizer that nobody gave a length."""
+_UNSET_LENGTH = 1_000_000  # transformers writes 1e30 for a tokenizer without a length
 
 
 def text_facts(files: ExportFiles) -> Iterator[Finding]:

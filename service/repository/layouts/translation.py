@@ -69,8 +69,7 @@ _LANGUAGE_TOKENS: Final[Mapping[str, str]] = {
 
 _OPUS = re.compile(r"opus-mt(?:-tc)?(?:-(?:big|base|tiny))?-([A-Za-z_]+)-([A-Za-z_]+)/?$")
 _TASK = re.compile(r"translation_([A-Za-z]{2,3})_to_([A-Za-z]{2,3})")
-_UNSET_LENGTH = 1_000_000
-"""transformers writes 1e30 for a tokenizer that nobody gave a length."""
+_UNSET_LENGTH = 1_000_000  # transformers writes 1e30 for a tokenizer without a length
 _USUAL_LENGTH = 512
 
 
@@ -156,7 +155,7 @@ def _tokenizer_files(files: ExportFiles, convention: str) -> Iterator[Finding]:
             if kind == "t5" and files.tokenizer.get("legacy") is False:
                 raise ModelLoadError(
                     f"{TOKENIZER_CONFIG} says legacy = false, which is read from tokenizer.json "
-                    "only: save the fast tokenizer beside it"
+                    "only: save the fast tokenizer too"
                 )
             yield Fact("parameters.tokenizer", kind, ", ".join(names))
             yield Fact("parameters.tokenizer_files", list(names), ", ".join(names))
@@ -208,8 +207,8 @@ def _task_prefixes(files: ExportFiles) -> Iterator[Finding]:
         yield Fact("parameters.prefixes", prefixes, f"{CONFIG}: task_specific_params")
     else:
         said = (
-            f"{CONFIG}: task_specific_params has no translation, so neither the languages nor "
-            'what is written before a text can be told (such as {"en-de" = "translate English to '
+            f"{CONFIG}: task_specific_params has no translation, so the languages and the "
+            'prefix of a text are unknown (such as {"en-de" = "translate English to '
             'German: "}, or "" for nothing)'
         )
         yield Unknown("parameters.prefixes", said)

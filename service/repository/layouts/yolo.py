@@ -145,7 +145,7 @@ def _layout_facts(files: ExportFiles, signature: GraphSignature, name: str) -> I
     lines = " or ".join([*(f'layout = "{one}"' for one in fits), "a table [parameters.head]"])
     yield Unknown(
         "parameters.layout",
-        f"the layout of the output {shape} of {name} cannot be told: {known_by}; {lines} would "
+        f"the layout of the output {shape} of {name} is ambiguous: {known_by}; {lines} would "
         "decide (docs/detector-heads.md)",
     )
 

@@ -20,7 +20,7 @@ class GraphPart:
     output: str
 
     def content(self) -> bytes:
-        """Return an ONNX model of it. External data stay where they are, beside the file.
+        """Return an ONNX model of it. External data stay in their files.
 
         Raises:
             ModelLoadError: the file cannot be read, or is no ONNX graph.

@@ -16,7 +16,7 @@ _DENSEST = 8
 def validate_graph(graph: Path, folder: Path, where: str) -> list[Path]:
     """Check a graph and return the files that hold its external data, each once, by name.
 
-    What a graph says of its constants is compared with the bytes there are, in it and beside it.
+    Declared sizes of constants are compared with the bytes in the file and in external data.
 
     Args:
         graph: an ONNX file in the version's folder.

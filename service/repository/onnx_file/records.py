@@ -26,7 +26,7 @@ class GraphSignature:
     opsets: Mapping[str, int]
     """Version by domain; "" is ONNX's own."""
     metadata: Mapping[str, str]
-    """What the exporter wrote beside the graph, such as Ultralytics' class names."""
+    """Metadata that the exporter wrote, such as Ultralytics' class names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -154,7 +154,7 @@ def test_a_broken_version_is_reported_and_hides_no_other(
     (add_version("topics", "5") / "model_int8.onnx").write_text("not a graph")
     (add_version("topics", "6") / "goldens.json").write_text("{}")
     add_version("digits", "1")
-    untold = "there is no config.json, and the graph's metadata does not tell the task"
+    untold = "there is no config.json, and the graph's metadata does not name the task"
     found = {
         (one.model, one.version): one.reason if isinstance(one, Unusable) else one.precision
         for one in repository.survey("fp32")

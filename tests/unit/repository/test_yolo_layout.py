@@ -89,9 +89,9 @@ def test_what_an_old_graph_gives_beside_its_candidates_is_left_alone(tmp_path: P
 @pytest.mark.parametrize(
     ("names", "shape", "metadata", "operators", "said"),
     [
-        (THREE, ["batch", 9, 84], NEW, [], r"cannot be told: metadata task; a table \[param"),
-        (THREE, ["batch", 84, 9], NEW, [], "cannot be told"),
-        (THREE, ["batch", 84], NEW, [], "cannot be told"),
+        (THREE, ["batch", 9, 84], NEW, [], r"is ambiguous: metadata task; a table \[param"),
+        (THREE, ["batch", 84, 9], NEW, [], "is ambiguous"),
+        (THREE, ["batch", 84], NEW, [], "is ambiguous"),
         # A list of six numbers, in a graph that does not choose and an export without NMS.
         (THREE, [1, 300, 6], NEW, [], 'layout = "end_to_end" or a table'),
         (ONE, [1, 300, 6], NEW, [], 'layout = "yolov5" or layout = "end_to_end" or a table'),
