@@ -1,6 +1,6 @@
 """The few types every layer shares. This module imports nothing of ours."""
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -31,6 +31,10 @@ class Item(Protocol):
         ...
 
 
+Group: TypeAlias = tuple[str | int | float | None, ...] | None
+"""Identifies items that may share a batch, by plain values that can be sent to another process."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedItem:
     """One preprocessed item, as the batcher queues it."""
@@ -39,7 +43,7 @@ class PreparedItem:
     lane: str = "default"
     length: int = 1
     """Cost of one row in the lane's unit (tokens, or pixels); a batch pads to its longest."""
-    group: Hashable = None
+    group: Group = None
     """Only works of the same group may share a batch (e.g. the same number of beams)."""
 
 

@@ -7,11 +7,12 @@ similar length are preferred. The value of a batch is the time its rows would co
 batch of its own length, divided by the time this batch takes, both by the measured curve.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
 from service.engine.curve import BatchCurve
+from service.types import Group
 
 # A batch stops growing when its value has fallen to this share of the best.
 _HOPELESS = 0.8
@@ -60,7 +61,7 @@ class Waiting:
     enqueued_at: float
     deadline: float | None = None
     priority: int = 0
-    group: Hashable = None
+    group: Group = None
     urgency: tuple[int, float, float] = field(init=False)
     """Sort key: higher priority, then earlier deadline, then earlier arrival."""
 

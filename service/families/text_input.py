@@ -1,6 +1,6 @@
 """From texts to a graph's feeds; shared by the families that take texts."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.errors import InferenceError
 from service.repository.paths import file_inside
 from service.transforms.language.text import TextTokenizer, TokenIds, pad_rows
-from service.types import Feeds, PreparedItem, Session
+from service.types import Feeds, Group, PreparedItem, Session
 
 # Kinds of types, by numpy's letters: boolean, integers and floating point.
 _FED = "biuf"
@@ -168,7 +168,7 @@ class TextInput:
         ids, _ = self.tokenizer.encode(text, self.max_length)
         return self._prepared(ids, lane)
 
-    def probe(self, lane: str, length: int, group: Hashable = None) -> PreparedItem:
+    def probe(self, lane: str, length: int, group: Group = None) -> PreparedItem:
         """Return a prepared item of exactly this many tokens.
 
         It contains the last token of the vocabulary, so a tokenizer with more tokens than the
