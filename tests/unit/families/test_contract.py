@@ -11,6 +11,14 @@ import numpy as np
 import pytest
 
 from service import tasks
+from service.engine.engine import ItemResult
+from service.engine.wire import (
+    Submission,
+    decode_reply,
+    decode_submission,
+    encode_reply,
+    encode_submission,
+)
 from service.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -71,6 +79,23 @@ def test_neither_padding_nor_neighbours_change_an_answer(
         assert len(batch) > 1
         for work, result in zip(batch, together, strict=True):
             same(result, family.model.infer(case.sessions(), [work])[0])
+
+
+def test_items_and_results_are_plain_data_that_a_process_can_send(
+    family: Opened[Any, Any], case: Case
+) -> None:
+    for batch in batches(family, case.items):
+        sent = [decode_submission(encode_submission(_unwatched(one))).prepared for one in batch]
+        results = family.model.infer(case.sessions(), batch)
+        for result, again in zip(results, family.model.infer(case.sessions(), sent), strict=True):
+            same(result, again)
+            reply = decode_reply(encode_reply(ItemResult(again, 0.0, 0.0, 1)))
+            assert isinstance(reply, ItemResult)
+            same(result, reply.result)
+
+
+def _unwatched(prepared: PreparedItem) -> Submission:
+    return Submission(prepared, None, 0, is_watched=False)
 
 
 def test_results_come_in_the_order_of_their_works(family: Opened[Any, Any], case: Case) -> None:
