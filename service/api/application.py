@@ -118,14 +118,12 @@ class Api(FastAPI):
                 raise
             await _refuse(request, ShuttingDownError("the service stopped before the answer"))
         except Exception as error:
-            known = (
-                error
-                if isinstance(error, HTTPException)
-                else as_service_error(error, request.request_id)
-            )
+            # No variable of this frame may keep the error, whose traceback holds the frame: the
+            # cycle would keep the body until the garbage collector runs.
             if request.record.status:
+                _known(error, request)
                 raise
-            await _refuse(request, known)
+            await _refuse(request, _known(error, request))
 
     def _admit(self, request: HttpRequest) -> None:
         request.check()
@@ -190,6 +188,13 @@ class Api(FastAPI):
     def _relative_document(self) -> bytes:
         document = {**self.openapi(), "servers": [{"url": "."}]}
         return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _known(error: Exception, request: HttpRequest) -> ServiceError | HTTPException:
+    """Return what the client is told; log what it cannot see."""
+    if isinstance(error, HTTPException):
+        return error
+    return as_service_error(error, request.request_id)
 
 
 async def _refuse(request: HttpRequest, error: ServiceError | HTTPException) -> None:
