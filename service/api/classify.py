@@ -16,7 +16,6 @@ from service.api.content import (
     read_request,
 )
 from service.api.http_request import HttpRequest
-from service.api.large_bodies import apart_if_large
 from service.api.openapi import given
 from service.api.replies import Reply, task_reply
 from service.errors import InvalidInputError, ServiceError
@@ -83,7 +82,7 @@ class ClassifyResponse(BaseModel):
 async def classify(request: HttpRequest) -> Reply:
     """Label texts (such as news topics) or images (such as handwritten digits)."""
     body = await read_request(request, ClassifyRequest)
-    items = await apart_if_large(request, body.items, request.context.limits)
+    items = body.items(request.context.limits)
     return await task_reply(request, Task.CLASSIFY, body, items, _encode)
 
 

@@ -11,7 +11,6 @@ from pydantic_core import PydanticCustomError
 from service.api.errors import MalformedRequestError
 from service.api.forms import image_bytes, parse_form, parse_query
 from service.api.http_request import HttpRequest
-from service.api.large_bodies import apart_if_large
 from service.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -118,13 +117,13 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
     if query and not media_type.startswith(b"image/"):
         raise InvalidInputError("parameters belong in the body; the query only goes with images")
     if media_type == _JSON or media_type.endswith(_JSON_SUFFIX):
-        return await apart_if_large(request, parse_json, await request.read_body(), model, limits)
+        return parse_json(await request.read_body(), model, limits)
     takes_images = "image" in model.model_fields
     if media_type == _FORM and takes_images:
         most = limits.max_items + len(model.model_fields)
-        body = await request.read_body()
-        values = await apart_if_large(request, parse_form, body, content_type, most, _REPEATABLE)
-        return _validated(values, model)
+        return _validated(
+            parse_form(await request.read_body(), content_type, most, _REPEATABLE), model
+        )
     if media_type.startswith(b"image/") and takes_images:
         values = parse_query(query, len(model.model_fields))
         if "image" in values:

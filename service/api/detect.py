@@ -7,7 +7,6 @@ from pydantic import BaseModel, Field
 
 from service.api.content import Images, TaskRequest, as_image, check_count, each, read_request
 from service.api.http_request import HttpRequest
-from service.api.large_bodies import apart_if_large
 from service.api.replies import Reply, task_reply
 from service.errors import ServiceError
 from service.requests.admission import ApiLimits
@@ -66,7 +65,7 @@ class DetectResponse(BaseModel):
 async def detect(request: HttpRequest) -> Reply:
     """Find objects in images (such as playing cards)."""
     body = await read_request(request, DetectRequest)
-    items = await apart_if_large(request, body.items, request.context.limits)
+    items = body.items(request.context.limits)
     return await task_reply(request, Task.DETECT, body, items, _encode)
 
 

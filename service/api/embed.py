@@ -17,7 +17,6 @@ from service.api.content import (
     read_request,
 )
 from service.api.http_request import HttpRequest
-from service.api.large_bodies import apart_if_large
 from service.api.openapi import given
 from service.api.replies import Reply, task_reply
 from service.errors import InvalidInputError, ServiceError
@@ -71,7 +70,7 @@ class EmbedResponse(BaseModel):
 async def embed(request: HttpRequest) -> Reply:
     """Turn texts and images into vectors; what means the same is near in their space."""
     body = await read_request(request, EmbedRequest)
-    items = await apart_if_large(request, body.items, request.context.limits)
+    items = body.items(request.context.limits)
     return await task_reply(request, Task.EMBED, body, items, _encode, _head)
 
 

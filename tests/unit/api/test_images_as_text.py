@@ -1,16 +1,12 @@
-"""Large bodies: they are parsed on a thread, and take memory in proportion to their size."""
+"""Images as text take memory in proportion to their size; what is no item is told what one is."""
 
-import asyncio
 import base64
-import threading
 import tracemalloc
 from typing import Any
-from unittest.mock import patch
 
 import httpx
 import pytest
 
-from service.api import content, large_bodies
 from service.api.forms import image_bytes
 from service.errors import InvalidInputError, ServiceError
 
@@ -58,47 +54,6 @@ def test_escape_sequences_of_a_data_uri_are_read(data: str, read: str) -> None:
 def test_broken_escape_sequences_are_not_base64(data: str) -> None:
     with pytest.raises(InvalidInputError, match="not base64"):
         image_bytes(f"data:image/png;base64,{data}")
-
-
-JSON = {"content-type": "application/json"}
-FORM = {"content-type": "multipart/form-data; boundary=b"}
-
-
-def form(filler: bytes) -> bytes:
-    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="f"\r\n\r\n'
-    return head + filler + b"\r\n--b--\r\n"
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "reader"),
-    [
-        pytest.param(JSON, b'{"image": "%b"}' % (b"A" * 500), "parse_json", id="JSON"),
-        pytest.param(JSON, b"[" * 500, "parse_json", id="refused JSON"),
-        pytest.param(FORM, form(b"\r" * 500), "parse_form", id="form"),
-        pytest.param(JSON, b'{"image": "%b"}' % (b"A" * 500), "image_bytes", id="base64"),
-    ],
-)
-async def test_the_event_loop_does_not_parse_a_large_body(
-    client: httpx.AsyncClient, headers: dict[str, str], body: bytes, reader: str
-) -> None:
-    threads = list[threading.Thread]()
-    original = getattr(content, reader)
-
-    def noted(*arguments: Any) -> Any:
-        threads.append(threading.current_thread())
-        return original(*arguments)
-
-    with patch.object(content, reader, noted), patch.object(large_bodies, "LARGE", 100):
-        large = await client.post("/v1/classify", content=body, headers=headers)
-    assert 400 <= large.status_code < 500
-    assert threads
-    assert threading.current_thread() not in threads
-
-
-async def test_a_small_body_costs_no_thread(client: httpx.AsyncClient) -> None:
-    with patch.object(asyncio, "to_thread", side_effect=AssertionError):
-        response = await client.post("/v1/classify", json={"text": "a"})
-    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
