@@ -264,7 +264,11 @@ def check_structure(body: bytes, limits: ApiLimits) -> None:
         return
     # Some of these may stand in strings. Without escapes, every quote begins or ends a string.
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
-    marks = np.frombuffer(bare, np.uint8)
+    # No valid body has more marks than this: every character of its texts, and its structure. The
+    # first ones decide; a megabyte of brackets would keep the event loop for a tenth of a second.
+    most = max(limits.max_items * limits.max_characters, limits.max_document_characters)
+    most += 4 * limits.max_json_values
+    marks = np.frombuffer(bare[:most], np.uint8)
     outside = marks[~np.logical_xor.accumulate(marks == _QUOTE)] if marks.size else marks
     depths = np.cumsum(_STEPS[outside], dtype=np.int32)
     if depths.size and depths.max() > limits.max_json_depth:
@@ -272,6 +276,8 @@ def check_structure(body: bytes, limits: ApiLimits) -> None:
     values = np.count_nonzero(outside == _COMMA) + np.count_nonzero(_STEPS[outside] > 0)
     if values > limits.max_json_values:
         raise LimitExceededError(f"the JSON holds more than {limits.max_json_values} values")
+    if len(bare) > most:
+        raise LimitExceededError(f"the JSON holds more than {most} brackets, commas and quotes")
 
 
 def refusal(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:

@@ -125,6 +125,16 @@ def test_the_depth_is_counted_as_a_parser_would(document: Any, most: int) -> Non
         check_structure(body, limits)
 
 
+def test_only_as_many_marks_are_looked_at_as_a_valid_body_can_have() -> None:
+    limits = ApiLimits(max_items=2, max_characters=100, max_document_characters=300)
+    most = 300 + 4 * limits.max_json_values
+    check_structure(b'{"text":"%b"}' % (b"[" * 300), limits)
+    with pytest.raises(LimitExceededError, match=f"more than {most} brackets"):
+        check_structure(b'{"text":"%b"}' % (b"[" * most), limits)
+    with pytest.raises(MalformedRequestError):  # the first marks decide, whatever follows
+        check_structure(b"[" * 1000 + b"]" * 100_000, limits)
+
+
 @given(st.binary(max_size=64))
 def test_bytes_that_are_no_json_never_surprise_the_scan(body: bytes) -> None:
     with contextlib.suppress(MalformedRequestError, LimitExceededError):
