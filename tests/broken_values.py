@@ -28,7 +28,7 @@ def said(name: str, **values: Any) -> Callable[[Path], object]:
 
 
 def pipe(name: str) -> Callable[[Path], object]:
-    """A named pipe: whoever opens it waits for ever."""
+    """A named pipe: opening it blocks forever."""
 
     def spoil(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)

@@ -36,7 +36,7 @@ class Visit:
     """Requests answered by an error: the tests that ask for none look that there are none."""
 
     def note_console(self, message: "ConsoleMessage") -> None:
-        """Note what the console is told."""
+        """Record the messages of the console."""
         if message.text.startswith(_REFUSED):
             self.refusals.append(message.text)
         elif message.type in ("error", "warning"):

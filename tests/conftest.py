@@ -16,7 +16,7 @@ INTEGRATION = Path(__file__).parent / "integration"
 SERVERS = ("browser", "prometheus", "redis")
 
 # looptime asks for the event loop before every test. Before the first async one there is none,
-# and asyncio would make one on the spot that nobody closes; told that there is none, it does not.
+# and asyncio would make one on the spot that is never closed; without a current loop it does not.
 asyncio.set_event_loop(None)
 
 # No test depends on how fast the machine is. CI tries the same examples in every run.

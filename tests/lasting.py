@@ -66,7 +66,7 @@ def looping(*, always: bool = False) -> onnx.ModelProto:
 
 
 def greedy(gigabytes: int) -> onnx.ModelProto:
-    """Fills a gigabyte, then wants so many more at once."""
+    """Fills a gigabyte, then allocates this many more at once."""
     ones = helper.make_tensor("ones", _FLOAT, [1], [1.0])
     nodes = [
         node("Mul", ["times", "gigabyte"], ["some"]),

@@ -57,7 +57,7 @@ def _environment() -> dict[str, str]:
 
 
 def until(holds: Callable[[], Any], seconds: float, what: str) -> None:
-    """Wait until something holds; nobody has to listen yet."""
+    """Wait until something holds; the server may not listen yet."""
     patience = time.monotonic() + seconds
     while True:
         try:
@@ -120,7 +120,7 @@ class Composed:
 
 
 class Load:
-    """Clients inside the project's network, where a refused connection is told from a lost one."""
+    """Clients inside the project's network, where refused and lost connections differ."""
 
     def __init__(self, seconds: float, *options: str) -> None:
         with _LOAD.open("rb") as script:

@@ -82,7 +82,7 @@ def agree(one: Any, other: Any) -> bool:
 
 
 def ask_news(url: str) -> httpx.Response:
-    """Ask for the topic of a headline that nobody has asked before."""
+    """Classify a headline that is not cached."""
     asked = {"text": f"Stocks fall, for the {time.time_ns()}. time"}
     return httpx.post(f"{url}/v1/classify", json=asked, timeout=30)
 
@@ -282,7 +282,7 @@ def test_nothing_is_lost_when_all_is_stopped_under_load(stack: Composed) -> None
     assert seen["lost"] == []
     assert set(seen["statuses"]) == {"200"}
     assert seen["statuses"]["200"] > 100
-    assert seen["refused"] == 12  # every client went on until nobody listened
+    assert seen["refused"] == 12  # every client continued until no server listened
     states = [stack.inspect(one)["State"] for one in stack.containers("quartet")]
     assert [state["ExitCode"] for state in states] == [0] * REPLICAS
     assert stopped_in < 30

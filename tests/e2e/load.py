@@ -2,9 +2,9 @@
 
     python load.py SECONDS [--cached]
 
-They stop when nobody listens any more, or after SECONDS. What they saw is printed as JSON:
+They stop when no server listens, or after SECONDS. What they saw is printed as JSON:
 `statuses` by count; `lost`, how every request failed that was sent and not answered; `refused`,
-how many clients found nobody listening; `answers`, the different ones that each question had.
+how many clients found no server; `answers`, the different ones that each question had.
 With `--cached` every second request may be answered by a store; else none may.
 """
 
@@ -36,7 +36,7 @@ class NobodyListensError(Exception):
 
 
 class Client(threading.Thread):
-    """One after the other; odd ones connect anew for every request."""
+    """One after the other; odd ones open a connection for each request."""
 
     def __init__(self, number: int, until: float, cached: bool) -> None:
         super().__init__()

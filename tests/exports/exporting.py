@@ -59,7 +59,7 @@ def export_directory(model: Any, processor: Any, folder: Path, task: str, opset:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__]  # as saving a checkpoint does
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # advice to whoever exports, of no use in a test
+    logging.disable(logging.WARNING)  # advice for users, of no use in a test
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -44,7 +44,7 @@ point = "centre"
 
 
 def model(batch: int | str = "batch", gain: float = 1.0, silent: int = 0) -> onnx.ModelProto:
-    """Of each cell: the mean of its red as score, and half a cell to each side as its box.
+    """For each cell: the mean of its red as score, and half a cell to each side as its box.
 
     Args:
         batch: the batch axis.

@@ -52,7 +52,7 @@ RELATED = [
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Export the weights of all-MiniLM-L6-v2, with the files beside them as they are."""
+    """Export the weights of all-MiniLM-L6-v2, with their companion files unchanged."""
     model = transformers.AutoModel.from_pretrained(CHECKPOINT, attn_implementation="eager").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(CHECKPOINT)
     folder = tmp_path_factory.mktemp("exports") / "minilm"
@@ -207,7 +207,7 @@ def test_settings_drawn_at_random_are_those_of_sentence_transformers(
         default_prompt_name=dice.choice(["query", "document", None]),
         truncate_dim=dice.choice([16, None]),
     )
-    # The weights are beside the graph, as a snapshot of the hub has them.
+    # The weights are next to the graph, as a snapshot of the hub has them.
     for path in CHECKPOINT.glob("*.safetensors"):
         shutil.copyfile(path, directory / path.name)
     theirs = sentence_transformers.SentenceTransformer(str(directory), device="cpu")

@@ -1,4 +1,4 @@
-"""What lies beside a tokenizer.json, drawn at random, against transformers."""
+"""Companion files of a tokenizer.json, drawn at random, against transformers."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What nobody should send, sent to every task: each has its problem, none is a 500."""
+"""Hostile input for every task: each gets its problem, none a 500."""
 
 import base64
 import io

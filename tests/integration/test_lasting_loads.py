@@ -1,4 +1,4 @@
-"""A load that never ends is stopped at its time limit, or by whoever gives it up."""
+"""A load that never ends is stopped at its time limit, or by an unload."""
 
 import asyncio
 from collections.abc import Callable

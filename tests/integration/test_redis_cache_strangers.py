@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.looptime(False), pytest.mark.redis]
 async def listening(
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """Run a TCP server that does what it is told with each connection; yield its URL."""
+    """Run a TCP server with a configured reaction to each connection; yield its URL."""
     writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -57,7 +57,7 @@ async def on_one_connection(port: int, outcomes: Counter[str]) -> None:
 
 
 async def on_a_connection_each(port: int, outcomes: Counter[str]) -> None:
-    """Connect anew for every request, as long as somebody listens."""
+    """Open a connection for every request, as long as a server listens."""
     for value in count():
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""Streams on a real socket: who leaves, who does not read, and who goes on afterwards."""
+"""Streams on a real socket: clients that disconnect, do not read, or continue afterwards."""
 
 import logging
 import socket

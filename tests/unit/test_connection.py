@@ -15,7 +15,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: 4\r\n"
 
 
 class Wire:
-    """A transport that keeps what it was told to write."""
+    """A transport that records its writes."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -35,7 +35,7 @@ class Wire:
 
 
 class Answering:
-    """A cycle over a wire, and how often it was told to be over."""
+    """A cycle over a wire, and how often it was ended."""
 
     def __init__(self, method: str = "POST", **given: Any) -> None:
         self.wire = Wire()

@@ -47,7 +47,7 @@ async def main():
         if task.done():
             client.close()
     async with asyncio.timeout(120):
-        assert set(await asyncio.gather(*asking)) == {b"hi"}  # nobody was cut off
+        assert set(await asyncio.gather(*asking)) == {b"hi"}  # no client was cut off
     for client in clients:
         client.close()
     await acceptor.close()

@@ -26,7 +26,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 class Lasting:
-    """Goes on until `ends` is set, and says whether it was told to stop."""
+    """Goes on until `ends` is set, and returns whether it was stopped."""
 
     def __init__(self) -> None:
         self.begun, self.ends, self.told = threading.Event(), threading.Event(), False

@@ -83,7 +83,7 @@ async def test_what_is_not_valid_http_is_refused(
     app = Application()
     async with running(app) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(sent + REQUEST)  # what follows is nobody's request
+        writer.write(sent + REQUEST)  # what follows is not a request
         received = await reader.read()
         writer.close()
     assert [given for given, _ in app.refused] == [code]

@@ -1,4 +1,4 @@
-"""The benchmark beside CTranslate2: what it sends, what it makes of answers, what it promises."""
+"""The comparison with CTranslate2: what it sends, what it makes of answers, what it promises."""
 
 from dataclasses import replace
 

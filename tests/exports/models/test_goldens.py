@@ -1,4 +1,4 @@
-"""The files beside the graphs are those that the service reads."""
+"""The companion files of graphs are those that the service reads."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""int8 graphs stay close to fp32 and give an item the same answer whoever is beside it."""
+"""int8 graphs stay close to fp32 and give an item the same answer in every batch."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The starter translator's graphs hold all that is needed to write them anew."""
+"""The starter translator's graphs hold all that is needed to rewrite them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Everybody can use the page: in every look, by keyboard, on a phone, without motion."""
+"""The page is accessible: in every look, by keyboard, on a phone, without motion."""
 
 from typing import TYPE_CHECKING
 

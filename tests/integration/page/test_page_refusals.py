@@ -1,4 +1,4 @@
-"""What goes wrong is told on the page in a sentence, and the next request is answered."""
+"""The page shows an error as a sentence, and the next request is answered."""
 
 from pathlib import Path
 

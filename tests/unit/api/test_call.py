@@ -37,7 +37,7 @@ def receiving(*messages: Message, every: float = 0.0) -> Callable[[], Awaitable[
 
 
 async def nothing(message: Message) -> None:
-    """Send to nobody."""
+    """Discard a message."""
 
 
 def call(

@@ -1,4 +1,4 @@
-"""Images as text take memory in proportion to their size; what is no item is told what one is."""
+"""Images as text take memory in proportion to their size; anything else gets an error that lists the valid forms."""
 
 import base64
 import tracemalloc

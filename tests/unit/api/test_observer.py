@@ -15,7 +15,7 @@ from tests.unit.api.fakes import FakeRegistry
 
 @dataclass(frozen=True)
 class Told:
-    """One request, as it was told of."""
+    """One recorded request."""
 
     route: str
     status: int
@@ -29,7 +29,7 @@ class Told:
 
 
 class Listener:
-    """Keeps what it is told."""
+    """Keeps what it records."""
 
     def __init__(self) -> None:
         self.told: list[Told] = []

@@ -211,7 +211,7 @@ async def test_at_the_deadline_of_a_stream_its_last_events_say_so(
 
 
 class Reader:
-    """Who asks for a stream, and reads until told otherwise."""
+    """A client that requests a stream and reads until stopped."""
 
     def __init__(self, text: str) -> None:
         self.told: list[dict[str, Any]] = []

@@ -19,7 +19,7 @@ from service.errors import (
 
 
 class PreparedItem:
-    """Takes 1 s a run, numbers its runs, and fails those that it was told to fail."""
+    """Takes 1 s a run, numbers its runs, and fails the chosen ones."""
 
     def __init__(self, *failures: Exception | None) -> None:
         self.started = 0

@@ -1,4 +1,4 @@
-"""A batch that nobody waits for is stopped; its slot is free when it has really ended."""
+"""A batch whose clients have all left is stopped; its slot is free when it has really ended."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -27,7 +27,7 @@ def work(value: int) -> PreparedItem:
 
 @dataclass
 class Device:
-    """Takes an hour for LASTS, and `obeys` seconds to end once it is told to."""
+    """Takes an hour for LASTS, and `obeys` seconds to end once it is stopped."""
 
     obeys: float = 0.0
     stopped: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Who waits for a thread to be preprocessed: in which order, and how many at once."""
+"""Waiting for a preprocessing thread: in which order, and how many at once."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ SECONDS = 1.0
 
 
 class SlowThreads(Executor):
-    """Threads of the loop's clock: each function takes a second, so many at once."""
+    """Threads of the loop's clock: each call takes a second, some at the same time."""
 
     def __init__(self, count: int = 1) -> None:
         self._free = asyncio.Semaphore(count)
@@ -117,7 +117,7 @@ async def test_who_leaves_is_not_counted_and_never_worked_on() -> None:
     tasks = [asyncio.ensure_future(incoming.run(partial(done.append, n))) for n in "abcd"]
     await asyncio.sleep(SECONDS / 2)
     assert incoming.pending == 4
-    tasks[0].cancel()  # on the thread: it goes on there, for nobody
+    tasks[0].cancel()  # on the thread: it continues there without a caller
     tasks[2].cancel()
     await asyncio.wait([tasks[0], tasks[2]])
     assert incoming.pending == 2

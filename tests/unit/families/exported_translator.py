@@ -61,7 +61,7 @@ class ExportedTranslator(TranslatorGraphs):
         source, mask = feeds["encoder_hidden_states"][:, :, 0], feeds["encoder_attention_mask"]
         rows = zip(ids, source.astype(np.int64), mask, strict=True)
         last = [self.next_logprobs(read[seen == 1], row.tolist()) for row, read, seen in rows]
-        logits = np.full((*ids.shape, len(last[0])), 1e3, np.float32)  # but the last are nobody's
+        logits = np.full((*ids.shape, len(last[0])), 1e3, np.float32)  # but the last are unused
         logits[:, -1] = last
         return {"logits": logits}
 

@@ -53,7 +53,7 @@ class _Random:
 
 
 def random_weights(source: int, target: int, seed: int = 0) -> TranslatorWeights:
-    """Return a translator of two layers, with so many source and target tokens."""
+    """Return a translator of two layers, with this many source and target tokens."""
     random = _Random(seed)
     table = random.array(target, WIDTH, scale=0.8)
     return TranslatorWeights(

@@ -1,4 +1,4 @@
-"""Terms stand in a translation as they are given, or it is told that they do not."""
+"""Glossary terms are kept in a translation, or reported as missing."""
 
 from collections.abc import Mapping, Sequence
 

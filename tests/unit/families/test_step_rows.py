@@ -1,4 +1,4 @@
-"""Rows of running translations: who is where never changes what anybody gets."""
+"""Rows of running translations: their placement never changes an answer."""
 
 import numpy as np
 import pytest

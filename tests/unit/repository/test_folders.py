@@ -25,7 +25,7 @@ def repository(root: Path) -> ModelRepository:
 
 @contextmanager
 def forbidden(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
-    """Let nobody list a folder; root, as which tests may run, can list one of mode 000."""
+    """Make a folder unreadable; root, as which tests may run, can list one of mode 000."""
     scandir, listdir = os.scandir, os.listdir
 
     def refuse(path: object) -> None:

@@ -1,4 +1,4 @@
-"""What is told from the files of a translator's export directory, and what is asked for."""
+"""What is inferred from a translator's export directory, and which keys are required."""
 
 import json
 from collections.abc import Mapping

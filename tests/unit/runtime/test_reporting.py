@@ -1,4 +1,4 @@
-"""What is loaded here is told to nobody."""
+"""Loading a model reports nothing to third parties."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ time.sleep(0.5)
 def test_onnxruntime_keeps_no_id_of_this_machine_and_reports_nothing(
     first: str, tmp_path: Path
 ) -> None:
-    # It is silent in CI by itself, and whoever tests this may have silenced it too.
+    # It is silent in CI by itself, and the environment may disable it too.
     loud = {k: v for k, v in os.environ.items() if k.startswith("PYTHON") or k == "PATH"}
     subprocess.run(
         [sys.executable, "-c", RUN_A_SESSION.format(first=first)],

@@ -1,4 +1,4 @@
-"""Decodes many large pictures at once and prints the peak of memory, beside what there was.
+"""Decodes many large pictures at once and prints the peak of additional memory.
 
 A program of its own, since a process's peak never falls again. Usage: threads, megapixels of each
 picture, megapixels of the budget; and the kinds of picture, or none for all.

@@ -1,4 +1,4 @@
-"""Image files made on the spot, and some that nobody should send."""
+"""Image files made on the spot, and hostile ones."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Images nobody should send, and what is said about them."""
+"""Hostile images, and their error messages."""
 
 import random
 import struct

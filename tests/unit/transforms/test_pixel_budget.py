@@ -1,4 +1,4 @@
-"""How much is decoded at once, whoever decodes."""
+"""The limit of pixels decoded at the same time."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ PIXELS = 64 * 48
 
 
 class Holder(threading.Thread):
-    """Holds pixels until it is told to let go."""
+    """Holds pixels until released."""
 
     def __init__(self, budget: PixelBudget, pixels: int) -> None:
         super().__init__(daemon=True)

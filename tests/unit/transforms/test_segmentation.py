@@ -40,7 +40,7 @@ TEXTS = st.lists(PARTS, max_size=80).map("".join)
 
 
 def at_most(most: int) -> Callable[[str], bool]:
-    """A model that reads so many bytes; most characters here are several."""
+    """A model with an input limit in bytes; most characters here have several."""
     return lambda text: len(text.encode()) <= most
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers made on the spot, and texts nobody should send."""
+"""Tokenizers made on the spot, and hostile texts."""
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 

@@ -77,7 +77,7 @@ def embedder(folder: Path) -> Path:
 
 
 def detector(folder: Path, confidence: float = 30.0) -> Path:
-    """A YOLOS; the logits of a confident one are so many times larger."""
+    """A YOLOS; the logits of a confident one are larger by this factor."""
     config = tf.YolosConfig(
         **SMALL, image_size=[64, 96], patch_size=16, num_detection_tokens=12,
         use_mid_position_embeddings=False, num_labels=3,

@@ -1,4 +1,4 @@
-"""Who joins a running batch: a table of cases."""
+"""Which items join a running batch: a table of cases."""
 
 from hypothesis import given
 from hypothesis import strategies as st
