@@ -1,4 +1,4 @@
-"""Images as text take memory in proportion to their size; anything else gets an error that lists the valid forms."""
+"""Images as text take memory in proportion to their size; other values get a helpful error."""
 
 import base64
 import tracemalloc
