@@ -26,7 +26,7 @@ _PAIR = {"text", "text_pair"}
 
 
 class ClassifyRequest(TaskRequest):
-    """Texts, pairs of texts, or images to label; texts and pairs may be mixed."""
+    """Texts, pairs of texts, or images to label. Texts and pairs may be mixed."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [given("text", "image"), given("image", "text")]}
@@ -35,11 +35,11 @@ class ClassifyRequest(TaskRequest):
     text: TextsOrPairs | None = None
     image: Images | None = None
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        None, description="How many labels to return, best first; else all."
+        None, description="How many labels to return, best first. The default is all."
     )
 
     def items(self, limits: ApiLimits) -> Sequence[ClassifyItem | ServiceError]:
-        """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
+        """Return the items. Raises InvalidInputError, LimitExceededError."""
         if (self.text is None) == (self.image is None):
             raise InvalidInputError("give either text or image")
         if self.text is not None:
@@ -72,7 +72,7 @@ class ClassifyResult(BaseModel):
 
 
 class ClassifyResponse(BaseModel):
-    """One result an item, in order."""
+    """One result for each item, in order."""
 
     model: str
     version: int

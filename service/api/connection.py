@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's protocol with bounds, and with an answer to every request."""
+"""One HTTP connection: uvicorn's protocol with limits, and a response to every request."""
 
 import asyncio
 
@@ -13,54 +13,54 @@ from service.api.request_heads import MOST_HEADERS, TOO_MANY_HEADERS, check_head
 from service.errors import ServiceError
 
 LINGER_SECONDS = 0.5
-"""How long, at a stop, a connection without a request stays open for one that may be coming."""
+"""Seconds that an idle connection stays open at a stop, for a request that may be on its way."""
 
 _MOST_UNUSED_BYTES = 64 * 1024
-"""Most bytes in a row that are neither a body nor the end of a request."""
+"""Largest number of bytes in a row that are neither a body nor the end of a request."""
 
 _PIECE = 2048
-"""Bytes parsed at once where they may hold many requests: the parser cannot be stopped between."""
+"""Bytes parsed at once if they may hold several requests: the parser cannot stop between them."""
 
 _DISCARD_SECONDS, _DISCARD_BYTES = 5.0, 256 * 2**20
-"""How long, and how much, a client may go on sending after the answer that ends its connection."""
+"""Seconds and bytes that a client may still send after the last response of its connection."""
 
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.02, 0.5
-"""How often to look whether a client that ended its side is gone: at first, and at the longest."""
+"""First and longest interval between checks whether a half-closed connection was reset."""
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection; bounds what uvicorn would collect, or wait for, without end.
+    """One connection. Limits what uvicorn would buffer or wait for without limit.
 
-    Requests that are not valid HTTP are given to the application too, marked by `REFUSED`: they
-    are answered, counted and logged as any other, in their turn, and are the last of a connection.
+    Requests that are not valid HTTP are passed to the application too, marked by `REFUSED`: they
+    are answered, counted and logged in order like any other, and end the connection.
     """
 
     flow: Flow
     head_since: float | None = None
-    """Loop time from which the head of a request is awaited; None while none is."""
+    """Loop time since which the head of a request is awaited; None if none is."""
     _unused_bytes = 0
     _body_left = 0
-    """Bytes of the body that are still to come, where its length is known."""
+    """Bytes of the body that have not arrived, if its length is known."""
     _receives = False
-    """Whether a request has begun to come and is not complete."""
+    """Whether a request is being received."""
     _is_deaf = False
-    """Whether nothing more is parsed, after a refusal."""
+    """Whether to parse nothing more, after a refusal."""
     _discarded: int | None = None
-    """Bytes read and dropped since the last answer; None while the connection is not closing."""
+    """Bytes read and discarded since the last response; None if the connection is not closing."""
     _unread = 0, 0.0
-    """Bytes that waited to be sent, and since when it was that many."""
+    """Bytes in the write buffer, and the loop time since which their number has not changed."""
     _answering: RequestResponseCycle | None = None
-    """The request that the application is answering; uvicorn's `cycle` is the one received last."""
+    """The request that the application is answering; uvicorn's `cycle` is the latest received."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a first head."""
+        """Start the timeout of the first request head."""
         self.head_since = self.loop.time()
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
         self._closing = ClosingTransport(transport, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Have what is being answered cancelled, and drop what waits."""
+        """Cancel the request being answered, and drop those that wait."""
         if (cycle := self._answering) is not None:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -69,7 +69,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, or keep it while earlier requests or their answers wait."""
+        """Parse received bytes, or hold them while earlier requests or responses wait."""
         if self._is_deaf:
             self._discard(len(data))
         elif self.flow.held or self.flow.must_wait:
@@ -78,9 +78,9 @@ class Protocol(HttpToolsProtocol):
             self._parse(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer what was asked before the client ended its side; return whether there is any.
+        """Return whether requests are left to answer after the client closed its side.
 
-        Whether the client only waits, or has gone, shows when something is sent to it.
+        Whether the client still reads shows only when something is sent to it.
         """
         cycle = self._answering
         if self._discarded is not None:
@@ -96,41 +96,41 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def resume_writing(self) -> None:
-        """Go on with what was held until the client read its answers."""
+        """Continue with the bytes held until the client read its responses."""
         super().resume_writing()
         self._go_on()
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the rest of a head."""
+        """Start the timeout of the rest of a head."""
         self._unset_keepalive_if_required()
         self.head_since, self._receives = self.loop.time(), True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Wait no longer; have the answer sent our way."""
+        """Stop the timeout of the head, and send the response by `Cycle`."""
         method = self.parser.get_method().decode("ascii")
         length = check_head(self.parser.get_http_version(), method, self.headers)
         if self.parser.should_upgrade():
-            return  # the parser will say so once more, and `_parse_without_offer` has it repeated
+            return  # HttpParserUpgrade follows, and `_parse_without_offer` parses again
         self.head_since, self._body_left = None, length or 0
         waiting = len(self.pipeline)
         super().on_headers_complete()
         self.headers = []  # the scope has its own; trailers are not headers
-        self.cycle.__class__ = Cycle  # uvicorn knows of no other; the answer has not begun
+        self.cycle.__class__ = Cycle  # uvicorn cannot be given a class; the response has not begun
         self.cycle.transport = self._closing  # type: ignore[assignment]
         if len(self.pipeline) == waiting:
             self._answering = self.cycle
         else:
-            self.flow.resume_reading()  # so as to see the client leave; what is held is bounded
+            self.flow.resume_reading()  # to notice a disconnect; the held bytes are limited
 
     def on_body(self, body: bytes) -> None:
-        """Leave the size of a body to the application."""
+        """Count the body; the application limits its size."""
         self._unused_bytes = 0
         self._body_left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Begin to count anew; tell that the body waits for no one."""
+        """Reset the count, and mark the body as complete."""
         self._unused_bytes = 0
         if self.parser.should_upgrade():
             return
@@ -141,8 +141,8 @@ class Protocol(HttpToolsProtocol):
         self.cycle.keep_alive &= self.parser.should_keep_alive()  # a trailer may say so too
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or close the connection once there can be none."""
-        if self._discarded is not None:  # that was the last answer of this connection
+        """Continue with the next request, or close the connection if there can be none."""
+        if self._discarded is not None:  # the last response of this connection
             self.server_state.total_requests += 1
             self._drop_pipeline()
             return
@@ -153,20 +153,20 @@ class Protocol(HttpToolsProtocol):
         self._go_on()
 
     def shutdown(self) -> None:
-        """End the connection with the next answer that can say so, or a while after the last."""
+        """Close the connection with a response that can say so, or soon after the last one."""
         self.flow.ending = True
         if self.is_idle():
             self._linger()
 
     def is_idle(self) -> bool:
-        """Tell whether no request is being received or answered."""
+        """Return whether no request is being received or answered."""
         return self._answering is None and not self._receives and not self.flow.held
 
     def unread_since(self, now: float) -> float:
-        """Return since when the client has taken nothing of what waits to be sent.
+        """Return the loop time since which the client has read nothing of the write buffer.
 
         Args:
-            now: loop time; returned if nothing waits, or some was taken since the last call.
+            now: loop time; returned if the buffer is empty or has changed since the last call.
         """
         unread = self.transport.get_write_buffer_size()
         if not unread or unread != self._unread[0]:
@@ -197,7 +197,7 @@ class Protocol(HttpToolsProtocol):
         self._answering = None
 
     def _drop_incomplete(self) -> None:
-        """Drop a request whose body will never be complete, once nothing before it is held."""
+        """Drop a request whose body can no longer arrive, if no bytes are held."""
         cycle = self.cycle
         if self.flow.held or not cycle.more_body or cycle.response_complete:
             return
@@ -208,10 +208,10 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _close(self) -> None:
-        """Close the connection after an answer, but not while the client still sends.
+        """Close the connection after a response, but not while the client still sends.
 
         Closing a socket with unread bytes resets the connection, and the client may lose the
-        answer (RFC 9112, 9.6). So the answer's end is told, and what still comes is dropped.
+        response (RFC 9112, 9.6). So only the sending side is closed, and what arrives is discarded.
         """
         if not (self._receives or self._is_deaf) or self.flow.is_half_closed:
             self.transport.close()
@@ -227,14 +227,14 @@ class Protocol(HttpToolsProtocol):
             )
 
     def _discard(self, size: int) -> None:
-        """Count what is read after the last answer; close when it is too much."""
+        """Count bytes after the last response; close the connection if there are too many."""
         if self._discarded is not None:
             self._discarded += size
             if self._discarded > _DISCARD_BYTES:
                 self.transport.close()
 
     def _linger(self) -> None:
-        """Leave the client some time for one more request, which may be on its way."""
+        """Close the connection soon, unless a request arrives that was on its way."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             LINGER_SECONDS, self.timeout_keep_alive_handler
@@ -249,7 +249,7 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_later(delay, self._look_whether_gone, min(2 * delay, _LOOK_SECONDS))
 
     def _parse(self, data: bytes) -> None:
-        """Parse bytes, in pieces that hold few requests; keep the rest once requests wait."""
+        """Parse bytes in small pieces; hold the rest while requests wait."""
         if len(data) <= _PIECE:
             self._feed(data)
             return
@@ -279,21 +279,21 @@ class Protocol(HttpToolsProtocol):
     def _parse_without_offer(self, rest: bytes | memoryview) -> None:
         """Parse a head again without the header Upgrade, and then what follows it.
 
-        The parser takes what follows an offered upgrade for another protocol's. No offer is
-        taken here, and the request is to be answered as if it had made none (RFC 9110, 7.8).
+        The parser stops after an Upgrade header, because another protocol may follow. This server
+        ignores the header (RFC 9110, 7.8).
         """
         lines = [
             b"%b %b HTTP/%b"
             % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         ]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-        # The one there was has come to its end, if the connection is to be closed.
+        # The old parser accepts nothing more if the connection is to be closed.
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(b"\r\n".join([*lines, b"", bytes(rest)]))
 
     def _refuse(self, kind: type[ServiceError], detail: str) -> None:
-        """Have the request that cannot be parsed refused, after those before it."""
+        """Refuse a request that cannot be parsed, after those before it are answered."""
         self._is_deaf, self._receives, self.head_since = True, False, None
         self.flow.ending = True
         self.flow.held.clear()
@@ -317,4 +317,4 @@ class Protocol(HttpToolsProtocol):
 
 
 def _nothing() -> None:
-    """Take note that an answer nobody waits for is complete."""
+    """Ignore that the response of a dropped request is complete."""

@@ -1,4 +1,4 @@
-"""Where items come from: JSON, a form with files, or an image as the whole body."""
+"""Bodies of task requests: JSON, a form with files, or one image; and the items in them."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -59,7 +59,7 @@ _TEXT_OR_PAIR: Mapping[str, Any] = {
     ]
 }
 
-# The elements are looked at one by one later: a wrong one is no reason to refuse the others.
+# The elements are checked one by one later, so that an invalid one does not fail the others.
 Texts = Annotated[
     list[Any],
     _listed("a string"),
@@ -85,7 +85,7 @@ Version = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class TaskRequest(BaseModel):
-    """What every task's request may say."""
+    """The members that every task request has."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -99,14 +99,14 @@ ItemT = TypeVar("ItemT")
 
 
 async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
-    """Read a task's request in whichever of the three ways it is sent.
+    """Read a task request from JSON, a form or an image.
 
     Raises:
-        MalformedRequestError: the body cannot be read as what it says it is.
-        InvalidInputError: it can, but is not of the task's shape.
-        LimitExceededError: it is too long, or holds too much.
-        UnsupportedMediaTypeError: it is of a kind that is not read here.
-        RequestTimeoutError: it did not arrive in time.
+        MalformedRequestError: the body does not match its Content-Type.
+        InvalidInputError: the body does not match the schema of the task.
+        LimitExceededError: the body is too long, or has too many values.
+        UnsupportedMediaTypeError: the Content-Type is not supported.
+        RequestTimeoutError: the body did not arrive before the deadline.
     """
     content_type = request.given.get(b"content-type", b"")
     media_type, limits = _media_type(content_type), request.context.limits
@@ -135,7 +135,7 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
 def each(
     values: Iterable[ValueT], to_item: Callable[[ValueT], ItemT]
 ) -> list[ItemT | ServiceError]:
-    """Return every value as an item, or in its place why it is none."""
+    """Return an item for every value, or the error of a value that is invalid."""
     items: list[ItemT | ServiceError] = []
     for value in values:
         try:
@@ -146,7 +146,7 @@ def each(
 
 
 def check_count(count: int, limits: ApiLimits) -> None:
-    """Refuse no items, and too many. Raises InvalidInputError, LimitExceededError."""
+    """Raise InvalidInputError for no items, LimitExceededError for too many."""
     if count == 0:
         raise InvalidInputError("there are no items in the request")
     if count > limits.max_items:
@@ -154,10 +154,16 @@ def check_count(count: int, limits: ApiLimits) -> None:
 
 
 def as_text(value: object, limits: ApiLimits, name: str = "text", most: int | None = None) -> Text:
-    """Return one text, of the most characters that any may have, unless told otherwise.
+    """Return one text.
+
+    Args:
+        value: a JSON value.
+        limits: bounds the number of characters, unless `most` does.
+        name: of the JSON member.
+        most: the largest number of characters.
 
     Raises:
-        InvalidInputError: it is no string, empty, or has a null character.
+        InvalidInputError: it is not a string, is empty, or has a null character.
         LimitExceededError: it has too many characters.
     """
     most = limits.max_characters if most is None else most
@@ -176,8 +182,8 @@ def as_image(value: object, limits: ApiLimits) -> Image:
     """Return one image file, from bytes, base64 or a data URI.
 
     Raises:
-        InvalidInputError: no string, no base64, or nothing in it.
-        UnsupportedMediaTypeError: a data URI of something that is no image.
+        InvalidInputError: it is not a string or not base64, or is empty.
+        UnsupportedMediaTypeError: it is a data URI of another media type.
     """
     if isinstance(value, str):
         value = image_bytes(value)
@@ -189,7 +195,7 @@ def as_image(value: object, limits: ApiLimits) -> Image:
 
 
 def _is_identity(codings: bytes) -> bool:
-    """Tell whether a Content-Encoding names no coding that would have to be undone."""
+    """Return whether a Content-Encoding names no compression."""
     return {coding.strip() for coding in codings.lower().split(b",")} <= {b"identity", b""}
 
 
@@ -230,12 +236,12 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
-    """Return the body as `model`, with nothing converted, ignored or guessed.
+    """Return the body as `model`. No value is converted, and no key is ignored.
 
     Raises:
-        MalformedRequestError: no JSON, nested too deep, not UTF-8, or a key given twice.
-        LimitExceededError: more values than any valid request has.
-        InvalidInputError: JSON, but not of this shape.
+        MalformedRequestError: it is not JSON or not UTF-8, is nested too deep, or repeats a key.
+        LimitExceededError: it has more values than any valid request.
+        InvalidInputError: it does not match the model.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
     check_structure(body, limits)
@@ -243,18 +249,18 @@ def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
         parsed = model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise refusal(error, model) from None
-    # Each key has its colon: only where there are more colons than keys may one be given twice.
+    # A key can be repeated only if there are more colons than keys.
     if body.count(b":") != len(parsed.model_fields_set):
         _refuse_duplicates(body)
     return parsed
 
 
 def check_structure(body: bytes, limits: ApiLimits) -> None:
-    """Bound depth and number of values before a parser allocates anything for them.
+    """Check the depth and the number of values before a parser allocates memory for them.
 
     Raises:
-        MalformedRequestError: nested deeper than the limit.
-        LimitExceededError: more values than the limit.
+        MalformedRequestError: the JSON is nested deeper than the limit.
+        LimitExceededError: it has more values than the limit.
     """
     opened = body.count(b"[") + body.count(b"{")
     commas = body.count(b",")
@@ -262,7 +268,7 @@ def check_structure(body: bytes, limits: ApiLimits) -> None:
         return
     if opened <= limits.max_json_depth and commas <= limits.max_json_values:
         return
-    # Some of these may stand in strings. Without escapes, every quote begins or ends a string.
+    # Some may be inside strings. Without escapes, every quote begins or ends a string.
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
     # No valid body has more marks than this: every character of its texts, and its structure. The
     # first ones decide; a megabyte of brackets would keep the event loop for a tenth of a second.
@@ -281,7 +287,7 @@ def check_structure(body: bytes, limits: ApiLimits) -> None:
 
 
 def refusal(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
-    """Return what to tell the client about the first thing that is wrong."""
+    """Return the error for the first invalid value."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:_LONGEST_ECHO]
     match first["type"]:

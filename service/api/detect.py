@@ -16,19 +16,19 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class DetectRequest(TaskRequest):
-    """Images to find objects in. What is left out is the model's own default."""
+    """Images to find objects in. The model has defaults for what is left out."""
 
     image: Images
-    threshold: Ratio | None = Field(None, description="Least score of an object.")
+    threshold: Ratio | None = Field(None, description="Lowest score of an object.")
     iou: Ratio | None = Field(
-        None, description="Boxes of one label that overlap more than this are one object."
+        None, description="Boxes of the same label that overlap more than this are one object."
     )
     max_detections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="How many objects to return, best first."
     )
 
     def items(self, limits: ApiLimits) -> Sequence[DetectItem | ServiceError]:
-        """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
+        """Return the items. Raises InvalidInputError, LimitExceededError."""
         check_count(len(self.image), limits)
         return each(
             self.image,
@@ -47,7 +47,7 @@ class FoundObject(BaseModel):
 
 
 class DetectResult(BaseModel):
-    """Objects of one image, best first, and its size as it is looked at (EXIF applied)."""
+    """Objects of one image, best first, and its size after its EXIF orientation is applied."""
 
     width: int
     height: int
@@ -55,7 +55,7 @@ class DetectResult(BaseModel):
 
 
 class DetectResponse(BaseModel):
-    """One result an item, in order."""
+    """One result for each item, in order."""
 
     model: str
     version: int

@@ -35,11 +35,11 @@ class EmbedRequest(TaskRequest):
     image: Images | None = None
     prompt_name: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None,
-        description="Which of the model's prompts to put before the texts; else its default.",
+        description="Name of the model's prompt to put before the texts; else its default prompt.",
     )
 
     def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
-        """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
+        """Return the items. Raises InvalidInputError, LimitExceededError."""
         if self.text is None and self.image is None:
             raise InvalidInputError("give text, image, or both")
         if self.text is None and self.prompt_name is not None:
@@ -53,13 +53,13 @@ class EmbedRequest(TaskRequest):
 
 
 class EmbedResult(BaseModel):
-    """The vector of one item; of unit length, unless the model's own are not."""
+    """The vector of one item, of unit length unless the model does not normalise."""
 
     embedding: list[float]
 
 
 class EmbedResponse(BaseModel):
-    """One result an item: texts first, then images."""
+    """One result for each item: texts first, then images."""
 
     model: str
     version: int
@@ -68,14 +68,14 @@ class EmbedResponse(BaseModel):
 
 
 async def embed(request: HttpRequest) -> Reply:
-    """Turn texts and images into vectors; what means the same is near in their space."""
+    """Turn texts and images into vectors; similar meanings have similar vectors."""
     body = await read_request(request, EmbedRequest)
     items = body.items(request.context.limits)
     return await task_reply(request, Task.EMBED, body, items, _encode, _head)
 
 
 def _encode(answer: Embedding) -> Mapping[str, Any]:
-    # orjson writes the array itself: `.tolist()` would cost forty times as much.
+    # orjson serialises the array; `.tolist()` would cost forty times as much.
     return {"embedding": np.ascontiguousarray(answer.vector)}
 
 

@@ -1,4 +1,4 @@
-"""One request of a connection and its answer, which leaves in one piece, and when to read on."""
+"""One request of a connection, its response in one write, and flow control."""
 
 import asyncio
 import socket
@@ -16,29 +16,29 @@ from service.api.http_request import REFUSED, WHOLE_BODY
 from service.errors import ServiceError
 
 _MOST_HELD = 64 * 1024
-"""Bytes held for later requests from which on the connection is not read."""
+"""Bytes held for later requests above which the connection is not read."""
 
 TCP_CLOSE = 7
 """Linux's state of a connection that was reset."""
 
 _BEGINNING = b"HTTP/1.1 "
-"""What every answer begins with."""
+"""First bytes of every response."""
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its answer. A head that tells how long its body is leaves together with it.
+    """A request and its response. A head with Content-Length is sent together with its body.
 
-    uvicorn writes the two apart: two system calls, and a client that is woken for a head alone.
-    It also searches each header for what may not be in one; here all are searched at once. Both
-    took a sixth of what the event loop does for a small request.
+    uvicorn writes head and body apart, which costs two system calls, and wakes the client for the
+    head alone. It also checks each header for line ends; here they are checked all at once. Both
+    cost a sixth of what the event loop does for a small request.
     """
 
     flow: "Flow"
     _held: "tuple[Any, int] | None" = None
-    """A head that waits for its body, and the length it tells of it."""
+    """A head that waits for its body, and the length of the body."""
 
     async def send(self, message: Any) -> None:
-        """Take an ASGI message. Raises RuntimeError for one that cannot be sent."""
+        """Send an ASGI message. Raises RuntimeError for one that cannot be sent."""
         if message["type"] == "http.response.start" and not self.response_started:
             if self.flow.ending and self.flow.is_last:
                 self.keep_alive = False
@@ -62,10 +62,9 @@ class Cycle(RequestResponseCycle):
             self._send_whole(start, body)
 
     def begin(self) -> None:
-        """Send what every answer begins with, if this one has not begun.
+        """Send the first bytes of the response, if it has not begun.
 
-        A client that is gone answers it with a reset, and one that waits for its answer with
-        nothing: so the two are told apart.
+        A client that has disconnected answers them with a reset; one that waits answers nothing.
         """
         if not self.response_started and not self.flow.write_paused:
             self.waiting_for_100_continue = False
@@ -93,14 +92,14 @@ class Cycle(RequestResponseCycle):
 
 
 class _Begun:
-    """A transport on which the beginning of the next answer has been written."""
+    """A transport on which the first bytes of the next response have been written."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._skipped = len(_BEGINNING)
 
     def write(self, data: bytes) -> None:
-        """Write all but the beginning."""
+        """Write all but the first bytes."""
         self._transport.write(data[self._skipped :])
         self._skipped = 0
 
@@ -119,38 +118,38 @@ class ClosingTransport:
 
 
 class Flow(FlowControl):
-    """When a connection is read from; shared by the protocol and its cycles."""
+    """Pauses and resumes reading; shared by the protocol and its cycles."""
 
     ending = False
     """Whether no request is expected after those that wait."""
     is_half_closed = False
-    """Whether the client has ended its side: there is nothing left to read."""
+    """Whether the client has closed its side."""
 
     def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
         super().__init__(transport)
         self._pipeline = pipeline
         self.held = bytearray()
-        """What was received, and is parsed once earlier requests have been answered."""
+        """Received bytes that are parsed when earlier requests have been answered."""
 
     def resume_reading(self) -> None:
-        """Read on, unless enough is held or there is nothing to read."""
+        """Resume reading, unless many bytes are held or the client has closed its side."""
         if len(self.held) <= _MOST_HELD and not self.is_half_closed:
             super().resume_reading()
 
     def hold(self, data: bytes | memoryview) -> None:
-        """Keep bytes for later; stop to read when there are too many."""
+        """Keep bytes for later; pause reading if there are too many."""
         self.held += data
         if len(self.held) > _MOST_HELD and not self.is_half_closed:
             self.pause_reading()
 
     @property
     def must_wait(self) -> bool:
-        """Tell whether requests or answers wait, so that nothing more is parsed."""
+        """Return whether requests or responses wait, so that nothing more is parsed."""
         return bool(self._pipeline) or self.write_paused
 
     @property
     def is_last(self) -> bool:
-        """Tell whether the request that is being answered is the last of its connection."""
+        """Return whether the request being answered is the last of its connection."""
         return self.ending and not self._pipeline and not self.held
 
 
@@ -200,7 +199,7 @@ def refused_cycle(
 
 
 def _length(start: Any) -> int | None:
-    """Return what a head says of its body's length."""
+    """Return the Content-Length of a head, if it has one."""
     for name, value in start["headers"]:
         if name == b"content-length":
             return int(value)
@@ -208,7 +207,7 @@ def _length(start: Any) -> int | None:
 
 
 def tcp_state(transport: asyncio.Transport) -> int | None:
-    """Return Linux's state of a connection; None where the system does not tell."""
+    """Return Linux's state of a TCP connection; None on other systems."""
     try:
         of_socket = transport.get_extra_info("socket")
         return int(of_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])

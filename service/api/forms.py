@@ -22,21 +22,21 @@ Values = dict[str, Any]
 
 _BRACKETS = re.compile(r"\[\d*\]$")
 
-# It warns of every broken form; who sent it is told, and must not be able to fill the log.
+# It warns about every broken form. The client is answered, and must not be able to fill the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 def parse_form(body: bytes, content_type: bytes, max_parts: int, repeatable: set[str]) -> Values:
     """Return the fields of a multipart form: images as bytes, everything else as text.
 
-    An image may also be a text (base64 or a data URI), so a part named `image` is bytes only if it
-    is a file, has the media type of one, or is not ASCII. A file in any other field is read as
+    An image may also be text (base64 or a data URI), so a part named `image` is bytes only if it is
+    a file, has the media type of one, or is not ASCII. A file in any other field is read as
     text. A name in `repeatable` gives a list in the order of its parts, and may end in brackets
     (`image[]`), as some clients write a list.
 
     Raises:
-        MalformedRequestError: no well-formed form, or a field given twice.
-        LimitExceededError: more than `max_parts` parts.
+        MalformedRequestError: the form is not well-formed, or repeats a field.
+        LimitExceededError: it has more than `max_parts` parts.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
@@ -87,7 +87,7 @@ def collected(pairs: Iterable[tuple[str, str | bytes]], repeatable: set[str]) ->
 
 
 class _Parts:
-    """What a form's parser has found so far."""
+    """Collects the parts that the parser finds."""
 
     def __init__(self, most: int, repeatable: Collection[str]) -> None:
         self.found: list[tuple[str, str | bytes]] = []
@@ -151,12 +151,12 @@ for _digits in (b"0123456789abcdef", b"0123456789ABCDEF"):
 def image_bytes(text: str) -> bytes:
     """Return an image from base64 or a data URI.
 
-    Base64 is read as browsers read it (WHATWG forgiving-base64: white space is ignored, padding may
-    be missing), and also in the alphabet for URLs.
+    Base64 is decoded as browsers decode it (WHATWG forgiving-base64: white space is ignored,
+    padding may be missing), and also in the alphabet for URLs.
 
     Raises:
-        InvalidInputError: the text is an address, or is not base64.
-        UnsupportedMediaTypeError: the data URI has a media type that is not an image's.
+        InvalidInputError: the text is a URL, or is not base64.
+        UnsupportedMediaTypeError: the media type of the data URI is not an image.
     """
     text = text.lstrip()
     if text[:5].lower() == "data:":
@@ -164,7 +164,7 @@ def image_bytes(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
-        pass  # the usual form is tried first: the others cost a copy
+        pass  # the usual form is tried first, because the others cost a copy
     return _forgiving(text)
 
 

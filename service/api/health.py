@@ -1,4 +1,4 @@
-"""GET /health/live and /health/ready, for whoever restarts processes and routes to them."""
+"""GET /health/live, /health/ready and /metrics."""
 
 import asyncio
 from typing import Any
@@ -15,9 +15,9 @@ from service.errors import ModelNotReadyError, ServiceError, ShuttingDownError
 
 
 async def metrics(request: HttpRequest) -> Reply:
-    """Return every metric as Prometheus text, or as OpenMetrics where that is accepted."""
+    """Return all metrics as Prometheus text, or as OpenMetrics if the client accepts it."""
     encode, content_type = choose_encoder(request.given.get(b"accept", b"").decode("latin-1"))
-    # In a thread: hundreds of series take milliseconds, which no item should wait for.
+    # In a thread, because hundreds of series take milliseconds.
     body = await asyncio.to_thread(encode, REGISTRY)
     return Reply(body, content_type=content_type.encode())
 

@@ -1,4 +1,4 @@
-"""Where the server listens, how it accepts connections, and how it stops to."""
+"""Listening sockets: bind, accept connections, and stop without losing any."""
 
 import asyncio
 import ctypes
@@ -16,22 +16,22 @@ from service.telemetry.metrics import HTTP_ACCEPTS_HELD_BACK
 _log = logging.getLogger(__name__)
 
 _MOST_AT_ONCE = 64
-"""Connections accepted in a row; then others of the event loop have their turn."""
+"""Connections accepted before the event loop runs other callbacks."""
 
 _RESERVED = 16
-"""File descriptors kept for everything but connections: models, logs, the cache."""
+"""File descriptors reserved for models, logs and the cache."""
 
 _PAUSE_SECONDS = 0.1
-"""How long nothing is accepted when descriptors have run out."""
+"""Seconds without accepting when file descriptors have run out."""
 
 _LOG_SECONDS = 10.0
-"""Least time between two lines of the log about it."""
+"""Shortest time between two log lines about it."""
 
 _HANDSHAKE_SECONDS = 0.1
-"""How long, at a stop, connections that have begun may take to be established."""
+"""Time for connections in the handshake to be established at a stop."""
 
 _SO_ATTACH_FILTER = 26
-"""Linux's option of a socket; the module has no name for it."""
+"""Linux socket option; the socket module does not name it."""
 
 _NO_SYN = b"".join(
     struct.pack("=HBBI", *instruction)
@@ -42,20 +42,20 @@ _NO_SYN = b"".join(
         (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
     )
 )
-"""A filter of packets in Linux's classic BPF: no connection begins, all others go on."""
+"""Classic BPF packet filter: blocks new connections, lets established ones continue."""
 
 
 class AddressError(Exception):
-    """An address cannot be listened on."""
+    """The server cannot listen on an address."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
     """Return a socket for each address of a host; none listens yet.
 
-    `::` takes IPv4 too, whatever the system's default is.
+    `::` accepts IPv4 too, whatever the default of the system is.
 
     Raises:
-        AddressError: the host has no address, or one is taken or not this machine's.
+        AddressError: the host has no address, or an address is in use or not local.
     """
     listeners: list[socket.socket] = []
     try:
@@ -92,14 +92,14 @@ def _cannot_listen(host: str, port: int, error: OSError) -> AddressError:
 
 
 class Acceptor:
-    """Accepts the connections of one listener, as long as there are file descriptors for them.
+    """Accepts the connections of one listener while file descriptors are left.
 
-    The event loop's own would close at once, without a word, what it has no descriptor for. Here
-    clients wait in the listener's backlog until others leave.
+    asyncio's server would close connections for which it has no descriptor. Here clients wait in
+    the backlog until others disconnect.
     """
 
     _logged = -_LOG_SECONDS
-    """Loop time of the last line of the log about exhausted descriptors."""
+    """Loop time of the last log line about exhausted descriptors."""
     _pause: asyncio.TimerHandle | None = None
 
     def __init__(
@@ -109,8 +109,8 @@ class Acceptor:
 
         Args:
             listener: a bound socket.
-            backlog: most connections that the system holds until they are accepted.
-            protocol: makes what takes a connection.
+            backlog: how many connections the system holds until they are accepted.
+            protocol: makes the protocol of a connection.
 
         Raises:
             AddressError: another process listens on the address since the socket was bound.
@@ -129,23 +129,23 @@ class Acceptor:
         self._resume()
 
     async def close(self) -> None:
-        """Accept who is connected already, let nobody else connect, and stop to listen.
+        """Block new connections, accept those in the backlog, and stop listening.
 
-        Closing a listener resets who waits in its backlog, so those are accepted first; and
-        between the last of them and the end is no await.
+        Closing a listener resets connections in its backlog, so they are accepted first. There is
+        no await between the last of them and the close.
         """
-        _let_nobody_begin(self.listener)
+        _block_new_connections(self.listener)
         await asyncio.sleep(_HANDSHAKE_SECONDS)
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self.listener)
-        with self.listener, suppress(OSError):  # BlockingIOError: nobody waits
+        with self.listener, suppress(OSError):  # BlockingIOError: the backlog is empty
             while True:
                 self._connect(self.listener.accept()[0])
         await asyncio.gather(*self._connecting, return_exceptions=True)
 
     def _resume(self) -> None:
-        """Accept, if a descriptor can be had that is not one of those reserved."""
+        """Accept if a file descriptor is free that is not reserved."""
         try:
             number = os.dup(self.listener.fileno())
         except OSError:
@@ -183,7 +183,7 @@ class Acceptor:
     def _connected(self, connecting: asyncio.Task[Any]) -> None:
         self._connecting.discard(connecting)
         if not connecting.cancelled():
-            connecting.exception()  # that client has left meanwhile
+            connecting.exception()  # that client has disconnected meanwhile
 
     def _hold_back(self, reason: str | None) -> None:
         HTTP_ACCEPTS_HELD_BACK.inc()
@@ -195,7 +195,7 @@ class Acceptor:
 
 
 def _most_descriptors() -> int:
-    """Return the number of a file descriptor from which on connections are not accepted."""
+    """Return the first file descriptor number that is reserved."""
     if sys.platform == "win32":
         return sys.maxsize
     import resource  # noqa: PLC0415 - not everywhere
@@ -204,12 +204,12 @@ def _most_descriptors() -> int:
     return sys.maxsize if most == resource.RLIM_INFINITY else most - min(_RESERVED, most // 8)
 
 
-def _let_nobody_begin(listener: socket.socket) -> None:
-    """Make the system ignore who begins to connect from now on; who has begun may end.
+def _block_new_connections(listener: socket.socket) -> None:
+    """Make Linux drop the first packet of new connections; handshakes in progress may finish.
 
-    A client tries again a second later, and is refused if the listener is closed by then. Without
-    this, who connects between the last accept and the close would be reset. Where the system has
-    no such filters, that can happen.
+    A client tries again after a second, and is refused if the listener is closed by then. Without
+    the filter, a connection between the last accept and the close would be reset. This can happen
+    on systems without such filters.
     """
     program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
     filter_of_packets = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(program))

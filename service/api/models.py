@@ -1,4 +1,4 @@
-"""GET /v1/models for everybody; load and unload for administrators."""
+"""GET /v1/models; loading and unloading with the administrator's token."""
 
 import hmac
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from service.repository.manifest import Precision
 from service.repository.repository import PrecisionNotFoundError
 
 _BEARER = b"bearer "
+# Parity has a path of its own.
 _OWN = "parity"
-"""Has a path of its own."""
 
 
 class LoadRequest(BaseModel):
@@ -105,11 +105,11 @@ async def unload_model(request: HttpRequest) -> Reply:
 
 
 def _require_administrator(request: HttpRequest) -> None:
-    """Let pass who knows the token.
+    """Check the administrator's token.
 
     Raises:
-        AdministrationDisabledError: there is none.
-        UnauthorizedError: it is missing or wrong.
+        AdministrationDisabledError: no token is set.
+        UnauthorizedError: the token is missing or wrong.
     """
     token = request.context.admin_token
     if not token:

@@ -1,6 +1,6 @@
-"""What OpenAPI says of the routes, with examples that answer, and the page that shows it.
+"""The OpenAPI document of the routes, with examples that work, and the page that shows it.
 
-The page's script and style come from a Python package: nothing is fetched from elsewhere.
+The script and style of the page come from a Python package; nothing is loaded from elsewhere.
 """
 
 import base64
@@ -104,7 +104,7 @@ Examples = Mapping[str, Any]
 class FaultBody(BaseModel):
     """One item that could not be answered."""
 
-    index: int = Field(description="Its place among the items of the request, from 0.")
+    index: int = Field(description="Index of the item in the request, from 0.")
     code: str
     detail: str
 
@@ -118,15 +118,15 @@ class ProblemBody(BaseModel):
     detail: str
     code: str = Field(description="Stable: programs may rely on it.")
     request_id: str
-    errors: list[FaultBody] | None = Field(None, description="The items at fault, if items are.")
-    model: str | None = Field(None, description="Who answered the other items.")
+    errors: list[FaultBody] | None = Field(None, description="The items that failed, if any did.")
+    model: str | None = Field(None, description="The model that answered the other items.")
     version: int | None = None
     dimensions: int | None = None
     results: list[Any] | None = Field(
-        None, description="The other items' answers; null in place of those at fault."
+        None, description="Answers of the other items; null for those that failed."
     )
     models: dict[str, str] | None = Field(
-        None, description="Of /health/ready: the models that cannot answer yet, and why."
+        None, description="From /health/ready: the models that cannot answer yet, and why."
     )
 
 
@@ -152,8 +152,8 @@ _MODEL = {
 _TASK_HEADERS = (
     _header(
         "X-Request-Timeout-Ms",
-        "Milliseconds after which the answer is of no use. 30 seconds, unless set otherwise; what "
-        "is over the service's longest deadline is cut to that.",
+        "Milliseconds after which the answer is of no use. The default is 30 seconds; a value over "
+        "the longest deadline of the service is reduced to it.",
         {"type": "integer", "minimum": 1},
     ),
     _header(
@@ -163,13 +163,13 @@ _TASK_HEADERS = (
     ),
     _header(
         "Cache-Control",
-        "`no-cache` computes the answer anew and stores it, `no-store` keeps it out of the cache.",
+        "`no-cache` computes the answer again and stores it; `no-store` bypasses the cache.",
         {"type": "string", "examples": ["no-cache", "no-store"]},
     ),
     _header(
         "X-Request-Id",
-        "Comes back in the response and in the log if it is 1 to 128 letters, digits, dots, dashes "
-        "and underscores; else a new one does.",
+        "Returned in the response and logged if it is 1 to 128 letters, digits, dots, dashes and "
+        "underscores; else a new id is used.",
         {"type": "string"},
     ),
 )
@@ -186,13 +186,13 @@ def task_documentation(
     examples: Examples,
     events: Sequence[type[BaseModel]] = (),
 ) -> Documentation:
-    """Return what a task's route tells OpenAPI.
+    """Return the OpenAPI members of a task's route.
 
     Args:
-        request: what it is asked.
-        response: what it answers.
+        request: schema of the body.
+        response: schema of the response.
         examples: bodies by summary.
-        events: what it tells of when it is streamed.
+        events: schemas of the events of a stream.
     """
     content: dict[str, Any] = {
         "application/json": {
@@ -228,7 +228,7 @@ def task_documentation(
 
 
 def model_documentation(response: type[BaseModel], of_one: bool) -> Documentation:
-    """Return what a route that shows models tells OpenAPI."""
+    """Return the OpenAPI members of a route that shows models."""
     return {
         "tags": ["models"],
         "responses": {200: {"model": response}, "default": _PROBLEM},
@@ -239,7 +239,7 @@ def model_documentation(response: type[BaseModel], of_one: bool) -> Documentatio
 def administration_documentation(
     request: type[BaseModel] | None, success: Mapping[int, Any], examples: Examples
 ) -> Documentation:
-    """Return what a route for administrators tells OpenAPI."""
+    """Return the OpenAPI members of a route for administrators."""
     extra: dict[str, Any] = {"parameters": [_MODEL], "security": [{"administrator": []}]}
     if request is not None:
         schema = {"$ref": _SCHEMAS.format(model=request.__name__)}
@@ -253,12 +253,12 @@ def administration_documentation(
 
 
 def operations_documentation(responses: Mapping[int | str, Any]) -> Documentation:
-    """Return what a route for operators tells OpenAPI."""
+    """Return the OpenAPI members of a route for operators."""
     return {"tags": ["operations"], "responses": {**responses, "default": _PROBLEM}}
 
 
 def completed(openapi: dict[str, Any], requests: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    """Add to FastAPI's document what it cannot see: request schemas and the token."""
+    """Add request schemas and the administrator's token to FastAPI's document."""
     models: list[type[BaseModel]] = [*requests, ProblemBody]
     _, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template=_SCHEMAS
@@ -278,7 +278,7 @@ async def show_docs(request: HttpRequest) -> Response:
         swagger_js_url=f"{assets}/swagger-ui-bundle.js",
         swagger_css_url=f"{assets}/swagger-ui.css",
         swagger_favicon_url=f"{assets}/favicon.png",
-        # Without this, the page asks a server of Swagger's whether the document is valid.
+        # Without this, the page sends the document to Swagger's validator.
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
     )
 

@@ -1,4 +1,4 @@
-"""Which requests are refused as HTTP: by the parser, or for their head (RFC 9112, 2.3, 3.2, 6)."""
+"""Requests that are not valid HTTP, by the parser or by their head (RFC 9112, 2.3, 3.2, 6)."""
 
 import logging
 import re
@@ -24,18 +24,18 @@ TOO_MANY_HEADERS = f"a request may have {MOST_HEADERS} headers"
 
 
 def check_head(version: str, method: str, headers: Sequence[tuple[bytes, bytes]]) -> int | None:
-    """Return the length of the body as the head gives it; None for a chunked body.
+    """Return the length of the body; None if it is chunked.
 
     Args:
         version: of the protocol, "1.1" or another.
         method: in capitals.
-        headers: names in lower case, values as they came.
+        headers: lower-case names, unchanged values.
 
     Raises:
         HttpVersionError: the version is neither 1.0 nor 1.1.
-        MalformedRequestError: Host or Transfer-Encoding are not as the RFC demands, or there are
-            too many headers.
-        NotImplementedHereError: CONNECT, or a coding of the transfer other than chunked.
+        MalformedRequestError: Host or Transfer-Encoding violates the RFC, or there are too many
+            headers.
+        NotImplementedHereError: CONNECT, or a transfer coding other than chunked.
     """
     if version not in _VERSIONS:
         raise HttpVersionError("the version of HTTP must be 1.0 or 1.1")
@@ -81,7 +81,7 @@ def _check_codings(version: str, codings: bytes) -> None:
 
 
 def refusal_of(error: httptools.HttpParserError) -> tuple[type[ServiceError], str]:
-    """Return what to tell a client about a request that the parser gave up."""
+    """Return the error for a request that the parser refused: its class and its message."""
     match error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error:
         case ServiceError() as refusal:
             return type(refusal), str(refusal)

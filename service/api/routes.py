@@ -1,4 +1,4 @@
-"""Every path of the service: the table of contents of the HTTP border."""
+"""All routes of the API."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +37,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
 
 
 def task_routes() -> Sequence[DirectRoute]:
-    """Return the four tasks. They stand first: paths are tried in order."""
+    """Return the routes of the tasks."""
     return [
         _post(
             "/v1/classify",
@@ -113,7 +113,7 @@ def task_routes() -> Sequence[DirectRoute]:
 
 
 def model_routes() -> Sequence[DirectRoute]:
-    """Return what shows and changes the models."""
+    """Return the routes that show, load and unload models."""
     return [
         _get("/v1/models", list_models, **openapi.model_documentation(ModelsResponse, False)),
         _get(
@@ -147,7 +147,7 @@ def model_routes() -> Sequence[DirectRoute]:
 
 
 def operation_routes() -> Sequence[DirectRoute]:
-    """Return what operators and their tools ask."""
+    """Return the routes for monitoring."""
     health = openapi.operations_documentation({200: {"model": HealthResponse}})
     exposition = openapi.operations_documentation(
         {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}

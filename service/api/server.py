@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with a stop that loses nothing and bounds on who says nothing."""
+"""The HTTP server: uvicorn, with a stop that loses no request, and timeouts of silent clients."""
 
 import asyncio
 import logging
@@ -26,17 +26,17 @@ _log = logging.getLogger(__name__)
 
 
 _JOIN_SECONDS = 0.2
-"""How long idle threads may take to end by themselves."""
+"""Time for idle threads to end by themselves."""
 
 _LOG_SECONDS = 0.1
-"""How long the last line may take to be written; its reader may be stuck."""
+"""Time to write the last log line; its reader may be stuck."""
 
 _ABANDONED = 1
-"""Exit status where something had to be abandoned."""
+"""Exit status of a process that ended with work left undone."""
 
 
 def end_within(seconds: float) -> None:
-    """End the process after so many seconds, if it has not ended by then."""
+    """End the process after `seconds` if it has not ended by then."""
     timer = threading.Timer(seconds, _abandon, ["the stop took too long"])
     timer.daemon = True
     timer.name = "end"
@@ -44,7 +44,7 @@ def end_within(seconds: float) -> None:
 
 
 def leave_threads_behind() -> None:
-    """End the process at once if threads are left that compute; else return."""
+    """End the process if threads still compute; else return."""
     until = time.monotonic() + _JOIN_SECONDS
     for thread in _lasting():
         thread.join(max(0.0, until - time.monotonic()))
@@ -53,7 +53,7 @@ def leave_threads_behind() -> None:
 
 
 def _lasting() -> list[threading.Thread]:
-    """Return the threads whose end the interpreter would wait for, or must not interrupt."""
+    """Return the threads that the interpreter would wait for or must not interrupt."""
     return [
         thread
         for thread in threading.enumerate()
@@ -73,24 +73,24 @@ def _abandon(why: str) -> None:
 
 
 _HEAD_SECONDS = 20.0
-"""How long a client may take to send the head of a request, from the connection or its start."""
+"""Time to send the head of a request, from the connection or from the first byte."""
 
 _SWEEP_TICKS = 20
-"""Ticks (of 0.1 s) between two looks for clients that are late."""
+"""Ticks of 0.1 s between two checks for late clients."""
 
 _UNREAD_SECONDS = 60.0
-"""How long a client may take nothing of an answer that waits to be sent."""
+"""Time that a client may read nothing of a response."""
 
 _CANCEL_SECONDS = 0.5
-"""How long, after the grace, requests may take to be cancelled and answered."""
+"""Time for cancelled requests to be answered, after the grace period."""
 
 _LIFESPAN_SECONDS = 5.0
-"""How long the application may take to close what it holds."""
+"""Time for the application to shut down."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How many connections may wait, and how long to wait for whom, in whole seconds."""
+    """Size of the backlog, and timeouts in whole seconds."""
 
     backlog: int
     keep_alive: int
@@ -98,18 +98,18 @@ class ServerOptions:
 
 
 class Server(uvicorn.Server):
-    """Obeys SIGTERM and SIGINT: stops listening, finishes what was accepted, returns."""
+    """On SIGTERM or SIGINT stops listening, finishes accepted requests, and returns."""
 
     def __init__(self, config: uvicorn.Config, before_last: Callable[[], None]) -> None:
         super().__init__(config)
         self._before_last = before_last
         self.at_signal: Callable[[], object] = lambda: None
-        """Called at the first signal that it obeys."""
+        """Called at the first signal."""
         self._acceptors: list[Acceptor] = []
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Obey signals; unlike uvicorn, do not die of them once they have been obeyed."""
+        """Handle signals; unlike uvicorn, do not raise them again after the stop."""
         previous = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
         try:
             yield
@@ -118,13 +118,13 @@ class Server(uvicorn.Server):
                 signal.signal(number, action)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
+        """Begin the stop."""
         if not self.should_exit:
             self.at_signal()
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Also close connections whose client is late with the head of a request."""
+        """Also close connections whose client is late."""
         if counter % _SWEEP_TICKS == 0:
             self._close_late()
         return await super().on_tick(counter)
@@ -133,7 +133,7 @@ class Server(uvicorn.Server):
         """Start the application, then listen on the bound sockets.
 
         Raises:
-            AddressError: another process listens on one of the addresses by now.
+            AddressError: another process has begun to listen on one of the addresses.
             SystemExit: the application could not start.
         """
         await self.lifespan.startup()
@@ -152,16 +152,15 @@ class Server(uvicorn.Server):
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, have every connection end, finish what was asked, stop the app.
+        """Stop listening, finish accepted requests, close all connections, stop the application.
 
-        uvicorn would drop connections that the system has accepted and the process has not, and
-        close idle ones at once, and so lose requests that were already on their way. Here the
-        former are taken over, on Linux no other can begin meanwhile, the last answer of a
-        connection says `Connection: close`, and a connection whose last answer could not say so,
-        since it had begun, stays open for `LINGER_SECONDS` for one more request.
+        uvicorn would drop connections in the backlog and close idle ones at once, and so lose
+        requests that are on their way. Here connections in the backlog are accepted, and Linux lets
+        no new one begin. The last response of a connection has `Connection: close`; a connection
+        whose last response had begun before stays open for `LINGER_SECONDS` for one more request.
 
-        Nothing is waited for without end: after the grace what is left is cancelled, and cut off
-        `_CANCEL_SECONDS` later.
+        After the grace period all requests are cancelled, and `_CANCEL_SECONDS` later their
+        connections are aborted.
         """
         now = asyncio.get_running_loop().time
         until = now() + max(self.config.timeout_graceful_shutdown or 0, LINGER_SECONDS)
@@ -184,7 +183,7 @@ class Server(uvicorn.Server):
             _log.error("application not stopped", extra={"seconds": _LIFESPAN_SECONDS})
 
     async def _wait_for_end(self, until: float) -> None:
-        """Wait until no connection and no request is left, but no longer than a loop time."""
+        """Wait until no connection and no request is left, or until a loop time."""
         now = asyncio.get_running_loop().time
         state = self.server_state
         while (state.connections or state.tasks) and now() < until and not self.force_exit:  # noqa: ASYNC110 - uvicorn has no such event
@@ -197,7 +196,7 @@ class Server(uvicorn.Server):
         return [one for one in self.server_state.connections if isinstance(one, Protocol)]
 
     def _close_late(self) -> None:
-        """Cut off clients that are late with a head, or do not read their answer."""
+        """Close connections whose client is late with a head or does not read its response."""
         now = asyncio.get_running_loop().time()
         for connection in self._connections():
             since = connection.head_since
@@ -217,10 +216,10 @@ def run_server(
     """Serve an ASGI application until SIGTERM or SIGINT.
 
     Args:
-        app: the application; its lifespan encloses everything.
-        listeners: bound sockets, to listen on.
-        options: how.
-        before_last: called at a stop when only what was accepted is left to be finished.
+        app: the application.
+        listeners: bound sockets.
+        options: backlog and timeouts.
+        before_last: called at a stop when the grace period is over or all requests are answered.
         at_signal: called when the stop begins.
 
     Raises:

@@ -27,7 +27,7 @@ _MOST_TERMS = 100
 Glossary = Annotated[
     dict[Term, Term],
     Field(max_length=_MOST_TERMS),
-    # Pydantic's own schema lets any name pass that the pattern does not match.
+    # In Pydantic's own schema, names that do not match the pattern are valid.
     WithJsonSchema(
         {
             "type": "object",
@@ -40,7 +40,7 @@ Glossary = Annotated[
 
 
 class TranslateRequest(TaskRequest):
-    """Texts to translate. What is left out is the model's own default."""
+    """Texts to translate. The model has defaults for what is left out."""
 
     model_config = ConfigDict(json_schema_extra=not_both("max_length", "max_new_tokens"))
 
@@ -55,41 +55,41 @@ class TranslateRequest(TaskRequest):
     )
     max_length: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
-        description="Most tokens of a translation, its end counted; never more than the model's.",
+        description="Most tokens of a translation, including its end token.",
     )
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="Another name of max_length."
     )
     alternatives: Annotated[int, Field(ge=1, le=8)] | None = Field(
         None,
-        description="How many translations of each text to return, with scores, the best first; "
+        description="How many translations of each text to return, best first, with scores; "
         "at most num_beams.",
     )
     glossary: Glossary | None = Field(
         None,
-        description="Words of the text and what must stand for each in its translation. The "
-        "result says of each whether it does.",
+        description="Words of the text and their required translations. The result reports "
+        "whether the translation contains each of them.",
     )
     protect: Annotated[list[LiteralKind], Field(max_length=6)] | None = Field(
         None,
-        description="What must stay as it is: urls, emails, numbers, emoji, placeholders ({name}, "
-        "%s, ${x}), code (in backticks). Listed in the result like terms of a glossary.",
+        description="What to keep unchanged: urls, emails, numbers, emoji, placeholders ({name}, "
+        "%s, ${x}), code (in backticks). The result reports it like terms of a glossary.",
     )
     split: SplitBy = Field(
         "auto",
-        description="auto translates line by line, and a line that is longer than the model reads "
-        "sentence by sentence; sentences does so with every line; none takes the text as it is, "
-        "and what the model does not read of it is lost (truncated says so).",
+        description="auto translates line by line, and lines longer than the input of the model "
+        "sentence by sentence; sentences translates every line sentence by sentence; none "
+        "translates the text as a whole, and truncates it to the input of the model.",
     )
     stream: Detail | None = Field(
         None,
-        description="Tell each line or sentence as it is done (segments), or also the tokens of "
-        "the one whose turn it is as they come. In server-sent events if Accept names them, else "
-        "in lines of JSON.",
+        description="Stream each line or sentence when it is translated (segments), and also the "
+        "tokens of the first unfinished one (tokens): as server-sent events if Accept names "
+        "them, else as lines of JSON.",
     )
 
     def items(self, limits: ApiLimits) -> Sequence[TranslateItem | ServiceError]:
-        """Return the items asked for. Raises InvalidInputError, LimitExceededError."""
+        """Return the items. Raises InvalidInputError, LimitExceededError."""
         check_count(len(self.text), limits)
         most = limits.max_document_characters
         if (length := sum(len(text) for text in self.text if isinstance(text, str))) > most:
@@ -124,13 +124,13 @@ class TranslationAlternative(BaseModel):
 
 
 class GlossaryTerm(BaseModel):
-    """A word of the text that had to be kept."""
+    """A term of the glossary, or a protected part of the text."""
 
     source: str
     target: str
     kept: bool = Field(
-        description="Whether the target stands in the translation as often as the source does in "
-        "the text."
+        description="Whether the translation contains the target as often as the text contains the "
+        "source."
     )
 
 
@@ -140,21 +140,21 @@ class TranslateResult(BaseModel):
     translation: str
     source: str
     target: str
-    truncated: bool = Field(description="Whether the text or its translation was cut.")
+    truncated: bool = Field(description="Whether the text or its translation was truncated.")
     finish_reason: FinishReason = Field(
-        description="Why nothing more was written: stop (the model ended the translation), length "
-        "(the limit of tokens) or repetition (it began to say the same over and over)."
+        description="Why the translation ended: stop (the model ended it), length (the limit of "
+        "tokens) or repetition (the model repeated itself)."
     )
     alternatives: list[TranslationAlternative] | None = Field(
-        None, description="If asked for: the best translations, this one first."
+        None, description="If requested: the best translations, this one first."
     )
     glossary: list[GlossaryTerm] | None = Field(
-        None, description="The terms that stand in the text, if any do."
+        None, description="The terms that the text contains, if any."
     )
 
 
 class TranslateResponse(BaseModel):
-    """One result an item, in order."""
+    """One result for each item, in order."""
 
     model: str
     version: int
@@ -200,10 +200,10 @@ def _encode(answer: Translation) -> Mapping[str, Any]:
 
 
 class TranslationProgress(BaseModel):
-    """How far a stream is."""
+    """Progress of a stream."""
 
-    done: int = Field(description="Pieces that are translated, or failed.")
-    total: int = Field(description="Pieces of all texts.")
+    done: int = Field(description="Segments that are translated, or failed.")
+    total: int = Field(description="Segments of all texts.")
 
 
 class TranslationStart(TranslationProgress):
@@ -212,47 +212,49 @@ class TranslationStart(TranslationProgress):
     event: Literal["start"]
     model: str
     version: int
-    items: int = Field(description="Texts of the request.")
+    items: int = Field(description="Number of texts in the request.")
 
 
 class TranslationPiece(TranslationProgress):
-    """Which piece an event is of, and what stands round it in the translation."""
+    """The segment of an event, and the text around its translation."""
 
-    item: int = Field(description="Which text, from 0.")
-    index: int = Field(description="Which piece of it, from 0.")
-    start: int = Field(description="Where it begins in its text, in characters (code points).")
+    item: int = Field(description="Index of the text, from 0.")
+    index: int = Field(description="Index of the segment in its text, from 0.")
+    start: int = Field(description="Begin of the segment in its text, in characters (code points).")
     end: int
-    before: str = Field(description="Space, line ends and the like, before its translation.")
-    after: str = Field(description="The same behind it; empty but for the last piece of a text.")
+    before: str = Field(description="White space and line ends before its translation.")
+    after: str = Field(
+        description="The same after it; empty except for the last segment of a text."
+    )
 
 
 class TranslationSegment(TranslateResult, TranslationPiece):
-    """A piece is translated. `before`, `translation`, `after` of all are the translated text."""
+    """A segment is translated. All `before`, `translation` and `after` form the translated text."""
 
     event: Literal["segment"]
     cache: CacheOutcome
 
 
 class TranslationTokens(BaseModel):
-    """The piece whose turn it is has got longer."""
+    """The translation of the first unfinished segment has got longer."""
 
     event: Literal["tokens"]
     item: int
     index: int
     text: str = Field(
-        description="All of it so far. With more than one beam the best beginning, which a later "
+        description="All of it so far. With several beams it is the best hypothesis, which a later "
         "event may replace."
     )
 
 
 class TranslationHeartbeat(TranslationProgress):
-    """Nothing has happened for a while; the connection is still of use."""
+    """Sent if there was no other event for a while."""
 
     event: Literal["progress"]
 
 
 class TranslationError(ProblemBody):
-    """A problem: of a piece, with its place; of a text; or of all that is left, with neither."""
+    """An error of a segment (`item` and `index`), of a text (`item`), or of the whole stream."""
 
     event: Literal["error"]
     done: int
@@ -270,12 +272,12 @@ class TranslationEnd(TranslationProgress):
 
     event: Literal["end"]
     failed: int
-    truncated: int = Field(description="Pieces of which something was cut.")
-    cache: dict[CacheOutcome, int] = Field(description="Pieces by where they came from.")
-    seconds: float = Field(description="From the arrival of the request.")
-    longest: dict[str, float] = Field(
-        description="Seconds of each step, of the piece that took longest in it."
+    truncated: int = Field(description="Segments that were truncated.")
+    cache: dict[CacheOutcome, int] = Field(
+        description="Segments by where their translation came from."
     )
+    seconds: float = Field(description="Seconds since the arrival of the request.")
+    longest: dict[str, float] = Field(description="Longest seconds of each step over all segments.")
 
 
 TRANSLATION_EVENTS: tuple[type[BaseModel], ...] = (

@@ -1,4 +1,4 @@
-"""How much a request may ask for, and all of them together."""
+"""Limits of one request, and of the bodies of all requests together."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
 
 @dataclass(slots=True)
 class BodyRoom:
-    """Counts bytes, so that many large bodies at once are refused and do not take all memory."""
+    """Counts the bytes of large bodies, so that many at once do not take all memory."""
 
     held: int = 0
 
     def take(self, size: int, most: int) -> bool:
-        """Count more bytes; False, and nothing is counted, if they would be over the most."""
+        """Count `size` more bytes; return False, and count nothing, if they exceed `most`."""
         if self.held + size > most:
             HTTP_BODIES_REFUSED.inc()
             return False
@@ -21,37 +21,37 @@ class BodyRoom:
         return True
 
     def give_back(self, size: int) -> None:
-        """Count bytes no longer."""
+        """Stop counting `size` bytes."""
         self.held -= size
         HTTP_BODY_BYTES.set(self.held)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiLimits:
-    """The limits of the HTTP border; every one is on by default."""
+    """Limits of a request. All are on by default."""
 
     max_body_bytes: int = 16 * 1024 * 1024
     max_bodies_bytes: int = 256 * 1024 * 1024
-    """Of all bodies at once."""
+    """Large bodies of all requests together."""
     max_items: int = 64
     """Items of one request, texts and images together."""
     max_characters: int = 20_000
-    """Of one text."""
+    """Characters of one text."""
     max_pixels: int = 50_000_000
-    """Of one decoded image; kept by the families, which decode."""
+    """Pixels of one decoded image. The families check it when they decode."""
     max_json_depth: int = 32
     request_timeout_seconds: float = 30.0
-    """Deadline of a request that names none."""
+    """Default deadline of a request."""
     max_timeout_seconds: float = 120.0
-    """Longest deadline a caller may ask for; a longer wish is shortened to this."""
+    """Longest deadline of a request; a longer one is reduced to it."""
     max_document_characters: int = 500_000
-    """Of all texts that one request wants translated piece by piece."""
+    """Characters of all texts of a request that are split into segments."""
     max_segments: int = 10_000
-    """Pieces, lines or sentences, of one request."""
+    """Segments (lines or sentences) of one request."""
     stream_timeout_seconds: float = 600.0
-    """Deadline of a stream that names none, and the longest that one may ask for."""
+    """Default and longest deadline of a stream."""
 
     @property
     def max_json_values(self) -> int:
-        """Return how many values a JSON body may hold; no valid one comes near it."""
+        """Return how many values a JSON body may have; no valid request has nearly as many."""
         return 4 * self.max_items + 256

@@ -33,7 +33,7 @@ Not called for an answer from the cache, or for one computed for an identical re
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[AnswerT]):
-    """An answer and how it came about."""
+    """An answer, where it came from, and how long each step took."""
 
     answer: AnswerT
     cache: CacheOutcome
@@ -53,15 +53,15 @@ class Pipeline(Generic[ItemT, AnswerT]):
     """By lane."""
     cache: ResponseCache
     incoming: Mapping[str, PreprocessQueue]
-    """Where heavy items are preprocessed, by lane; each engine counts its own."""
+    """Preprocesses long texts and images on threads, by lane; the lane's engine counts them."""
     meter: Meter
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    """Set while no call of `answer` runs; a version that is drained waits for it."""
+    """Set while nothing uses this version; a drain waits for it."""
     active: int = field(default=0, init=False)
-    """Calls of `answer` that have not returned, and callers who hold it."""
+    """Number of calls of `answer` that have not returned, and of callers that hold it."""
 
     is_withdrawn: bool = field(default=False, init=False)
-    """Whether the model was replaced or unloaded, and waits for nobody any longer."""
+    """Whether the version was replaced or unloaded, and its drain has ended."""
 
     _processor: Processor[ItemT, AnswerT] = field(init=False)
     _plan: Callable[[ItemT], Generator[ItemT, AnswerT, AnswerT] | None] | None = field(init=False)
@@ -75,7 +75,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
 
     @property
     def window(self) -> int:
-        """Return how many items one caller may have in work: enough to keep the device busy."""
+        """Return how many items one caller may submit at once: enough to keep the device busy."""
         return min(engine.window for engine in self.engines.values())
 
     @property
@@ -105,20 +105,20 @@ class Pipeline(Generic[ItemT, AnswerT]):
             self._let_go()
 
     def withdraw(self) -> None:
-        """Refuse from now on as a model that is not loaded, not as a process that stops."""
+        """Refuse requests from now on with `model_not_ready`, not with `shutting_down`."""
         self.is_withdrawn = True
 
     def check_room(self) -> None:
-        """Refuse early what would be refused at this moment.
+        """Raise what `answer` would raise now.
 
         Raises:
-            OverloadedError: the queue is full; says when to come back.
-            ModelNotReadyError: the model was replaced or unloaded.
-            ShuttingDownError: the process stops.
+            OverloadedError: the queue is full.
+            ModelNotReadyError: the version was replaced or unloaded.
+            ShuttingDownError: the process is stopping.
         """
         if self.is_withdrawn:
             raise self._withdrawn()
-        if self._choose_lane is None:  # else only an item says whose queue it is for
+        if self._choose_lane is None:  # else the queue depends on the item
             next(iter(self.engines.values())).check_room()
 
     async def split(self, item: ItemT, in_sentences: bool) -> Document | None:
