@@ -191,7 +191,7 @@ class Api(FastAPI):
 
 
 def _known(error: Exception, request: HttpRequest) -> ServiceError | HTTPException:
-    """Return what the client is told; log what it cannot see."""
+    """Return the error for the client; log what it cannot see."""
     if isinstance(error, HTTPException):
         return error
     return as_service_error(error, request.request_id)
