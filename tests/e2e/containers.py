@@ -26,7 +26,7 @@ REPLICAS = 2
 LOOKUPS = "response_cache_lookups_total"
 ADDED_BYTES = 350_000_000
 TOKEN = {"Authorization": "Bearer only-for-this-test"}
-SAMPLES = ROOT / "service" / "api" / "samples"
+SAMPLES = ROOT / "service" / "page" / "samples"
 CARDS = (SAMPLES / "cards.jpg").read_bytes()
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 LOGS = ROOT / "build" / "e2e.log"

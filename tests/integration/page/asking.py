@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
 SCREENSHOTS = ROOT / "build" / "page"
-SAMPLES = ROOT / "service" / "api" / "samples"
+SAMPLES = ROOT / "service" / "page" / "samples"
 TASKS = ("classify", "translate", "detect", "embed")
 DESKTOP = {"viewport": {"width": 1200, "height": 900}}
 
