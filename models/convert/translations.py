@@ -15,6 +15,7 @@ from service.families import FAMILIES
 from service.families.translation.search.repetition import period
 from service.families.translation.texts import TranslatorParameters
 from service.repository.manifest import MANIFEST_NAME, Manifest, read_parameters
+from service.transforms.language.literals import has_words, reduced
 
 TRANSLATORS: Final = ("encoder_decoder", "encoder_decoder_steps")
 """The families whose goldens these are."""
@@ -50,10 +51,13 @@ def record_translations(
     words = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
     own = read_parameters(manifest.parameters, FAMILIES[manifest.family].parameters)
     asked: list[tuple[Pair, str, dict[str, Any]]] = []
+    # The service takes emoji and invisible marks out of a text before the model reads it, and does
+    # not translate a text without words: the original's answer to such a text is no golden.
+    texts = [text for text in contents.texts if reduced(text) is None and has_words(text)]
     for number, pair in enumerate(pairs(own)[:_PAIRS]):
-        asked += [(pair, text, {}) for text in contents.texts]
+        asked += [(pair, text, {}) for text in texts]
         if not number and own.num_beams > 1:
-            asked += [(pair, text, {"num_beams": 1}) for text in contents.texts[:2]]
+            asked += [(pair, text, {"num_beams": 1}) for text in texts[:2]]
     for pair, text, options in asked:
         ids = _written(checkpoint, words, pair, text, options)
         if not _loops(ids, own.loop_window):

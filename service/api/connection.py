@@ -91,7 +91,7 @@ class Protocol(HttpToolsProtocol):
         self.flow.ending = self.flow.is_half_closed = True
         self._drop_incomplete()
         if isinstance(cycle, Cycle):
-            cycle.begin()
+            cycle.probe()
         self._look_whether_gone(_FIRST_LOOK_SECONDS)
         return True
 

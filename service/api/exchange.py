@@ -61,15 +61,20 @@ class Cycle(RequestResponseCycle):
         elif not self.disconnected:
             self._send_whole(start, body)
 
-    def begin(self) -> None:
-        """Send the first bytes of the response, if it has not begun.
+    def probe(self) -> None:
+        """Send bytes that change nothing: a client that is gone answers with a reset.
 
-        A client that has disconnected answers them with a reset; one that waits answers nothing.
+        Before the response it is what every response begins with. In a chunked response it is a
+        zero before the size of the next chunk, which may have any number of them (RFC 9112, 7.1).
         """
-        if not self.response_started and not self.flow.write_paused:
+        if self.flow.write_paused or self.response_complete:
+            return
+        if not self.response_started:
             self.waiting_for_100_continue = False
             self.transport.write(_BEGINNING)
             self.transport = _Begun(self.transport)  # type: ignore[assignment]
+        elif self.chunked_encoding:
+            self.transport.write(b"0")
 
     def _send_whole(self, start: Any, body: bytes) -> None:
         lines = [STATUS_LINE[start["status"]]]

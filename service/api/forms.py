@@ -103,12 +103,17 @@ class _Parts:
             name = listed if listed in self._repeatable else name
             data = _data(part)
             is_image = name == "image" and _is_binary(part, data)
-            self.found.append((name, data if is_image else data.decode()))
+            is_file = isinstance(part, File)  # of a wrong name, the name is what is refused
+            self.found.append((name, data if is_image else _text(data, is_file)))
         except UnicodeDecodeError:
             raise MalformedRequestError("a form field is not UTF-8") from None
 
     def end(self) -> None:
         self.complete = True
+
+
+def _text(data: bytes, is_file: bool) -> str:
+    return data.decode(errors="replace" if is_file else "strict")
 
 
 def _without_preamble(body: bytes, delimiter: bytes) -> bytes:

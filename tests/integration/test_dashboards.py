@@ -32,6 +32,7 @@ MODELS = {
 EMPTY = {
     ("resources", "GPU memory"): "there is no GPU here",
     ("resources", "GPU busy"): "there is no GPU here",
+    ("overview", "Firing alerts"): "no alert fires",
 }
 IN_FLIGHT = {"zh-en"}
 OF_IN_FLIGHT = {

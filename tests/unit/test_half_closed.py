@@ -112,5 +112,5 @@ async def test_a_stream_that_has_begun_goes_on_after_the_clients_end() -> None:
         go_on.set()
         received = await reader.read()
         writer.close()
-    assert received.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+    assert received.endswith(b"\r\n\r\n3\r\none\r\n03\r\ntwo\r\n0\r\n\r\n")
     assert received.count(b"HTTP/1.1") == 1
