@@ -17,8 +17,8 @@ from drills.report import Report
 from drills.service import Service, serving
 
 _TIMEOUT_MS = 20
-_SLACK_MS = 250
-"""On a busy machine the event loop itself may be late by so much."""
+_SLACK_MS = 2000
+"""How late the event loop of a busy machine may be; the faults this finds took 0.4 to 23 s."""
 _STALL_SECONDS = 1.0
 _GROWTH_MB = 60.0
 _ANSWER_SECONDS = 60.0
