@@ -9,19 +9,11 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-
-# Folders whose texts have not been revised yet. The goal is an empty list.
-NOT_YET = (
-    "docs/manifest.md",
-    "service/families/translation",
-    "service/registry/progress.py",
-    "service/registry/status.py",
-)
 
 # Files that quote these phrases, or hold text in other people's words.
 QUOTATIONS = frozenset(
@@ -129,14 +121,13 @@ def _search(line: str, number: int) -> Iterator[Finding]:
             yield Finding(number, name, line.strip())
 
 
-def files(root: Path = ROOT, not_yet: Sequence[str] = NOT_YET) -> Iterator[Path]:
+def files(root: Path = ROOT) -> Iterator[Path]:
     """Yield the files to check: Python files of the project's folders, and documents."""
     found = [path for folder in _PYTHON for path in (root / folder).rglob("*.py")]
     found += [path for pattern in _DOCUMENTS for path in root.glob(pattern)]
     for path in sorted(set(found)):
         name = path.relative_to(root).as_posix()
-        waits = any(name == folder or name.startswith(f"{folder}/") for folder in not_yet)
-        if name not in QUOTATIONS and not waits:
+        if name not in QUOTATIONS:
             yield path
 
 

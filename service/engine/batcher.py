@@ -12,7 +12,7 @@ from service.engine.engine import EngineStatistics, ItemResult, Watch
 from service.engine.inline import Inline
 from service.engine.policy import BatchLimits, Dispatch, Wait, Waiting, decide
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import Entry, RequestQueue, as_service_error
+from service.engine.queue import Entry, RequestQueue, as_inference_error
 from service.engine.running import BatchTable, WaitingEntry
 from service.engine.slots import Overdue, Slots
 from service.errors import DeviceMemoryError, ShuttingDownError
@@ -168,7 +168,7 @@ class Batcher:
                 decision = self._decide(loop.time())
             except Exception as error:  # a bug in the policy must not leave callers waiting
                 self._slots.release()
-                self._queue.fail(list(self._waiting), as_service_error(error))
+                self._queue.fail(list(self._waiting), as_inference_error(error))
                 continue
             match decision:
                 case Dispatch(indices):
@@ -236,7 +236,7 @@ class Batcher:
             self._ceiling = max(1, min(self._ceiling, len(batch) // 2))
         if len(batch) == 1:
             self._meter.isolated()
-            batch[0].fail(as_service_error(error))
+            batch[0].fail(as_inference_error(error))
 
     async def _recover(self, batch: Sequence[WaitingEntry], error: Exception) -> None:
         self._note_failure(batch, error)

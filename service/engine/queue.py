@@ -215,7 +215,7 @@ class RequestQueue(Generic[EntryT]):
         return before + pending * self._seconds_per_item / self._concurrency
 
 
-def as_service_error(error: Exception) -> ServiceError:
+def as_inference_error(error: Exception) -> ServiceError:
     """Return a ServiceError as it is, and anything else as an InferenceError."""
     if isinstance(error, ServiceError):
         return error

@@ -28,7 +28,7 @@ EnterPhase: TypeAlias = Callable[[LoadPhase], None]
 
 
 def ignore_phase(phase: LoadPhase) -> None:
-    """Do nothing, for loads that nobody observes."""
+    """Do nothing, for loads that are not observed."""
 
 
 class LoadProgress:

@@ -29,12 +29,12 @@ from service.registry.status import (
     with_statistics,
 )
 from service.registry.wanted import (
-    Ability,
     Defaults,
     Readiness,
     RegistryOptions,
     Repository,
     VersionLoader,
+    abilities_of,
     abilities_on_disk,
     candidates,
 )
@@ -146,7 +146,7 @@ class Registry:
         reasons = dict(self._readiness.reasons)
         for (task, modality), name in self._defaults.configured.items():
             loaded = self._serving.get(name)
-            if loaded is not None and (task, modality) not in _abilities(loaded):
+            if loaded is not None and (task, modality) not in abilities_of(loaded):
                 reasons[name] = f"it is the default to {task} {modality}s, which it cannot do"
         return reasons
 
@@ -249,7 +249,7 @@ class Registry:
         if old is not None:
             self._retire(old)
         self._statuses.set(replace(describe(loaded), refused_version=refused_version))
-        self._defaults.note(files.model, _abilities(loaded))
+        self._defaults.note(files.model, abilities_of(loaded))
         publish_limits(loaded, self._options.max_queue_size)
         facts = {"model": files.model, "version": files.version, "precision": files.precision}
         _log.info("model ready", extra=facts)
@@ -317,8 +317,3 @@ class Registry:
 
 def _key(loaded: Loaded) -> VersionKey:
     return (loaded.files.model, loaded.files.version)
-
-
-def _abilities(loaded: Loaded) -> frozenset[Ability]:
-    pipeline = loaded.pipeline
-    return frozenset((pipeline.task, modality) for modality in pipeline.modalities)

@@ -23,7 +23,7 @@ _TOLD = (
     metrics.MODEL_BATCH_LIMIT,
     metrics.MODEL_FALLBACK,
 )
-"""What is told of a version while it is here. What it counted stays, for rates need the past."""
+"""Gauges of a version, removed with it. Its counters stay, for rates need the past."""
 
 
 class ModelState(StrEnum):

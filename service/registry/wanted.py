@@ -187,6 +187,12 @@ def candidates(
     return [n for n in numbers if serving is None or n > serving] or numbers[:1]
 
 
+def abilities_of(loaded: Loaded) -> frozenset[Ability]:
+    """Return what a loaded version can do."""
+    pipeline = loaded.pipeline
+    return frozenset((pipeline.task, modality) for modality in pipeline.modalities)
+
+
 def abilities_on_disk(
     repository: Repository, loader: VersionLoader, options: RegistryOptions, models: Iterable[str]
 ) -> Mapping[str, frozenset[Ability]]:

@@ -205,5 +205,5 @@ def test_what_a_step_graph_cannot_renormalize_is_refused_before_it_is_written(
     translator = liking_padding(tmp_path / "tokenizer")
     translator.model.generation_config.renormalize_logits = True
     translator.model.generation_config.no_repeat_ngram_size = 3
-    with pytest.raises(CheckpointError, match="renormalize beside rules"):
+    with pytest.raises(CheckpointError, match="renormalize together with rules"):
         convert_in_flight(saved(translator, tmp_path / "source"), tmp_path / "m")

@@ -82,7 +82,9 @@ def bounded_costs() -> Iterator[None]:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 60_000_000, "three connections with a reply of 16 MB each, and a copy"
+    # The server's own buffers count too: it runs in this process. A reply that is believed would
+    # take gigabytes.
+    assert peak < 200_000_000, "three connections with a reply of at most 16 MB each, and copies"
     assert seconds < 5, "some faults until the breaker opens, each of under 16 MB"
 
 

@@ -21,7 +21,7 @@ from service.engine.inflight.scheduler import InFlight, Instance, Scheduler, Ste
 from service.engine.inflight.step_loop import StepLoop, UseSessions, run
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import RequestQueue, as_service_error
+from service.engine.queue import RequestQueue, as_inference_error
 from service.engine.running import GRACE_SECONDS
 from service.engine.slots import STOP_SECONDS, Overdue, Slots
 from service.errors import ShuttingDownError
@@ -254,7 +254,7 @@ class InFlightEngine:
             running = list(instance.running)
             self._scheduler.leave(instance, running)
             instance.rows.reset()
-            self._queue.fail(running, as_service_error(error))
+            self._queue.fail(running, as_inference_error(error))
         finally:
             instance.stop = None
             self._overdue.note_end(steps.stop)

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from service.engine.engine import ItemResult
 from service.engine.inflight.scheduler import Instance, Scheduler, StepEntry
-from service.engine.queue import as_service_error
+from service.engine.queue import as_inference_error
 from service.errors import DeviceMemoryError
 from service.runtime.stopping import RunStoppedError, StopSignal, obey
 from service.telemetry.meters import StepReport
@@ -170,7 +170,7 @@ class StepLoop:
 
     def _give_up(self, entries: Sequence[StepEntry], error: Exception) -> None:
         self._scheduler.leave(self._instance, entries)
-        failure = as_service_error(error)
+        failure = as_inference_error(error)
 
         def fail() -> None:
             for entry in entries:

@@ -254,7 +254,7 @@ def _in_flight_problem(rules: TokenRules) -> str | None:
     looks_back = rules.bans.looks_back or rules.repetition_penalty != 1
     if rules.renormalize and (looks_back or rules.min_length > 1):
         return (
-            "renormalize beside rules that depend on what was written is not served in flight: "
+            "renormalize together with rules that look back is not served in flight: "
             "export without step graphs"
         )
     return None

@@ -39,7 +39,7 @@ class Languages:
         """Return the pair that an item asks for.
 
         Raises:
-            InvalidInputError: this model does not translate it, or needs to be told.
+            InvalidInputError: this model does not translate it, or the request must name it.
         """
         if self.prefixes:
             return self._of_prefixes(source, target)

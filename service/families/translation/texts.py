@@ -83,7 +83,7 @@ class TranslatorParameters:
     length_penalty: float = 1.0
     """Where the item does not say."""
     loop_window: int = LOOP_WINDOW
-    """A search stops where its best last tokens, so many, say one phrase over and over; 0 never."""
+    """Last tokens in which a repeated phrase stops the search; 0 turns the check off."""
     stand_ins: Placeholders = field(default_factory=Placeholders)
     """What stands for terms of a glossary that the model does not keep by itself."""
     tidies_spaces: bool = False

@@ -68,16 +68,6 @@ class TextTokenizer:
         """Return how many tokens are added around every text."""
         return self._special_tokens
 
-    @property
-    def largest_id(self) -> int:
-        """Return the largest id that a text can be given, of special and added tokens too."""
-        return self._largest_id
-
-    @property
-    def pair_tokens(self) -> int:
-        """Return how many tokens are added around a pair of texts."""
-        return self._pair_tokens
-
     def length(self, text: str) -> int:
         """Return how many tokens a text has, special tokens included, however many are allowed."""
         return len(self._tokenizer.encode_batch_fast([valid_text(text)])[0])

@@ -99,7 +99,7 @@ def test_what_the_graph_forbids_need_not_be_looked_for() -> None:
         ),
         (TokenRules(1, (2,), sequence_bias=(((4,), 1.0),)), (), "sequence_bias is not served"),
         (TokenRules(1, (2,), exponential_decay=(4, 1.1)), (), "exponential_decay is not served"),
-        (TokenRules(1, (2,), renormalize=True, min_length=4), (), "renormalize beside rules"),
+        (TokenRules(1, (2,), renormalize=True, min_length=4), (), "renormalize together"),
         (TokenRules(1, (2,), repetition_penalty=0.5), (), "repetition_penalty is 0.5"),
     ],
 )

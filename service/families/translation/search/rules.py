@@ -112,7 +112,7 @@ class TokenRules:
             raise ValueError("sequence_bias must be of lists of one id or more")
         if self.exponential_decay and (self.encoder_no_repeat_ngram_size or self.min_length > 1):
             raise ValueError(
-                "exponential_decay beside min_length or encoder_no_repeat_ngram_size is not "
+                "exponential_decay together with min_length or encoder_no_repeat_ngram_size is not "
                 "served: where the end is forbidden, its score would be no number"
             )
         _ = self.bans  # validates the bans
