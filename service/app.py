@@ -191,6 +191,7 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
     # Here, so that an engine can be built in a process without HTTP.
     from service.api import ApiContext, build_api  # noqa: PLC0415
     from service.page.page import page_routes  # noqa: PLC0415
+    from service.protocols import protocol_routes  # noqa: PLC0415
 
     engine = build_engine(settings)
     DECODING.most = settings.models.max_decoding_pixels
@@ -213,4 +214,4 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
             registry.start()
             yield
 
-    return build_api(context, lifespan, page_routes())
+    return build_api(context, lifespan, [*protocol_routes(), *page_routes()])

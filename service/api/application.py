@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan, Receive, Scope, Send
 
@@ -75,8 +76,9 @@ class Api(FastAPI):
         )
         self.context = context
         self._direct: dict[tuple[str, str], DirectRoute] = {}
+        self._documented: list[DirectRoute] = []
         # `labels()` costs more than counting. There are as many keys as label values.
-        self._counters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._counters: dict[tuple[str, str, int, str], tuple[Counter, Histogram]] = {}
 
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
         """Add routes; those without parameters in their path are found without the router.
@@ -84,11 +86,16 @@ class Api(FastAPI):
         The router tries its routes in order, with regular expressions. That costs an eighth of a
         small request.
         """
-        self.router.routes += routes
         for route in routes:
             if isinstance(route, DirectRoute) and "{" not in route.path:
                 for method in route.methods or ():
                     self._direct[method, route.path] = route
+        self._documented += (route for route in routes if isinstance(route, DirectRoute))
+        # The router tries its routes in order: first those that only it finds.
+        known = [*self.router.routes, *routes]
+        self.router.routes[:] = sorted(
+            known, key=lambda route: "{" not in getattr(route, "path", "")
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
@@ -116,14 +123,14 @@ class Api(FastAPI):
             # The grace period of a stop is over. The client may still receive a response.
             if request.record.status or not self.context.lifecycle.shutting_down:
                 raise
-            await _refuse(request, ShuttingDownError("the service stopped before the answer"))
+            await self._refuse(request, ShuttingDownError("the service stopped before the answer"))
         except Exception as error:
             # No variable of this frame may keep the error, whose traceback holds the frame: the
             # cycle would keep the body until the garbage collector runs.
             if request.record.status:
                 _known(error, request)
                 raise
-            await _refuse(request, _known(error, request))
+            await self._refuse(request, _known(error, request))
 
     def _admit(self, request: HttpRequest) -> None:
         request.check()
@@ -146,10 +153,31 @@ class Api(FastAPI):
         response = await route.answer(request)
         await response(scope, request.receive, request.send_with_headers)
 
+    async def _refuse(self, request: HttpRequest, error: ServiceError | HTTPException) -> None:
+        problem = Problem.of(error)
+        request.record.code = problem.code
+        if isinstance(error, OverloadedError):  # the code alone does not say which limit it was
+            request.record.detail = problem.detail
+        route = self._route_of_refused(request.scope)
+        reply = problem_reply(request, problem) if route is None else route.refuse(request, problem)
+        await reply(request.scope, request.receive, request.send_with_headers)
+
+    def _route_of_refused(self, scope: Scope) -> DirectRoute | None:
+        """Return the route of a path, also if the request was refused before it was routed."""
+        found = scope.get("route")
+        if found is None and REFUSED not in scope:
+            matches = [(route.matches(scope)[0], route) for route in self.routes]
+            best = max(match.value for match, _ in matches)
+            found = next(route for match, route in matches if match.value == best)
+            if best == Match.NONE.value:
+                found = None
+        return found if isinstance(found, DirectRoute) else None
+
     def _count(self, request: HttpRequest) -> None:
         method, record = request.scope["method"], request.record
         route = _route_of(request.scope)
-        key = (route, method if method in _METHODS else "_other_", record.status)
+        known = method if method in _METHODS else "_other_"
+        key = (route, known, record.status, record.protocol)
         if key not in self._counters:
             self._counters[key] = HTTP_REQUESTS.labels(*key), HTTP_REQUEST_SECONDS.labels(route)
         requests, histogram = self._counters[key]
@@ -163,11 +191,12 @@ class Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        routes = [r.documented() for r in self.routes if isinstance(r, DirectRoute)]
+        routes = [route.documented() for route in self._documented]
         document = get_openapi(
             title=self.title, version=self.version, description=self.description, routes=routes
         )
-        document = deepcopy(completed(document, REQUESTS))  # the routes share parts of it
+        schemas = [*REQUESTS, *chain.from_iterable(route.schemas for route in routes)]
+        document = deepcopy(completed(document, schemas))  # the routes share parts of it
         add_limits(document, self.context.limits)
         return document
 
@@ -197,19 +226,11 @@ def _known(error: Exception, request: HttpRequest) -> ServiceError | HTTPExcepti
     return as_service_error(error, request.request_id)
 
 
-async def _refuse(request: HttpRequest, error: ServiceError | HTTPException) -> None:
-    problem = Problem.of(error)
-    if isinstance(error, OverloadedError):  # the code alone does not say which limit it was
-        request.record.detail = problem.detail
-    reply = problem_reply(request, problem)
-    await reply(request.scope, request.receive, request.send_with_headers)
-
-
 def _route_of(scope: Scope) -> str:
     """Return the template of the route, or the label of requests without one."""
     if (route := scope.get("route")) is None and REFUSED in scope:
         return _UNREADABLE
-    return getattr(route, "path", _UNKNOWN_ROUTE)
+    return getattr(route, "path_format", _UNKNOWN_ROUTE)
 
 
 def build_api(

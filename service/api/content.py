@@ -110,9 +110,7 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
     """
     content_type = request.given.get(b"content-type", b"")
     media_type, limits = _media_type(content_type), request.context.limits
-    codings = request.given.get(b"content-encoding")
-    if codings is not None and not _is_identity(codings):
-        raise UnsupportedMediaTypeError("compressed bodies are not read; send it as it is")
+    refuse_codings(request)
     query = request.scope["query_string"]
     if query and not media_type.startswith(b"image/"):
         raise InvalidInputError("parameters belong in the body; the query only goes with images")
@@ -121,14 +119,14 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
     takes_images = "image" in model.model_fields
     if media_type == _FORM and takes_images:
         most = limits.max_items + len(model.model_fields)
-        return _validated(
+        return validated(
             parse_form(await request.read_body(), content_type, most, _REPEATABLE), model
         )
     if media_type.startswith(b"image/") and takes_images:
         values = parse_query(query, len(model.model_fields))
         if "image" in values:
             raise MalformedRequestError("'image' is given twice: in the body and in the query")
-        return _validated(values | {"image": await request.read_body()}, model)
+        return validated(values | {"image": await request.read_body()}, model)
     raise UnsupportedMediaTypeError(_expected(takes_images))
 
 
@@ -194,6 +192,13 @@ def as_image(value: object, limits: ApiLimits) -> Image:
     return Image(value, limits.max_pixels)
 
 
+def refuse_codings(request: HttpRequest) -> None:
+    """Raise UnsupportedMediaTypeError for a compressed body."""
+    codings = request.given.get(b"content-encoding")
+    if codings is not None and not _is_identity(codings):
+        raise UnsupportedMediaTypeError("compressed bodies are not read; send it as it is")
+
+
 def _is_identity(codings: bytes) -> bool:
     """Return whether a Content-Encoding names no compression."""
     return {coding.strip() for coding in codings.lower().split(b",")} <= {b"identity", b""}
@@ -208,13 +213,6 @@ def _media_type(content_type: bytes) -> bytes:
         if name == b"charset" and value.strip(b"\"'") not in _UTF_8:
             raise UnsupportedMediaTypeError("the charset must be utf-8")
     return media_type
-
-
-def _validated(values: Mapping[str, Any], model: type[RequestT]) -> RequestT:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise refusal(error, model) from None
 
 
 def _expected(takes_images: bool) -> str:
@@ -233,6 +231,14 @@ _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
 _LONGEST_ECHO = 40
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def validated(values: Mapping[str, Any], model: type[ModelT]) -> ModelT:
+    """Return values as `model`. Raises InvalidInputError."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise refusal(error, model) from None
 
 
 def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
@@ -255,8 +261,13 @@ def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
     return parsed
 
 
-def check_structure(body: bytes, limits: ApiLimits) -> None:
+def check_structure(body: bytes, limits: ApiLimits, most_values: int | None = None) -> None:
     """Check the depth and the number of values before a parser allocates memory for them.
+
+    Args:
+        body: JSON, not parsed yet.
+        limits: bounds the depth, and the number of values unless `most_values` does.
+        most_values: the largest number of values.
 
     Raises:
         MalformedRequestError: the JSON is nested deeper than the limit.
@@ -270,15 +281,16 @@ def check_structure(body: bytes, limits: ApiLimits) -> None:
     # No valid body has more marks than this: every character of its texts, and its structure. The
     # first ones decide; a megabyte of brackets would keep the event loop for a tenth of a second.
     most = max(limits.max_items * limits.max_characters, limits.max_document_characters)
-    most += 4 * limits.max_json_values
+    most_values = limits.max_json_values if most_values is None else most_values
+    most += 4 * most_values
     marks = np.frombuffer(bare[:most], np.uint8)
     outside = marks[~np.logical_xor.accumulate(marks == _QUOTE)] if marks.size else marks
     depths = np.cumsum(_STEPS[outside], dtype=np.int32)
     if depths.size and depths.max() > limits.max_json_depth:
         raise MalformedRequestError(f"the JSON is nested deeper than {limits.max_json_depth}")
     values = np.count_nonzero(outside == _COMMA) + np.count_nonzero(_STEPS[outside] > 0)
-    if values > limits.max_json_values:
-        raise LimitExceededError(f"the JSON holds more than {limits.max_json_values} values")
+    if values > most_values:
+        raise LimitExceededError(f"the JSON holds more than {most_values} values")
     if len(bare) > most:
         raise LimitExceededError(f"the JSON holds more than {most} brackets, commas and quotes")
 

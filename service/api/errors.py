@@ -85,16 +85,19 @@ class Problem:
     code: str
     detail: str
     headers: Sequence[Header] = field(default=())
+    retry_after: float | None = None
+    """Seconds after which the same request may succeed; `headers` has it in whole seconds."""
 
     @classmethod
     def of(cls, error: ServiceError | HTTPException) -> "Problem":
         """Return the problem for an error."""
         if isinstance(error, ServiceError):
-            return cls(_status(error), error.code, str(error), tuple(_headers(error)))
+            headers = tuple(_headers(error))
+            return cls(_status(error), error.code, str(error), headers, error.retry_after)
         status = HTTPStatus(error.status_code)
         code, detail = FRAMEWORK.get(status, (HTTP_ERROR, status.description))
-        headers = (error.headers or {}).items()
-        return cls(status, code, detail, [(k.lower().encode(), v.encode()) for k, v in headers])
+        given = (error.headers or {}).items()
+        return cls(status, code, detail, [(k.lower().encode(), v.encode()) for k, v in given])
 
     def members(self, request_id: str) -> dict[str, Any]:
         """Return the members that every problem has."""

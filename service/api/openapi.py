@@ -149,7 +149,7 @@ _MODEL = {
     "schema": {"type": "string", "minLength": 1},
     "example": "news-topics",
 }
-_TASK_HEADERS = (
+TASK_HEADERS = (
     _header(
         "X-Request-Timeout-Ms",
         "Milliseconds after which the answer is of no use. The default is 30 seconds; a value over "
@@ -173,6 +173,11 @@ _TASK_HEADERS = (
         {"type": "string"},
     ),
 )
+
+
+def reference(model: type[BaseModel]) -> Mapping[str, Any]:
+    """Return the schema that refers to a model's."""
+    return {"$ref": _SCHEMAS.format(model=model.__name__)}
 
 
 def sample(name: str) -> str:
@@ -222,7 +227,7 @@ def task_documentation(
         "responses": {200: _answered(response, events), "default": _PROBLEM},
         "openapi_extra": {
             "requestBody": {"required": True, "content": content},
-            "parameters": _TASK_HEADERS,
+            "parameters": TASK_HEADERS,
         },
     }
 

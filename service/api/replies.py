@@ -65,15 +65,8 @@ async def task_reply(  # noqa: PLR0913
         ServiceError: no model can answer the request.
         ClientDisconnect: the client disconnected; the work is cancelled.
     """
-    work = answer(
-        request.context.registry,
-        request.without_transport(),
-        task,
-        Selection(body.model, body.version),
-        items,
-        ask,
-    )
-    answers = await request.while_connected(work)
+    selection = Selection(body.model, body.version)
+    answers = await answer_request(request, task, selection, items, ask)
     members: dict[str, Any] = {}
     if answers.model is not None and answers.outcomes:
         members = {"model": answers.model.name, "version": answers.model.version}
@@ -87,6 +80,25 @@ async def task_reply(  # noqa: PLR0913
         return _failure_reply(request, answers, members)
     cache = (b"x-cache", answers.cache.encode())
     return Reply(orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY), headers=[cache])
+
+
+async def answer_request(
+    request: HttpRequest,
+    task: Task,
+    selection: Selection,
+    items: Sequence[AnyItem | ServiceError],
+    ask: Ask = ask_pipeline,
+) -> Answers:
+    """Answer every item while the client is connected; see `service.requests.answer.answer`.
+
+    Raises:
+        ServiceError: no model can answer the request.
+        ClientDisconnect: the client disconnected; the work is cancelled.
+    """
+    work = answer(
+        request.context.registry, request.without_transport(), task, selection, items, ask
+    )
+    return await request.while_connected(work)
 
 
 def problem_reply(

@@ -117,17 +117,17 @@ def model_routes() -> Sequence[DirectRoute]:
     return [
         _get("/v1/models", list_models, **openapi.model_documentation(ModelsResponse, False)),
         _get(
-            "/v1/models/{model}",
-            show_model,
-            **openapi.model_documentation(ModelResponse, True),
-        ),
-        _get(
-            "/v1/models/{model}/parity",
+            "/v1/models/{model:path}/parity",
             show_parity,
             **openapi.model_documentation(ParityResponse, True),
         ),
+        _get(
+            "/v1/models/{model:path}",
+            show_model,
+            **openapi.model_documentation(ModelResponse, True),
+        ),
         _post(
-            "/v1/models/{model}/load",
+            "/v1/models/{model:path}/load",
             load_model,
             **openapi.administration_documentation(
                 LoadRequest,
@@ -136,7 +136,7 @@ def model_routes() -> Sequence[DirectRoute]:
             ),
         ),
         _post(
-            "/v1/models/{model}/unload",
+            "/v1/models/{model:path}/unload",
             unload_model,
             status_code=204,
             **openapi.administration_documentation(

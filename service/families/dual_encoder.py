@@ -41,7 +41,13 @@ def open_dual_encoder(
     processor = DualEncoderProcessor(texts, images)
     model = DualEncoderModel(texts, images, outputs, parameters.one_graph)
     parts = {_JOINT: outputs} if parameters.one_graph else {}
-    return Opened(processor, model, Traits(lane_of=processor.lane_of, parts=parts))
+    traits: Traits[EmbedItem, Embedding] = Traits(
+        tokenizer=texts.tokenizer,
+        max_tokens=texts.max_length,
+        lane_of=processor.lane_of,
+        parts=parts,
+    )
+    return Opened(processor, model, traits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from service.engine.inflight.scheduler import InFlight
 from service.tasks import Task
 from service.transforms.language.segmentation import Document
+from service.transforms.language.text import TextTokenizer
 from service.types import (
     AnswerT,
     ItemT,
@@ -25,6 +26,10 @@ class Traits(Generic[ItemT, AnswerT]):
     """What a family can do besides what every family does. A field left out: it cannot."""
 
     # Of the processor
+    tokenizer: TextTokenizer | None = None
+    """Of a family that reads texts."""
+    max_tokens: int | None = None
+    """Tokens that the model reads of a text; a longer one is cut."""
     lane_of: Callable[[ItemT], str] | None = None
     """Return the lane of an item before it is preprocessed; required with several lanes."""
     split: Callable[[ItemT, bool], Document | None] | None = None

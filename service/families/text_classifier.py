@@ -49,7 +49,9 @@ def open_text_classifier(
     texts = TextInput.open(folder, parameters)
     processor = TextClassifierProcessor(parameters.labels, texts)
     model = TextClassifierModel(parameters.labels, texts, parameters.activation)
-    traits: Traits[ClassifyItem, Classification] = Traits(head_problem=model.head_problem)
+    traits: Traits[ClassifyItem, Classification] = Traits(
+        tokenizer=texts.tokenizer, max_tokens=texts.max_length, head_problem=model.head_problem
+    )
     return Opened(processor, model, traits)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InferenceError, InvalidInputError
-from service.families.family import Opened
+from service.families.family import Opened, Traits
 from service.families.text_input import TextInput, TextParameters, is_long, one_output
 from service.families.vectors import TokenPooling, embedding_of, pooled_tokens, unit
 from service.tasks import Embedding, EmbedItem, Text
@@ -54,7 +54,11 @@ def open_text_embedder(
 ) -> Opened[EmbedItem, Embedding]:
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
     texts = TextInput.open(folder, parameters)
-    return Opened(TextEmbedderProcessor(parameters, texts), TextEmbedderModel(parameters, texts))
+    traits: Traits[EmbedItem, Embedding] = Traits(
+        tokenizer=texts.tokenizer, max_tokens=texts.max_length
+    )
+    processor = TextEmbedderProcessor(parameters, texts)
+    return Opened(processor, TextEmbedderModel(parameters, texts), traits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

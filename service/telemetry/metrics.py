@@ -228,8 +228,8 @@ SINGLE_FLIGHT_SHARED = Counter(
 )
 HTTP_REQUESTS = Counter(
     "http_requests",
-    "HTTP requests by route template, method and status.",
-    ("route", "method", "status"),
+    "HTTP requests by route template, method, status and protocol of the client.",
+    ("route", "method", "status", "protocol"),
 )
 HTTP_REQUEST_SECONDS = Histogram(
     "http_request_seconds",

@@ -23,6 +23,8 @@ class RequestRecord:
     protocol_version: str = "1.1"
     metadata: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
     """Headers by lower-case name. Only the trace context of the caller is read from them."""
+    protocol: str = "native"
+    """Name of the protocol that the client speaks; a constant of `service/protocols/`."""
     status: int = 0
     """Of the response; 499 if the client disconnected, 0 if nothing was sent for another reason."""
     code: str = "ok"

@@ -253,7 +253,7 @@ def test_what_is_not_http_gets_a_problem_and_is_counted(
 
 
 def test_a_body_that_is_not_http_is_refused_as_a_request_of_its_route(server: HttpServer) -> None:
-    labels = {"route": "/v1/classify", "method": "POST", "status": "400"}
+    labels = {"route": "/v1/classify", "method": "POST", "status": "400", "protocol": "native"}
     before = REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
     with server.connect() as connection:
         connection.sendall(head("/v1/classify", None, "X-Request-Id: mine"))
@@ -267,7 +267,7 @@ def test_a_body_that_is_not_http_is_refused_as_a_request_of_its_route(server: Ht
 
 
 def unreadable(status: int) -> float:
-    labels = {"route": "_unreadable_", "method": "_other_", "status": str(status)}
+    labels = {"route": "_unreadable_", "method": "_other_", "status": str(status), "protocol": "native"}
     return REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
 
 

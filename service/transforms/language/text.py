@@ -68,9 +68,14 @@ class TextTokenizer:
         """Return how many tokens are added around every text."""
         return self._special_tokens
 
-    def length(self, text: str) -> int:
-        """Return how many tokens a text has, special tokens included, however many are allowed."""
-        return len(self._tokenizer.encode_batch_fast([valid_text(text)])[0])
+    def length(self, text: str, pair: str | None = None) -> int:
+        """Return how many tokens a text, or a pair of texts in one row, has.
+
+        Special tokens are included, and nothing is cut.
+        """
+        valid = valid_text(text)
+        whole = valid if pair is None else (valid, valid_text(pair))
+        return len(self._tokenizer.encode_batch_fast([whole])[0])
 
     def encode(self, text: str, max_length: int) -> tuple[TokenIds, bool]:
         """Tokenize a text, special tokens included.

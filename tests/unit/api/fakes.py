@@ -17,6 +17,7 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
+from service.families.family import Opened, Traits
 from service.families.translation.texts import divided
 from service.registry.parity import Comparison, Parity
 from service.registry.registry import Registry
@@ -66,6 +67,7 @@ class FakePipeline:
         self.is_full = False
         self.holders = 0
         self.holders_at_split = 0
+        self.family = Opened(cast(Any, None), cast(Any, None), Traits())
 
     @contextmanager
     def held(self) -> Iterator[None]:

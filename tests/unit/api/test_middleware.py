@@ -153,7 +153,7 @@ async def test_who_is_cut_off_by_the_end_of_the_service_is_told(
 
 
 async def test_requests_are_counted_by_route_method_and_status(client: httpx.AsyncClient) -> None:
-    labels = {"route": "/v1/models/{model}", "method": "GET", "status": "404"}
+    labels = {"route": "/v1/models/{model}", "method": "GET", "status": "404", "protocol": "native"}
     before = count("http_requests_total", **labels)
     await client.get("/v1/models/nobody")
     assert count("http_requests_total", **labels) == before + 1

@@ -264,7 +264,7 @@ async def test_a_stream_that_the_server_gives_up_at_a_stop_ends_with_the_reason(
 async def test_who_does_not_read_when_the_server_gives_up_is_counted_as_one_who_left(
     api: FastAPI, context: ApiContext, translator: FakePipeline
 ) -> None:
-    labels = {"route": "/v1/translate", "method": "POST", "status": "499"}
+    labels = {"route": "/v1/translate", "method": "POST", "status": "499", "protocol": "native"}
     before = REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
     reader = Reader("一\n二")
     serving = reader.ask(api)

@@ -1,0 +1,166 @@
+"""OpenAI's embeddings: POST /v1/embeddings, and the shape of its errors."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from service.api.content import as_image, as_text, check_count, each
+from service.api.errors import Problem
+from service.api.http_request import HttpRequest
+from service.api.replies import Reply
+from service.errors import InvalidInputError, ServiceError
+from service.protocols.bodies import Body
+from service.protocols.protocol import (
+    Operation,
+    Protocol,
+    ProtocolBody,
+    ProtocolRoute,
+    answer_items,
+    error_reply,
+    parsed,
+    post,
+    rendered,
+)
+from service.requests.admission import ApiLimits
+from service.requests.request import Selection
+from service.requests.usage import Usage
+from service.tasks import EmbedItem, Task
+
+_DATA_URI = "data:image/"
+_IDS_REFUSED = (
+    "the input is an array of token ids, and the tokens of the client are not those of this "
+    "model: send the texts themselves (in langchain-openai, set check_embedding_ctx_length=False)"
+)
+
+
+class OpenAIErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str = Field(description="Quartet's own code of the error.")
+
+
+class OpenAIError(BaseModel):
+    """An error in OpenAI's shape."""
+
+    error: OpenAIErrorDetail
+
+
+def render_error(problem: Problem) -> Reply:
+    """Return `{"error": {...}}`; an invalid body has status 400, as OpenAI answers it."""
+    status = problem.status.value
+    kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004
+    kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
+        status, kind
+    )
+    error = {"message": problem.detail, "type": kind, "param": None, "code": problem.code}
+    headers = []
+    if problem.retry_after is not None:
+        headers.append((b"retry-after-ms", b"%d" % (1000 * problem.retry_after)))
+    return error_reply(
+        problem,
+        {"error": error},
+        *headers,
+        status=400 if status == 422 else status,  # noqa: PLR2004
+    )
+
+
+OPENAI = Protocol("openai", OpenAIError, render_error)
+
+
+class OpenAIEmbeddingsBody(ProtocolBody):
+    """Texts, or images as data URIs, to embed."""
+
+    input: str | list[Any] = Field(
+        description="A text or an image (`data:image/png;base64,...`), or a list of these."
+    )
+    model: str | None = Field(None, description="A model's name; else the task's default.")
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="Numbers, or little-endian float32 in base64. The default is float."
+    )
+    user: str | None = None
+
+    def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
+        """Return the items. Raises InvalidInputError, LimitExceededError."""
+        values = [self.input] if isinstance(self.input, str) else self.input
+        if any(isinstance(value, int | list) for value in values):
+            raise InvalidInputError(_IDS_REFUSED)
+        check_count(len(values), limits)
+        return each(values, lambda value: _item(value, limits))
+
+
+class OpenAIEmbedding(BaseModel):
+    """The vector of one input."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIUsage(BaseModel):
+    """Tokens of the texts that were read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIEmbeddings(BaseModel):
+    """One vector for each input, in order."""
+
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: OpenAIUsage
+
+
+async def embeddings(request: HttpRequest, body: Body) -> Reply:
+    """Embed texts and images, as OpenAI's clients ask for it."""
+    wanted = parsed(body, OpenAIEmbeddingsBody)
+    usage = Usage()
+    answers = await answer_items(
+        request,
+        Task.EMBED,
+        Selection(wanted.model or None),
+        wanted.items(request.context.limits),
+        usage.ask,
+    )
+    encode = _as_base64 if wanted.encoding_format == "base64" else np.ascontiguousarray
+    data = [
+        {"object": "embedding", "index": index, "embedding": encode(outcome.answer.vector)}
+        for index, outcome in enumerate(answers.outcomes)
+    ]
+    assert answers.model is not None  # noqa: S101 - every item was answered
+    counts = {"prompt_tokens": usage.tokens, "total_tokens": usage.tokens}
+    return rendered(
+        {"object": "list", "data": data, "model": answers.model.name, "usage": counts}, answers
+    )
+
+
+def _item(value: object, limits: ApiLimits) -> EmbedItem:
+    if isinstance(value, str) and value.startswith(_DATA_URI):
+        return EmbedItem(as_image(value, limits))
+    return EmbedItem(as_text(value, limits, "input"))
+
+
+def _as_base64(vector: NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+
+
+EMBEDDINGS = Operation(
+    OPENAI,
+    embeddings,
+    OpenAIEmbeddingsBody,
+    OpenAIEmbeddings,
+    {"input": ["dog face", "狗脸"], "model": "emoji"},
+)
+
+
+def openai_routes() -> Sequence[ProtocolRoute]:
+    """Return the routes."""
+    return [post("/v1/embeddings", EMBEDDINGS), post("/embeddings", EMBEDDINGS)]

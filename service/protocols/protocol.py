@@ -1,0 +1,278 @@
+"""What every protocol has: routes, errors, and a way to ask the models.
+
+A protocol parses a body to items, calls `answer_items` and renders the answers. Section "Where to
+add a protocol" of ARCHITECTURE.md lists the steps.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from service.api.content import validated
+from service.api.errors import Header, Problem
+from service.api.http_request import HttpRequest
+from service.api.openapi import TASK_HEADERS, reference
+from service.api.replies import Reply, answer_request
+from service.api.routing import DirectRoute, Endpoint
+from service.errors import ServiceError, error_from, fields_of
+from service.protocols.bodies import Body, Reading, read_body
+from service.requests.answer import Answers, Ask, ask_pipeline
+from service.requests.request import Selection
+from service.tasks import AnyItem, Task
+
+_PARAMETER = re.compile(r"{(\w+)")
+"""A parameter in the template of a path."""
+
+
+class ProtocolBody(BaseModel):
+    """The body of a request: unknown keys are ignored, and forms may hold numbers as text."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The protocol of another service."""
+
+    name: str
+    """Value of the label `protocol` of metrics, and tag in the OpenAPI document."""
+    error: type[BaseModel]
+    """Schema of every error body."""
+    render_error: Callable[[Problem], Reply]
+    """Return an error in the protocol's own shape. The media type is `application/json`."""
+    reading: Reading = field(default_factory=Reading)
+    """How its bodies are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A function of a protocol that takes a body."""
+
+    protocol: Protocol
+    answer: Callable[[HttpRequest, Body], Awaitable[Response]]
+    """Answer a request. Its docstring is the description in the OpenAPI document."""
+    request: type[BaseModel]
+    """Schema of the body. The names of schemas are unique in the whole service."""
+    response: type[BaseModel]
+    """Schema of the response with status 200; a `RootModel` if it is not an object."""
+    example: Mapping[str, Any]
+    """A body that the starter models answer."""
+    claims: Callable[[Mapping[str, Any]], bool] = lambda values: True
+    """Tells whether a body belongs to this operation, where several share a path."""
+    path_example: Mapping[str, str] = field(default_factory=dict)
+    """Values of the parameters in the path."""
+
+
+class ProtocolRoute(DirectRoute):
+    """A route of one protocol, or of several whose bodies differ in their keys."""
+
+    def __init__(
+        self, path: str, endpoint: Endpoint, protocols: Sequence[Protocol], **documentation: Any
+    ) -> None:
+        first = protocols[0].name
+        super().__init__(path, endpoint, tags=[first], **documentation)
+        self._protocols = protocols
+
+    def refuse(self, request: HttpRequest, problem: Problem) -> Reply:
+        """Return an error in the shape of the protocol that the request belongs to."""
+        name = request.record.protocol
+        protocol = next((each for each in self._protocols if each.name == name), self._protocols[0])
+        request.record.protocol = protocol.name
+        return protocol.render_error(problem)
+
+
+def post(path: str, *operations: Operation) -> ProtocolRoute:
+    """Return a route that passes the body to the first operation that claims it.
+
+    Args:
+        path: template of the path; `{model:path}` also takes names with a slash.
+        operations: the last one takes the bodies that no other claims.
+    """
+    *others, last = operations
+    first = operations[0]
+
+    async def endpoint(request: HttpRequest) -> Response:
+        request.record.protocol = first.protocol.name
+        body = await read_body(request, first.protocol.reading)
+        chosen = next((each for each in others if each.claims(body.values)), last)
+        request.record.protocol = chosen.protocol.name
+        return await chosen.answer(request, body)
+
+    content = {
+        "schema": _any_of([each.request for each in operations]),
+        "examples": {
+            f"{each.protocol.name} {number}": {"value": each.example}
+            for number, each in enumerate(operations, start=1)
+        },
+    }
+    route = ProtocolRoute(
+        path,
+        endpoint,
+        [each.protocol for each in operations],
+        methods=["POST"],
+        operation_id=_identifier("post", path),
+        description="\n\n".join(each.answer.__doc__ or "" for each in operations),
+        responses=_responses([each.response for each in operations], operations),
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": content}},
+            "parameters": [*TASK_HEADERS, *_path_parameters(path, first.path_example)],
+        },
+    )
+    route.schemas = [
+        schema
+        for each in operations
+        for schema in (each.request, each.response, each.protocol.error)
+    ]
+    return route
+
+
+def get(
+    path: str,
+    protocol: Protocol,
+    endpoint: Endpoint,
+    response: type[BaseModel],
+    path_example: Mapping[str, str] | None = None,
+) -> ProtocolRoute:
+    """Return a route without a body.
+
+    Args:
+        path: template of the path.
+        protocol: renders the errors.
+        endpoint: its docstring is the description in the OpenAPI document.
+        response: schema of the response with status 200.
+        path_example: values of the parameters in the path.
+    """
+
+    async def answer(request: HttpRequest) -> Response:
+        request.record.protocol = protocol.name
+        return await endpoint(request)
+
+    route = ProtocolRoute(
+        path,
+        answer,
+        [protocol],
+        methods=["GET"],
+        operation_id=_identifier("get", path),
+        description=endpoint.__doc__,
+        responses=_responses([response], [protocol]),
+        openapi_extra={"parameters": _path_parameters(path, path_example or {})},
+    )
+    route.schemas = [response, protocol.error]
+    return route
+
+
+def parsed(body: Body, model: type[BodyT]) -> BodyT:
+    """Return the body as `model`. Raises InvalidInputError."""
+    return validated(body.values, model)
+
+
+async def answer_items(
+    request: HttpRequest,
+    task: Task,
+    selection: Selection,
+    items: Sequence[AnyItem | ServiceError],
+    ask: Ask = ask_pipeline,
+    *,
+    noun: str = "input",
+) -> Answers:
+    """Answer every item, for a protocol that has no way to report a failed item with the others.
+
+    Args:
+        request: its body must have been read.
+        task: the task of every item.
+        selection: the model to ask.
+        items: in order; an item that could not be parsed is given as its error.
+        ask: asks a pipeline for one item.
+        noun: what the protocol calls an item, for the message of an error.
+
+    Raises:
+        ServiceError: the worst error of an item, with its index; or no model can answer.
+        ClientDisconnect: the client disconnected; the work is cancelled.
+    """
+    answers = await answer_request(request, task, selection, items, ask)
+    if answers.cache is None:
+        raise _worst(answers, noun)
+    return answers
+
+
+def rendered(body: Any, answers: Answers) -> Reply:
+    """Return a response with status 200; numpy arrays are written as lists."""
+    headers = [(b"x-cache", answers.cache.encode())] if answers.cache is not None else []
+    return Reply(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers)
+
+
+def error_reply(
+    problem: Problem, body: Mapping[str, Any], *headers: Header, status: int | None = None
+) -> Reply:
+    """Return an error.
+
+    Args:
+        problem: gives the status and headers such as Retry-After.
+        body: the JSON object.
+        headers: further headers.
+        status: replaces the status of the problem.
+    """
+    return Reply(
+        orjson.dumps(body),
+        problem.status.value if status is None else status,
+        headers=[*problem.headers, *headers],
+    )
+
+
+def _worst(answers: Answers, noun: str) -> ServiceError:
+    """Return the error of the highest status, with the index of its item in the message."""
+    failed = [
+        (Problem.of(result).status, -index)
+        for index, result in enumerate(answers.results)
+        if isinstance(result, ServiceError)
+    ]
+    index = -max(failed)[1]
+    error = answers.results[index]
+    assert isinstance(error, ServiceError)  # noqa: S101 - for mypy
+    if len(answers.results) == 1:
+        return error_from(fields_of(error))
+    return error_from({**fields_of(error), "message": f"{noun} {index}: {error}"})
+
+
+def _any_of(models: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
+    references = [reference(model) for model in dict.fromkeys(models)]
+    return references[0] if len(references) == 1 else {"anyOf": references}
+
+
+def _responses(
+    models: Sequence[type[BaseModel]], of: Sequence[Operation | Protocol]
+) -> dict[int | str, Any]:
+    protocols = [each.protocol if isinstance(each, Operation) else each for each in of]
+    errors = _any_of([protocol.error for protocol in protocols])
+    return {
+        200: {"content": {"application/json": {"schema": _any_of(models)}}},
+        "default": {
+            "description": "Refused, or failed; the message says why.",
+            "content": {"application/json": {"schema": errors}},
+        },
+    }
+
+
+def _path_parameters(path: str, examples: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1},
+            "example": examples[name],
+        }
+        for name in _PARAMETER.findall(path)
+    ]
+
+
+def _identifier(method: str, path: str) -> str:
+    return "_".join([method, *re.findall(r"\w+", path)])

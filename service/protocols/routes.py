@@ -1,0 +1,11 @@
+"""All routes of the protocols. A path that several protocols share is listed here."""
+
+from collections.abc import Sequence
+
+from service.protocols.openai import openai_routes
+from service.protocols.protocol import ProtocolRoute
+
+
+def protocol_routes() -> Sequence[ProtocolRoute]:
+    """Return the routes of every protocol."""
+    return [*openai_routes()]
