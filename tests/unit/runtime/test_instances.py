@@ -152,6 +152,22 @@ def test_batches_that_no_longer_gain_are_not_grown(clocked: Clocked) -> None:
     assert set(measured) == {(1, 1000), (2, 1000), (4, 1000)}
 
 
+def test_a_moment_of_noise_does_not_end_the_growth_of_batches(clocked: Clocked) -> None:
+    looks = 0
+
+    def infer(sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
+        nonlocal looks
+        looks += len(batch) == 8
+        if looks <= 2 and len(batch) == 8:  # as many runs as a first look takes
+            clocked.now += 1000
+        return clocked.infer(sessions, batch)
+
+    plan = WarmUpPlan([1], max_batch_size=16, max_batch_cost=None, budget_seconds=1e9)
+    measured = measure(infer, {"model": Slow(0.5)}, probe, plan, clocked.clock)
+    assert measured[8, 1] == pytest.approx(0.5 * (4 + 8))
+    assert (16, 1) in measured
+
+
 def test_batches_over_the_cost_limit_are_not_tried(clocked: Clocked) -> None:
     plan = WarmUpPlan([8, 16], max_batch_size=4, max_batch_cost=32, budget_seconds=1e9)
     measured = measure(clocked.infer, {"model": Slow(0.5)}, probe, plan, clocked.clock)
