@@ -50,7 +50,7 @@ _MISUSED = 2
 
 _PIPED_WIDTH = 160
 
-# Of the cyclic garbage collector. Requests leave no cycles, so it has little to find; see decision 30.
+# Of the garbage collector, which has little to find: requests leave no cycles. See decision 30.
 _COLLECTOR_THRESHOLDS = (10_000, 20, 50)
 
 _STOP_SECONDS = 1.8

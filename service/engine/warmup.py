@@ -105,14 +105,10 @@ def measure(
             break
         if _is_too_long(measured, rows, length):
             continue
-        batch = [probe(length)] * rows
         enough = inf if rows < _SMALL else _NO_GAIN * 2 * measured[rows // 2, length]
-        seconds = _best(infer, sessions, batch, clock, can_afford)
-        if seconds >= enough and can_afford(_RUNS * seconds):  # it may be noise: look again
-            seconds = min(seconds, _best(infer, sessions, batch, clock, can_afford))
+        seconds = _best(infer, sessions, [probe(length)] * rows, clock, can_afford, enough)
         measured[rows, length] = seconds
-        gains = seconds < enough
-        if gains and plan.allows(2 * rows, length):
+        if seconds < enough and plan.allows(2 * rows, length):
             heapq.heappush(next_points, (2 * seconds, 2 * rows, length))
     for rows, length in [*measured] * _FURTHER_PASSES:
         if can_afford(known := measured[rows, length]):
@@ -191,21 +187,31 @@ def _compared(
     return min(single), min(multi)
 
 
-def _best(
+def _best(  # noqa: PLR0913 - a point, and how much to spend on it
     infer: Infer,
     sessions: Sessions,
     batch: Sequence[PreparedItem],
     clock: Clock,
     can_afford: Callable[[float], bool],
+    enough: float,
 ) -> float:
-    started = time.perf_counter()
-    runs = [_seconds(infer, sessions, batch, clock)]
-    while can_afford(runs[-1]) and (
-        len(runs) < _RUNS
-        or (len(runs) < _MOST_RUNS and time.perf_counter() - started < _POINT_SECONDS)
-    ):
-        runs.append(_seconds(infer, sessions, batch, clock))
-    return min(runs)
+    """Return the shortest of several runs, of twice as many if all of the first took `enough`."""
+
+    def runs() -> float:
+        started = time.perf_counter()
+        best = last = _seconds(infer, sessions, batch, clock)
+        count = 1
+        while can_afford(last) and (
+            count < _RUNS or (count < _MOST_RUNS and time.perf_counter() - started < _POINT_SECONDS)
+        ):
+            last = _seconds(infer, sessions, batch, clock)
+            best, count = min(best, last), count + 1
+        return best
+
+    best = runs()
+    if best >= enough and can_afford(_RUNS * best):  # it may have been noise
+        best = min(best, runs())
+    return best
 
 
 def _seconds(
