@@ -187,7 +187,7 @@ def _compared(
     return min(single), min(multi)
 
 
-def _best(  # noqa: PLR0913 - a point, and how much to spend on it
+def _best(
     infer: Infer,
     sessions: Sessions,
     batch: Sequence[PreparedItem],
