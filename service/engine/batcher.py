@@ -7,13 +7,11 @@ from dataclasses import replace
 from math import inf
 
 from service.engine.curve import BatchCurve
-from service.engine.dispatch import BatchResult, RunBatch
+from service.engine.dispatch import BatchResult, Inline, RunBatch
 from service.engine.engine import EngineStatistics, ItemResult, Watch
-from service.engine.inline import Inline
-from service.engine.policy import BatchLimits, Dispatch, Wait, Waiting, decide
+from service.engine.policy import BatchLimits, Dispatch, Wait, decide
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import Entry, RequestQueue, as_inference_error
-from service.engine.running import BatchTable, WaitingEntry
+from service.engine.queue import BatchTable, Entry, RequestQueue, as_inference_error
 from service.engine.slots import Overdue, Slots
 from service.errors import DeviceMemoryError, ShuttingDownError
 from service.runtime.stopping import RunStoppedError
@@ -119,18 +117,17 @@ class Batcher:
         # The entry must not be a local variable here: see `RequestQueue.result_of`.
         return await self._queue.result_of(self._enqueue(prepared, deadline, priority))
 
-    def _enqueue(
-        self, prepared: PreparedItem, deadline: float | None, priority: int
-    ) -> WaitingEntry:
+    def _enqueue(self, prepared: PreparedItem, deadline: float | None, priority: int) -> Entry:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._queue.admit(prepared.length, deadline, now)
         until = inf if deadline is None else deadline
-        seen = Waiting(prepared.length, now, until, priority, prepared.group)
-        entry = Entry(prepared, seen, until, self._clock(), loop.create_future())
+        urgency = (-priority, until, now)
+        entry = Entry(prepared, urgency, until, self._clock(), loop.create_future())
         self._waiting[entry] = None
-        if self._inline and self._is_only_item() and self._inline.takes(1, prepared.length):
-            loop.call_soon(self._run_inline, entry, self._inline)  # unless others arrive first
+        inline = self._inline
+        if inline and prepared.length <= inline.longest and self._is_only_item():
+            loop.call_soon(self._run_inline, entry, inline)  # unless others arrive first
         else:
             self._arrival.set()
         return entry
@@ -140,7 +137,7 @@ class Batcher:
         slots = self._slots
         return len(self._waiting) == 1 and slots.free == slots.count
 
-    def _run_inline(self, entry: WaitingEntry, inline: Inline) -> None:
+    def _run_inline(self, entry: Entry, inline: Inline) -> None:
         """Run the only item on this thread: no task, no slot, no other thread."""
         if entry not in self._waiting:  # it has left, or is in a batch
             return
@@ -182,10 +179,9 @@ class Batcher:
         limits = self._limits
         if self._ceiling < limits.max_batch_size:
             limits = replace(limits, max_batch_size=self._ceiling)
-        waiting = [entry.seen for entry in self._waiting]
         # A batch formed ahead has no thread of its own to share the work with.
         free = min(self._slots.free + 1, self._slots.threads)
-        return decide(limits, self.curve, waiting, now, free)
+        return decide(limits, self.curve, list(self._waiting), now, free)
 
     async def _arrival_until(self, until: float | None) -> None:
         """Return on the next arrival or at `until`; with None, at once if an item waits."""
@@ -203,8 +199,8 @@ class Batcher:
         batch = [waiting[index] for index in indices]
         for entry in batch:
             del self._waiting[entry]
-        alone = self._slots.free + 1 == self._slots.count and not self._waiting
-        task = asyncio.get_running_loop().create_task(self._run(batch, alone))
+        exclusive = self._slots.free + 1 == self._slots.count and not self._waiting
+        task = asyncio.get_running_loop().create_task(self._run(batch, exclusive))
         self._table.add(task, batch)
         task.add_done_callback(self._finish)
 
@@ -215,22 +211,22 @@ class Batcher:
             entry.fail(ShuttingDownError("the model was stopped during this item's batch"))
         self._queue.note_idle()
 
-    async def _run(self, batch: Sequence[WaitingEntry], alone: bool) -> None:
+    async def _run(self, batch: Sequence[Entry], exclusive: bool) -> None:
         """Run a batch; if it fails, run its halves, until only the items at fault fail."""
         try:
-            ran = await self._run_batch([entry.prepared for entry in batch], alone)
+            ran = await self._run_batch([entry.prepared for entry in batch], exclusive)
             self._deliver(batch, ran)
         except Exception as error:  # whatever it is, every caller of the batch must get it
             await self._recover(batch, error)
 
-    def _deliver(self, batch: Sequence[WaitingEntry], ran: BatchResult) -> None:
+    def _deliver(self, batch: Sequence[Entry], ran: BatchResult) -> None:
         pairs = list(zip(batch, ran.results, strict=True))  # checked before any answer
         for entry, result in pairs:
             queued = ran.started - entry.queued_at
             entry.succeed(ItemResult(result, queued, ran.seconds, len(batch)))
         asyncio.get_running_loop().call_soon(self._account, batch, ran)  # after the answers
 
-    def _note_failure(self, batch: Sequence[WaitingEntry], error: Exception) -> None:
+    def _note_failure(self, batch: Sequence[Entry], error: Exception) -> None:
         if isinstance(error, DeviceMemoryError):
             self._meter.memory_exhausted()
             self._ceiling = max(1, min(self._ceiling, len(batch) // 2))
@@ -238,16 +234,16 @@ class Batcher:
             self._meter.isolated()
             batch[0].fail(as_inference_error(error))
 
-    async def _recover(self, batch: Sequence[WaitingEntry], error: Exception) -> None:
+    async def _recover(self, batch: Sequence[Entry], error: Exception) -> None:
         self._note_failure(batch, error)
         if len(batch) == 1:
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
             if staying := [entry for entry in half if not entry.has_left]:
-                await self._run(staying, alone=False)
+                await self._run(staying, exclusive=False)
 
-    def _account(self, batch: Sequence[WaitingEntry], ran: BatchResult) -> None:
+    def _account(self, batch: Sequence[Entry], ran: BatchResult) -> None:
         self._answered += len(batch)
         self._executed += 1
         self._queue.note_rate(ran.seconds / len(batch))

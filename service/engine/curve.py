@@ -62,14 +62,22 @@ class BatchCurve:
         """Return a curve on which batching neither costs nor saves anything."""
         return cls.of({(1, 1): 1e-3})
 
-    def is_short(self, rows: int, length: int) -> bool:
-        """Return whether a batch was measured to be short enough for the event loop's thread.
+    def longest_short(self) -> int:
+        """Return up to which length a single row is short enough for the event loop's thread.
 
-        Only its computation counts: on the event loop there is nothing to dispatch.
+        Nothing longer than what was measured is; 0 if no length is. Only the computation counts:
+        on the event loop there is nothing to dispatch.
         """
-        if rows > len(self.table[0]) or length > self.lengths[-1]:
-            return False
-        return self.seconds(rows, length) - self.dispatch <= _SHORT_SECONDS
+        before = 0
+        for length in self.lengths:
+            if not self._is_short(length):
+                between = range(before + 1, length)
+                return before + bisect_left(between, True, key=lambda at: not self._is_short(at))
+            before = length
+        return before
+
+    def _is_short(self, length: int) -> bool:
+        return self.seconds(1, length) - self.dispatch <= _SHORT_SECONDS
 
     def seconds(self, rows: int, length: int) -> float:
         """Return the expected seconds of `rows` rows padded to `length`."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.engine.inline import LoopWatch
+from service.engine.dispatch import LoopWatch
 from service.engine.slots import Overdue, Slots
 from service.engine.warmup import dispatch_seconds
 from service.runtime.providers import Device

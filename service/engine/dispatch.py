@@ -1,15 +1,31 @@
-"""How a batch gets to one of the device's threads and back."""
+"""Where a batch runs: on one of the device's threads or, a short one, on the event loop's own."""
 
 import asyncio
+import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
+from service.engine.curve import BatchCurve
 from service.runtime.stopping import StopSignal, obey
+from service.telemetry.metrics import EVENT_LOOP_LAG_SECONDS, INFERENCE_INLINE_OVERRUNS
 from service.types import PreparedItem, Tensors
 
-T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+# Ten times the longest run that is expected to stay on the event loop.
+_OVERRUN_SECONDS = 0.02
+
+# How often the watchdog looks.
+_TICK_SECONDS = 0.5
+
+# A run that blocks the event loop for longer is stopped: every other request waits for it.
+_LONGEST_RUN_SECONDS = 1.0
+
+# A blocked event loop is logged after this time.
+_STALL_SECONDS = 5.0
 
 RunHere: TypeAlias = Callable[[Sequence[PreparedItem], bool], Sequence[Tensors]]
 """Runs a batch on the calling thread. The flag says that nothing else runs on the device."""
@@ -29,15 +45,15 @@ RunBatch: TypeAlias = Callable[[Sequence[PreparedItem], bool], Awaitable[BatchRe
 """Runs a batch, usually on another thread. The flag says that nothing else runs on the device."""
 
 
-def timed(run: RunHere, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+def timed(run: RunHere, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
     """Run a batch on this thread and time it."""
     started = time.perf_counter()
-    results = run(batch, alone)
+    results = run(batch, exclusive)
     return BatchResult(results, started, time.perf_counter() - started)
 
 
 async def run_on(
-    threads: Executor, run: RunHere, batch: Sequence[PreparedItem], alone: bool
+    threads: Executor, run: RunHere, batch: Sequence[PreparedItem], exclusive: bool
 ) -> BatchResult:
     """Run a batch on one of the threads.
 
@@ -45,7 +61,7 @@ async def run_on(
     a second cancellation returns at once.
     """
     stop = StopSignal()
-    running = threads.submit(obey, stop, timed, run, batch, alone)
+    running = threads.submit(obey, stop, timed, run, batch, exclusive)
     try:
         return await asyncio.wrap_future(running)
     except asyncio.CancelledError:
@@ -65,3 +81,106 @@ def _retrieve(end: "asyncio.Future[BatchResult]") -> None:
     # Without this asyncio would log that the exception was never retrieved.
     if not end.cancelled():
         end.exception()
+
+
+class LoopWatch:
+    """A thread that stops runs which block the event loop, and measures the loop's lag."""
+
+    def __init__(self) -> None:
+        self._run: tuple[StopSignal, float] | None = None
+        self._closed = threading.Event()
+        self._pinged_at: float | None = None
+        self._has_logged = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch a loop until `close`."""
+        threading.Thread(target=self._watch, args=(loop,), name="loop-watch", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closed.set()
+
+    def begin(self, stop: StopSignal) -> None:
+        """Record that a run begins on the event loop's thread."""
+        self._run = stop, time.perf_counter()
+
+    def end(self) -> None:
+        """Record that the run has ended."""
+        self._run = None
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._closed.wait(_TICK_SECONDS):
+            now = time.perf_counter()
+            run = self._run
+            if run is not None and now - run[1] > _LONGEST_RUN_SECONDS:
+                run[0].set()
+            if self._pinged_at is None:
+                self._pinged_at, self._has_logged = now, False
+                try:
+                    loop.call_soon_threadsafe(self._answer)
+                except RuntimeError:  # the loop is closed
+                    return
+            elif now - self._pinged_at > _STALL_SECONDS and not self._has_logged:
+                self._has_logged = True
+                _log.error("event loop blocked", extra={"seconds": now - self._pinged_at})
+
+    def _answer(self) -> None:
+        if self._pinged_at is not None:
+            EVENT_LOOP_LAG_SECONDS.observe(time.perf_counter() - self._pinged_at)
+            self._pinged_at = None
+
+
+class Inline:
+    """Runs one lane's short batches on the event loop's thread.
+
+    After the first batch that takes much longer than measured, all go to the device's threads.
+    """
+
+    def __init__(
+        self,
+        curve: BatchCurve,
+        run: RunHere,
+        watch: LoopWatch,
+        version: tuple[str, str] = ("", ""),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Prepare to run.
+
+        Args:
+            curve: what warm-up measured.
+            run: runs a batch.
+            watch: stops a run that blocks the event loop for too long.
+            version: the model's name and version, for the log and the metric.
+            clock: times a run; the thread's processor time is not misled by a busy machine.
+        """
+        self._run, self._watch = run, watch
+        self._version, self._clock = version, clock
+        self.longest = curve.longest_short()
+        """Length of the longest item that may run here, without other items; 0 for none."""
+
+    def run(self, batch: Sequence[PreparedItem]) -> BatchResult:
+        """Run a batch on this thread.
+
+        Raises:
+            RunStoppedError: the run took too long; `longest` is 0 from now on.
+        """
+        stop = StopSignal()
+        self._watch.begin(stop)
+        started, began = self._clock(), time.perf_counter()
+        try:
+            results = obey(stop, self._run, batch, False)
+            return BatchResult(results, began, time.perf_counter() - began)
+        finally:
+            self._watch.end()
+            seconds = self._clock() - started
+            if stop.is_set or seconds > _OVERRUN_SECONDS:
+                self._note_overrun(seconds)
+
+    def _note_overrun(self, seconds: float) -> None:
+        self.longest = 0
+        model, version = self._version
+        INFERENCE_INLINE_OVERRUNS.labels(model, version).inc()
+        _log.warning(
+            "inline run too long: runs move to threads",
+            extra={"model": model, "version": version, "seconds": round(seconds, 3)},
+        )

@@ -1,7 +1,7 @@
 """The engine seam: what runs one lane of one model, however it batches and wherever it runs.
 
-Everything that crosses this seam is plain data (`service.engine.wire` turns it into bytes), so an
-engine may also run in another process. `watch` is the only callable, and receives plain data.
+Everything that crosses this seam is plain data, so an engine could run in another process; the
+contract tests send all of it as bytes. `watch` is the only callable, and receives plain data.
 """
 
 from collections.abc import Callable

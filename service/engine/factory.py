@@ -7,11 +7,10 @@ from functools import partial
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
 from service.engine.device import DeviceRuntime
-from service.engine.dispatch import run_on
+from service.engine.dispatch import Inline, run_on
 from service.engine.engine import Engine
-from service.engine.inflight.engine import InFlightEngine, Instancing, loops_on
+from service.engine.inflight.engine import InFlightEngine, InstanceOptions, loops_on
 from service.engine.inflight.scheduler import InFlight
-from service.engine.inline import Inline
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
 from service.engine.warmup import time_lane, warm_up_plan
@@ -78,12 +77,12 @@ class EngineFactory:
         runtime = self.runtime
         incoming = {lane: PreprocessQueue(runtime.preprocess, runtime.cores) for lane in curves}
         if runnable.in_flight is not None:
-            instancing = self._instancing(runnable, runnable.in_flight, limits)
+            options = self._instance_options(runnable, runnable.in_flight, limits)
             return Engines(
                 {
                     lane: InFlightEngine(
                         runnable.in_flight,
-                        instancing,
+                        options,
                         limits,
                         meter,
                         curve,
@@ -124,13 +123,13 @@ class EngineFactory:
         clock = runnable.instances.clock
         return Inline(curve, run, self.runtime.watch, runnable.version, clock)
 
-    def _instancing(
+    def _instance_options(
         self, runnable: RunnableModel, in_flight: InFlight, limits: BatchLimits
-    ) -> Instancing:
+    ) -> InstanceOptions:
         """Return one instance for each thread of ours, or one on a device with its own threads."""
         runtime, model = self.runtime, runnable.model
         rows = max(in_flight.rows_for(model.probe(lane.name, 1)) for lane in model.lanes)
-        return Instancing(
+        return InstanceOptions(
             runtime.slots.threads if runtime.device.provider.our_threads else 1,
             limits.max_batch_size * rows,
             runtime.slots,

@@ -8,11 +8,15 @@ batch of its own length, divided by the time this batch takes, both by the measu
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
+from typing import Protocol, TypeAlias
 
 from service.engine.curve import BatchCurve
-from service.types import Group
+from service.types import PreparedItem
+
+Urgency: TypeAlias = tuple[int, float, float]
+"""Sort key: higher priority, then earlier deadline, then earlier arrival."""
 
 # A batch stops growing when its value has fallen to this share of the best.
 _HOPELESS = 0.8
@@ -53,21 +57,18 @@ class BatchLimits:
         return max(1, min(int(self.max_batch_size * batches), self.max_queue_size // 4))
 
 
-@dataclass(slots=True)
-class Waiting:
-    """What the policy knows of a waiting item. Not frozen: that would cost more for each item."""
+class Waiting(Protocol):
+    """What the policy reads of a waiting item."""
 
-    length: int
-    enqueued_at: float
-    deadline: float | None = None
-    priority: int = 0
-    group: Group = None
-    urgency: tuple[int, float, float] = field(init=False)
-    """Sort key: higher priority, then earlier deadline, then earlier arrival."""
+    @property
+    def prepared(self) -> PreparedItem:
+        """Return the item."""
+        ...
 
-    def __post_init__(self) -> None:
-        deadline = inf if self.deadline is None else self.deadline
-        self.urgency = (-self.priority, deadline, self.enqueued_at)
+    @property
+    def urgency(self) -> Urgency:
+        """Return its place in the queue."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,13 @@ def decide(
     urgencies = [item.urgency for item in waiting]
     order = sorted(range(len(waiting)), key=urgencies.__getitem__)
     first = waiting[order[0]]
-    candidates = [index for index in order if waiting[index].group == first.group]
+    group, arrived_at = first.prepared.group, first.urgency[2]
+    candidates = [index for index in order if waiting[index].prepared.group == group]
     most = min(limits.max_batch_size, -(-len(candidates) // max(1, free_instances)))
-    leave_at = first.enqueued_at + limits.max_queue_delay
+    leave_at = arrived_at + limits.max_queue_delay
     if len(candidates) < limits.max_batch_size and now < leave_at:
         return Wait(until=leave_at)
-    lengths = [waiting[index].length for index in candidates]
+    lengths = [waiting[index].prepared.length for index in candidates]
     if sum(curve.best_costs(lengths)) > _SHORT_QUEUE_SECONDS:
         lengths = lengths[: max(_SMALL_QUEUE, -(-len(candidates) // 2))]
     return Dispatch([candidates[place] for place in _batch(limits, curve, lengths, most)])

@@ -1,15 +1,16 @@
-"""The side of an engine that faces its callers: admission, deadlines, waiting and stopping."""
+"""The side of an engine that faces its callers: its items, their admission, deadlines and stop."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from service.engine.curve import BatchCurve
 from service.engine.engine import ItemResult
-from service.engine.policy import BatchLimits
+from service.engine.policy import BatchLimits, Urgency
 from service.engine.preprocess import PreprocessQueue
+from service.engine.slots import STOP_SECONDS, Overdue
 from service.errors import (
     DeadlineExceededError,
     InferenceError,
@@ -20,7 +21,8 @@ from service.errors import (
 )
 from service.types import PreparedItem
 
-SeenT = TypeVar("SeenT")
+# How long a batch may run on after its last caller has left or passed its deadline.
+GRACE_SECONDS = 0.25
 
 # Seconds to suggest before anything was measured.
 _FIRST_RETRY_AFTER = 1.0
@@ -30,12 +32,11 @@ _OLD, _NEW = 0.9, 0.1
 
 
 @dataclass(eq=False, slots=True)
-class Entry(Generic[SeenT]):
+class Entry:
     """An item between `submit` and its result. The future belongs to the event loop."""
 
     prepared: PreparedItem
-    seen: SeenT
-    """What the batching policy knows of the item."""
+    urgency: Urgency
     deadline: float
     """Time of the event loop's clock; infinity without a deadline."""
     queued_at: float
@@ -59,7 +60,7 @@ class Entry(Generic[SeenT]):
             self.result.exception()  # marked as retrieved: the caller may be cancelled meanwhile
 
 
-EntryT = TypeVar("EntryT", bound=Entry[Any])
+EntryT = TypeVar("EntryT", bound=Entry)
 
 
 class ItemTable(Protocol[EntryT]):
@@ -82,6 +83,90 @@ class ItemTable(Protocol[EntryT]):
     def remove(self, entry: EntryT) -> bool:
         """Remove an item if it waits; return whether it did."""
         ...
+
+
+BatchTask: TypeAlias = "asyncio.Task[None]"
+
+
+class BatchTable:
+    """Waiting items in order of arrival, and running batches by the task that runs each.
+
+    Cancelling a task stops its batch. The task ends when the batch has really ended, and only
+    then is its slot free.
+    """
+
+    def __init__(self, overdue: Overdue) -> None:
+        self.waiting: dict[Entry, None] = {}
+        self._overdue = overdue
+        self._batches: dict[BatchTask, Sequence[Entry]] = {}
+        self._check: asyncio.TimerHandle | None = None
+
+    @property
+    def pending(self) -> int:
+        """Return how many items wait."""
+        return len(self.waiting)
+
+    @property
+    def running(self) -> int:
+        """Return how many batches run."""
+        return len(self._batches)
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no item waits or runs."""
+        return not self.waiting and not self._batches
+
+    def entries(self) -> list[Entry]:
+        """Return all items, waiting and running."""
+        running = (entry for batch in self._batches.values() for entry in batch)
+        return [*self.waiting, *running]
+
+    def remove(self, entry: Entry) -> bool:
+        """Remove an item if it waits; return whether it did."""
+        if entry not in self.waiting:
+            return False
+        del self.waiting[entry]
+        return True
+
+    def add(self, task: BatchTask, batch: Sequence[Entry]) -> None:
+        """Record a batch that begins to run."""
+        self._batches[task] = batch
+
+    def pop(self, task: BatchTask) -> Sequence[Entry]:
+        """Return the items of a batch that has ended, and forget it."""
+        self._overdue.note_end(task)
+        return self._batches.pop(task)
+
+    def stop_abandoned_soon(self) -> None:
+        """After `GRACE_SECONDS`, stop the batches whose callers have all left."""
+        if self._check is None and self._batches:
+            loop = asyncio.get_running_loop()
+            self._check = loop.call_later(GRACE_SECONDS, self._stop_abandoned)
+
+    async def stop(self) -> int:
+        """Stop every batch; return how many have not ended after `STOP_SECONDS`."""
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        tasks = list(self._batches)
+        for task in tasks:
+            self._stop(task)
+        if not tasks:
+            return 0
+        _, unfinished = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        return len(unfinished)
+
+    def _stop_abandoned(self) -> None:
+        self._check = None
+        for task, batch in self._batches.items():
+            if all(entry.has_left for entry in batch):
+                self._stop(task)
+
+    def _stop(self, task: BatchTask) -> None:
+        # Only once: a second cancellation would end the task before its batch has ended.
+        if not self._overdue.was_stopped(task):
+            self._overdue.note_stop(task)
+            task.cancel()
 
 
 class RequestQueue(Generic[EntryT]):

@@ -22,44 +22,31 @@ class Slots:
         """Make a slot for each thread, and for each batch formed before a thread is free."""
         if threads < 1:
             raise ValueError("a device needs at least one slot")
-        self._threads = threads
-        self._free = self._count = threads + ahead
+        self.threads = threads
+        """How many batches compute at once; further ones wait for a thread."""
+        self.count = self.free = threads + ahead
+        """All slots, and the free ones. Plain attributes: they are read for every item."""
         self._waiters: deque[asyncio.Future[None]] = deque()
         self.overdue = 0
         """Slots held by runs that were stopped and have not ended in time."""
 
     def __repr__(self) -> str:
-        return f"<Slots {self._free} of {self._count} free, {len(self._waiters)} waiting>"
-
-    @property
-    def count(self) -> int:
-        """Return the number of slots."""
-        return self._count
-
-    @property
-    def threads(self) -> int:
-        """Return how many batches compute at once; further ones wait for a thread."""
-        return self._threads
-
-    @property
-    def free(self) -> int:
-        """Return the number of free slots."""
-        return self._free
+        return f"<Slots {self.free} of {self.count} free, {len(self._waiters)} waiting>"
 
     @property
     def running(self) -> int:
         """Return how many batches compute now, without those formed ahead."""
-        return min(self._count - self._free, self._threads)
+        return min(self.count - self.free, self.threads)
 
     @property
     def are_lost(self) -> bool:
         """Return whether every thread is held by an overdue run, so that nothing can compute."""
-        return self.overdue >= self._threads
+        return self.overdue >= self.threads
 
     async def acquire(self) -> None:
         """Take a slot, in order of arrival. Give it back with `release`."""
-        if self._free and not self._waiters:
-            self._free -= 1
+        if self.free and not self._waiters:
+            self.free -= 1
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -77,7 +64,7 @@ class Slots:
             if not waiter.done():
                 waiter.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
 
 
 class Overdue:

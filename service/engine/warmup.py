@@ -274,5 +274,5 @@ async def _round(batcher: Batcher) -> float:
     return (time.perf_counter() - started) / _BATCHES
 
 
-def _nothing(batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+def _nothing(batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
     return [{} for _ in batch]

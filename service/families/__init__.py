@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from service.families.classifier import (
+    ImageClassifierParameters,
+    TextClassifierParameters,
+    open_image_classifier,
+    open_text_classifier,
+)
 from service.families.detector import DetectorParameters, open_detector
 from service.families.detr_detector import DetrDetectorParameters, open_detr_detector
 from service.families.dual_encoder import DualEncoderParameters, open_dual_encoder
 from service.families.family import FamilyEntry
-from service.families.image_classifier import ImageClassifierParameters, open_image_classifier
 from service.families.image_embedder import ImageEmbedderParameters, open_image_embedder
-from service.families.text_classifier import TextClassifierParameters, open_text_classifier
 from service.families.text_embedder import TextEmbedderParameters, open_text_embedder
 from service.families.translation.in_flight import (
     EncoderDecoderStepsParameters,

@@ -19,9 +19,8 @@ from service.families.detections import (
     limits_of,
     size_of,
 )
-from service.families.family import Opened, Traits
+from service.families.family import Opened, Traits, check_labels
 from service.families.image_input import ImageInput, check_colour
-from service.families.scores import check_labels
 from service.tasks import Detections, DetectItem
 from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
 from service.transforms.vision.geometry import Placement

@@ -79,3 +79,13 @@ class FamilyEntry(Generic[ParametersT]):
         ModelLoadError: a file is missing or broken.
         ValueError: the parameters contradict one another or the files.
     """
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Check that there are labels. Raises ValueError.
+
+    Labels may repeat, as they do in well-known data sets: ImageNet has two cranes, and COCO eleven
+    that are "N/A". An answer then names both of them alike.
+    """
+    if not labels:
+        raise ValueError("labels must be one or more names")

@@ -74,8 +74,8 @@ def reads_padding(files: VersionFiles, model: Model, instances: Instances) -> li
             continue
         long = model.probe(lane.name, min(lengths, default=lane.lengths[-1]))
         short = model.probe(lane.name, lane.lengths[0])
-        (unbatched,) = instances.infer(model.infer, [short], alone=False)
-        padded, _ = instances.infer(model.infer, [short, long], alone=False)
+        (unbatched,) = instances.infer(model.infer, [short], exclusive=False)
+        padded, _ = instances.infer(model.infer, [short, long], exclusive=False)
         if _difference(unbatched, padded) > files.tolerance:
             found += lane.sessions
     return found

@@ -117,7 +117,7 @@ def try_head(files: VersionFiles, family: Opened[Any, Any], instances: Instances
     try_head = family.traits.try_head
     if try_head is None or files.goldens or files.precision not in _EXACT:
         return
-    if problem := instances.use(try_head, alone=False):
+    if problem := instances.use(try_head, exclusive=False):
         raise ModelLoadError(f"{files.model}/{files.version}: {problem}")
 
 

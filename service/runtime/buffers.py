@@ -1,4 +1,4 @@
-"""Memory of a device: buffers that runs read and write in place, and arenas that shrink."""
+"""Buffers on a device, which runs read and write in place."""
 
 import math
 import mmap
@@ -14,53 +14,6 @@ from service.types import Span
 
 if TYPE_CHECKING:  # the table of providers names what uses this module
     from service.runtime.providers import Device
-
-# Consecutive runs, each with less than half of the largest input, after which the arena shrinks.
-# Growing again costs a few milliseconds, so it does not shrink after every burst.
-_SMALLER_RUNS = 32
-
-
-class ArenaWatch:
-    """Decides when a session's arena shrinks. A race between threads delays it by one run."""
-
-    def __init__(self, device: "Device", *, is_bounded: bool = True) -> None:
-        """Watch a session.
-
-        Args:
-            device: where it runs; only arenas in the host's memory shrink.
-            is_bounded: whether the size of its input bounds the memory of a run. If not, the arena
-                shrinks after every run.
-        """
-        self._gives_back = device.provider.is_on_host
-        self.is_bounded = is_bounded
-        self._largest = self._largest_since = self._smaller = 0
-
-    def options(self, size: int) -> ort.RunOptions | None:
-        """Return the options of a run with `size` input values; None for the default ones."""
-        if not self.is_bounded:
-            return _giving_back() if self._gives_back else None
-        if 2 * size >= self._largest:
-            self._largest = max(size, self._largest)
-            self._largest_since = self._smaller = 0
-            return None
-        self._smaller += 1
-        self._largest_since = max(size, self._largest_since)
-        if self._smaller < _SMALLER_RUNS:
-            return None
-        self._largest = self._largest_since
-        self._largest_since = self._smaller = 0
-        return _giving_back() if self._gives_back else None
-
-    def give_back_next(self) -> None:
-        """Shrink the arena after the next run, because the last one ran out of memory."""
-        self._largest, self._smaller = sys.maxsize, _SMALLER_RUNS
-
-
-def _giving_back() -> ort.RunOptions:
-    # New options for each run: setting `terminate` on shared options would stop all of them.
-    options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
 
 
 class DeviceBuffer:

@@ -7,8 +7,8 @@ from typing import TypeAlias, TypeVar
 
 from service.errors import DeviceMemoryError
 from service.runtime.graphs import Graph
+from service.runtime.ort_errors import PoisonedSessionError
 from service.runtime.providers import Device
-from service.runtime.session import PoisonedSessionError
 from service.types import PreparedItem, Session, Sessions, Tensors
 
 T = TypeVar("T")
@@ -73,23 +73,27 @@ class Instances:
         if not wanted:
             self.multi_thread = None
 
-    def infer(self, infer: Infer, batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
-        """Run a batch on this thread, on the multi-thread sessions if it runs alone.
+    def infer(
+        self, infer: Infer, batch: Sequence[PreparedItem], exclusive: bool
+    ) -> Sequence[Tensors]:
+        """Run a batch on this thread, on the multi-thread sessions if nothing else runs.
 
         Raises:
             InferenceError: the model failed. If that broke the session, the next run works again.
             DeviceMemoryError: the device has no memory for this batch.
         """
-        return self.use(lambda sessions: infer(sessions, batch), alone)
+        return self.use(lambda sessions: infer(sessions, batch), exclusive)
 
-    def use(self, act: Callable[[Sessions], T], alone: bool) -> T:
+    def use(self, act: Callable[[Sessions], T], exclusive: bool) -> T:
         """Call `act` with the sessions on this thread; reopen them if the call breaks them.
+
+        `exclusive` says that nothing else runs on the device.
 
         Raises:
             InferenceError: the model failed. If that broke the session, the next run works again.
             DeviceMemoryError: the device has no memory for the call.
         """
-        sessions = self.multi_thread if alone and self.multi_thread else self.single_thread
+        sessions = self.multi_thread if exclusive and self.multi_thread else self.single_thread
         try:
             return act(sessions)
         except PoisonedSessionError:

@@ -1,4 +1,4 @@
-"""Turns ONNX Runtime's errors into sentences that say what to do.
+"""Turns ONNX Runtime's errors into ours, with sentences that say what to do.
 
 Its own messages contain local paths, lines of its source code and function signatures.
 """
@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
+
+from service.errors import DeviceMemoryError, InferenceError
+from service.runtime.stopping import RunStoppedError
 
 _Sentence: TypeAlias = Callable[[re.Match[str]], str]
 
@@ -91,6 +94,20 @@ _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _LOAD = re.compile(r"^Load model from .*? failed: ?", re.DOTALL)
 _SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ ")
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "Failed to allocate memory",
+    "Cannot allocate memory",
+    "Available memory of",
+    "bad_alloc",
+)
+_STOPPED = "terminate flag"
+_POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device-side assert")
+
+
+class PoisonedSessionError(InferenceError):
+    """The session's device context is broken; only a new session will work again."""
+
 
 def refusal(error: Exception, path: Path) -> str:
     """Return why a graph cannot be loaded: a sentence that begins with the file's name."""
@@ -117,6 +134,20 @@ def failure(error: Exception, name: str) -> str:
     if found := _TYPED.search(text):
         return f"{name} takes {found[2]}, and is fed {found[1]}"
     return f"{name}: {text}"
+
+
+def translated(error: Exception, name: str) -> InferenceError | DeviceMemoryError:
+    """Return our error for one of onnxruntime's, which differ by their message only."""
+    if isinstance(error, RunStoppedError):
+        return error
+    message = str(error)
+    if _STOPPED in message:
+        return RunStoppedError(f"the run of {name} was stopped")
+    if any(mark in message for mark in _OUT_OF_MEMORY):
+        return DeviceMemoryError(f"no memory left to run {name}")
+    if any(mark in message for mark in _POISONED):
+        return PoisonedSessionError(f"{name}: {message}")
+    return InferenceError(failure(error, name))
 
 
 def _plain(text: str, path: Path) -> str:

@@ -1,6 +1,7 @@
 """One graph in ONNX Runtime."""
 
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +11,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.errors import DeviceMemoryError, DeviceUnavailableError, InferenceError, ModelLoadError
+from service.errors import DeviceMemoryError, DeviceUnavailableError, ModelLoadError
 from service.memory import return_free_memory
-from service.runtime.buffers import ArenaWatch, DeviceBuffer
+from service.runtime.buffers import DeviceBuffer
 from service.runtime.graphs import Graph, open_exact, opened
-from service.runtime.ort_errors import failure, refusal
-from service.runtime.stopping import RunStoppedError, StopSignal, current_stop
+from service.runtime.ort_errors import refusal, translated
+from service.runtime.stopping import StopSignal, current_stop
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec, renamed
 
 if TYPE_CHECKING:  # the table of providers names this class
@@ -23,25 +24,15 @@ if TYPE_CHECKING:  # the table of providers names this class
 
 T = TypeVar("T")
 
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "Failed to allocate memory",
-    "Cannot allocate memory",
-    "Available memory of",
-    "bad_alloc",
-)
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 """Where they are for a graph that is loaded from memory, which has no folder."""
 
-_STOPPED = "terminate flag"
 _SAYS_NOTHING = 4
 """Severity of ONNX Runtime's own log: why a run failed is in what it raises."""
 
-_POISONED = ("CUDA failure 7", "CUBLAS_STATUS", "illegal memory access", "device-side assert")
-
-
-class PoisonedSessionError(InferenceError):
-    """The session's device context is broken; only a new session will work again."""
+# Consecutive runs, each with less than half of the largest input, after which the arena shrinks.
+# Growing again costs a few milliseconds, so it does not shrink after every burst.
+_SMALLER_RUNS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +50,49 @@ class OnDevice:
         """Copy it to the host."""
         array: NDArray[Any] = self.value.numpy()
         return array
+
+
+class ArenaWatch:
+    """Decides when a session's arena shrinks. A race between threads delays it by one run."""
+
+    def __init__(self, device: "Device", *, is_bounded: bool = True) -> None:
+        """Watch a session.
+
+        Args:
+            device: where it runs; only arenas in the host's memory shrink.
+            is_bounded: whether the size of its input bounds the memory of a run. If not, the arena
+                shrinks after every run.
+        """
+        self._gives_back = device.provider.is_on_host
+        self.is_bounded = is_bounded
+        self._largest = self._largest_since = self._smaller = 0
+
+    def options(self, size: int) -> ort.RunOptions | None:
+        """Return the options of a run with `size` input values; None for the default ones."""
+        if not self.is_bounded:
+            return _giving_back() if self._gives_back else None
+        if 2 * size >= self._largest:
+            self._largest = max(size, self._largest)
+            self._largest_since = self._smaller = 0
+            return None
+        self._smaller += 1
+        self._largest_since = max(size, self._largest_since)
+        if self._smaller < _SMALLER_RUNS:
+            return None
+        self._largest = self._largest_since
+        self._largest_since = self._smaller = 0
+        return _giving_back() if self._gives_back else None
+
+    def give_back_next(self) -> None:
+        """Shrink the arena after the next run, because the last one ran out of memory."""
+        self._largest, self._smaller = sys.maxsize, _SMALLER_RUNS
+
+
+def _giving_back() -> ort.RunOptions:
+    # New options for each run: setting `terminate` on shared options would stop all of them.
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 class OrtSession:
@@ -174,7 +208,7 @@ class OrtSession:
         try:
             return DeviceBuffer(self._device, dtype, shape)
         except Exception as error:
-            raise _translated(error, self._name) from error
+            raise translated(error, self._name) from error
 
     def bind(
         self, inputs: Mapping[str, Span | DeviceValue], outputs: Mapping[str, Span]
@@ -213,7 +247,7 @@ class OrtSession:
             for name, span in changing.items():
                 self._bind(binding.bind_input, name, span)
         except Exception as error:
-            raise _translated(error, self._name) from error
+            raise translated(error, self._name) from error
         self._run_binding(binding, size)
 
     def _run_binding(self, binding: ort.IOBinding, size: int) -> None:
@@ -226,10 +260,10 @@ class OrtSession:
         try:
             result = run(giving_back) if stop is None else _stoppable(run, giving_back, stop)
         except Exception as error:
-            translated = _translated(error, self._name)
-            if isinstance(translated, DeviceMemoryError):
+            known = translated(error, self._name)
+            if isinstance(known, DeviceMemoryError):
                 self._arena.give_back_next()
-            raise translated from error
+            raise known from error
         if giving_back is not None and self._arena.is_bounded:
             return_free_memory()
         return result
@@ -279,17 +313,3 @@ def _dtype(type_: str) -> str:
 
 def _shape(shape: Sequence[Any]) -> tuple[int | None, ...]:
     return tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
-
-
-def _translated(error: Exception, name: str) -> InferenceError | DeviceMemoryError:
-    """Return our error for one of onnxruntime's, which differ by their message only."""
-    if isinstance(error, RunStoppedError):
-        return error
-    message = str(error)
-    if _STOPPED in message:
-        return RunStoppedError(f"the run of {name} was stopped")
-    if any(mark in message for mark in _OUT_OF_MEMORY):
-        return DeviceMemoryError(f"no memory left to run {name}")
-    if any(mark in message for mark in _POISONED):
-        return PoisonedSessionError(f"{name}: {message}")
-    return InferenceError(failure(error, name))

@@ -6,7 +6,9 @@ from itertools import count
 
 from service.engine.curve import BatchCurve
 from service.engine.engine import Engine, EngineStatistics, ItemResult, Watch
-from service.engine.wire import (
+from service.errors import ServiceError
+from service.types import PreparedItem
+from tests.contracts.wire import (
     PartialResult,
     Submission,
     decode_reply,
@@ -14,8 +16,6 @@ from service.engine.wire import (
     encode_reply,
     encode_submission,
 )
-from service.errors import ServiceError
-from service.types import PreparedItem
 
 Send = Callable[[bytes], None]
 

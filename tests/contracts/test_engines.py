@@ -16,12 +16,11 @@ from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
 from service.engine.dispatch import BatchResult
 from service.engine.engine import Engine, ItemResult
-from service.engine.inflight.engine import InFlightEngine, Instancing
+from service.engine.inflight.engine import InFlightEngine, InstanceOptions
 from service.engine.inflight.step_loop import StepLoop
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
 from service.engine.slots import Slots
-from service.engine.wire import Submission, decode_submission, encode_submission
 from service.errors import (
     DeadlineExceededError,
     InferenceError,
@@ -31,6 +30,7 @@ from service.errors import (
 from service.telemetry.meters import NullMeter
 from service.types import PreparedItem, Sessions, Tensors
 from tests.contracts.loopback import LoopbackEngine
+from tests.contracts.wire import Submission, decode_submission, encode_submission
 
 SECONDS = 0.1
 QUEUE = 4
@@ -58,7 +58,7 @@ class Model:
 
     started: list[int] = field(default_factory=list)
 
-    async def run_batch(self, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+    async def run_batch(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
         self.started += [int(each.tensors["x"]) for each in batch]
         began = asyncio.get_running_loop().time()
         seconds = SECONDS * max(int(each.tensors["steps"]) for each in batch)
@@ -86,10 +86,10 @@ class Rows:
     def in_use(self) -> int:
         return len(self.items)
 
-    def begin(self, sessions: Sessions, works: Mapping[Hashable, PreparedItem]) -> None:
-        self.model.started += [int(each.tensors["x"]) for each in works.values()]
-        self.items.update(works)
-        self.done.update(dict.fromkeys(works, 0))
+    def prefill(self, sessions: Sessions, items: Mapping[Hashable, PreparedItem]) -> None:
+        self.model.started += [int(each.tensors["x"]) for each in items.values()]
+        self.items.update(items)
+        self.done.update(dict.fromkeys(items, 0))
 
     def step(self, sessions: Sessions) -> Mapping[Hashable, Tensors]:
         finished = {}
@@ -118,7 +118,7 @@ async def run_loop(steps: StepLoop) -> None:
         steps.step()
 
 
-def use(act: Any, alone: bool) -> Any:
+def use(act: Any, exclusive: bool) -> Any:
     return act({})
 
 
@@ -132,10 +132,10 @@ def batcher(model: Model, rows: int, incoming: PreprocessQueue | None) -> Engine
 
 def in_flight(model: Model, rows: int, incoming: PreprocessQueue | None) -> Engine:
     clock = asyncio.get_running_loop().time
-    instancing = Instancing(1, rows, Slots(1), use, run_loop)
+    instances = InstanceOptions(1, rows, Slots(1), use, run_loop)
     limits = BatchLimits(rows, QUEUE)
     return InFlightEngine(
-        model, instancing, limits, NullMeter(), CURVE, clock=clock, incoming=incoming
+        model, instances, limits, NullMeter(), CURVE, clock=clock, incoming=incoming
     )
 
 

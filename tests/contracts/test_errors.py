@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 
 import service
-from service.engine.wire import decode_reply, encode_reply
 from service.errors import OverloadedError, ServiceError, error_from, fields_of
+from tests.contracts.wire import decode_reply, encode_reply
 
 
 def every_kind(kind: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:

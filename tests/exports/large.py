@@ -111,7 +111,7 @@ async def test_a_marian_of_opus_size_translates_as_transformers(tmp_path: Path) 
                 family.processor.preprocess(TranslateItem(t, num_beams=num_beams)) for t in texts
             ]
             with timed(f"num_beams {num_beams}"):
-                results = loaded.instances.infer(family.model.infer, works, alone=False)
+                results = loaded.instances.infer(family.model.infer, works, exclusive=False)
             assert [result["ids"].tolist() for result in results] == [
                 translator.generated(text, num_beams=num_beams) for text in texts
             ]

@@ -118,7 +118,7 @@ def written(folder: Path, loaded: Any) -> Iterator[tuple[str, int, list[int]]]:
         works = [
             family.processor.preprocess(TranslateItem(text, num_beams=beams)) for text in TEXTS
         ]
-        results = loaded.instances.infer(family.model.infer, works, alone=False)
+        results = loaded.instances.infer(family.model.infer, works, exclusive=False)
         for text, result in zip(TEXTS, results, strict=True):
             yield text, beams, result["ids"].tolist()
 

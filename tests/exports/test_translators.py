@@ -57,7 +57,7 @@ async def test_every_set_of_graphs_is_served(tmp_path: Path) -> None:
                     family.processor.preprocess(TranslateItem(t, num_beams=num_beams))
                     for t in TEXTS
                 ]
-                results = loaded.instances.infer(family.model.infer, works, alone=False)
+                results = loaded.instances.infer(family.model.infer, works, exclusive=False)
                 assert [result["ids"].tolist() for result in results] == [
                     translator.generated(text, num_beams=num_beams) for text in TEXTS
                 ]

@@ -60,9 +60,9 @@ async def test_in_other_precisions_a_text_is_translated_alike_in_any_company(
     async with serving(tmp_path / "m", precision) as loaded:
         family: Any = loaded.pipeline.family
         works = [family.processor.preprocess(item) for item in items]
-        together = loaded.instances.infer(family.model.infer, works, alone=False)
+        together = loaded.instances.infer(family.model.infer, works, exclusive=False)
         for work, result in zip(works, together, strict=True):
-            (alone,) = loaded.instances.infer(family.model.infer, [work], alone=False)
+            (alone,) = loaded.instances.infer(family.model.infer, [work], exclusive=False)
             assert alone["ids"].tolist() == result["ids"].tolist()
 
 

@@ -276,7 +276,7 @@ async def hold_to_transformers(translator: Translator, folder: Path) -> None:
             works = [family.processor.preprocess(item) for item in items]
             for work, text in zip(works, TEXTS, strict=True):
                 assert work.tensors["input_ids"].tolist() == translator.asked(text)
-            results = loaded.instances.infer(family.model.infer, works, alone=False)
+            results = loaded.instances.infer(family.model.infer, works, exclusive=False)
             answers = await asyncio.gather(*(loaded.pipeline.answer(item, CALL) for item in items))
             for result, answered, text in zip(results, answers, TEXTS, strict=True):
                 wanted = translator.generated(text, **options)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.looptime(False)  # sessions run on real threads
 STARTERS = Path(__file__).parents[2] / "models" / "repository"
 
 
-async def no_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+async def no_batch(batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
     raise AssertionError("a batch was formed")
 
 

@@ -129,7 +129,7 @@ class ShelfLoader:
             raise TypeError("no such argument")
         family = self.families.get(files.model, CountingFamily())
 
-        async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+        async def run_batch(batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
             started = time.perf_counter()
             await asyncio.sleep(self.compute_seconds)
             return BatchResult(family.infer({}, batch), started, self.compute_seconds)

@@ -14,7 +14,7 @@ from service.cache.responses import ResponseCache
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
 from service.engine.dispatch import BatchResult
-from service.engine.inflight.engine import InFlightEngine, Instancing
+from service.engine.inflight.engine import InFlightEngine, InstanceOptions
 from service.engine.inflight.step_loop import StepLoop
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
@@ -50,9 +50,9 @@ class SpellingRows:
     def in_use(self) -> int:
         return len(self.works)
 
-    def begin(self, sessions: Sessions, works: Mapping[Hashable, PreparedItem]) -> None:
-        self.works.update(works)
-        self.written.update(dict.fromkeys(works, 0))
+    def prefill(self, sessions: Sessions, items: Mapping[Hashable, PreparedItem]) -> None:
+        self.works.update(items)
+        self.written.update(dict.fromkeys(items, 0))
 
     def step(self, sessions: Sessions) -> Mapping[Hashable, Tensors]:
         self.log.append([text_of(work) for work in self.works.values()])
@@ -139,7 +139,7 @@ async def _run_loop(steps: StepLoop) -> None:
         steps.step()
 
 
-def _use(act: Any, alone: bool) -> Any:
+def _use(act: Any, exclusive: bool) -> Any:
     return act({})
 
 
@@ -148,7 +148,7 @@ async def spelling_in_batches() -> AsyncIterator[Pipeline[TranslateItem, Transla
     """A pipeline that takes a step a batch, of 4 at most."""
     family = SpellingFamily()
 
-    async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+    async def run_batch(batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
         await asyncio.sleep(STEP)
         return BatchResult(family.infer({}, batch), 0.0, STEP)
 
@@ -180,7 +180,7 @@ async def spelling(
         incoming = PreprocessQueue(threads, 1)
         engine = InFlightEngine(
             family,
-            Instancing(1, max_batch_size, Slots(1), _use, _run_loop),
+            InstanceOptions(1, max_batch_size, Slots(1), _use, _run_loop),
             BatchLimits(max_batch_size, max_queue_size),
             meter,
             clock=asyncio.get_running_loop().time,

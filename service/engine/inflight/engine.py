@@ -16,13 +16,11 @@ from math import inf
 
 from service.engine.curve import BatchCurve
 from service.engine.engine import EngineStatistics, ItemResult, Watch
-from service.engine.inflight.policy import Candidate
 from service.engine.inflight.scheduler import InFlight, Instance, Scheduler, StepEntry
 from service.engine.inflight.step_loop import StepLoop, UseSessions, run
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import RequestQueue, as_inference_error
-from service.engine.running import GRACE_SECONDS
+from service.engine.queue import GRACE_SECONDS, RequestQueue, as_inference_error
 from service.engine.slots import STOP_SECONDS, Overdue, Slots
 from service.errors import ShuttingDownError
 from service.telemetry.meters import Meter, StepReport
@@ -41,7 +39,7 @@ _IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Instancing:
+class InstanceOptions:
     """How an engine uses its device."""
 
     count: int
@@ -91,7 +89,7 @@ class InFlightEngine:
     def __init__(  # noqa: PLR0913 - the last three have defaults
         self,
         model: InFlight,
-        instancing: Instancing,
+        device: InstanceOptions,
         limits: BatchLimits,
         meter: Meter,
         curve: BatchCurve | None = None,
@@ -103,26 +101,26 @@ class InFlightEngine:
 
         Args:
             model: opens rows.
-            instancing: how the device is used.
+            device: how it is used.
             limits: of a batch and of the queue.
             meter: counts what is done.
             curve: how long steps take.
             clock: for measured times; an event loop's own may tick in whole milliseconds.
             incoming: items of this lane that are being preprocessed.
         """
-        self._model, self._device, self._limits = model, instancing, limits
+        self._model, self._device, self._limits = model, device, limits
         self._meter, self._clock = meter, clock
         self.curve = curve or BatchCurve.proportional()
-        instances = [Instance(model.open_rows()) for _ in range(instancing.count)]
+        instances = [Instance(model.open_rows()) for _ in range(device.count)]
         budget = min(limits.max_batch_cost or _PREFILL_TOKENS, _PREFILL_TOKENS)
-        self._scheduler = Scheduler(instances, instancing.most_rows, budget)
-        self._overdue = Overdue(instancing.slots, meter)
+        self._scheduler = Scheduler(instances, device.most_rows, budget)
+        self._overdue = Overdue(device.slots, meter)
         self._stopper = _LoopStopper(self._scheduler, self._overdue)
         self._queue = RequestQueue(
             self._scheduler,
             limits,
             self.curve,
-            instancing.count,
+            device.count,
             incoming,
             self._stopper.stop_abandoned_soon,
         )
@@ -207,8 +205,9 @@ class InFlightEngine:
         self._queue.admit(1, deadline, now)  # how long a translation becomes is not known
         until = inf if deadline is None else deadline
         rows = self._model.rows_for(prepared)
-        seen = Candidate((-priority, until, now), rows, prepared.length)
-        entry = StepEntry(prepared, seen, until, self._clock(), loop.create_future(), watch)
+        urgency = (-priority, until, now)
+        result = loop.create_future()
+        entry = StepEntry(prepared, urgency, until, self._clock(), result, rows, watch)
         self._scheduler.add(entry)
         self._arrival.set()
         return entry

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from service.engine.engine import Watch
-from service.engine.inflight.policy import Candidate, Room, admit, fair_share
+from service.engine.policy import Urgency
 from service.engine.queue import Entry
 from service.runtime.stopping import StopSignal
 from service.types import PreparedItem, Sessions, Tensors
@@ -28,7 +28,7 @@ class Rows(Protocol):
         """Return how many rows the next step computes."""
         ...
 
-    def begin(self, sessions: Sessions, works: Mapping[Any, PreparedItem]) -> None:
+    def prefill(self, sessions: Sessions, items: Mapping[Any, PreparedItem]) -> None:
         """Add items before their first step; all of them, or none and raise ServiceError."""
         ...
 
@@ -66,11 +66,14 @@ class InFlight(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class StepEntry(Entry[Candidate]):
-    """An item of an in-flight engine."""
+class StepEntry(Entry):
+    """An item of an in-flight engine. Satisfies `Candidate`."""
 
+    rows: int
+    """Most rows it may use."""
     watch: Watch | None = None
     """Called on the event loop with the partial result after each step."""
+    is_suspect: bool = False
     joined_at: float = 0.0
     is_new: bool = True
     """Whether it has not been in a step."""
@@ -88,12 +91,83 @@ class Instance:
     @property
     def used_rows(self) -> int:
         """Return the most rows its items may use."""
-        return sum(entry.seen.rows for entry in self.running)
+        return sum(entry.rows for entry in self.running)
 
     @property
     def holds_suspect(self) -> bool:
         """Return whether an item is in it that must run without others."""
-        return any(entry.seen.is_suspect for entry in self.running)
+        return any(entry.is_suspect for entry in self.running)
+
+
+class Candidate(Protocol):
+    """What decides whether a waiting item joins."""
+
+    @property
+    def prepared(self) -> PreparedItem:
+        """Return the item; its length is the cost of its prefill."""
+        ...
+
+    @property
+    def urgency(self) -> Urgency:
+        """Return its place in the queue."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Return the most rows it may use."""
+        ...
+
+    @property
+    def is_suspect(self) -> bool:
+        """Return whether it was in rows whose step failed.
+
+        It then runs without others, so that only the item at fault fails.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What an instance can offer before a step."""
+
+    free_rows: int
+    used_rows: int
+    """Rows that its running items may use."""
+    share: int
+    """An instance that uses this many rows leaves further items to other instances."""
+    budget: int
+    """Most prefill cost before the next step, which bounds how long running items wait; one item
+    is always admitted."""
+    holds_suspect: bool = False
+
+
+def admit(waiting: Sequence[Candidate], room: Room) -> list[int]:
+    """Return the indices of the items that join before the next step, most urgent first.
+
+    None is overtaken: an item that needs more rows than are free keeps those behind it waiting,
+    because otherwise a stream of small items would delay it for ever.
+    """
+    if room.holds_suspect:
+        return []
+    joining: list[int] = []
+    free, used, spent = room.free_rows, room.used_rows, 0
+    for index in sorted(range(len(waiting)), key=lambda index: waiting[index].urgency):
+        candidate = waiting[index]
+        if candidate.is_suspect:
+            return joining or ([index] if room.used_rows == 0 else [])
+        length = candidate.prepared.length
+        is_too_expensive = joining and spent + length > room.budget
+        is_too_wide = used and candidate.rows > free
+        if is_too_wide or is_too_expensive or used >= room.share:
+            break
+        joining.append(index)
+        free, used, spent = free - candidate.rows, used + candidate.rows, spent + length
+    return joining
+
+
+def fair_share(rows_wanted: int, instances: int) -> int:
+    """Return how many rows each instance should take when all wanted rows are shared."""
+    return max(1, -(-rows_wanted // instances))
 
 
 class Scheduler:
@@ -150,7 +224,7 @@ class Scheduler:
         with self._lock:
             waiting = [entry for entry in self._waiting if not entry.has_left]
             used = instance.used_rows
-            wanted = sum(entry.seen.rows for entry in waiting)
+            wanted = sum(entry.rows for entry in waiting)
             wanted += sum(other.used_rows for other in self.instances)
             room = Room(
                 self.most_rows - used,
@@ -159,7 +233,7 @@ class Scheduler:
                 self._budget,
                 instance.holds_suspect,
             )
-            joining = [waiting[index] for index in admit([e.seen for e in waiting], room)]
+            joining = [waiting[index] for index in admit(waiting, room)]
             for entry in joining:
                 del self._waiting[entry]
                 entry.joined_at = now
@@ -194,7 +268,7 @@ class Scheduler:
         with self._lock:
             return [*self._waiting, *(entry for each in self.instances for entry in each.running)]
 
-    def is_alone(self, instance: Instance) -> bool:
+    def is_exclusive(self, instance: Instance) -> bool:
         """Return whether no item waits, and no other instance runs one."""
         return not self._waiting and not any(
             other.running for other in self.instances if other is not instance

@@ -1,7 +1,6 @@
 """The loop of decoding steps that a device thread runs for one instance."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from service.engine.engine import ItemResult
@@ -19,9 +18,9 @@ SECONDS = 0.02
 
 
 class UseSessions(Protocol):
-    """Calls a function with the sessions of an instance; `alone`: nothing else runs."""
+    """Calls a function with the sessions of an instance; `exclusive`: nothing else runs."""
 
-    def __call__(self, act: Callable[[Sessions], T], alone: bool) -> T:
+    def __call__(self, act: Callable[[Sessions], T], exclusive: bool) -> T:
         """Return what the function returns."""
         ...
 
@@ -60,14 +59,14 @@ class StepLoop:
             return False
         self._remove_left()
         if joining := self._scheduler.take(self._instance, self._clock()):
-            self._begin(joining)
+            self._prefill(joining)
         return bool(self._instance.running) and not self.stop.is_set
 
     def step(self) -> None:
         """Run one step and deliver results."""
         instance, rows = self._instance, self._instance.rows.in_use
         try:
-            results = self._use(instance.rows.step, self._is_alone())
+            results = self._use(instance.rows.step, self._is_exclusive())
         except RunStoppedError:
             self._restart()
             return
@@ -79,7 +78,7 @@ class StepLoop:
         report.rows += rows
         report.tokens += len(instance.running)
         left = [entry for entry in instance.running if entry.has_left]
-        report.wasted_rows += sum(entry.seen.rows for entry in left)
+        report.wasted_rows += sum(entry.rows for entry in left)
         for entry in instance.running:
             if entry.is_new:
                 entry.is_new = False
@@ -92,11 +91,13 @@ class StepLoop:
             self._instance.rows.drop(frozenset(left))
             self._scheduler.leave(self._instance, left)
 
-    def _begin(self, joining: Sequence[StepEntry]) -> None:
-        """Begin items; if that fails, one by one, so that only those at fault fail."""
+    def _prefill(self, joining: Sequence[StepEntry]) -> None:
+        """Prefill items; if that fails, one by one, so that only those at fault fail."""
         try:
-            works = {entry: entry.prepared for entry in joining}
-            self._use(lambda sessions: self._instance.rows.begin(sessions, works), self._is_alone())
+            items = {entry: entry.prepared for entry in joining}
+            self._use(
+                lambda sessions: self._instance.rows.prefill(sessions, items), self._is_exclusive()
+            )
         except RunStoppedError:
             self._restart()
             return
@@ -107,12 +108,12 @@ class StepLoop:
                 return
             for entry in joining:
                 if entry in self._instance.running:
-                    self._begin([entry])
+                    self._prefill([entry])
             return
         self.report.join_waits += [entry.joined_at - entry.queued_at for entry in joining]
 
-    def _is_alone(self) -> bool:
-        return self._scheduler.is_alone(self._instance) and self._device_is_free()
+    def _is_exclusive(self) -> bool:
+        return self._scheduler.is_exclusive(self._instance) and self._device_is_free()
 
     def _deliver(self, results: dict[StepEntry, Tensors], now: float) -> None:
         if not results:
@@ -165,7 +166,7 @@ class StepLoop:
             return
         is_suspect = not isinstance(error, DeviceMemoryError)
         for entry in running:
-            entry.seen = replace(entry.seen, is_suspect=is_suspect)
+            entry.is_suspect = is_suspect
         self._scheduler.put_back(self._instance, running)
 
     def _give_up(self, entries: Sequence[StepEntry], error: Exception) -> None:

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 from typing_extensions import override
 
-from service.engine.inflight.policy import alike
 from service.engine.inflight.scheduler import Key
 from service.families.family import Opened
 from service.families.text_input import fitted
@@ -125,16 +124,16 @@ class TranslationRows:
         """Return how many rows the next step computes."""
         return self._rows.in_use + sum(len(group.keys) for group in self._joining)
 
-    def begin(self, sessions: Sessions, works: Mapping[Key, PreparedItem]) -> None:
+    def prefill(self, sessions: Sessions, items: Mapping[Key, PreparedItem]) -> None:
         """Encode sentences, those of about the same length together. Raises ServiceError."""
-        keys = list(works)
-        groups = alike([works[key].length for key in keys], _MOST_PADDING)
+        keys = list(items)
+        groups = grouped_by_length([items[key].length for key in keys], _MOST_PADDING)
         joining = [
-            self._prefill(sessions, {keys[index]: works[keys[index]] for index in group})
+            self._prefill(sessions, {keys[index]: items[keys[index]] for index in group})
             for group in groups
         ]
         self._joining += joining
-        self._prepared.update(works)
+        self._prepared.update(items)
 
     def step(self, sessions: Sessions) -> Mapping[Key, Tensors]:
         """Decode one more token of every translation. Raises ServiceError."""
@@ -189,7 +188,7 @@ def translated(
     rows: TranslationRows, sessions: Sessions, batch: Sequence[PreparedItem]
 ) -> list[Tensors]:
     """Translate a batch to its end, in rows without other translations."""
-    rows.begin(sessions, dict(enumerate(batch)))
+    rows.prefill(sessions, dict(enumerate(batch)))
     found: dict[Key, Tensors] = {}
     while rows.count:
         found.update(rows.step(sessions))
@@ -258,3 +257,23 @@ def _in_flight_problem(rules: TokenRules) -> str | None:
             "export without step graphs"
         )
     return None
+
+
+def grouped_by_length(lengths: Sequence[int], most_padding: float) -> list[list[int]]:
+    """Group items to prefill together, so that at most a share of the cost is padding.
+
+    Returns:
+        Groups of indices, the shortest first; within a group by length.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    groups: list[list[int]] = []
+    total = 0
+    for index in order:
+        total += lengths[index]
+        padded = (len(groups[-1]) + 1) * lengths[index] if groups else 0
+        if groups and padded - total <= most_padding * padded:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+            total = lengths[index]
+    return groups

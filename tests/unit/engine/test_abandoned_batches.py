@@ -33,7 +33,7 @@ class Device:
     stopped: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
-    async def __call__(self, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+    async def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
         clock = asyncio.get_running_loop().time
         values = [int(one.tensors["x"]) for one in batch]
         try:

@@ -37,13 +37,13 @@ class Echo:
     """A device that takes a tenth of a second a batch, doubles values, and dies of poison."""
 
     batches: list[list[int]] = field(default_factory=list)
-    alone: list[bool] = field(default_factory=list)
+    exclusive: list[bool] = field(default_factory=list)
     memory_for: int = 1000
 
-    async def __call__(self, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+    async def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
         values = [int(w.tensors["x"]) for w in batch]
         self.batches.append(values)
-        self.alone.append(alone)
+        self.exclusive.append(exclusive)
         started = asyncio.get_running_loop().time()
         await asyncio.sleep(SECONDS)
         if len(values) > self.memory_for:
@@ -118,7 +118,7 @@ async def test_a_lone_item_leaves_at_once_and_has_the_device_for_itself(looptime
         done = await batcher.submit(work(21))
     assert value(done) == 42
     assert looptime == SECONDS
-    assert device.alone == [True]
+    assert device.exclusive == [True]
     assert (done.queue_seconds, done.batch_size) == (0, 1)
 
 
@@ -213,8 +213,8 @@ async def test_when_every_run_fails_every_caller_hears_of_it() -> None:
 
 async def test_a_device_that_returns_too_few_results_answers_nobody_wrongly() -> None:
     class Forgetful(Echo):
-        async def __call__(self, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
-            ran = await super().__call__(batch, alone)
+        async def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
+            ran = await super().__call__(batch, exclusive)
             return ran._replace(results=ran.results[1:])
 
     async with running(Forgetful()) as batcher:
@@ -263,9 +263,9 @@ async def test_what_expired_in_the_queue_is_never_computed(looptime) -> None:
 
 async def test_a_deadline_holds_during_the_batch_too(looptime) -> None:
     class Slow(Echo):
-        async def __call__(self, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+        async def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
             await asyncio.sleep(5)
-            return await super().__call__(batch, alone)
+            return await super().__call__(batch, exclusive)
 
     async with running(Slow()) as batcher:
         with pytest.raises(DeadlineExceededError):

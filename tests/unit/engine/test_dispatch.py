@@ -19,26 +19,26 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("exclusive", [True, False])
 async def test_a_batch_runs_on_a_thread_of_the_device(
-    threads: ThreadPoolExecutor, alone: bool
+    threads: ThreadPoolExecutor, exclusive: bool
 ) -> None:
     ran: list[tuple[int, bool]] = []
 
-    def device(batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
-        ran.append((threading.get_ident(), alone))
+    def device(batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
+        ran.append((threading.get_ident(), exclusive))
         return [{"x": np.array(index)} for index, _ in enumerate(batch)]
 
-    result = await run_on(threads, device, BATCH * 4, alone)
+    result = await run_on(threads, device, BATCH * 4, exclusive)
     ((thread, flag),) = ran
     assert thread != threading.get_ident()
-    assert flag == alone
+    assert flag == exclusive
     assert [int(each["x"]) for each in result.results] == [0, 1, 2, 3]
     assert result.seconds >= 0
 
 
 async def test_a_failure_on_the_thread_is_raised(threads: ThreadPoolExecutor) -> None:
-    def fail(batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+    def fail(batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):

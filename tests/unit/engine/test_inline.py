@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,8 +12,7 @@ import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
-from service.engine.dispatch import run_on
-from service.engine.inline import Inline, LoopWatch
+from service.engine.dispatch import Inline, LoopWatch, run_on
 from service.engine.policy import BatchLimits
 from service.engine.slots import Slots
 from service.runtime.stopping import RunStoppedError, current_stop
@@ -37,7 +36,7 @@ class Clock:
 def taking(
     clock: Clock, seconds: float
 ) -> Callable[[Sequence[PreparedItem], bool], Sequence[Tensors]]:
-    def run(batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+    def run(batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
         clock.now += seconds
         return [{} for _ in batch]
 
@@ -45,18 +44,21 @@ def taking(
 
 
 @pytest.mark.parametrize(
-    ("rows", "length", "takes"),
+    ("measured", "longest"),
     [
-        pytest.param(1, 10, True, id="as measured"),
-        pytest.param(1, 15, True, id="between two measured lengths"),
-        pytest.param(1, 21, False, id="longer than was measured"),
-        pytest.param(5, 10, False, id="more rows than were measured"),
+        pytest.param({10: 0.0005, 20: 0.0006}, 20, id="nothing longer than was measured"),
+        pytest.param({10: 0.001, 20: 0.003}, 15, id="up to 2 ms, between two measured lengths"),
+        pytest.param({10: 0.001, 20: 0.003, 30: 0.001}, 15, id="nothing beyond the first long one"),
+        pytest.param({10: 0.0021, 20: 0.001}, 0, id="nothing"),
     ],
 )
-def test_only_what_was_measured_as_short_runs_here(rows: int, length: int, takes: bool) -> None:
+def test_only_what_was_measured_as_short_runs_here(
+    measured: Mapping[int, float], longest: int
+) -> None:
     clock = Clock()
-    inline = Inline(CURVE, taking(clock, 0.0), LoopWatch(), clock=clock)
-    assert inline.takes(rows, length) is takes
+    curve = BatchCurve.of({(1, length): seconds for length, seconds in measured.items()})
+    inline = Inline(curve, taking(clock, 0.0), LoopWatch(), clock=clock)
+    assert inline.longest == longest
 
 
 @pytest.mark.parametrize(("seconds", "stays"), [(0.019, True), (0.021, False)])
@@ -64,7 +66,7 @@ def test_a_run_that_takes_ten_times_as_long_is_the_last_here(seconds: float, sta
     clock = Clock()
     inline = Inline(CURVE, taking(clock, seconds), LoopWatch(), clock=clock)
     inline.run(BATCH)
-    assert inline.takes(1, 10) is stays
+    assert (inline.longest > 0) is stays
 
 
 class LastsHere:
@@ -74,7 +76,7 @@ class LastsHere:
         self.here = threading.get_ident()
         self.threads: list[int] = []
 
-    def __call__(self, batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+    def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
         self.threads.append(threading.get_ident())
         stop = current_stop()
         assert stop is not None

@@ -10,9 +10,8 @@ import pytest
 
 from service.engine.batcher import Batcher
 from service.engine.curve import BatchCurve
-from service.engine.dispatch import BatchResult
+from service.engine.dispatch import BatchResult, Inline, LoopWatch
 from service.engine.engine import ItemResult
-from service.engine.inline import Inline, LoopWatch
 from service.engine.policy import BatchLimits
 from service.engine.slots import Slots
 from service.errors import DeviceMemoryError, InferenceError
@@ -34,7 +33,7 @@ class Device:
     here: list[int] = field(default_factory=list)
     batches: list[list[int]] = field(default_factory=list)
 
-    def now(self, batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+    def now(self, batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
         (value,) = [int(one.tensors["x"]) for one in batch]
         self.here.append(value)
         if value == POISON:
@@ -43,7 +42,7 @@ class Device:
             raise DeviceMemoryError("no memory")
         return [{"x": np.array(2 * value)}]
 
-    async def __call__(self, batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+    async def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
         values = [int(one.tensors["x"]) for one in batch]
         self.batches.append(values)
         await asyncio.sleep(0.1)

@@ -1,13 +1,16 @@
 """The policy is a pure function: a table of what waits and what leaves."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.curve import BatchCurve
-from service.engine.policy import BatchLimits, Dispatch, Wait, Waiting, decide
+from service.engine.policy import BatchLimits, Dispatch, Urgency, Wait, decide
+from service.types import PreparedItem
 
 LIMITS = BatchLimits(max_batch_size=4, max_queue_size=100)
 FLAT = BatchCurve.of({(1, 100): 0.01, (4, 100): 0.04})
@@ -16,8 +19,25 @@ STEEP = BatchCurve.of(
 )
 
 
+@dataclass(frozen=True)
+class Waiting:
+    prepared: PreparedItem
+    urgency: Urgency
+
+
+def waiting_item(
+    length: int,
+    enqueued_at: float,
+    deadline: float = inf,
+    priority: int = 0,
+    group: tuple[int] | None = None,
+) -> Waiting:
+    prepared = PreparedItem({}, length=length, group=group)
+    return Waiting(prepared, (-priority, deadline, enqueued_at))
+
+
 def items(*lengths: int) -> list[Waiting]:
-    return [Waiting(length, enqueued_at=float(i)) for i, length in enumerate(lengths)]
+    return [waiting_item(length, float(i)) for i, length in enumerate(lengths)]
 
 
 def chosen(decision: Dispatch | Wait) -> set[int]:
@@ -46,17 +66,17 @@ def test_nothing_waiting_means_waiting_for_an_arrival() -> None:
 
 
 def test_higher_priority_leaves_first() -> None:
-    waiting = [Waiting(10, 0.0), Waiting(100, 1.0, priority=1)]
+    waiting = [waiting_item(10, 0.0), waiting_item(100, 1.0, priority=1)]
     assert chosen(decide(LIMITS, STEEP, waiting, now=2.0)) == {1}
 
 
 def test_of_equal_priority_the_earlier_deadline_leaves_first() -> None:
-    waiting = [Waiting(10, 0.0, deadline=9.0), Waiting(100, 1.0, deadline=5.0)]
+    waiting = [waiting_item(10, 0.0, deadline=9.0), waiting_item(100, 1.0, deadline=5.0)]
     assert chosen(decide(LIMITS, STEEP, waiting, now=2.0)) == {1}
 
 
 def test_a_deadline_is_more_urgent_than_none() -> None:
-    waiting = [Waiting(10, 0.0), Waiting(100, 1.0, deadline=60.0)]
+    waiting = [waiting_item(10, 0.0), waiting_item(100, 1.0, deadline=60.0)]
     assert chosen(decide(LIMITS, STEEP, waiting, now=2.0)) == {1}
 
 
@@ -66,7 +86,7 @@ def test_who_came_late_to_a_long_queue_does_not_pass_the_others() -> None:
 
 
 def test_of_a_long_queue_the_more_urgent_half_is_asked_whatever_came_first() -> None:
-    late = [Waiting(10, 20.0 + i, priority=1) for i in range(5)]
+    late = [waiting_item(10, 20.0 + i, priority=1) for i in range(5)]
     waiting = [*items(*[100] * 15), *late]
     assert chosen(decide(LIMITS, STEEP, waiting, now=30.0)) == {15, 16, 17, 18}
 
@@ -78,7 +98,11 @@ def test_a_queue_of_little_work_is_company_as_a_whole() -> None:
 
 
 def test_groups_never_share_a_batch() -> None:
-    waiting = [Waiting(10, 0.0, group=1), Waiting(10, 1.0, group=4), Waiting(10, 2.0, group=1)]
+    waiting = [
+        waiting_item(10, 0.0, group=(1,)),
+        waiting_item(10, 1.0, group=(4,)),
+        waiting_item(10, 2.0, group=(1,)),
+    ]
     assert chosen(decide(LIMITS, STEEP, waiting, now=3.0)) == {0, 2}
 
 
@@ -105,12 +129,12 @@ def test_the_padded_cost_bounds_a_batch_but_never_a_single_item() -> None:
 
 
 waitings = st.builds(
-    Waiting,
+    waiting_item,
     length=st.integers(1, 200),
     enqueued_at=st.floats(0, 10),
-    deadline=st.none() | st.floats(10, 20),
+    deadline=st.just(inf) | st.floats(10, 20),
     priority=st.integers(-2, 2),
-    group=st.integers(0, 2),
+    group=st.tuples(st.integers(0, 2)),
 )
 
 
@@ -123,5 +147,5 @@ def test_every_batch_holds_the_most_urgent_item_and_keeps_the_limits(
     batch = [waiting[index] for index in indices]
     assert min(waiting, key=lambda w: w.urgency).urgency in [w.urgency for w in batch]
     assert len(set(indices)) == len(batch) <= 8
-    assert len({w.group for w in batch}) == 1
-    assert len(batch) == 1 or len(batch) * max(w.length for w in batch) <= 400
+    assert len({w.prepared.group for w in batch}) == 1
+    assert len(batch) == 1 or len(batch) * max(w.prepared.length for w in batch) <= 400

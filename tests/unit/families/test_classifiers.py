@@ -9,10 +9,14 @@ from PIL import Image
 
 from service import tasks
 from service.errors import InferenceError, InvalidInputError, ModelLoadError
+from service.families.classifier import (
+    ImageClassifierParameters,
+    TextClassifierParameters,
+    open_image_classifier,
+    open_text_classifier,
+    ranked,
+)
 from service.families.family import Opened
-from service.families.image_classifier import ImageClassifierParameters, open_image_classifier
-from service.families.scores import ranked
-from service.families.text_classifier import TextClassifierParameters, open_text_classifier
 from service.repository.manifest import read_parameters
 from service.tasks import Classification, ClassifyItem, Label, Text
 from tests.unit.families.sessions import NumpySession, text_session

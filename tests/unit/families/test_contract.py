@@ -12,13 +12,6 @@ import pytest
 
 from service import tasks
 from service.engine.engine import ItemResult
-from service.engine.wire import (
-    Submission,
-    decode_reply,
-    decode_submission,
-    encode_reply,
-    encode_submission,
-)
 from service.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -30,6 +23,13 @@ from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
 from service.types import PreparedItem, Tensors
+from tests.contracts.wire import (
+    Submission,
+    decode_reply,
+    decode_submission,
+    encode_reply,
+    encode_submission,
+)
 from tests.unit.families.cases import CASES, Case, case_of, open_case
 from tests.unit.transforms.images import DAMAGED, FOREIGN, TOO_LARGE
 from tests.unit.transforms.texts import HOSTILE

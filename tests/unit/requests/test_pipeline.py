@@ -68,7 +68,7 @@ def _text(item: ClassifyItem) -> str:
 
 @asynccontextmanager
 async def opened(family: GatedFamily) -> AsyncIterator[Pipeline[ClassifyItem, Classification]]:
-    async def run_batch(batch: Sequence[PreparedItem], alone: bool) -> BatchResult:
+    async def run_batch(batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
         return BatchResult(family.infer({}, batch), 0.0, 0.01)
 
     lane_of = family.lane_of if len(family.lanes) > 1 else None

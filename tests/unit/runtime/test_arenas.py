@@ -1,7 +1,7 @@
 """When memory of earlier, larger runs is given back."""
 
-from service.runtime.buffers import ArenaWatch
 from service.runtime.providers import Device
+from service.runtime.session import ArenaWatch
 
 MANY = 1000
 

@@ -10,8 +10,8 @@ import pytest
 from service.engine.warmup import WarmUpPlan, lone_length, measure, multi_thread_pays
 from service.errors import DeviceMemoryError
 from service.runtime.instances import Instances
+from service.runtime.ort_errors import PoisonedSessionError
 from service.runtime.providers import Device
-from service.runtime.session import PoisonedSessionError
 from service.types import PreparedItem, Sessions, Tensors
 
 GRAPHS = {"model": Path("model.onnx")}
@@ -33,19 +33,19 @@ def threads(sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tenso
     return [{"threads": np.array(sessions["model"].threads)} for _ in batch]
 
 
-def used(opened: Instances, alone: bool) -> int:
-    return int(opened.infer(threads, [PreparedItem({})], alone)[0]["threads"])
+def used(opened: Instances, exclusive: bool) -> int:
+    return int(opened.infer(threads, [PreparedItem({})], exclusive)[0]["threads"])
 
 
 def test_a_lone_batch_gets_the_whole_device_and_others_share_it() -> None:
     opened = instances(1, 4)
-    assert [used(opened, alone=True), used(opened, alone=False)] == [4, 1]
+    assert [used(opened, exclusive=True), used(opened, exclusive=False)] == [4, 1]
 
 
 def test_sessions_that_do_not_help_are_given_up() -> None:
     opened = instances(1, 4)
     opened.keep_multi_thread(False)
-    assert used(opened, alone=True) == 1
+    assert used(opened, exclusive=True) == 1
     assert repr(opened) == "<Instances of model on cpu, single-thread>"
 
 
@@ -62,10 +62,10 @@ def test_a_broken_session_is_reopened_for_the_next_run() -> None:
         raise PoisonedSessionError("CUDA failure 700")
 
     with pytest.raises(PoisonedSessionError):
-        opened.infer(breaks, [PreparedItem({})], alone=False)
+        opened.infer(breaks, [PreparedItem({})], exclusive=False)
     assert opened.single_thread is not before
     assert opened.rebuilds == 1
-    assert used(opened, alone=False) == 1
+    assert used(opened, exclusive=False) == 1
 
 
 def test_running_out_of_memory_needs_no_new_session() -> None:
@@ -75,7 +75,7 @@ def test_running_out_of_memory_needs_no_new_session() -> None:
         raise DeviceMemoryError("no memory")
 
     with pytest.raises(DeviceMemoryError):
-        opened.infer(starves, [PreparedItem({})], alone=False)
+        opened.infer(starves, [PreparedItem({})], exclusive=False)
     assert opened.rebuilds == 0
 
 

@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
+from service.runtime.ort_errors import PoisonedSessionError, translated
 from service.runtime.providers import Device
-from service.runtime.session import OnDevice, OrtSession, PoisonedSessionError, _translated
+from service.runtime.session import OnDevice, OrtSession
 
 CPU = Device("cpu")
 
@@ -121,7 +122,7 @@ def test_a_broken_file_is_a_load_error_that_names_it(tmp_path: Path, content: by
     ],
 )
 def test_errors_are_told_apart(message: str, kind: type[Exception]) -> None:
-    assert type(_translated(RuntimeError(message), "x.onnx")) is kind
+    assert type(translated(RuntimeError(message), "x.onnx")) is kind
 
 
 @pytest.mark.gpu

@@ -71,7 +71,7 @@ def test_only_the_run_that_obeys_the_signal_is_stopped(session: OrtSession) -> N
 
 
 async def test_a_cancelled_batch_ends_when_its_run_has_ended(session: OrtSession) -> None:
-    def run(batch: Sequence[PreparedItem], alone: bool) -> Sequence[Tensors]:
+    def run(batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
         return [session.run(work.tensors) for work in batch]  # type: ignore[misc]
 
     with ThreadPoolExecutor(1) as threads:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.engine.engine import ItemResult
-from service.engine.inflight.engine import InFlightEngine, Instancing
+from service.engine.inflight.engine import InFlightEngine, InstanceOptions
 from service.engine.inflight.step_loop import StepLoop
 from service.engine.policy import BatchLimits
 from service.engine.slots import Slots
@@ -52,11 +52,11 @@ class Countdown:
     def in_use(self) -> int:
         return sum(int(work.group) for work in self.works.values())  # type: ignore[call-overload]
 
-    def begin(self, sessions: Sessions, works: Mapping[Hashable, PreparedItem]) -> None:
-        if any(value(work) == UNREADABLE for work in works.values()):
+    def prefill(self, sessions: Sessions, items: Mapping[Hashable, PreparedItem]) -> None:
+        if any(value(work) == UNREADABLE for work in items.values()):
             raise RuntimeError("cannot be read")
-        self.works.update(works)
-        self.left.update({key: int(work.tensors["steps"]) for key, work in works.items()})
+        self.works.update(items)
+        self.left.update({key: int(work.tensors["steps"]) for key, work in items.items()})
 
     def step(self, sessions: Sessions) -> Mapping[Hashable, Tensors]:
         values = [value(work) for work in self.works.values()]
@@ -123,7 +123,7 @@ async def run_loop(steps: StepLoop) -> None:
         steps.step()
 
 
-def use(act: Any, alone: bool) -> Any:
+def use(act: Any, exclusive: bool) -> Any:
     return act({})
 
 
@@ -133,7 +133,7 @@ async def running(
 ) -> AsyncIterator[InFlightEngine]:
     engine = InFlightEngine(
         model,
-        Instancing(instances, most_rows, slots or Slots(instances), use, run_loop),
+        InstanceOptions(instances, most_rows, slots or Slots(instances), use, run_loop),
         BatchLimits(max_batch_size=most_rows, max_queue_size=6),
         NullMeter(),
         clock=asyncio.get_running_loop().time,

@@ -1,13 +1,23 @@
 """Which items join a running batch: a table of cases."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from dataclasses import dataclass
+from math import inf
 
-from service.engine.inflight.policy import Candidate, Room, admit, alike, fair_share
+from service.engine.inflight.scheduler import Room, admit, fair_share
+from service.engine.policy import Urgency
+from service.types import PreparedItem
+
+
+@dataclass(frozen=True)
+class Candidate:
+    prepared: PreparedItem
+    urgency: Urgency
+    rows: int
+    is_suspect: bool = False
 
 
 def candidate(at: float, rows: int = 1, length: int = 5, priority: int = 0) -> Candidate:
-    return Candidate((-priority, float("inf"), at), rows, length)
+    return Candidate(PreparedItem({}, length=length), (-priority, inf, at), rows)
 
 
 ROOM = Room(free_rows=8, used_rows=0, share=100, budget=1000)
@@ -41,19 +51,9 @@ def test_reading_before_a_step_is_bounded_but_one_is_always_let_in() -> None:
 
 
 def test_a_suspect_runs_alone() -> None:
-    suspect = Candidate((0, float("inf"), 1.0), 1, 5, is_suspect=True)
+    suspect = Candidate(PreparedItem({}, length=5), (0, inf, 1.0), 1, is_suspect=True)
     assert admit([suspect, candidate(2)], ROOM) == [0]
     used = Room(free_rows=7, used_rows=1, share=100, budget=1000)
     assert admit([suspect, candidate(2)], used) == []
     holding = Room(free_rows=7, used_rows=1, share=100, budget=1000, holds_suspect=True)
     assert admit([candidate(2)], holding) == []
-
-
-@given(st.lists(st.integers(1, 200), min_size=1), st.floats(0, 0.5))
-def test_works_read_together_waste_no_more_than_they_may(lengths: list[int], most: float) -> None:
-    groups = alike(lengths, most)
-    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
-    for group in groups:
-        own = [lengths[index] for index in group]
-        padded = len(own) * max(own)
-        assert padded - sum(own) <= most * padded + 1e-6

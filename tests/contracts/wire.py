@@ -1,4 +1,4 @@
-"""What crosses the engine seam, as bytes: for an engine that runs in another process.
+"""What crosses the engine seam, as bytes: proof that an engine could run in another process.
 
 A message is the length of a JSON header, the header, and the raw memory of its arrays. Errors
 cross by code and fields, and deadlines as the seconds that are left, because two processes share
