@@ -44,6 +44,32 @@ class Task(StrEnum):
     EMBED = "embed"
 
 
+class ComposedTask(StrEnum):
+    """What `service/requests/` makes of the answers of a model of one of the tasks."""
+
+    ZERO_SHOT = "zero-shot"
+    """Classify by labels that the request gives: by an embedder, or a classifier of pairs."""
+    RERANK = "rerank"
+    """Score texts against a query: by an embedder, or a classifier of pairs."""
+
+
+Ability: TypeAlias = tuple[Task | ComposedTask, str]
+"""What a model can do, and with which modality: "text" or "image"."""
+
+_PHRASES = {
+    ComposedTask.ZERO_SHOT: "classify {}s by given labels",
+    ComposedTask.RERANK: "rerank {}s",
+}
+
+
+def phrase(ability: Ability) -> str:
+    """Return an ability in words, for messages: "embed images"."""
+    task, modality = ability
+    if isinstance(task, ComposedTask):
+        return _PHRASES[task].format(modality)
+    return f"{task} {modality}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text as the caller sent it."""
@@ -80,10 +106,13 @@ class ClassifyItem:
     """How many labels to return, best first; None returns all."""
     text_pair: str | None = None
     """A second text: the labels are of how the two are related."""
+    raw_scores: bool = False
+    """Whether scores are the numbers that the graph gives, before softmax or sigmoid."""
 
     def fingerprint(self) -> bytes:
-        """Return the content, the number of labels and the second text."""
-        return self.content.fingerprint() + fingerprint(self.top_k, self.text_pair)
+        """Return the content, the number of labels, the second text and the kind of scores."""
+        more = fingerprint(self.top_k, self.text_pair, self.raw_scores)
+        return self.content.fingerprint() + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +255,16 @@ class EmbedItem:
     content: Content
     prompt_name: str | None = None
     """Which of the model's prompts to put before the text; None is the model's default."""
+    dimensions: int | None = None
+    """How many numbers of the vector to keep, the first ones (Matryoshka); None keeps all."""
+    normalize: bool | None = None
+    """Whether to scale the vector to unit length; None is the model's default. A vector that has
+    unit length keeps it when it is shortened."""
 
     def fingerprint(self) -> bytes:
-        """Return the content and the name of the prompt."""
-        return self.content.fingerprint() + fingerprint(self.prompt_name)
+        """Return the content, the name of the prompt, and what to make of the vector."""
+        more = fingerprint(self.prompt_name, self.dimensions, self.normalize)
+        return self.content.fingerprint() + more
 
 
 @dataclass(frozen=True, slots=True, eq=False)

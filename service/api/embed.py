@@ -1,7 +1,8 @@
 """POST /v1/embed: texts and images to vectors of one space."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +23,9 @@ from service.api.replies import Reply, task_reply
 from service.errors import InvalidInputError, ServiceError
 from service.requests.admission import ApiLimits
 from service.tasks import Embedding, EmbedItem, Task
+from service.transforms.vectors import to_bits, to_int8
+
+Output: TypeAlias = Literal["float", "int8", "binary"]
 
 
 class EmbedRequest(TaskRequest):
@@ -38,6 +42,22 @@ class EmbedRequest(TaskRequest):
         description="Name of the model's prompt to put before the texts; else its default prompt.",
     )
 
+    dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        None,
+        description="How many numbers of each vector to return, the first ones. A vector of unit "
+        "length is scaled to unit length again. The default is all.",
+    )
+    normalize: bool | None = Field(
+        None,
+        description="Whether vectors are scaled to unit length; else as the model was trained.",
+    )
+    output: Output = Field(
+        "float",
+        description="float: 32-bit numbers. int8: integers from -127 to 127, and the `scale` that "
+        "gives the numbers back. binary: one bit a number, 1 if it is positive, eight to a byte, "
+        "the first bit highest.",
+    )
+
     def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
         """Return the items. Raises InvalidInputError, LimitExceededError."""
         if self.text is None and self.image is None:
@@ -46,16 +66,18 @@ class EmbedRequest(TaskRequest):
             raise InvalidInputError("prompt_name is for texts, and there are none")
         texts, images = self.text or [], self.image or []
         check_count(len(texts) + len(images), limits)
+        made = partial(EmbedItem, dimensions=self.dimensions, normalize=self.normalize)
         return [
-            *each(texts, lambda text: EmbedItem(as_text(text, limits), self.prompt_name)),
-            *each(images, lambda image: EmbedItem(as_image(image, limits))),
+            *each(texts, lambda text: made(as_text(text, limits), self.prompt_name)),
+            *each(images, lambda image: made(as_image(image, limits))),
         ]
 
 
 class EmbedResult(BaseModel):
     """The vector of one item, of unit length unless the model does not normalise."""
 
-    embedding: list[float]
+    embedding: list[float] = Field(description="Numbers; of int8 and binary, integers.")
+    scale: float | None = Field(None, description="Of int8: numbers times scale give the vector.")
 
 
 class EmbedResponse(BaseModel):
@@ -71,12 +93,20 @@ async def embed(request: HttpRequest) -> Reply:
     """Turn texts and images into vectors; similar meanings have similar vectors."""
     body = await read_request(request, EmbedRequest)
     items = body.items(request.context.limits)
-    return await task_reply(request, Task.EMBED, body, items, _encode, _head)
+    encode = partial(_encode, output=body.output)
+    return await task_reply(request, Task.EMBED, body, items, encode, _head)
 
 
-def _encode(answer: Embedding) -> Mapping[str, Any]:
-    # orjson serialises the array; `.tolist()` would cost forty times as much.
-    return {"embedding": np.ascontiguousarray(answer.vector)}
+def _encode(answer: Embedding, output: Output = "float") -> Mapping[str, Any]:
+    # orjson serialises arrays; `.tolist()` would cost forty times as much.
+    match output:
+        case "float":
+            return {"embedding": np.ascontiguousarray(answer.vector)}
+        case "int8":
+            numbers, scale = to_int8(answer.vector)
+            return {"embedding": numbers, "scale": scale}
+        case "binary":
+            return {"embedding": to_bits(answer.vector)}
 
 
 def _head(answers: Sequence[Embedding]) -> Mapping[str, Any]:

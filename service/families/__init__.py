@@ -8,13 +8,22 @@ from service.families.classifier import (
     TextClassifierParameters,
     open_image_classifier,
     open_text_classifier,
+    text_classifier_abilities,
 )
 from service.families.detector import DetectorParameters, open_detector
 from service.families.detr_detector import DetrDetectorParameters, open_detr_detector
-from service.families.dual_encoder import DualEncoderParameters, open_dual_encoder
+from service.families.dual_encoder import (
+    DualEncoderParameters,
+    dual_encoder_abilities,
+    open_dual_encoder,
+)
 from service.families.family import FamilyEntry
 from service.families.image_embedder import ImageEmbedderParameters, open_image_embedder
-from service.families.text_embedder import TextEmbedderParameters, open_text_embedder
+from service.families.text_embedder import (
+    TextEmbedderParameters,
+    open_text_embedder,
+    text_embedder_abilities,
+)
 from service.families.translation.in_flight import (
     EncoderDecoderStepsParameters,
     open_encoder_decoder_steps,
@@ -28,9 +37,15 @@ _IMAGE: Final = frozenset({"image"})
 
 FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "text_classifier": FamilyEntry(
-        Task.CLASSIFY, _TEXT, TextClassifierParameters, open_text_classifier
+        Task.CLASSIFY,
+        _TEXT,
+        TextClassifierParameters,
+        open_text_classifier,
+        text_classifier_abilities,
     ),
-    "text_embedder": FamilyEntry(Task.EMBED, _TEXT, TextEmbedderParameters, open_text_embedder),
+    "text_embedder": FamilyEntry(
+        Task.EMBED, _TEXT, TextEmbedderParameters, open_text_embedder, text_embedder_abilities
+    ),
     "image_classifier": FamilyEntry(
         Task.CLASSIFY, _IMAGE, ImageClassifierParameters, open_image_classifier
     ),
@@ -43,7 +58,11 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "detector": FamilyEntry(Task.DETECT, _IMAGE, DetectorParameters, open_detector),
     "detr_detector": FamilyEntry(Task.DETECT, _IMAGE, DetrDetectorParameters, open_detr_detector),
     "dual_encoder": FamilyEntry(
-        Task.EMBED, _TEXT | _IMAGE, DualEncoderParameters, open_dual_encoder
+        Task.EMBED,
+        _TEXT | _IMAGE,
+        DualEncoderParameters,
+        open_dual_encoder,
+        dual_encoder_abilities,
     ),
     "image_embedder": FamilyEntry(Task.EMBED, _IMAGE, ImageEmbedderParameters, open_image_embedder),
 }

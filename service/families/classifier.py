@@ -10,10 +10,24 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InferenceError, InvalidInputError
-from service.families.family import Opened, Traits, check_labels
+from service.families.family import (
+    EntailmentScores,
+    Opened,
+    Traits,
+    check_labels,
+    check_template,
+)
 from service.families.image_input import ImageInput, ImageParameters
 from service.families.text_input import TextInput, TextParameters, is_long, one_output
-from service.tasks import Classification, ClassifyItem, Image, Label, Text
+from service.tasks import (
+    Ability,
+    Classification,
+    ClassifyItem,
+    ComposedTask,
+    Image,
+    Label,
+    Text,
+)
 from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors, TensorSpec
 
 _LANE = "default"
@@ -32,9 +46,33 @@ class TextClassifierParameters(TextParameters):
     """Names of the scores, in the graph's order; they may repeat."""
     activation: Activation = "softmax"
     """What makes scores of the graph's numbers: `none` where it gives scores."""
+    hypothesis_template: str = "This example is {}."
+    """What makes a hypothesis of a label that a request gives, for a model of natural language
+    inference: one of its labels begins with "entail"."""
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
+        check_template(self.hypothesis_template)
+
+    @property
+    def label_scores(self) -> EntailmentScores | None:
+        """Return how it scores given labels, by the rules of transformers' pipeline."""
+        kinds = [label.lower().startswith("entail") for label in self.labels]
+        if not any(kinds) or len(set(self.labels)) < max(2, len(kinds)):
+            return None
+        place = kinds.index(True)
+        other = self.labels[-1 if place == 0 else 0]
+        return EntailmentScores(self.labels[place], other, self.hypothesis_template)
+
+
+def text_classifier_abilities(parameters: TextClassifierParameters) -> frozenset[Ability]:
+    """Return what can be composed of its answers.
+
+    A single label is taken for a reranker's, which scores pairs of a query and a text.
+    """
+    if parameters.label_scores is not None:
+        return frozenset({(ComposedTask.ZERO_SHOT, "text")})
+    return frozenset({(ComposedTask.RERANK, "text")} if len(parameters.labels) == 1 else ())
 
 
 def open_text_classifier(
@@ -45,7 +83,10 @@ def open_text_classifier(
     processor = TextClassifierProcessor(parameters.labels, texts)
     model = TextClassifierModel(parameters.labels, texts, parameters.activation)
     traits: Traits[ClassifyItem, Classification] = Traits(
-        tokenizer=texts.tokenizer, max_tokens=texts.max_length, head_problem=model.head_problem
+        tokenizer=texts.tokenizer,
+        max_tokens=texts.max_length,
+        head_problem=model.head_problem,
+        label_scores=parameters.label_scores,
     )
     return Opened(processor, model, traits)
 
@@ -71,7 +112,7 @@ class TextClassifierProcessor(Processor[ClassifyItem, Classification]):
 
     @override
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
-        return best_labels(result, self.labels, item.top_k)
+        return best_labels(result, self.labels, item)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +186,7 @@ class ImageClassifierProcessor(Processor[ClassifyItem, Classification]):
 
     @override
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
-        return best_labels(result, self.labels, item.top_k)
+        return best_labels(result, self.labels, item)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,7 +226,7 @@ def check_top_k(top_k: int | None) -> None:
 def ranked(
     logits: NDArray[Any], labels: Sequence[str], activation: Activation = "softmax"
 ) -> Sequence[Tensors]:
-    """Return each row's scores in descending order, with the index of each one's label.
+    """Return each row's scores and logits in descending order, with the index of each's label.
 
     Equal scores stay in the order in which the model names its labels.
 
@@ -203,7 +244,8 @@ def ranked(
     scores = _scores(logits, activation)
     order = (-scores).argsort(axis=1, kind="stable")
     return [
-        {"scores": row[places], "order": places} for row, places in zip(scores, order, strict=True)
+        {"scores": row[places], "order": places, "logits": numbers[places]}
+        for row, places, numbers in zip(scores, order, logits, strict=True)
     ]
 
 
@@ -219,10 +261,11 @@ def scores_problem(outputs: Mapping[str, TensorSpec], labels: Sequence[str]) -> 
     return None
 
 
-def best_labels(result: Tensors, labels: Sequence[str], top_k: int | None) -> Classification:
-    """Return the first labels of one row of `ranked`."""
-    names = (labels[place] for place in result["order"][:top_k].tolist())
-    return Classification(tuple(map(Label, names, result["scores"][:top_k].tolist())))
+def best_labels(result: Tensors, labels: Sequence[str], item: ClassifyItem) -> Classification:
+    """Return the labels that an item asks for, of one row of `ranked`."""
+    names = (labels[place] for place in result["order"][: item.top_k].tolist())
+    scores = result["logits" if item.raw_scores else "scores"][: item.top_k]
+    return Classification(tuple(map(Label, names, scores.tolist())))
 
 
 def _scores(logits: NDArray[np.float32], activation: Activation) -> NDArray[Any]:

@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from typing_extensions import override
 
 from service.errors import InvalidInputError
-from service.families.family import Opened, Traits
+from service.families.family import CosineScores, Opened, Traits, check_template
 from service.families.image_input import ImageInput, ImageParameters
 from service.families.text_input import TextInput, TextParameters, fitted, is_long, one_output
-from service.families.vectors import embedding_of, pooled_images, unit
-from service.tasks import Embedding, EmbedItem, Image, Text
+from service.families.vectors import embedding_of, pooled_images, results_of
+from service.tasks import Ability, ComposedTask, Embedding, EmbedItem, Image, Text
 from service.types import Feeds, Lane, Model, PreparedItem, Processor, Session, Sessions, Tensors
 
 _TEXT = "text"
@@ -29,6 +30,35 @@ class DualEncoderParameters(ImageParameters, TextParameters):
     """Name of the output of an image's vector."""
     one_graph: bool = False
     """Both towers are in one graph `model`, of which each lane runs its own part."""
+    logit_scale: float | None = None
+    """What the model was trained to multiply cosines with: to score labels that a request gives.
+    An export of both towers in one graph tells it."""
+    logit_bias: float = 0.0
+    """What is added to scaled cosines of texts and images (SigLIP)."""
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    """What makes scores of an image's labels: one label of all, or each by itself (SigLIP)."""
+    hypothesis_template: str = "{}"
+    """What to put around a label that a request gives for an image."""
+
+    def __post_init__(self) -> None:
+        check_template(self.hypothesis_template)
+
+    @property
+    def label_scores(self) -> CosineScores | None:
+        """Return how it scores given labels; None if its scale is unknown."""
+        if self.logit_scale is None:
+            return None
+        is_independent = self.activation == "sigmoid"
+        template = self.hypothesis_template
+        return CosineScores(self.logit_scale, self.logit_bias, is_independent, template)
+
+
+def dual_encoder_abilities(parameters: DualEncoderParameters) -> frozenset[Ability]:
+    """Return what can be composed of its answers."""
+    if parameters.label_scores is None:
+        return frozenset({(ComposedTask.RERANK, "text")})
+    zero_shot = {(ComposedTask.ZERO_SHOT, modality) for modality in (_TEXT, _IMAGE)}
+    return frozenset({(ComposedTask.RERANK, "text"), *zero_shot})
 
 
 def open_dual_encoder(
@@ -46,6 +76,7 @@ def open_dual_encoder(
         max_tokens=texts.max_length,
         lane_of=processor.lane_of,
         parts=parts,
+        label_scores=parameters.label_scores,
     )
     return Opened(processor, model, traits)
 
@@ -75,7 +106,7 @@ class DualEncoderProcessor(Processor[EmbedItem, Embedding]):
 
     @override
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
-        return embedding_of(result)
+        return embedding_of(result, item)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +139,7 @@ class DualEncoderModel(Model):
         else:
             outputs = sessions[_JOINT].run(self._joint_feeds(sessions[_JOINT], batch, lane))
         vectors = one_output(outputs, self.outputs[lane])
-        return [{"embedding": vector} for vector in unit(pooled_images(vectors, "none", 0))]
+        return results_of(pooled_images(vectors, "none", 0))
 
     @override
     def probe(self, lane: str, length: int) -> PreparedItem:

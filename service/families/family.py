@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from service.engine.inflight.scheduler import InFlight
-from service.tasks import Task
+from service.tasks import Ability, Task
 from service.transforms.language.segmentation import Document
 from service.transforms.language.text import TextTokenizer
 from service.types import (
@@ -19,6 +19,32 @@ from service.types import (
 )
 
 ParametersT = TypeVar("ParametersT")
+
+
+@dataclass(frozen=True, slots=True)
+class CosineScores:
+    """How an embedder scores labels that a request gives: by the cosines of vectors."""
+
+    scale: float
+    """Factor of a cosine, which makes a logit of it."""
+    bias: float = 0.0
+    """Added to the logit of an image and a label."""
+    is_independent: bool = False
+    """Whether an image's labels are scored one by one, by a sigmoid (SigLIP)."""
+    template: str = "{}"
+    """What to put around a label for an image; it contains {}."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntailmentScores:
+    """How a classifier of pairs scores labels that a request gives: each is a hypothesis."""
+
+    entailment: str
+    """Its label of a hypothesis that follows from the text."""
+    contradiction: str
+    """Its label of a hypothesis that contradicts the text."""
+    template: str
+    """What makes a hypothesis of a label; it contains {}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +66,8 @@ class Traits(Generic[ItemT, AnswerT]):
     to the given item; None if the item runs as it is."""
     languages: tuple[Sequence[str], Sequence[str]] | None = None
     """Source and target languages."""
+    label_scores: CosineScores | EntailmentScores | None = None
+    """How answers become scores of labels that a request gives."""
 
     # Of the model
     head_problem: Callable[[Mapping[str, Mapping[str, TensorSpec]]], str | None] | None = None
@@ -79,6 +107,8 @@ class FamilyEntry(Generic[ParametersT]):
         ModelLoadError: a file is missing or broken.
         ValueError: the parameters contradict one another or the files.
     """
+    composed: Callable[[ParametersT], frozenset[Ability]] = lambda _: frozenset()
+    """Return what requests can be composed of the answers of a model with these parameters."""
 
 
 def check_labels(labels: Sequence[str]) -> None:
@@ -89,3 +119,9 @@ def check_labels(labels: Sequence[str]) -> None:
     """
     if not labels:
         raise ValueError("labels must be one or more names")
+
+
+def check_template(template: str) -> None:
+    """Check that a template has a place for a label. Raises ValueError."""
+    if "{}" not in template:
+        raise ValueError("hypothesis_template must contain {}, where the label goes")

@@ -10,7 +10,7 @@ from service.errors import InvalidInputError
 from service.families.family import Opened
 from service.families.image_input import ImageInput
 from service.families.text_input import one_output
-from service.families.vectors import ImagePooling, embedding_of, pooled_images, unit
+from service.families.vectors import ImagePooling, embedding_of, pooled_images, results_of
 from service.tasks import Embedding, EmbedItem, Image
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
@@ -66,7 +66,7 @@ class ImageEmbedderProcessor(Processor[EmbedItem, Embedding]):
 
     @override
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
-        return embedding_of(result)
+        return embedding_of(result, item)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +85,7 @@ class ImageEmbedderModel(Model):
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         session, own = sessions[_SESSION], self.parameters
         output = one_output(session.run(self.images.feeds(batch, session)), own.output)
-        vectors = unit(pooled_images(output, own.pooling, own.prefix_tokens))
-        return [{"embedding": vector} for vector in vectors]
+        return results_of(pooled_images(output, own.pooling, own.prefix_tokens))
 
     @override
     def probe(self, lane: str, length: int) -> PreparedItem:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InferenceError, InvalidInputError
-from service.families.family import Opened, Traits
+from service.families.family import CosineScores, Opened, Traits
 from service.families.text_input import TextInput, TextParameters, is_long, one_output
-from service.families.vectors import TokenPooling, embedding_of, pooled_tokens, unit
-from service.tasks import Embedding, EmbedItem, Text
+from service.families.vectors import TokenPooling, embedding_of, pooled_tokens, results_of
+from service.tasks import Ability, ComposedTask, Embedding, EmbedItem, Text
 from service.types import Feeds, Lane, Model, PreparedItem, Processor, Sessions, Tensors
 
 _LANE = "default"
@@ -40,6 +40,9 @@ class TextEmbedderParameters(TextParameters):
     """The prompt where an item names none; if not given, no prompt."""
     pools_prompt: bool = True
     """Whether the prompt's tokens count in the pooling."""
+    logit_scale: float = 20.0
+    """What cosines are multiplied with before the softmax, to score labels that a request gives.
+    The losses of sentence-transformers train with 20."""
 
     def __post_init__(self) -> None:
         default = self.default_prompt_name
@@ -55,10 +58,17 @@ def open_text_embedder(
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
     texts = TextInput.open(folder, parameters)
     traits: Traits[EmbedItem, Embedding] = Traits(
-        tokenizer=texts.tokenizer, max_tokens=texts.max_length
+        tokenizer=texts.tokenizer,
+        max_tokens=texts.max_length,
+        label_scores=CosineScores(parameters.logit_scale),
     )
     processor = TextEmbedderProcessor(parameters, texts)
     return Opened(processor, TextEmbedderModel(parameters, texts), traits)
+
+
+def text_embedder_abilities(_: TextEmbedderParameters) -> frozenset[Ability]:
+    """Return what can be composed of its answers."""
+    return frozenset({(ComposedTask.ZERO_SHOT, "text"), (ComposedTask.RERANK, "text")})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +97,7 @@ class TextEmbedderProcessor(Processor[EmbedItem, Embedding]):
 
     @override
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
-        return embedding_of(result)
+        return embedding_of(result, item)
 
     def _prompt(self, name: str | None) -> str:
         prompts = self.parameters.prompts
@@ -126,9 +136,8 @@ class TextEmbedderModel(Model):
         vectors = self._vectors(outputs, batch)
         if not np.isfinite(vectors).all():
             raise InferenceError("the graph gives a vector that is not finite")
-        if self.parameters.normalize:
-            vectors = unit(vectors)
-        return [{"embedding": vector} for vector in vectors[:, : self.parameters.truncate_dim]]
+        own = self.parameters
+        return results_of(vectors, normalizes=own.normalize, kept=own.truncate_dim)
 
     @override
     def probe(self, lane: str, length: int) -> PreparedItem:

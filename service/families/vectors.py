@@ -1,12 +1,13 @@
 """From a graph's hidden states to one vector per item; shared by the embedders."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InferenceError
-from service.tasks import Embedding
+from service.errors import InferenceError, InvalidInputError
+from service.tasks import Embedding, EmbedItem
 from service.types import Tensors
 
 ImagePooling: TypeAlias = Literal["none", "cls", "mean"]
@@ -17,21 +18,57 @@ TokenPooling: TypeAlias = Literal[
 """The names that sentence-transformers uses."""
 
 _TOKENS, _MAP = 3, 4
+_ONE = np.ones(1)
+_UNIT_TOLERANCE = 1e-3
+"""Of a length that counts as 1: what a graph normalises in half precision is off by 5e-4."""
 
 
-def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale rows to length 1; a row of zeros stays one."""
+def results_of(
+    vectors: NDArray[Any], *, normalizes: bool = True, kept: int | None = None
+) -> Sequence[Tensors]:
+    """Return {"embedding": vector, "length": of the vector before it was scaled} for each row.
+
+    Args:
+        vectors: [B, D].
+        normalizes: whether the model scales vectors to unit length; a row of zeros stays one.
+        kept: how many numbers of the scaled vector the model keeps; None means all.
+    """
+    if not normalizes:
+        return [{"embedding": row[:kept], "length": _ONE} for row in vectors]
     doubles = vectors.astype(np.float64)  # squares of float32 would overflow, or vanish
-    norms = np.sqrt((doubles * doubles).sum(axis=1, keepdims=True))
-    norms[norms == 0] = 1
-    scaled: NDArray[np.float32] = (doubles / norms).astype(np.float32)
-    return scaled
+    lengths = np.sqrt((doubles * doubles).sum(axis=1))
+    lengths[lengths == 0] = 1
+    scaled = (doubles / lengths[:, None]).astype(np.float32)
+    return [
+        {"embedding": row[:kept], "length": length}
+        for row, length in zip(scaled, lengths[:, None], strict=True)
+    ]
 
 
-def embedding_of(result: Tensors) -> Embedding:
-    """Return the answer for a result {"embedding": vector}."""
-    # A copy: the vector is a view, which would keep its whole batch alive in the cache.
-    return Embedding(result["embedding"].copy())
+def embedding_of(result: Tensors, item: EmbedItem) -> Embedding:
+    """Return the answer for a result of `results_of`, as the item asks for it.
+
+    Raises:
+        InvalidInputError: the item asks for more dimensions than the model has.
+    """
+    vector = result["embedding"]
+    if item.dimensions is None and item.normalize is None:
+        # A copy: the vector is a view, which would keep its whole batch alive in the cache.
+        return Embedding(vector.copy())
+    if item.dimensions is not None and not 0 < item.dimensions <= vector.size:
+        raise InvalidInputError(
+            f"dimensions is {item.dimensions}; the vectors of this model have {vector.size}"
+        )
+    normalizes = item.normalize
+    if normalizes is None:
+        length = float(np.linalg.norm(vector.astype(np.float64)))
+        normalizes = abs(length - 1) < _UNIT_TOLERANCE
+    kept = vector[: item.dimensions].astype(np.float64)
+    if normalizes:
+        kept /= np.linalg.norm(kept) or 1
+    elif item.normalize is not None:
+        kept *= result["length"]
+    return Embedding(kept.astype(np.float32))
 
 
 def pooled_images(

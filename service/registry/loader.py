@@ -16,14 +16,16 @@ from service.errors import ModelLoadError, ServiceError
 from service.memory import return_free_memory
 from service.registry.batching import BatchingOverrides, is_isolated, reads_padding
 from service.registry.checks import try_head
-from service.registry.opening import OpenVersion, modalities_of, open_version, read_graphs
+from service.registry.opening import OpenVersion, abilities_of, open_version, read_graphs
 from service.registry.parity import Parity, compare
 from service.registry.progress import EnterPhase, LoadPhase, ignore_phase
+from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
 from service.requests.pipeline import Pipeline
 from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
+from service.tasks import Ability
 from service.telemetry.meters import ModelMeter
 from service.types import ModelIdentity
 
@@ -77,9 +79,9 @@ class Loader:
     most_seconds: float = 600.0
     """Longest duration of a load."""
 
-    def modalities(self, family: str) -> frozenset[str]:
-        """Return what the models of a family take; nothing for an unknown family."""
-        return modalities_of(family)
+    def abilities(self, manifest: Manifest) -> frozenset[Ability]:
+        """Return what a model can do, by its manifest; nothing for an unknown family."""
+        return abilities_of(manifest)
 
     async def load(self, files: VersionFiles, enter: EnterPhase = ignore_phase) -> Loaded:
         """Load a version and check its goldens; calls `enter` as each phase begins.
@@ -164,6 +166,7 @@ class Loader:
             self.cache,
             made.incoming,
             meter,
+            abilities_of(files.manifest),
         )
 
     def _limits(self, files: VersionFiles, variant: Sequence[str], reason: str) -> BatchLimits:

@@ -11,7 +11,7 @@ from service.errors import ModelLoadError
 from service.families import FAMILIES
 from service.families.family import Opened
 from service.registry.checks import check_shapes
-from service.repository.manifest import read_parameters
+from service.repository.manifest import Manifest, read_parameters
 from service.repository.onnx_file.analysis import (
     BATCH_WIDE,
     BOUNDED,
@@ -27,6 +27,7 @@ from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
 from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
+from service.tasks import Ability
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,16 @@ class OpenVersion:
     runnable: RunnableModel
 
 
-def modalities_of(family: str) -> frozenset[str]:
-    """Return what the models of a family take; nothing for an unknown family."""
-    entry = FAMILIES.get(family)
-    return frozenset() if entry is None else entry.modalities
+def abilities_of(manifest: Manifest) -> frozenset[Ability]:
+    """Return what a model can do, by its manifest; nothing for an unknown family."""
+    entry = FAMILIES.get(manifest.family)
+    if entry is None:
+        return frozenset()
+    own = frozenset((manifest.task, modality) for modality in entry.modalities)
+    try:
+        return own | entry.composed(read_parameters(manifest.parameters, entry.parameters))
+    except (ModelLoadError, ValueError):  # loading the version says what is wrong
+        return own
 
 
 def read_graphs(files: VersionFiles) -> GraphFacts:
@@ -86,7 +93,8 @@ async def open_version(
     instances = await apart(Instances, graphs, device, threads, opening)
     version = (files.model, str(files.version))
     runnable = RunnableModel(family.model, in_flight, instances, not facts.varying, version)
-    return OpenVersion(modalities_of(files.manifest.family), family, runnable)
+    modalities = FAMILIES[files.manifest.family].modalities
+    return OpenVersion(modalities, family, runnable)
 
 
 def open_family(files: VersionFiles) -> Opened[Any, Any]:

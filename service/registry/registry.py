@@ -34,13 +34,12 @@ from service.registry.wanted import (
     RegistryOptions,
     Repository,
     VersionLoader,
-    abilities_of,
     abilities_on_disk,
     candidates,
 )
 from service.repository.listing import Listing
 from service.requests.pipeline import Pipeline
-from service.tasks import Task
+from service.tasks import Ability, ComposedTask, Task, phrase
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class Registry:
         await asyncio.gather(self._draining.stop(grace), *closings)
 
     def find(
-        self, task: Task, modality: str, model: str | None, version: int | None
+        self, task: Task | ComposedTask, modality: str, model: str | None, version: int | None
     ) -> Pipeline[Any, Any]:
         """Return the pipeline for a request.
 
@@ -105,22 +104,21 @@ class Registry:
             ModelRequiredError: no model is named, several could answer, and none is the default.
             ModelNotReadyError: it exists, but is not loaded (yet, or any more).
         """
-        name = model or self._defaults.models.get((task, modality))
+        ability = (task, modality)
+        name = model or self._defaults.models.get(ability)
         if name is None:
-            raise self._defaults.absent(task, modality)
+            raise self._defaults.absent(ability)
         loaded = self._serving.get(name)
         if loaded is None:
-            raise self._absent(name) if model else self._absent_default(name, task, modality)
+            raise self._absent(name) if model else self._absent_default(name, ability)
         if version is not None and version != loaded.files.version:
             raise ModelNotFoundError(
                 f"model {name!r} serves version {loaded.files.version}, not {version}"
             )
         pipeline = loaded.pipeline
-        if pipeline.task is not task or modality not in pipeline.modalities:
-            takes = " and ".join(sorted(pipeline.modalities))
-            raise ModelNotFoundError(
-                f"model {name!r} does not {task} {modality}s; it can {pipeline.task} {takes}s"
-            )
+        if ability not in pipeline.abilities:
+            able = ", ".join(sorted(map(phrase, pipeline.abilities)))
+            raise ModelNotFoundError(f"model {name!r} cannot {phrase(ability)}; it can {able}")
         return pipeline
 
     def statuses(self) -> Sequence[VersionStatus]:
@@ -144,10 +142,10 @@ class Registry:
     def not_ready(self) -> Mapping[str, str]:
         """Return the wanted models that cannot answer, and why; empty when ready."""
         reasons = dict(self._readiness.reasons)
-        for (task, modality), name in self._defaults.configured.items():
+        for ability, name in self._defaults.configured.items():
             loaded = self._serving.get(name)
-            if loaded is not None and (task, modality) not in abilities_of(loaded):
-                reasons[name] = f"it is the default to {task} {modality}s, which it cannot do"
+            if loaded is not None and ability not in loaded.pipeline.abilities:
+                reasons[name] = f"it is the default to {phrase(ability)}, which it cannot do"
         return reasons
 
     async def load(
@@ -249,7 +247,7 @@ class Registry:
         if old is not None:
             self._retire(old)
         self._statuses.set(replace(describe(loaded), refused_version=refused_version))
-        self._defaults.note(files.model, abilities_of(loaded))
+        self._defaults.note(files.model, loaded.pipeline.abilities)
         publish_limits(loaded, self._options.max_queue_size)
         facts = {"model": files.model, "version": files.version, "precision": files.precision}
         _log.info("model ready", extra=facts)
@@ -291,19 +289,20 @@ class Registry:
             return ModelNotReadyError(f"model {model!r} is not loaded")
         return ModelNotFoundError(f"there is no model {model!r}")
 
-    def _absent_default(self, model: str, task: Task, modality: str) -> ModelNotReadyError:
+    def _absent_default(self, model: str, ability: Ability) -> ModelNotReadyError:
         """Return why a request that names no model is refused; other models do not replace it."""
         reason = self._readiness.reasons.get(model, "it is not loaded")
         return ModelNotReadyError(
-            f"model {model!r}, the default to {task} {modality}s, is not ready: {reason}"
+            f"model {model!r}, the default to {phrase(ability)}, is not ready: {reason}"
         )
 
     def _detailed(self, key: VersionKey) -> VersionStatus:
         status = self._statuses[key]
         if not self._is_serving(key):
             return status
-        mine = sorted(modality for _, modality in self._defaults.of(status.model))
         loaded = self._serving[status.model]
+        task = loaded.pipeline.task
+        mine = [modality for one, modality in self._defaults.of(status.model) if one is task]
         return with_statistics(replace(status, default_for=tuple(mine)), loaded)
 
     def _is_serving(self, key: VersionKey) -> bool:

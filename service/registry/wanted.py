@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from service.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, ServiceError
 from service.registry.loader import Loaded
@@ -11,7 +11,7 @@ from service.registry.progress import EnterPhase
 from service.repository.listing import ListsModels
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
-from service.tasks import Task
+from service.tasks import Ability, ComposedTask, Task, phrase
 from service.telemetry import metrics
 
 
@@ -50,10 +50,6 @@ class Readiness:
             metrics.MODEL_READY.remove_by_labels({"model": model})
 
 
-Ability: TypeAlias = tuple[Task, str]
-"""A task and a modality."""
-
-
 class Defaults:
     """The default model of each task and modality.
 
@@ -65,7 +61,7 @@ class Defaults:
 
     def __init__(self, configured: Mapping[str, str] | None) -> None:
         self.configured: Mapping[Ability, str] = {
-            (Task(task), modality): name
+            (_task_named(task), modality): name
             for key, name in (configured or {}).items()
             for task, _, modality in [key.partition(".")]
         }
@@ -101,19 +97,23 @@ class Defaults:
         """Return the abilities for which a model is the default."""
         return sorted(ability for ability, name in self.models.items() if name == model)
 
-    def absent(self, task: Task, modality: str) -> ServiceError:
+    def absent(self, ability: Ability) -> ServiceError:
         """Return why there is no default model for an ability.
 
         ModelRequiredError if several models could answer, ModelNotReadyError while the models of
         the repository are being read, else ModelNotFoundError.
         """
         if not self._is_decided:
-            return ModelNotReadyError(f"no model is ready yet to {task} {modality}s")
-        if models := self._candidates.get((task, modality)):
+            return ModelNotReadyError(f"no model is ready yet to {phrase(ability)}")
+        if models := self._candidates.get(ability):
             return ModelRequiredError(
-                f"several models {task} {modality}s: name {' or '.join(models)} as the model"
+                f"several models {phrase(ability)}: name {' or '.join(models)} as the model"
             )
-        return ModelNotFoundError(f"no model here can {task} {modality}s")
+        return ModelNotFoundError(f"no model here can {phrase(ability)}")
+
+
+def _task_named(name: str) -> Task | ComposedTask:
+    return ComposedTask(name) if name in set(ComposedTask) else Task(name)
 
 
 _log = logging.getLogger(__name__)
@@ -140,8 +140,8 @@ class Repository(ListsModels, Protocol):
 class VersionLoader(Protocol):
     """What the registry needs of `service.registry.loader`."""
 
-    def modalities(self, family: str) -> frozenset[str]:
-        """Return what the models of a family take; nothing for a family that does not exist."""
+    def abilities(self, manifest: Manifest) -> frozenset[Ability]:
+        """Return what a model can do, by its manifest; nothing for an unknown family."""
         ...
 
     async def load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
@@ -187,12 +187,6 @@ def candidates(
     return [n for n in numbers if serving is None or n > serving] or numbers[:1]
 
 
-def abilities_of(loaded: Loaded) -> frozenset[Ability]:
-    """Return what a loaded version can do."""
-    pipeline = loaded.pipeline
-    return frozenset((pipeline.task, modality) for modality in pipeline.modalities)
-
-
 def abilities_on_disk(
     repository: Repository, loader: VersionLoader, options: RegistryOptions, models: Iterable[str]
 ) -> Mapping[str, frozenset[Ability]]:
@@ -213,7 +207,6 @@ def _abilities(
         except Exception as error:  # whatever it is: its load will fail of it, and say so
             facts = {"model": model, "version": number, "reason": str(error)}
             _log.debug("manifest not read", extra=facts)
-            continue
-        taken = loader.modalities(manifest.family)
-        return frozenset((manifest.task, modality) for modality in taken)
+        else:
+            return loader.abilities(manifest)
     return frozenset()

@@ -16,7 +16,7 @@ from service.errors import (
 )
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request, Selection
-from service.tasks import AnyItem, Task, modality
+from service.tasks import AnyItem, ComposedTask, Task, modality
 from service.telemetry.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
 from service.telemetry.timings import longest
 from service.types import ModelIdentity
@@ -33,7 +33,7 @@ class Models(Protocol):
     """Finds the pipeline that answers a task. The registry is one."""
 
     def find(
-        self, task: Task, modality: str, model: str | None, version: int | None
+        self, task: Task | ComposedTask, modality: str, model: str | None, version: int | None
     ) -> Pipeline[Any, Any]:
         """Return the pipeline. Raises ServiceError if no model can answer."""
         ...
@@ -62,7 +62,7 @@ def ask_pipeline(
 async def answer(
     models: Models,
     request: Request,
-    task: Task,
+    task: Task | ComposedTask,
     selection: Selection,
     items: Sequence[AnyItem | ServiceError],
     ask: Ask = ask_pipeline,
@@ -104,7 +104,10 @@ async def answer(
 
 
 def find_pipelines(
-    models: Models, task: Task, selection: Selection, items: Sequence[AnyItem | ServiceError]
+    models: Models,
+    task: Task | ComposedTask,
+    selection: Selection,
+    items: Sequence[AnyItem | ServiceError],
 ) -> Pipelines:
     """Return the pipeline for each modality among the items.
 

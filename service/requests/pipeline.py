@@ -19,7 +19,7 @@ from service.errors import (
 )
 from service.families.family import Opened
 from service.requests.request import Request
-from service.tasks import Task
+from service.tasks import Ability, Task
 from service.telemetry.meters import Meter
 from service.telemetry.timings import Timings
 from service.transforms.language.segmentation import Document
@@ -55,6 +55,10 @@ class Pipeline(Generic[ItemT, AnswerT]):
     incoming: Mapping[str, PreprocessQueue]
     """Preprocesses long texts and images on threads, by lane; the lane's engine counts them."""
     meter: Meter
+    composed: frozenset[Ability] = frozenset()
+    """What requests can be composed of its answers."""
+    abilities: frozenset[Ability] = field(init=False)
+    """Its task with each of its modalities, and what can be composed."""
     idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while nothing uses this version; a drain waits for it."""
     active: int = field(default=0, init=False)
@@ -69,6 +73,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
 
     def __post_init__(self) -> None:
         self.idle.set()
+        self.abilities = self.composed | {(self.task, modality) for modality in self.modalities}
         # Looked up once: these are on the path of every item.
         self._processor, traits = self.family.processor, self.family.traits
         self._plan, self._choose_lane = traits.plan, traits.lane_of

@@ -23,6 +23,9 @@ _DEFAULTS_OF = (
     "detect.image",
     "embed.text",
     "embed.image",
+    "zero-shot.text",
+    "zero-shot.image",
+    "rerank.text",
 )
 
 

@@ -26,7 +26,7 @@ from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
 from service.requests.pipeline import Pipeline
 from service.runtime.providers import Device
-from service.tasks import Classification, ClassifyItem, Label, Task, Text
+from service.tasks import Ability, Classification, ClassifyItem, Label, Task, Text
 from service.telemetry.meters import ModelMeter
 from service.types import Lane, ModelIdentity, PreparedItem, Sessions, Tensors
 
@@ -117,8 +117,9 @@ class ShelfLoader:
     compute_seconds: float = 0.1
     closed: list[tuple[str, int]] = field(default_factory=list)
 
-    def modalities(self, family: str) -> frozenset[str]:
-        return self.families.get(family, CountingFamily()).modalities
+    def abilities(self, manifest: Manifest) -> frozenset[Ability]:
+        family = self.families.get(manifest.family, CountingFamily())
+        return frozenset((manifest.task, modality) for modality in family.modalities)
 
     async def load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
         enter(LoadPhase.WARMING_UP)

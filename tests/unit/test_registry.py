@@ -123,7 +123,7 @@ async def test_a_model_is_found_only_for_what_it_can_do() -> None:
         assert registry.find(Task.CLASSIFY, "text", None, 1).model.name == "texts"
         for task, modality, model, version, reason in [
             (Task.CLASSIFY, "text", "pictures", None, "can classify images"),
-            (Task.TRANSLATE, "text", "texts", None, "does not translate texts"),
+            (Task.TRANSLATE, "text", "texts", None, "cannot translate texts"),
             (Task.CLASSIFY, "text", "texts", 2, "serves version 1, not 2"),
             (Task.DETECT, "image", None, None, "no model here can detect images"),
             (Task.CLASSIFY, "text", "nobody", None, "no model 'nobody'"),

@@ -220,3 +220,20 @@ async def test_a_task_without_images_takes_no_forms_or_images(client: httpx.Asyn
     forms = await client.post("/v1/translate", files={"text": ("a.txt", b"a")})
     image = await client.post("/v1/translate", content=PNG, headers={"content-type": "image/png"})
     assert (forms.status_code, image.status_code) == (415, 415)
+
+
+async def test_a_vector_is_asked_for_in_fewer_dimensions_and_bytes(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    asked = {"text": "a", "dimensions": 2, "normalize": False}
+    whole = (await client.post("/v1/embed", json=asked)).json()["results"][0]
+    item, _ = registry.pipelines[Task.EMBED, "text"].asked[0]
+    assert item == EmbedItem(Text("a"), dimensions=2, normalize=False)
+    response = await client.post("/v1/embed", json={**asked, "output": "int8"})
+    small = response.json()["results"][0]
+    assert [number * small["scale"] for number in small["embedding"]] == pytest.approx(
+        whole["embedding"], abs=small["scale"]
+    )
+    assert all(isinstance(number, int) for number in small["embedding"])
+    response = await client.post("/v1/embed", json={**asked, "output": "binary"})
+    assert response.json()["results"][0].keys() == {"embedding"}

@@ -41,6 +41,7 @@ TYPES: Mapping[str, type | tuple[type, ...]] = {
     "array": list,
     "object": dict,
     "null": type(None),
+    "boolean": bool,
 }
 BOUNDS: Mapping[str, Callable[[Any, Any], bool]] = {
     "minLength": lambda bound, value: len(value) >= bound,
@@ -54,12 +55,15 @@ BOUNDS: Mapping[str, Callable[[Any, Any], bool]] = {
     "maxItems": lambda bound, value: len(value) <= bound,
     "maxProperties": lambda bound, value: len(value) <= bound,
     "required": lambda bound, value: set(bound) <= set(value),
+    "uniqueItems": lambda _, value: len(set(map(str, value))) == len(value),
     "items": lambda bound, value: all(allows(bound, one) for one in value),
     "propertyNames": lambda bound, value: all(allows(bound, name) for name in value),
 }
 """Of values of the keyword's own kind."""
 COMBINING: Mapping[str, Callable[[Any, Any], bool]] = {
-    "type": lambda bound, value: isinstance(value, TYPES[bound]) and not isinstance(value, bool),
+    "type": lambda bound, value: (
+        isinstance(value, TYPES[bound]) and isinstance(value, bool) == (bound == "boolean")
+    ),
     "enum": lambda bound, value: value in bound,
     "const": lambda bound, value: bool(value == bound),
     "anyOf": lambda bound, value: any(allows(one, value) for one in bound),
@@ -70,7 +74,7 @@ COMBINING: Mapping[str, Callable[[Any, Any], bool]] = {
 KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("minLength", "maxLength", "pattern", "contentEncoding"), (str,)),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMaximum"), (int, float)),
-    **dict.fromkeys(("minItems", "maxItems", "items"), (list,)),
+    **dict.fromkeys(("minItems", "maxItems", "uniqueItems", "items"), (list,)),
     **dict.fromkeys(("maxProperties", "required", "propertyNames"), (dict,)),
 }
 SIZES = [

@@ -71,7 +71,10 @@ def test_a_text_that_spells_an_image_is_another_key() -> None:
 @pytest.mark.parametrize(
     ("item", "changes"),
     [
-        (ClassifyItem(Text("x")), {"content": Text("y"), "top_k": 3, "text_pair": "z"}),
+        (
+            ClassifyItem(Text("x")),
+            {"content": Text("y"), "top_k": 3, "text_pair": "z", "raw_scores": True},
+        ),
         (
             TranslateItem("x"),
             {
@@ -90,7 +93,10 @@ def test_a_text_that_spells_an_image_is_another_key() -> None:
             DetectItem(Image(b"x")),
             {"image": Image(b"y"), "threshold": 0.1, "iou": 0.2, "max_detections": 3},
         ),
-        (EmbedItem(Text("x")), {"content": Text("y"), "prompt_name": "query"}),
+        (
+            EmbedItem(Text("x")),
+            {"content": Text("y"), "prompt_name": "query", "dimensions": 3, "normalize": True},
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
