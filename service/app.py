@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
 from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
-from service.engine.device import DeviceRuntime
+from service.engine.device import DeviceRuntime, watch_gpu
 from service.engine.factory import EngineFactory
 from service.registry.batching import BatchingOverrides
 from service.registry.loader import Loader
@@ -18,7 +18,6 @@ from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
 from service.requests.admission import ApiLimits
-from service.runtime.gpu import watch_gpu
 from service.runtime.providers import available_cores, resolve
 from service.settings import (
     CacheSettings,

@@ -31,8 +31,14 @@ from service.api.openapi import (
     show_docs,
 )
 from service.api.replies import Reply, problem_reply
-from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
-from service.api.routing import HTTP_REQUEST, DirectRoute
+from service.api.routes import (
+    HTTP_REQUEST,
+    REQUESTS,
+    DirectRoute,
+    model_routes,
+    operation_routes,
+    task_routes,
+)
 from service.errors import OverloadedError, ServiceError, ShuttingDownError
 from service.requests.answer import as_service_error
 from service.telemetry.metrics import (

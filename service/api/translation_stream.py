@@ -27,7 +27,7 @@ from service.requests.translation_stream import (
 )
 from service.tasks import TranslateItem, Translation
 from service.telemetry.metrics import HTTP_STREAM_FIRST_SECONDS
-from service.telemetry.timings import Timings
+from service.telemetry.record import Timings
 
 Encode: TypeAlias = Callable[[Translation], Mapping[str, Any]]
 

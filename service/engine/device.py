@@ -1,6 +1,7 @@
-"""A device's threads and slots, shared by all models on it."""
+"""A device, shared by all models on it: its threads and slots, and the load of its GPU."""
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, TypeVar
 
 from service.engine.dispatch import LoopWatch
@@ -15,7 +17,15 @@ from service.engine.slots import Overdue, Slots
 from service.engine.warmup import dispatch_seconds
 from service.runtime.providers import Device
 from service.runtime.stopping import StopSignal, obey
+from service.telemetry import metrics
 from service.telemetry.meters import NullMeter
+
+try:  # part of the extra "gpu"; the same service runs without it
+    import pynvml
+except ImportError:
+    pynvml = None
+
+_log = logging.getLogger(__name__)
 
 # Niceness added to compute threads: they get about a third of the processor time of other threads
 # where both compete.
@@ -117,3 +127,38 @@ class DeviceRuntime:
         """End each thread after its current run, without waiting for that."""
         for threads in (self.compute, self.preprocess):
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+_EVERY_SECONDS = 5.0
+
+
+async def watch_gpu(device: Device, nvml: ModuleType | None = pynvml) -> None:
+    """Keep the GPU metrics up to date until cancelled; return at once without an NVIDIA GPU."""
+    if not device.provider.has_nvml:
+        return
+    read = open_reader(device, nvml)
+    while read is not None:
+        await asyncio.to_thread(read)
+        await asyncio.sleep(_EVERY_SECONDS)
+
+
+def open_reader(device: Device, nvml: ModuleType | None) -> Callable[[], None] | None:
+    """Return a function that sets the metrics once; None, and a warning, where NVML cannot."""
+    if nvml is None:
+        _log.warning("no GPU metrics", extra={"reason": "nvidia-ml-py is not installed"})
+        return None
+    try:
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
+    except nvml.NVMLError as error:
+        _log.warning("no GPU metrics", extra={"reason": str(error)})
+        return None
+
+    def read() -> None:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        metrics.DEVICE_MEMORY_BYTES.labels(str(device), "used").set(memory.used)
+        metrics.DEVICE_MEMORY_BYTES.labels(str(device), "total").set(memory.total)
+        busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+        metrics.DEVICE_UTILISATION_RATIO.labels(str(device)).set(busy / 100)
+
+    return read

@@ -18,7 +18,7 @@ from service.api.errors import Header, Problem
 from service.api.http_request import HttpRequest
 from service.api.openapi import TASK_HEADERS, reference
 from service.api.replies import Reply, answer_request
-from service.api.routing import DirectRoute, Endpoint
+from service.api.routes import DirectRoute, Endpoint
 from service.errors import ServiceError, error_from, fields_of
 from service.protocols.bodies import Body, Reading, read_body
 from service.requests.answer import Answers, Ask, ask_pipeline

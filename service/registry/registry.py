@@ -16,8 +16,14 @@ from service.errors import (
     kept,
     renewed,
 )
-from service.registry.attempts import Attempts, LoadCancelledError, is_callers_fault, note_failure
-from service.registry.draining import Draining, close
+from service.registry.lifecycle import (
+    Attempts,
+    Draining,
+    LoadCancelledError,
+    close,
+    is_callers_fault,
+    note_failure,
+)
 from service.registry.loader import Loaded
 from service.registry.status import (
     Statuses,

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
-from service.repository.file_sniffing import other_format_of
 from service.repository.layouts.exports import is_export
-from service.repository.paths import MODEL_NAME, VERSION_NAME
+from service.repository.paths import MODEL_NAME, VERSION_NAME, other_format_of
 from service.repository.tables import did_you_mean
 
 

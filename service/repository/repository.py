@@ -15,7 +15,6 @@ from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
 from service.repository.digests import answering_files, version_digest
-from service.repository.file_sniffing import other_format_of
 from service.repository.folders import (
     Contents,
     ModelFolders,
@@ -35,7 +34,7 @@ from service.repository.manifest import (
     Precision,
 )
 from service.repository.onnx_file.graph_validation import validate_graph
-from service.repository.paths import file_inside
+from service.repository.paths import file_inside, other_format_of
 
 
 class PrecisionNotFoundError(ModelLoadError):

@@ -18,7 +18,7 @@ from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request, Selection
 from service.tasks import AnyItem, ComposedTask, Task, modality
 from service.telemetry.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
-from service.telemetry.timings import longest
+from service.telemetry.record import longest
 from service.types import ModelIdentity
 
 Pipelines: TypeAlias = Mapping[str, Pipeline[Any, Any]]

@@ -17,7 +17,7 @@ from service.requests.segment_stream import (
     pieces_of,
 )
 from service.tasks import FinishReason, KeptTerm, TranslateItem, Translation
-from service.telemetry.timings import longest
+from service.telemetry.record import longest
 from service.transforms.language.segmentation import Document, Segment
 
 SplitBy: TypeAlias = Literal["auto", "sentences", "none"]

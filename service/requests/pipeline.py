@@ -21,7 +21,7 @@ from service.families.family import Opened
 from service.requests.request import Request
 from service.tasks import Ability, Task
 from service.telemetry.meters import Meter
-from service.telemetry.timings import Timings
+from service.telemetry.record import Timings
 from service.transforms.language.segmentation import Document
 from service.types import AnswerT, ItemT, ModelIdentity, PreparedItem, Processor, Tensors
 

@@ -30,7 +30,7 @@ from service.requests.segment_stream import (
     pieces_of,
 )
 from service.tasks import Task, TranslateItem, Translation
-from service.telemetry.timings import Timings, longest
+from service.telemetry.record import Timings, longest
 from service.transforms.language.segmentation import Document
 from service.types import ModelIdentity
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from service.telemetry.record import PROBES, RequestRecord
-from service.telemetry.timings import Timings
+from service.telemetry.record import PROBES, RequestRecord, Timings
 
 _log = logging.getLogger(__name__)
 

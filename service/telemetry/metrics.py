@@ -3,14 +3,30 @@
 Label values never come from user input: an unknown model counts as `UNKNOWN_MODEL`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.samples import Sample
 
-from service.telemetry.live_gauge import LiveGauge
+
+class LiveGauge(Gauge):
+    """A gauge for `set_function` whose series are freed when they are removed.
+
+    A series of prometheus_client's own stores a method of itself, so that only the garbage
+    collector would free it, and whatever its function refers to.
+    """
+
+    _read: Callable[[], float] | None = None
+
+    def set_function(self, f: Callable[[], float]) -> None:
+        """Ask this function at every scrape; it may be called from several threads."""
+        self._read = f
+
+    def _child_samples(self) -> Iterable[Sample]:
+        if self._read is None:
+            return super()._child_samples()
+        return (Sample("", {}, float(self._read()), None, None),)
+
 
 UNKNOWN_MODEL = "_unknown_"
 
@@ -58,9 +74,7 @@ INFERENCE_PADDING_RATIO = Histogram(
     buckets=_RATIOS,
 )
 INFERENCE_PENDING_REQUESTS = LiveGauge(
-    "inference_pending_requests",
-    "Items accepted whose computation has not started.",
-    _VERSION,
+    "inference_pending_requests", "Items accepted whose computation has not started.", _VERSION
 )
 INFERENCE_RUNNING_BATCHES = LiveGauge(
     "inference_running_batches",
@@ -68,14 +82,10 @@ INFERENCE_RUNNING_BATCHES = LiveGauge(
     _VERSION,
 )
 INFLIGHT_ROWS = LiveGauge(
-    "inflight_rows",
-    "Rows (hypotheses) reserved for the running translations.",
-    _VERSION,
+    "inflight_rows", "Rows (hypotheses) reserved for the running translations.", _VERSION
 )
 INFLIGHT_STEPS = Counter(
-    "inflight_steps",
-    "Decoder steps, each for all running translations of an instance.",
-    _VERSION,
+    "inflight_steps", "Decoder steps, each for all running translations of an instance.", _VERSION
 )
 INFLIGHT_STEP_ROWS = Counter(
     "inflight_step_rows",
@@ -123,8 +133,7 @@ INFERENCE_OVERDUE_RUNS = Gauge(
 INFERENCE_INLINE_OVERRUNS = Counter(
     "inference_inline_overruns",
     "Runs that blocked the event loop for longer than measured at warm-up; later runs of the "
-    "version "
-    "use the compute threads.",
+    "version use the compute threads.",
     _VERSION,
 )
 EVENT_LOOP_LAG_SECONDS = Histogram(
@@ -198,9 +207,7 @@ MODEL_FALLBACK = Gauge(
     ["model", "version"],
 )
 MODEL_LOADS = Counter(
-    "model_loads",
-    "Loads of a model, by result: ok or failed.",
-    ("model", "result"),
+    "model_loads", "Loads of a model, by result: ok or failed.", ("model", "result")
 )
 RESPONSE_CACHE_LOOKUPS = Counter(
     "response_cache_lookups",
@@ -247,18 +254,13 @@ HTTP_ACCEPTS_HELD_BACK = Counter(
     "Number of times that accepting connections was paused because file descriptors ran out.",
 )
 HTTP_BODY_BYTES = Gauge(
-    "http_body_bytes",
-    "Bytes of request bodies in memory, counting bodies over 16 KiB.",
+    "http_body_bytes", "Bytes of request bodies in memory, counting bodies over 16 KiB."
 )
 HTTP_BODIES_REFUSED = Counter(
     "http_bodies_refused",
     "Requests refused with 429 because the bodies in memory had reached their limit.",
 )
-HTTP_STREAMS = Gauge(
-    "http_streams",
-    "Open streams, by route template.",
-    ("route",),
-)
+HTTP_STREAMS = Gauge("http_streams", "Open streams, by route template.", ("route",))
 HTTP_STREAM_SECONDS = Histogram(
     "http_stream_seconds",
     "Duration of a stream; streams are not part of http_request_seconds.",
@@ -272,8 +274,7 @@ HTTP_STREAM_FIRST_SECONDS = Histogram(
     buckets=_REQUEST_SECONDS,
 )
 LOG_EVENTS_DROPPED = Counter(
-    "log_events_dropped",
-    "Log events dropped because the reader of the log was too slow or gone.",
+    "log_events_dropped", "Log events dropped because the reader of the log was too slow or gone."
 )
 TRACE_SPANS = Counter(
     "trace_spans",
@@ -286,9 +287,7 @@ DEVICE_INFO = Gauge(
     ("device", "provider", "threads"),
 )
 DEVICE_RUNNING_BATCHES = LiveGauge(
-    "device_running_batches",
-    "Batches that compute on the device now, of all models.",
-    ("device",),
+    "device_running_batches", "Batches that compute on the device now, of all models.", ("device",)
 )
 DEVICE_BATCH_SLOTS = Gauge(
     "device_batch_slots",
@@ -296,42 +295,10 @@ DEVICE_BATCH_SLOTS = Gauge(
     ("device",),
 )
 DEVICE_MEMORY_BYTES = Gauge(
-    "device_memory_bytes",
-    "GPU memory by kind (used, total); absent on CPU.",
-    ("device", "kind"),
+    "device_memory_bytes", "GPU memory by kind (used, total); absent on CPU.", ("device", "kind")
 )
 DEVICE_UTILISATION_RATIO = Gauge(
     "device_utilisation_ratio",
     "Share of time in which the GPU was busy; absent on CPU.",
     ("device",),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredMetric:
-    """A metric as listed in the documentation."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...]
-
-
-def declared_metrics() -> Sequence[DeclaredMetric]:
-    """Return the metrics of this module, sorted by exposed name."""
-    declared = (value for value in globals().values() if isinstance(value, MetricWrapperBase))
-    described = chain.from_iterable(
-        ((metric, family) for family in metric.describe()) for metric in declared
-    )
-    return sorted(
-        (
-            DeclaredMetric(
-                family.name + ("_total" if family.type == "counter" else ""),
-                family.type,
-                family.documentation,
-                tuple(metric._labelnames),
-            )
-            for metric, family in described
-        ),
-        key=lambda metric: metric.name,
-    )

@@ -1,11 +1,33 @@
 """The record of one request, and the protocol of what receives it when the request has ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from service.telemetry.timings import Timings
 from service.types import ModelIdentity
+
+
+@dataclass(slots=True)
+class Timings:
+    """Where an item's time went, in seconds."""
+
+    cache: float = 0.0
+    preprocess: float = 0.0
+    queue: float = 0.0
+    compute: float = 0.0
+    postprocess: float = 0.0
+
+
+def longest(timings: Sequence[Timings]) -> Timings:
+    """Return the longest of each step, of items that ran at the same time."""
+    if len(timings) == 1:
+        return timings[0]
+    found = Timings()
+    for each in timings:
+        for step in Timings.__slots__:
+            setattr(found, step, max(getattr(found, step), getattr(each, step)))
+    return found
+
 
 PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Routes that monitoring requests every few seconds."""

@@ -32,8 +32,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.telemetry.metrics import TRACE_SPANS
-from service.telemetry.record import PROBES, RequestRecord
-from service.telemetry.timings import Timings
+from service.telemetry.record import PROBES, RequestRecord, Timings
 
 BILLION = 1_000_000_000
 

@@ -267,7 +267,12 @@ def test_a_body_that_is_not_http_is_refused_as_a_request_of_its_route(server: Ht
 
 
 def unreadable(status: int) -> float:
-    labels = {"route": "_unreadable_", "method": "_other_", "status": str(status), "protocol": "native"}
+    labels = {
+        "route": "_unreadable_",
+        "method": "_other_",
+        "status": str(status),
+        "protocol": "native",
+    }
     return REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
 
 

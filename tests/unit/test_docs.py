@@ -10,7 +10,7 @@ import pytest
 from service.api.errors import FRAMEWORK, HTTP_ERROR, STATUS
 from service.manifest_page import manifest_page
 from service.settings import settings_page, settings_table
-from service.telemetry.metrics import declared_metrics
+from tests.unit.declared_metrics import declared_metrics
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ModelLoadError
-from service.repository.file_sniffing import checkpoints
 from service.repository.layouts import LAYOUTS
 from service.repository.layouts.exports import CONFIG, ExportFiles, is_export, read_export
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, fixed_batch
 from service.repository.layouts.strangers import is_known_stranger, said_of
 from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
 from service.repository.onnx_file.reader import read_signature
-from service.repository.paths import file_inside
+from service.repository.paths import checkpoints, file_inside
 from service.tasks import Task
 
 _WHOLE = frozenset({"graphs"})

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from service.errors import ModelLoadError
-from service.repository.file_sniffing import other_format, stand_in
 from service.repository.onnx_file.records import (
     Entry,
     GraphSignature,
@@ -21,6 +20,7 @@ from service.repository.onnx_file.records import (
     Span,
     StoredTensor,
 )
+from service.repository.paths import other_format, stand_in
 from service.transforms.protobuf import fields, numbers, packed, parts
 from service.types import TensorSpec
 

@@ -41,7 +41,7 @@ from service.tasks import (
     TranslateItem,
     Translation,
 )
-from service.telemetry.timings import Timings
+from service.telemetry.record import Timings
 from service.transforms.language.segmentation import Document, Splitting
 from service.transforms.vision.image import decode_image
 from service.types import ModelIdentity

@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from service.api import ApiContext, build_api
-from service.telemetry.record import RequestRecord
-from service.telemetry.timings import Timings
+from service.telemetry.record import RequestRecord, Timings
 from tests.unit.api.fakes import FakeRegistry
 
 

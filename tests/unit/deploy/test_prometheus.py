@@ -19,8 +19,8 @@ from deploy.grafana.generate.level import (
     SECONDS,
     SLOW_BURN,
 )
-from service.telemetry.metrics import declared_metrics
 from tests.prometheus_server import FOLDER, prometheus_program
+from tests.unit.declared_metrics import declared_metrics
 
 pytestmark = pytest.mark.looptime(False)
 

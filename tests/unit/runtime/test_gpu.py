@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from service.runtime.gpu import open_reader, pynvml, watch_gpu
+from service.engine.device import open_reader, pynvml, watch_gpu
 from service.runtime.providers import Device
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from service.telemetry.record import RequestRecord
-from service.telemetry.timings import Timings
+from service.telemetry.record import RequestRecord, Timings
 from service.types import ModelIdentity
 
 SECOND = 1_000_000_000

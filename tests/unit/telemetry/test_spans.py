@@ -1,7 +1,6 @@
 import pytest
 
-from service.telemetry.record import RequestRecord
-from service.telemetry.timings import Timings
+from service.telemetry.record import RequestRecord, Timings
 from service.telemetry.tracing import Stage, attributes, is_error, stages
 from tests.unit.telemetry.fakes import SECOND, ended
 
