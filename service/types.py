@@ -95,6 +95,18 @@ def renamed(inputs: Mapping[str, TensorSpec], names: Mapping[str, str]) -> dict[
     return {fed.get(name, name): spec for name, spec in inputs.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class TensorSignature:
+    """What a model that takes tensors is fed and returns."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    is_batched: bool
+    """Whether the first axis of every tensor holds items that are computed independently."""
+    max_output_bytes: int
+    """Most bytes of the outputs for one request."""
+
+
 class Session(Protocol):
     """One loaded graph on one device."""
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -135,6 +135,8 @@ class Loader:
         """Find out whether batches change answers and how long they take. Raises ModelLoadError."""
         padded = list[str]()
         runnable = version.runnable
+        if (signature := version.family.traits.signature) and not signature.is_batched:
+            limits = replace(limits, max_batch_size=1)
         try:
             if limits.max_batch_size > 1:
                 padded = await apart(reads_padding, files, runnable.model, runnable.instances)

@@ -1,13 +1,13 @@
 """From a version's files to a model with open sessions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from service.engine.factory import RunnableModel
-from service.errors import ModelLoadError
+from service.errors import InferenceError, ModelLoadError
 from service.families import FAMILIES
 from service.families.family import Opened
 from service.registry.checks import check_shapes
@@ -28,6 +28,7 @@ from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
 from service.tasks import Ability
+from service.types import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ async def open_version(
         input_names=files.manifest.inputs,
     )
     instances = await apart(Instances, graphs, device, threads, opening)
+    if family.traits.settle is not None:
+        family = await apart(_settled, files, family.traits.settle, instances)
     version = (files.model, str(files.version))
     runnable = RunnableModel(family.model, in_flight, instances, not facts.varying, version)
     modalities = FAMILIES[files.manifest.family].modalities
@@ -113,6 +116,16 @@ def open_family(files: VersionFiles) -> Opened[Any, Any]:
     except (OSError, ValueError, MemoryError, ModelLoadError) as error:
         reason = str(error).replace(f"{files.folder}/", "")  # clients need no paths of this machine
         raise ModelLoadError(f"{files.model}/{files.version}: {reason}") from error
+
+
+def _settled(
+    files: VersionFiles, settle: Callable[[Sessions], Opened[Any, Any]], instances: Instances
+) -> Opened[Any, Any]:
+    """Return the family as it fits its graph. Raises ModelLoadError."""
+    try:
+        return instances.use(settle, alone=False)
+    except InferenceError as error:
+        raise ModelLoadError(f"{files.model}/{files.version}: {error}") from error
 
 
 def _graphs(
