@@ -123,7 +123,7 @@ def _settled(
 ) -> Opened[Any, Any]:
     """Return the family as it fits its graph. Raises ModelLoadError."""
     try:
-        return instances.use(settle, alone=False)
+        return instances.use(settle, exclusive=False)
     except InferenceError as error:
         raise ModelLoadError(f"{files.model}/{files.version}: {error}") from error
 

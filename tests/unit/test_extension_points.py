@@ -52,7 +52,7 @@ NATIVE = [task for task in Task if task is not Task.INFER]
 STORED = (3, "b6f04c53aaa78c30")
 
 
-def example(hint: Any, turn: int = 0) -> Any:
+def example(hint: Any, turn: int = 0) -> Any:  # noqa: PLR0911
     """A value of a type; another one for another turn."""
     if is_dataclass(hint):
         hints = get_type_hints(hint)

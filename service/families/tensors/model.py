@@ -101,7 +101,8 @@ class TensorsModel(Model):
         else:  # the first is never zero: a mask that hides everything gives no answer
             values = np.ones(count)
             values[1::2] = 1 - seed
-        return values.astype(spec.dtype).reshape(shape)
+        tensor: NDArray[Any] = values.astype(spec.dtype).reshape(shape)
+        return tensor
 
 
 def _starts_open(spec: TensorSpec) -> bool:
