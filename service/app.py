@@ -12,8 +12,8 @@ from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime, watch_gpu
 from service.engine.factory import EngineFactory
-from service.registry.batching import BatchingOverrides
 from service.registry.loader import Loader
+from service.registry.preparation import BatchingOverrides
 from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
