@@ -23,6 +23,15 @@ class ModelIdentity:
     """Of every file of the version that can change an answer, for the chosen precision."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Whose item it is, and how much of a busy model its owner may use."""
+
+    name: str
+    weight: float = 1.0
+    """Of two owners that both wait, one gets this many times as much as one of weight 1."""
+
+
 class Item(Protocol):
     """One thing to be answered: a text, an image, a sentence to translate."""
 
