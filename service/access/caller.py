@@ -14,7 +14,7 @@ from service.errors import (
     RateLimitedError,
     ServiceError,
 )
-from service.tasks import Task
+from service.tasks import ComposedTask, Task
 from service.telemetry.metrics import ACCESS_REFUSALS, ACCESS_REQUESTS, ACCESS_USAGE
 
 Field: TypeAlias = tuple[bytes, bytes]
@@ -79,7 +79,9 @@ class Caller:
         self._requests.inc()
         await self._take(_ONE_REQUEST)
 
-    async def spend(self, task: Task, models: Collection[str], items: Sequence[object]) -> None:
+    async def spend(
+        self, task: Task | ComposedTask, models: Collection[str], items: Sequence[object]
+    ) -> None:
         """Count the items of a request before they are computed.
 
         Args:
@@ -121,7 +123,7 @@ class Caller:
         )
         return (self._policy, (b"ratelimit", left.encode()))
 
-    def _check(self, task: Task, models: Collection[str]) -> None:
+    def _check(self, task: Task | ComposedTask, models: Collection[str]) -> None:
         tasks = self.key.tasks
         if tasks is not None and task not in tasks:
             raise self._refused(ForbiddenError(f"the key {self.name!r} may not {task}"))

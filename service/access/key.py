@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal, TypeAlias
 
-from service.tasks import Task
+from service.tasks import ComposedTask, Task
 from service.types import Share
 
 Unit: TypeAlias = Literal["requests", "items", "characters", "pixels"]
@@ -59,7 +59,7 @@ class Key:
     """SHA-256 of each key that belongs to the entry."""
     models: frozenset[str] | None = None
     """None allows every model."""
-    tasks: frozenset[Task] | None = None
+    tasks: frozenset[Task | ComposedTask] | None = None
     """None allows every task."""
     is_admin: bool = False
     """Whether it may load and unload models."""

@@ -15,7 +15,7 @@ from pydantic import Field
 from service.access.key import DAY, MICROSECONDS, MINUTE, Key, Limit, rate
 from service.errors import ModelLoadError
 from service.repository.tables import did_you_mean, read_table
-from service.tasks import Task
+from service.tasks import ComposedTask, Task
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """What a client may be called. The name is a label of metrics."""
@@ -37,7 +37,7 @@ class KeysFileError(ValueError):
 class _Entry:
     sha256: str | tuple[str, ...]
     models: tuple[str, ...] | None = None
-    tasks: tuple[Task, ...] | None = None
+    tasks: tuple[Task | ComposedTask, ...] | None = None
     admin: bool = False
     weight: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
     requests_per_second: Annotated[float, Field(ge=0.001, le=MICROSECONDS)] | None = None

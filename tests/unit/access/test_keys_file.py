@@ -7,7 +7,7 @@ import pytest
 
 from service.access.key import DAY, MINUTE, Limit, rate
 from service.access.keys_file import KeysFileError, digest_of, new_key, parse_keys, read_keys
-from service.tasks import Task
+from service.tasks import ComposedTask, Task
 
 A, B = "a" * 64, "b" * 64
 
@@ -18,7 +18,7 @@ def test_every_field_is_read() -> None:
         [keys.search]
         sha256 = ["{A}", "{B}"]
         models = ["emoji", "news-topics"]
-        tasks = ["embed", "classify"]
+        tasks = ["embed", "classify", "rerank"]
         admin = true
         weight = 2
         requests_per_second = 20
@@ -34,7 +34,7 @@ def test_every_field_is_read() -> None:
     assert key.name == "search"
     assert [digest.hex() for digest in key.digests] == [A, B]
     assert key.models == {"emoji", "news-topics"}
-    assert key.tasks == {Task.EMBED, Task.CLASSIFY}
+    assert key.tasks == {Task.EMBED, Task.CLASSIFY, ComposedTask.RERANK}
     assert key.is_admin
     assert (key.share.name, key.share.weight) == ("search", 2)
     assert key.limits == (
