@@ -60,6 +60,13 @@ $(VENV)/.exports: pyproject.toml deploy/locks/exports.txt $(VENV)/.created
 	$(call editable,$(EXPORTS))
 	touch $@ $(VENV)/.dev $(VENV)/.serve
 
+# uv takes seconds for what takes pip a minute.
+$(VENV)/.clients: deploy/locks/clients.txt $(VENV)/.dev
+	$(BIN)/uv venv --quiet --clear $(VENV)/clients
+	$(BIN)/uv pip install --quiet --python $(VENV)/clients/bin/python --no-deps --require-hashes \
+		--requirement deploy/locks/clients.txt
+	touch $@
+
 serve: $(VENV)/.serve
 	exec $(BIN)/python -m service serve
 
@@ -70,7 +77,7 @@ PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
 test: $(VENV)/.dev
 	$(PYTEST) $(PARALLEL) -m "not integration" tests/unit tests/contracts
 
-test-integration: $(VENV)/.dev $(if $(CI),system-packages)
+test-integration: $(VENV)/.dev $(VENV)/.clients $(if $(CI),system-packages)
 	$(PYTEST) -m integration tests/integration tests/contracts tests/unit
 
 test-exports: $(VENV)/.exports
@@ -137,6 +144,7 @@ lock: $(VENV)/.dev
 	$(LOCK) --extra gpu --extra cuda --extra otel --output-file deploy/locks/gpu.txt
 	$(LOCK) --extra cpu --extra train --find-links $(TORCH_LINKS) --output-file deploy/locks/tools.txt
 	$(DEV_LOCK) $(call extras,$(EXPORTS)) --no-emit-package torch --output-file deploy/locks/exports.txt
+	$(subst pyproject.toml,,$(DEV_LOCK)) --group clients --output-file deploy/locks/clients.txt
 	$(DEV_LOCK) $(call extras,$(DEV)) --constraint deploy/locks/exports.txt --output-file deploy/locks/dev.txt
 
 models: $(VENV)/.exports

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.access.access import Access
 from service.registry.registry import Registry
 from service.requests.admission import ApiLimits, BodyRoom
 from service.telemetry.record import RequestObserver
@@ -24,9 +23,7 @@ class ApiContext:
     lifecycle: Lifecycle
     limits: ApiLimits = field(default_factory=ApiLimits)
     admin_token: str | None = None
-    """None disables loading and unloading models, unless a key of `access` may."""
-    access: Access | None = None
-    """The known keys; None asks for no key."""
+    """None disables loading and unloading models."""
     observer: RequestObserver | None = None
     """Receives the record of every request that has ended."""
     device_problem: Callable[[], str | None] = lambda: None

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +12,7 @@ from service.api.http_request import HttpRequest
 from service.api.replies import Reply
 from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError
 from service.registry.parity import Parity
-from service.registry.status import VersionStatus
+from service.registry.status import ModelState, VersionStatus
 from service.repository.manifest import Precision
 from service.repository.repository import PrecisionNotFoundError
 
@@ -30,14 +30,25 @@ class LoadRequest(BaseModel):
     precision: Precision | None = Field(None, description="The device's default, if left out.")
 
 
-class ModelsResponse(BaseModel):
-    """Every known version, by model and version."""
+class ListedModel(BaseModel):
+    """A model as OpenAI's clients list it."""
 
+    id: str
+    object: Literal["model"]
+    created: int = Field(description="When it was loaded, in Unix seconds.")
+    owned_by: str
+
+
+class ModelsResponse(BaseModel):
+    """Every known version, by model and version; and the models that are ready, as OpenAI's."""
+
+    object: Literal["list"]
+    data: list[ListedModel]
     models: list[VersionStatus]
 
 
-class ModelResponse(BaseModel):
-    """The known versions of one model."""
+class ModelResponse(ListedModel):
+    """The known versions of one model; and the model as OpenAI's clients show it."""
 
     model: str
     versions: list[VersionStatus]
@@ -59,13 +70,24 @@ class ParityResponse(BaseModel):
 
 async def list_models(request: HttpRequest) -> Reply:
     """List every known version with its state, digest, precision, device and statistics."""
-    return _reply({"models": _shown(request.context.registry.statuses())})
+    statuses = request.context.registry.statuses()
+    ready = [status for status in statuses if status.state is ModelState.READY]
+    data = [listed_model(status) for status in ready]
+    return _reply({"object": "list", "data": data, "models": _shown(statuses)})
 
 
 async def show_model(request: HttpRequest) -> Reply:
     """Show the known versions of one model."""
     model = request.path_params["model"]
-    return _reply({"model": model, "versions": _shown(request.context.registry.status(model))})
+    statuses = request.context.registry.status(model)
+    newest = max(statuses, key=lambda status: status.loaded_at or 0)
+    return _reply({**listed_model(newest), "model": model, "versions": _shown(statuses)})
+
+
+def listed_model(status: VersionStatus) -> Mapping[str, Any]:
+    """Return a model in the form of OpenAI's list."""
+    created = status.loaded_at or 0
+    return {"id": status.model, "object": "model", "created": created, "owned_by": "quartet"}
 
 
 async def show_parity(request: HttpRequest) -> Reply:
@@ -105,16 +127,12 @@ async def unload_model(request: HttpRequest) -> Reply:
 
 
 def _require_administrator(request: HttpRequest) -> None:
-    """Check the key, or without a keys file the administrator's token.
+    """Check the administrator's token.
 
     Raises:
-        AdministrationDisabledError: there is neither a keys file nor a token.
-        ForbiddenError: the key is not an administrator's.
+        AdministrationDisabledError: no token is set.
         UnauthorizedError: the token is missing or wrong.
     """
-    if request.caller is not None:
-        request.caller.require_administrator()
-        return
     token = request.context.admin_token
     if not token:
         raise AdministrationDisabledError(

@@ -2,11 +2,11 @@
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from service.api.content import as_image, as_text, check_count, each
 from service.api.errors import Problem
@@ -84,6 +84,14 @@ class OpenAIEmbeddingsBody(ProtocolBody):
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="Numbers, or little-endian float32 in base64. The default is float."
     )
+    dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        None,
+        validation_alias=AliasChoices("dimensions", "output_dimension"),
+        description="How many numbers of each vector to return, the first ones.",
+    )
+    modality: Literal["text", "image"] | None = Field(
+        None, description="image: every input is an image, in base64 or as a data URI."
+    )
     user: str | None = None
 
     def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
@@ -92,7 +100,13 @@ class OpenAIEmbeddingsBody(ProtocolBody):
         if any(isinstance(value, int | list) for value in values):
             raise InvalidInputError(_IDS_REFUSED)
         check_count(len(values), limits)
-        return each(values, lambda value: _item(value, limits))
+        return each(values, lambda value: self._item(value, limits))
+
+    def _item(self, value: object, limits: ApiLimits) -> EmbedItem:
+        is_uri = isinstance(value, str) and value.startswith(_DATA_URI)
+        if self.modality == "image" or (is_uri and self.modality is None):
+            return EmbedItem(as_image(value, limits), dimensions=self.dimensions)
+        return EmbedItem(as_text(value, limits, "input"), dimensions=self.dimensions)
 
 
 class OpenAIEmbedding(BaseModel):
@@ -140,12 +154,6 @@ async def embeddings(request: HttpRequest, body: Body) -> Reply:
     return rendered(
         {"object": "list", "data": data, "model": answers.model.name, "usage": counts}, answers
     )
-
-
-def _item(value: object, limits: ApiLimits) -> EmbedItem:
-    if isinstance(value, str) and value.startswith(_DATA_URI):
-        return EmbedItem(as_image(value, limits))
-    return EmbedItem(as_text(value, limits, "input"))
 
 
 def _as_base64(vector: NDArray[np.float32]) -> str:

@@ -1,5 +1,6 @@
 """The states of a version, and what an operator may see of it."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -72,6 +73,8 @@ class VersionStatus:
     parity: Parity | None = None
     """All of that comparison."""
     load_seconds: float | None = None
+    loaded_at: int | None = None
+    """When it was loaded, in Unix seconds."""
     statistics: Mapping[str, Any] | None = None
     """By lane: pending, running, inference_count, execution_count, ceiling, curve."""
 
@@ -171,7 +174,7 @@ def describe(loaded: Loaded) -> VersionStatus:
         modalities=tuple(sorted(pipeline.modalities)),
         digest=files.digest,
         precision=files.precision,
-        device=loaded.device,
+        device=str(loaded.device),
         description=manifest.description,
         languages=(str(languages[0]), str(languages[1])) if all(languages) else None,
         source_languages=tuple(sources),
@@ -180,6 +183,7 @@ def describe(loaded: Loaded) -> VersionStatus:
         deviation=loaded.parity.deviation if loaded.parity else None,
         parity=loaded.parity,
         load_seconds=round(loaded.seconds, 3),
+        loaded_at=int(time.time()),
     )
 
 

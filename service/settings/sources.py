@@ -9,8 +9,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from service.repository.tables import Place, did_you_mean, dotted, sentences
-from service.settings.section import SettingsError
-from service.settings.sections import Settings
+from service.settings.sections import Settings, SettingsError
 
 PREFIX: Final = "QUARTET_"
 

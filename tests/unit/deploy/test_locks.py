@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[3]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+_FILE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, GROUPS = _FILE["project"], _FILE["dependency-groups"]
 EXTRAS = {"cpu": ("cpu", "otel"), "gpu": ("gpu", "cuda", "otel"), "tools": ("cpu", "train")}
 """What each image is made of, as the Makefile's rule `lock` has it."""
 
@@ -69,13 +70,13 @@ def test_a_lock_holds_what_the_project_asks_for(lock: str) -> None:
     assert unmet == [], "run `make lock`"
 
 
-@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS])
+@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS, "clients"])
 def test_every_line_of_a_lock_is_an_exact_version_with_hashes(lock: str) -> None:
     rest = PIN.sub("", text_of(lock))
     assert [line for line in rest.splitlines() if line and not line.lstrip().startswith("#")] == []
     locked = PIN.findall(text_of(lock))
     several = len(locked) - len(pins(lock))  # the same package for different versions of Python
-    assert several <= (10 if lock in DEVELOPERS else 0)
+    assert several <= (0 if lock in EXTRAS else 10)
     assert len(locked) > 30
 
 
@@ -119,6 +120,12 @@ def test_every_lock_is_installed_by_its_image_and_only_with_hashes() -> None:
         )
 
 
+def test_the_lock_of_the_clients_holds_what_their_group_asks_for() -> None:
+    locked = pins("clients")
+    asked = [Requirement(line) for line in GROUPS["clients"]]
+    assert [one for one in asked if locked[canonicalize_name(one.name)] not in one.specifier] == []
+
+
 def test_the_lanes_of_tests_have_the_same_versions() -> None:
     dev, exports = pins("dev"), pins("exports")
     assert {name: exports.get(name) for name in dev} == dev
@@ -130,6 +137,6 @@ def test_the_environments_of_developers_have_no_torch_and_no_cuda(lock: str) -> 
     assert [name for name in pins(lock) if name.startswith(forbidden)] == []
 
 
-@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS])
+@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS, "clients"])
 def test_no_lock_names_an_index_or_a_folder(lock: str) -> None:
     assert re.findall(r"://|--(?:index|extra-index|find-links)|file:|\B/\w+/", text_of(lock)) == []

@@ -1,1 +1,0 @@
-"""Keys of clients: who may use which model, and how much."""

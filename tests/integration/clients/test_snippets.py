@@ -1,0 +1,51 @@
+"""The snippets of docs/clients.md give the answers of the native routes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.clients.environment import run, snippets
+from tests.integration.real_service import RealService
+
+pytestmark = [pytest.mark.looptime(False)]
+
+TEXTS = ["dog face", "狗脸"]
+
+
+def post(service: RealService, path: str, **body: Any) -> Any:
+    response = httpx.post(f"{service.url}{path}", json=body, timeout=120)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def vectors(service: RealService, **more: Any) -> Any:
+    results = post(service, "/v1/embed", text=TEXTS, **more)["results"]
+    return [pytest.approx(result["embedding"], abs=1e-6) for result in results]
+
+
+Expected = Callable[[RealService], Any]
+
+SNIPPETS: dict[str, tuple[str, Expected]] = {
+    "openai": (
+        "[vectors, models]",
+        lambda service: [
+            vectors(service, dimensions=64),
+            ["cards", "digits", "emoji", "news-topics", "zh-en"],
+        ],
+    ),
+    "langchain-openai": ("vectors", vectors),
+    "litellm": ("vectors", vectors),
+}
+"""By heading: an expression over the names of the snippet, and the value that it must have."""
+
+
+@pytest.mark.parametrize("name", snippets())
+def test_a_snippet_gives_the_native_answer(service: RealService, name: str) -> None:
+    result, expected = SNIPPETS[name]
+    assert run(service, snippets()[name], result) == expected(service)
+
+
+def test_every_check_is_of_a_snippet() -> None:
+    assert set(SNIPPETS) == set(snippets())
