@@ -1,4 +1,4 @@
-"""The command line: `python -m service serve | models list/check | settings | manifest`."""
+"""The command line: `python -m service serve | models | keys | settings | manifest`."""
 
 import argparse
 import asyncio
@@ -14,6 +14,7 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.text import Text
 
+from service.access.keys_file import KeysFileError, new_key, refuse_known
 from service.api import Lifecycle
 from service.api.listening import AddressError, bind
 from service.api.server import ServerOptions, end_within, leave_threads_behind, run_server
@@ -97,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
         help="a model, or the path of a folder (./exports/mine); all wanted models if none",
     )
     check.set_defaults(run=_check)
+    clients = commands.add_parser("keys", help="keys of clients", epilog=_EPILOG)
+    actions = clients.add_subparsers(required=True, metavar="ACTION")
+    new = actions.add_parser(
+        "new", help="print a new key, and the lines to add to the keys file", epilog=_EPILOG
+    )
+    new.add_argument("name", metavar="NAME", help="of the client; a label of metrics")
+    new.set_defaults(run=_new_key)
     page = commands.add_parser("settings", help="list every setting, as Markdown")
     page.set_defaults(run=_settings)
     keys = commands.add_parser("manifest", help="list every key of model.toml, as Markdown")
@@ -240,6 +248,20 @@ async def _check_model(
         return Check(name, files, await registry.load(name))
     except ServiceError as error:
         return Check(name, files, None, str(error))
+
+
+def _new_key(settings: Settings, chosen: argparse.Namespace) -> int:
+    file = settings.access.keys_file
+    try:
+        if file is not None and file.exists():
+            refuse_known(chosen.name, file)
+        key, lines = new_key(chosen.name)
+    except KeysFileError as error:
+        raise SettingsError(str(error)) from None
+    where = "your keys file (access.keys_file)" if file is None else str(file)
+    print(f"Give the client this key. It is not shown again:\n\n{key}\n")
+    print(f"Add these lines to {where}:\n\n{lines}")
+    return 0
 
 
 def _settings(settings: Settings, chosen: argparse.Namespace) -> int:

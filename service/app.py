@@ -3,17 +3,20 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from service.access.access import Access
+from service.access.keys_file import KeysFileError
 from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
 from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime, watch_gpu
 from service.engine.factory import EngineFactory
-from service.registry.batching import BatchingOverrides
 from service.registry.loader import Loader
+from service.registry.preparation import BatchingOverrides
 from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
@@ -111,6 +114,31 @@ def open_traces(settings: TraceSettings) -> Traces | None:
         raise SettingsError(f"traces cannot be exported: {error}") from None
 
 
+def open_access(settings: Settings) -> Access | None:
+    """Return the known keys; None without a keys file, with a warning if others can connect.
+
+    Raises:
+        SettingsError: the keys file or the administrators' token cannot be read.
+    """
+    file = settings.access.keys_file
+    if file is None:
+        if not _is_loopback(settings.server.host):
+            _log.warning(
+                "no keys are set: everyone who can connect may use the models; set access.keys_file"
+            )
+        return None
+    try:
+        return Access(file, settings.admin.read_token())
+    except KeysFileError as error:
+        raise SettingsError(f"access.keys_file: {error}") from None
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
 def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | None:
     """Return the observer of completed requests; None if logs and traces are off."""
     options = AccessOptions(
@@ -185,7 +213,8 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
 
     Raises:
         DeviceUnavailableError: the named device cannot be had.
-        SettingsError: the administrators' token cannot be read, or traces cannot be exported.
+        SettingsError: the keys file or the administrators' token cannot be read, or traces cannot
+            be exported.
     """
     # Here, so that an engine can be built in a process without HTTP.
     from service.api import ApiContext, build_api  # noqa: PLC0415
@@ -194,12 +223,14 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
 
     engine = build_engine(settings)
     DECODING.most = settings.models.max_decoding_pixels
+    access = open_access(settings)
     traces = open_traces(settings.traces)
     context = ApiContext(
         registry=engine.registry,
         lifecycle=lifecycle,
         limits=ApiLimits(**settings.limits.model_dump()),
         admin_token=settings.admin.read_token(),
+        access=access,
         observer=make_observer(settings.logs, traces),
         device_problem=engine.runtime.problem,
     )
@@ -210,6 +241,8 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             registry = await stack.enter_async_context(engine.running())
+            if access is not None:
+                stack.callback(asyncio.create_task(access.watch()).cancel)
             registry.start()
             yield
 

@@ -4,7 +4,10 @@ ServiceError
 ├── InvalidInputError          the caller's fault; this request will never succeed
 ├── LimitExceededError         well formed, but over a limit (body, items, characters, pixels)
 ├── UnsupportedMediaTypeError  a body or an image of a kind we do not read
-├── UnauthorizedError          an administrator's token is missing or wrong
+├── UnauthorizedError          a key or the administrator's token is missing or wrong
+├── ForbiddenError             the key may not use this model, task or route
+├── RateLimitedError           the key has sent too much; try again later
+├── QuotaExceededError         the key has used up what it has for a day
 ├── AdministrationDisabledError  no administrator's token is set
 ├── ModelNotFoundError         no such model or version in the repository
 ├── ModelRequiredError         several models could answer, none is the default, none is named
@@ -56,9 +59,35 @@ class UnsupportedMediaTypeError(ServiceError):
 
 
 class UnauthorizedError(ServiceError):
-    """The administrator's token is missing or wrong."""
+    """The key or the administrator's token is missing or wrong."""
 
     code = "unauthorized"
+
+
+class ForbiddenError(ServiceError):
+    """The key is known, but may not use this model, task or route."""
+
+    code = "forbidden"
+
+
+class RateLimitedError(ServiceError):
+    """The key has sent too much in a second or a minute."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QuotaExceededError(ServiceError):
+    """The key has used up its quota of the day."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class AdministrationDisabledError(ServiceError):

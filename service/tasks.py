@@ -4,9 +4,10 @@ Families answer these; the HTTP schemas in `service.api` translate to and from t
 """
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ class Task(StrEnum):
     TRANSLATE = "translate"
     DETECT = "detect"
     EMBED = "embed"
+    INFER = "infer"
 
 
 class ComposedTask(StrEnum):
@@ -274,14 +276,43 @@ class Embedding:
     vector: NDArray[np.float32]
 
 
-AnyItem: TypeAlias = ClassifyItem | TranslateItem | DetectItem | EmbedItem
-Answer: TypeAlias = Classification | Translation | Detections | Embedding
+@dataclass(frozen=True, slots=True, eq=False)
+class InferItem:
+    """Tensors to feed to a graph, by input. Strings are arrays of `bytes` (dtype object)."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    """Without the batch axis, if the model is batched."""
+
+    def fingerprint(self) -> bytes:
+        """Return every tensor with its name, type and shape."""
+        return fingerprint(
+            *(part for name in sorted(self.tensors) for part in _parts(name, self.tensors[name]))
+        )
+
+
+def _parts(name: str, tensor: NDArray[Any]) -> list[Part]:
+    head = [name, tensor.dtype.str, tensor.ndim, *tensor.shape]
+    return head + (tensor.ravel().tolist() if tensor.dtype.hasobject else [tensor.tobytes()])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inference:
+    """What a graph returned, by output, in the graph's order."""
+
+    outputs: Mapping[str, NDArray[Any]]
+    """As the tensors of an `InferItem`."""
+
+
+AnyItem: TypeAlias = ClassifyItem | TranslateItem | DetectItem | EmbedItem | InferItem
+Answer: TypeAlias = Classification | Translation | Detections | Embedding | Inference
 
 
 def modality(item: AnyItem) -> str:
-    """Return what an item is made of: "text" or "image"."""
+    """Return what an item is made of: "text", "image" or "tensor"."""
     if isinstance(item, TranslateItem):
         return "text"
     if isinstance(item, DetectItem):
         return "image"
+    if isinstance(item, InferItem):
+        return "tensor"
     return "text" if isinstance(item.content, Text) else "image"

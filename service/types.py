@@ -23,6 +23,15 @@ class ModelIdentity:
     """Of every file of the version that can change an answer, for the chosen precision."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Whose item it is, and how much of a busy model its owner may use."""
+
+    name: str
+    weight: float = 1.0
+    """Of two owners that both wait, one gets this many times as much as one of weight 1."""
+
+
 class Item(Protocol):
     """One thing to be answered: a text, an image, a sentence to translate."""
 
@@ -93,6 +102,18 @@ def renamed(inputs: Mapping[str, TensorSpec], names: Mapping[str, str]) -> dict[
     """
     fed = {graph: family for family, graph in names.items()}
     return {fed.get(name, name): spec for name, spec in inputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSignature:
+    """What a model that takes tensors is fed and returns."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    is_batched: bool
+    """Whether the first axis of every tensor holds items that are computed independently."""
+    max_output_bytes: int
+    """Most bytes of the outputs for one request."""
 
 
 class Session(Protocol):

@@ -93,6 +93,8 @@ class Api(FastAPI):
         small request.
         """
         for route in routes:
+            if isinstance(route, DirectRoute) and self.context.access is not None:
+                route.require_key()
             if isinstance(route, DirectRoute) and "{" not in route.path:
                 for method in route.methods or ():
                     self._direct[method, route.path] = route
@@ -255,8 +257,10 @@ def build_api(
     api.add_routes([*task_routes(), *model_routes(), *operation_routes(), *more_routes])
     api.add_routes(
         [
-            DirectRoute(OPENAPI_PATH, api.show_openapi, methods=["GET"], include_in_schema=False),
-            DirectRoute("/docs", show_docs, methods=["GET"], include_in_schema=False),
+            DirectRoute(
+                OPENAPI_PATH, api.show_openapi, "none", methods=["GET"], include_in_schema=False
+            ),
+            DirectRoute("/docs", show_docs, "none", methods=["GET"], include_in_schema=False),
         ]
     )
     api.mount(ASSETS_PATH, StaticFiles(directory=ASSETS))

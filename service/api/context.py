@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from service.access.access import Access
 from service.registry.registry import Registry
 from service.requests.admission import ApiLimits, BodyRoom
 from service.telemetry.record import RequestObserver
@@ -23,7 +24,9 @@ class ApiContext:
     lifecycle: Lifecycle
     limits: ApiLimits = field(default_factory=ApiLimits)
     admin_token: str | None = None
-    """None disables loading and unloading models."""
+    """None disables loading and unloading models, unless a key of `access` may."""
+    access: Access | None = None
+    """The known keys; None asks for no key."""
     observer: RequestObserver | None = None
     """Receives the record of every request that has ended."""
     device_problem: Callable[[], str | None] = lambda: None

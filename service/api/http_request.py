@@ -1,7 +1,6 @@
 """One HTTP request: its headers and body, and whether its client is still connected."""
 
 import asyncio
-import math
 import random
 import re
 import time
@@ -13,8 +12,10 @@ import starlette.requests
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from service.access.caller import Caller
 from service.api.context import ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
+from service.api.header_values import cache_mode, key_in, priority, seconds
 from service.cache.responses import CacheMode
 from service.errors import (
     DeadlineExceededError,
@@ -36,9 +37,6 @@ REFUSED = "quartet.refused"
 """Key in the ASGI scope of a request that is not valid HTTP."""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_NUMBER = re.compile(rb"-?[0-9]{1,9}")
-_MOST_DIGITS = 15
-_LOWEST_PRIORITY, _HIGHEST_PRIORITY = -10, 10
 
 # The pipeline keeps the deadline, and answers the items that were in time. This is for a pipeline
 # that does not return.
@@ -64,6 +62,8 @@ class HttpRequest(starlette.requests.Request):
     watch_after = 0.2
     """Seconds of work after which to watch whether the client is still connected."""
     is_stream = False
+    caller: Caller | None = None
+    """Owner of the key; None without a keys file, and until `authenticate`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, context: ApiContext) -> None:
         super().__init__(scope, receive, send)
@@ -117,31 +117,42 @@ class HttpRequest(starlette.requests.Request):
         self.is_stream = True
         self.deadline = self._arrived + (longest if wished is None else min(wished, longest))
 
+    async def authenticate(self, key: str | bytes | None = None) -> None:
+        """Find the caller and count the request, if there is a keys file. Call it once.
+
+        Args:
+            key: from the body, a form or the query, if the protocol puts it there. A key in the
+                headers comes first.
+
+        Raises:
+            UnauthorizedError: there is no key, or it is not known.
+            RateLimitedError: the key has sent too many requests.
+        """
+        if (access := self.context.access) is not None and self.caller is None:
+            self.caller = access.caller(key_in(self.given) or key)
+            self.record.key = self.caller.name
+            await self.caller.begin()
+
     def without_transport(self) -> Request:
-        """Return the request as the layers below HTTP take it. Raises MalformedRequestError."""
-        priority = 0
-        if b"x-request-priority" in self.given:
-            priority = self._number(b"x-request-priority", _LOWEST_PRIORITY, _HIGHEST_PRIORITY)
+        """Return the request as the layers below HTTP take it.
+
+        Raises:
+            MalformedRequestError: a header is not the number it has to be.
+            UnauthorizedError: a key is needed, and nothing has authenticated the request.
+        """
+        if self.caller is None and self.context.access is not None:
+            self.context.access.caller(None)
+        urgency = 0
+        if (wished := self.given.get(b"x-request-priority")) is not None:
+            urgency = priority(wished)
         cache = CacheMode.USE
         if (wished := self.given.get(b"cache-control")) is not None:
-            cache = _cache_mode(wished)
-        return Request(self.request_id, self.deadline, priority, cache, self.record)
+            cache = cache_mode(wished)
+        return Request(self.request_id, self.deadline, urgency, cache, self.record, self.caller)
 
     def _wished_seconds(self) -> float | None:
-        if b"x-request-timeout-ms" not in self.given:
-            return None
-        digits = self.given[b"x-request-timeout-ms"].lstrip(b"0")
-        if not digits.isdigit():
-            raise MalformedRequestError("X-Request-Timeout-Ms must be a whole number from 1")
-        # The caller cuts it to the longest deadline; Python refuses to parse thousands of digits.
-        return int(digits) / 1000 if len(digits) <= _MOST_DIGITS else math.inf
-
-    def _number(self, header: bytes, least: int, most: int) -> int:
-        text = self.given[header]
-        if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
-            name = header.decode().title()
-            raise MalformedRequestError(f"{name} must be a whole number from {least} to {most}")
-        return int(text)
+        wished = self.given.get(b"x-request-timeout-ms")
+        return None if wished is None else seconds(wished)
 
     def _refusal(self) -> ServiceError:
         self.must_close = True
@@ -278,6 +289,8 @@ class HttpRequest(starlette.requests.Request):
                 (b"x-request-id", self.request_id.encode()),
                 (b"server-timing", self._server_timing()),
             ]
+            if self.caller is not None:
+                headers += self.caller.fields()
             if self.must_close:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
@@ -300,13 +313,6 @@ class HttpRequest(starlette.requests.Request):
             spent.postprocess * 1000,
             total,
         )
-
-
-def _cache_mode(cache_control: bytes) -> CacheMode:
-    directives = {part.strip() for part in cache_control.lower().split(b",")}
-    if b"no-store" in directives:
-        return CacheMode.BYPASS
-    return CacheMode.REFRESH if b"no-cache" in directives else CacheMode.USE
 
 
 def _new_id() -> str:

@@ -127,12 +127,16 @@ async def unload_model(request: HttpRequest) -> Reply:
 
 
 def _require_administrator(request: HttpRequest) -> None:
-    """Check the administrator's token.
+    """Check the key, or without a keys file the administrator's token.
 
     Raises:
-        AdministrationDisabledError: no token is set.
+        AdministrationDisabledError: there is neither a keys file nor a token.
+        ForbiddenError: the key is not an administrator's.
         UnauthorizedError: the token is missing or wrong.
     """
+    if request.caller is not None:
+        request.caller.require_administrator()
+        return
     token = request.context.admin_token
     if not token:
         raise AdministrationDisabledError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from service.api.classify import ClassifyRequest, ClassifyResponse, classify
 from service.api.detect import DetectRequest, DetectResponse, detect
 from service.api.embed import EmbedRequest, EmbedResponse, embed
 from service.api.errors import Problem
+from service.api.header_values import key_in
 from service.api.health import HealthResponse, live, metrics, ready
 from service.api.http_request import HttpRequest
 from service.api.models import (
@@ -37,6 +38,13 @@ HTTP_REQUEST = "quartet.request"
 
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 
+KeyPlace: TypeAlias = Literal["headers", "endpoint", "none"]
+"""Where a route finds the key of a request, if there is a keys file.
+
+`headers`: before the body is read. `endpoint`: the endpoint calls `HttpRequest.authenticate` with
+the key of its body, form or query, unless a key is in the headers. `none`: it needs no key.
+"""
+
 
 class DirectRoute(APIRoute):
     """A route that FastAPI documents and matches, and does nothing else for.
@@ -48,13 +56,32 @@ class DirectRoute(APIRoute):
     schemas: Sequence[type[BaseModel]] = ()
     """Models that the documentation of the route refers to by name."""
 
-    def __init__(self, path: str, endpoint: Endpoint, **documentation: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        key_place: KeyPlace = "headers",
+        **documentation: Any,
+    ) -> None:
         super().__init__(path, endpoint, response_model=None, **documentation)
         self.methods = set(self.methods or ())
         if "GET" in self.methods:  # the server sends no body in response to HEAD
             self.methods.add("HEAD")
         self.answer = endpoint
+        self._key_place = key_place
         self.app = self._answer_from_router
+
+    def require_key(self) -> None:
+        """Refuse requests without a known key. Called once, if there is a keys file."""
+        endpoint, place = self.answer, self._key_place
+
+        async def answer(request: HttpRequest) -> Response:
+            if place == "headers" or key_in(request.given):
+                await request.authenticate()
+            return await endpoint(request)
+
+        if place != "none":
+            self.answer = answer
 
     def refuse(self, request: HttpRequest, problem: Problem) -> Reply:
         """Return the response for an error."""
@@ -198,9 +225,9 @@ def operation_routes() -> Sequence[DirectRoute]:
         {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     )
     return [
-        _get("/health/live", live, **health),
-        _get("/health/ready", ready, **health),
-        _get("/metrics", metrics, **exposition),
+        _get("/health/live", live, key_place="none", **health),
+        _get("/health/ready", ready, key_place="none", **health),
+        _get("/metrics", metrics, key_place="none", **exposition),
     ]
 
 

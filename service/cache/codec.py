@@ -7,12 +7,14 @@ import hashlib
 import hmac
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from service.tasks import (
     Alternative,
@@ -21,13 +23,14 @@ from service.tasks import (
     Detections,
     Embedding,
     FinishReason,
+    Inference,
     KeptTerm,
     Label,
     Task,
     Translation,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the stored encoding; part of every key and envelope."""
 
 MAX_SECRET = hashlib.blake2b.MAX_KEY_SIZE
@@ -61,6 +64,8 @@ def _checksum(key: str, payload: bytes, secret: bytes) -> bytes:
 
 _FLOAT32 = np.dtype("<f4")
 _LENGTH_SIZE = 4
+_STRINGS = "strings"
+"""Stands for the type of a tensor of strings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +147,52 @@ def _decode_embedding(data: bytes) -> Embedding:
     return Embedding(vector.astype(np.float32, copy=False))
 
 
+def _encode_inference(answer: Inference) -> bytes:
+    layout: list[tuple[str, str, tuple[int, ...], list[int]]] = []
+    chunks: list[bytes] = []
+    for name, tensor in answer.outputs.items():
+        is_text = tensor.dtype.hasobject
+        parts = tensor.ravel().tolist() if is_text else [tensor.tobytes()]
+        dtype = _STRINGS if is_text else tensor.dtype.str
+        layout.append((name, dtype, tensor.shape, [len(part) for part in parts]))
+        chunks += parts
+    head = orjson.dumps(layout)
+    return b"".join((len(head).to_bytes(_LENGTH_SIZE, "little"), head, *chunks))
+
+
+def _decode_inference(data: bytes) -> Inference:
+    at = _LENGTH_SIZE + int.from_bytes(data[:_LENGTH_SIZE], "little")
+    outputs = {}
+    for row in orjson.loads(data[_LENGTH_SIZE:at]):
+        name, dtype, shape, lengths = _typed(row, str, str, list, list)
+        if not all(type(size) is int and size >= 0 for size in (*shape, *lengths)):
+            raise ValueError("a stored tensor has a size that is none")
+        ends = [*accumulate(lengths, initial=at)]
+        parts = [data[begin:end] for begin, end in pairwise(ends)]
+        at = ends[-1]
+        outputs[name] = _tensor(parts, dtype, shape)
+    if at != len(data):
+        raise ValueError("stored tensors are not as long as they say")
+    return Inference(outputs)
+
+
+def _tensor(parts: Sequence[bytes], dtype: str, shape: Sequence[int]) -> NDArray[Any]:
+    if dtype == _STRINGS:
+        tensor = np.array(parts, object)
+    else:
+        (part,) = parts
+        tensor = np.frombuffer(part, dtype)
+    if math.prod(shape) != tensor.size:
+        raise ValueError("a stored tensor has another size than its shape")
+    return tensor.reshape(shape)
+
+
 CODECS: Mapping[Task, Codec] = {
     Task.CLASSIFY: Codec(_encode_classification, _decode_classification),
     Task.TRANSLATE: Codec(_encode_translation, _decode_translation),
     Task.DETECT: Codec(_encode_detections, _decode_detections),
     Task.EMBED: Codec(_encode_embedding, _decode_embedding),
+    Task.INFER: Codec(_encode_inference, _decode_inference),
 }
 
 

@@ -19,6 +19,7 @@ from service.families.dual_encoder import (
 )
 from service.families.family import FamilyEntry
 from service.families.image_embedder import ImageEmbedderParameters, open_image_embedder
+from service.families.tensors.family import TensorsParameters, open_tensors
 from service.families.text_embedder import (
     TextEmbedderParameters,
     open_text_embedder,
@@ -33,6 +34,7 @@ from service.tasks import Task
 
 _TEXT: Final = frozenset({"text"})
 _IMAGE: Final = frozenset({"image"})
+_TENSOR: Final = frozenset({"tensor"})
 
 
 FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
@@ -65,4 +67,5 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
         dual_encoder_abilities,
     ),
     "image_embedder": FamilyEntry(Task.EMBED, _IMAGE, ImageEmbedderParameters, open_image_embedder),
+    "tensors": FamilyEntry(Task.INFER, _TENSOR, TensorsParameters, open_tensors),
 }

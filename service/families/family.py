@@ -15,6 +15,7 @@ from service.types import (
     Model,
     Processor,
     Sessions,
+    TensorSignature,
     TensorSpec,
 )
 
@@ -75,6 +76,11 @@ class Traits(Generic[ItemT, AnswerT]):
     does not fit, or None."""
     try_head: Callable[[Sessions], str | None] | None = None
     """Run the graph on synthetic images. Return what does not fit, or None."""
+    signature: TensorSignature | None = None
+    """For a model that takes tensors as they are."""
+    settle: Callable[[Sessions], "Opened[ItemT, AnswerT]"] | None = None
+    """Run the graph on synthetic tensors and return the family as it fits the graph. Called once,
+    before any other run. Raises InferenceError if the graph does not fit."""
     parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """For a graph that holds several lanes: the output that each lane's session computes, by the
     session's name. A graph that cannot be cut is opened whole instead."""
@@ -97,7 +103,7 @@ class FamilyEntry(Generic[ParametersT]):
 
     task: Task
     modalities: frozenset[str]
-    """"text", "image" or both: what every model of the family takes."""
+    """"text", "image" or both, or "tensor": what every model of the family takes."""
     parameters: type[ParametersT]
     """A dataclass: its fields are the keys of the manifest's `[parameters]`."""
     open: Callable[[Path, ParametersT], Opened[Any, Any]]

@@ -85,8 +85,10 @@ class PageFile:
 def page_routes() -> Sequence[DirectRoute]:
     """Return the page and its files. Its links are relative: it may stand behind a prefix."""
     return [
-        DirectRoute("/", show_page, methods=["GET"], include_in_schema=False),
-        DirectRoute("/page/{name:path}", show_file, methods=["GET"], include_in_schema=False),
+        DirectRoute("/", show_page, "none", methods=["GET"], include_in_schema=False),
+        DirectRoute(
+            "/page/{name:path}", show_file, "none", methods=["GET"], include_in_schema=False
+        ),
     ]
 
 

@@ -18,7 +18,7 @@ from service.api.errors import Header, Problem
 from service.api.http_request import HttpRequest
 from service.api.openapi import TASK_HEADERS, reference
 from service.api.replies import Reply, answer_request
-from service.api.routes import DirectRoute, Endpoint
+from service.api.routes import DirectRoute, Endpoint, KeyPlace
 from service.errors import ServiceError, error_from, fields_of
 from service.protocols.bodies import Body, Reading, read_body
 from service.requests.answer import Answers, Ask, ask_pipeline
@@ -50,6 +50,8 @@ class Protocol:
     """Return an error in the protocol's own shape. The media type is `application/json`."""
     reading: Reading = field(default_factory=Reading)
     """How its bodies are read."""
+    key_of: Callable[[Mapping[str, Any]], str | None] | None = None
+    """Return the key in a body, form or query, if the protocol puts it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def post(path: str, *operations: Operation) -> ProtocolRoute:
     async def endpoint(request: HttpRequest) -> Response:
         request.record.protocol = first.protocol.name
         body = await read_body(request, first.protocol.reading)
+        if (key_of := first.protocol.key_of) is not None:
+            await request.authenticate(key_of(body.values))
         chosen = next((each for each in others if each.claims(body.values)), last)
         request.record.protocol = chosen.protocol.name
         return await chosen.answer(request, body)
@@ -117,6 +121,7 @@ def post(path: str, *operations: Operation) -> ProtocolRoute:
         path,
         endpoint,
         [each.protocol for each in operations],
+        key_place="headers" if first.protocol.key_of is None else "endpoint",
         methods=["POST"],
         operation_id=_identifier("post", path),
         description="\n\n".join(each.answer.__doc__ or "" for each in operations),
@@ -140,6 +145,7 @@ def get(
     endpoint: Endpoint,
     response: type[BaseModel],
     path_example: Mapping[str, str] | None = None,
+    key_place: KeyPlace = "headers",
 ) -> ProtocolRoute:
     """Return a route without a body.
 
@@ -149,6 +155,7 @@ def get(
         endpoint: its docstring is the description in the OpenAPI document.
         response: schema of the response with status 200.
         path_example: values of the parameters in the path.
+        key_place: where the key of a request is; "none" for a probe.
     """
 
     async def answer(request: HttpRequest) -> Response:
@@ -159,6 +166,7 @@ def get(
         path,
         answer,
         [protocol],
+        key_place=key_place,
         methods=["GET"],
         operation_id=_identifier("get", path),
         description=endpoint.__doc__,

@@ -165,3 +165,25 @@ def _takes_several(signature: GraphSignature) -> bool:
     """Tell whether the graph takes several rows of token ids, the shorter ones padded."""
     ids = signature.inputs.get("input_ids")
     return ids is not None and len(ids.shape) > 1 and ids.shape[0] is None
+
+
+def is_isolated(
+    files: VersionFiles, variant: Sequence[str], reason: str = "quantises over whole batches"
+) -> bool:
+    """Return whether a version's items must run unbatched.
+
+    Args:
+        files: the version.
+        variant: graphs whose answers depend on the other items of a batch.
+        reason: why they do.
+
+    Raises:
+        ModelLoadError: there are such graphs, and the manifest refuses them.
+    """
+    wanted = files.manifest.batch_variance
+    if variant and wanted == "refuse":
+        raise ModelLoadError(
+            f"{files.model}/{files.version}: {', '.join(variant)} in {files.precision} "
+            f"{reason}, which batch_variance refuses"
+        )
+    return bool(variant) and wanted == "isolate"

@@ -3,31 +3,23 @@
 import asyncio
 import time
 import weakref
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from service.cache.responses import ResponseCache
-from service.engine.curve import BatchCurve
 from service.engine.factory import EngineFactory
-from service.engine.policy import BatchLimits
-from service.errors import ModelLoadError, ServiceError
-from service.memory import return_free_memory
-from service.registry.batching import BatchingOverrides, is_isolated, reads_padding
-from service.registry.checks import try_head
-from service.registry.opening import OpenVersion, abilities_of, open_version, read_graphs
+from service.errors import ModelLoadError
+from service.registry.opening import OpenVersion, abilities_of, open_version
 from service.registry.parity import Parity, compare
+from service.registry.preparation import BatchingOverrides, Preparation, prepare
 from service.registry.progress import EnterPhase, LoadPhase, ignore_phase
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
 from service.requests.pipeline import Pipeline
 from service.runtime.instances import Instances
-from service.runtime.providers import Device
-from service.runtime.stopping import apart
 from service.tasks import Ability
 from service.telemetry.meters import ModelMeter
-from service.types import ModelIdentity
 
 
 @dataclass(eq=False, slots=True)
@@ -37,7 +29,7 @@ class Loaded:
     files: VersionFiles
     pipeline: Pipeline[Any, Any]
     instances: Instances
-    device: Device
+    device: str
     parity: Parity | None
     """How it compares with its goldens; None for a version without goldens."""
     seconds: float
@@ -57,14 +49,6 @@ class Loaded:
         """
         engines = self.pipeline.engines.values()
         return sum(await asyncio.gather(*(engine.stop(grace) for engine in engines)))
-
-
-class _Prepared(NamedTuple):
-    limits: BatchLimits
-    curves: Mapping[str, BatchCurve]
-    """By lane."""
-    variant: Sequence[str]
-    """Graphs whose answers depend on the other items of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +88,20 @@ class Loader:
     async def _load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
         started = time.perf_counter()
         enter(LoadPhase.OPENING)
-        graphs = await apart(read_graphs, files)
-        limits = self._limits(files, graphs.batch_wide, "quantises over whole batches")
-        runtime = self.factory.runtime
-        version = await open_version(files, graphs, runtime.device, runtime.threads)
+        version = await open_version(files, self.factory.runtime)
         enter(LoadPhase.WARMING_UP)
-        prepared = await self._prepare(files, version, limits)
+        prepared = await prepare(files, version, self.factory, self.overrides, self.warm_up_seconds)
         meter = ModelMeter(files.model, files.version)
         pipeline = self._assemble(files, version, prepared, meter)
-        instances = version.runnable.instances
-        loaded = Loaded(files, pipeline, instances, runtime.device, None, 0.0)
+        device = str(self.factory.runtime.device)
+        loaded = Loaded(files, pipeline, version.runnable.instances, device, None, 0.0)
         loaded.start()
         try:
             enter(LoadPhase.CHECKING_GOLDENS)
-            together = None
+            run_batch = None
             if prepared.limits.max_batch_size > 1:
-                together = partial(self.factory.run_batch, version.runnable)
-            variant = [*graphs.batch_wide, *prepared.variant]
-            loaded.parity = await compare(pipeline, files, str(runtime.device), variant, together)
+                run_batch = partial(self.factory.run_batch, version.runnable)
+            loaded.parity = await compare(pipeline, files, device, prepared.variant, run_batch)
             _start_counting(meter, pipeline)
         except BaseException:
             await loaded.close(grace=0)
@@ -129,48 +109,21 @@ class Loader:
         loaded.seconds = time.perf_counter() - started
         return loaded
 
-    async def _prepare(
-        self, files: VersionFiles, version: OpenVersion, limits: BatchLimits
-    ) -> _Prepared:
-        """Find out whether batches change answers and how long they take. Raises ModelLoadError."""
-        padded = list[str]()
-        runnable = version.runnable
-        try:
-            if limits.max_batch_size > 1:
-                padded = await apart(reads_padding, files, runnable.model, runnable.instances)
-                limits = self._limits(files, padded, "reads the padding of shorter texts")
-            await apart(try_head, files, version.family, runnable.instances)
-            curves = await self.factory.warm_up(runnable, limits, self.warm_up_seconds)
-            await apart(return_free_memory)
-        except ModelLoadError:
-            raise
-        except ServiceError as error:
-            raise ModelLoadError(f"{files.model}/{files.version} warm-up: {error}") from error
-        except Exception as error:  # a graph may return anything
-            raise ModelLoadError(
-                f"{files.model}/{files.version} warm-up: the graph does not fit the family "
-                f"{files.manifest.family} ({type(error).__name__}: {error})"
-            ) from error
-        return _Prepared(limits, curves, padded)
-
     def _assemble(
-        self, files: VersionFiles, version: OpenVersion, prepared: _Prepared, meter: ModelMeter
+        self, files: VersionFiles, version: OpenVersion, prepared: Preparation, meter: ModelMeter
     ) -> Pipeline[Any, Any]:
         made = self.factory.make(version.runnable, prepared.curves, prepared.limits, meter)
         return Pipeline(
             files.manifest.task,
             version.modalities,
-            ModelIdentity(files.model, files.version, files.digest),
+            files.identity,
             version.family,
             made.engines,
             self.cache,
             made.incoming,
             meter,
-            abilities_of(files.manifest),
+            version.abilities,
         )
-
-    def _limits(self, files: VersionFiles, variant: Sequence[str], reason: str) -> BatchLimits:
-        return self.overrides.limits(files.manifest, is_isolated(files, variant, reason))
 
 
 def _start_counting(meter: ModelMeter, pipeline: Pipeline[Any, Any]) -> None:

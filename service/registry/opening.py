@@ -1,16 +1,17 @@
 """From a version's files to a model with open sessions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from service.engine.device import DeviceRuntime
 from service.engine.factory import RunnableModel
-from service.errors import ModelLoadError
+from service.errors import InferenceError, ModelLoadError
 from service.families import FAMILIES
 from service.families.family import Opened
-from service.registry.checks import check_shapes
+from service.registry.checks import check_shapes, is_isolated
 from service.repository.manifest import Manifest, read_parameters
 from service.repository.onnx_file.analysis import (
     BATCH_WIDE,
@@ -28,17 +29,7 @@ from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
 from service.tasks import Ability
-
-
-@dataclass(frozen=True, slots=True)
-class GraphFacts:
-    """What the files of a version's graphs say."""
-
-    content: Mapping[Path, OnnxFile]
-    batch_wide: Sequence[str]
-    """Sessions whose graph quantises over whole batches."""
-    varying: frozenset[str]
-    """Operators whose cost depends on the values of an input."""
+from service.types import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +37,11 @@ class OpenVersion:
     """A version whose sessions are open."""
 
     modalities: frozenset[str]
+    abilities: frozenset[Ability]
     family: Opened[Any, Any]
     runnable: RunnableModel
+    batch_wide: Sequence[str]
+    """Sessions whose graph quantises over whole batches."""
 
 
 def abilities_of(manifest: Manifest) -> frozenset[Ability]:
@@ -62,39 +56,35 @@ def abilities_of(manifest: Manifest) -> frozenset[Ability]:
         return own
 
 
-def read_graphs(files: VersionFiles) -> GraphFacts:
-    """Read a version's graphs without their weights. Raises ModelLoadError."""
-    content = {path: read_onnx(path) for path in files.graphs.values()}
-    wide = [name for name, path in files.graphs.items() if operators(content[path]) & BATCH_WIDE]
-    varying = frozenset[str]().union(*map(content_sized, content.values()))
-    return GraphFacts(content, wide, varying)
-
-
-async def open_version(
-    files: VersionFiles, facts: GraphFacts, device: Device, threads: tuple[int, int]
-) -> OpenVersion:
-    """Open a version's family, check that its graphs fit, and open its sessions.
-
-    `threads` is the number of threads of single-thread and of multi-thread sessions.
+async def open_version(files: VersionFiles, runtime: DeviceRuntime) -> OpenVersion:
+    """Open a version's family, check that its graphs fit, and open its sessions on the device.
 
     Raises:
-        ModelLoadError: a file is missing or broken, or the graphs do not fit the family.
+        ModelLoadError: a file is missing or broken, the graphs do not fit the family, or the
+            manifest refuses graphs whose answers depend on the other items of a batch.
     """
+    content = await apart(_read_graphs, files)
+    wide = [name for name, path in files.graphs.items() if operators(content[path]) & BATCH_WIDE]
+    is_isolated(files, wide)
+    varying = frozenset[str]().union(*map(content_sized, content.values()))
     family = await apart(open_family, files)
     await apart(check_shapes, files, family)
-    graphs = await apart(_graphs, files, facts.content, family, device)
+    device = runtime.device
+    graphs = await apart(_graphs, files, content, family, device)
     in_flight = family.traits.in_flight
     opening = partial(
         device.provider.opens,
         keeps_patterns=in_flight is None,
-        is_bounded=in_flight is not None or facts.varying <= BOUNDED,
+        is_bounded=in_flight is not None or varying <= BOUNDED,
         input_names=files.manifest.inputs,
     )
-    instances = await apart(Instances, graphs, device, threads, opening)
+    instances = await apart(Instances, graphs, device, runtime.threads, opening)
+    if family.traits.settle is not None:
+        family = await apart(_settled, files, family.traits.settle, instances)
     version = (files.model, str(files.version))
-    runnable = RunnableModel(family.model, in_flight, instances, not facts.varying, version)
+    runnable = RunnableModel(family.model, in_flight, instances, not varying, version)
     modalities = FAMILIES[files.manifest.family].modalities
-    return OpenVersion(modalities, family, runnable)
+    return OpenVersion(modalities, abilities_of(files.manifest), family, runnable, wide)
 
 
 def open_family(files: VersionFiles) -> Opened[Any, Any]:
@@ -113,6 +103,21 @@ def open_family(files: VersionFiles) -> Opened[Any, Any]:
     except (OSError, ValueError, MemoryError, ModelLoadError) as error:
         reason = str(error).replace(f"{files.folder}/", "")  # clients need no paths of this machine
         raise ModelLoadError(f"{files.model}/{files.version}: {reason}") from error
+
+
+def _settled(
+    files: VersionFiles, settle: Callable[[Sessions], Opened[Any, Any]], instances: Instances
+) -> Opened[Any, Any]:
+    """Return the family as it fits its graph. Raises ModelLoadError."""
+    try:
+        return instances.use(settle, exclusive=False)
+    except InferenceError as error:
+        raise ModelLoadError(f"{files.model}/{files.version}: {error}") from error
+
+
+def _read_graphs(files: VersionFiles) -> Mapping[Path, OnnxFile]:
+    """Read a version's graphs without their weights. Raises ModelLoadError."""
+    return {path: read_onnx(path) for path in files.graphs.values()}
 
 
 def _graphs(

@@ -174,7 +174,7 @@ def describe(loaded: Loaded) -> VersionStatus:
         modalities=tuple(sorted(pipeline.modalities)),
         digest=files.digest,
         precision=files.precision,
-        device=str(loaded.device),
+        device=loaded.device,
         description=manifest.description,
         languages=(str(languages[0]), str(languages[1])) if all(languages) else None,
         source_languages=tuple(sources),

@@ -3,8 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.tasks import (
     Answer,
@@ -12,6 +14,7 @@ from service.tasks import (
     DetectedObject,
     Detections,
     Embedding,
+    Inference,
     Task,
     Translation,
 )
@@ -29,7 +32,8 @@ _TIE = 1e-6
 def deviation(answer: Answer, golden: Answer) -> float:
     """Return the distance of an answer from the golden answer to the same item; 0 is equal.
 
-    Classify and embed: the largest absolute difference of a score or a vector's element.
+    Classify, embed and infer: the largest absolute difference of a score or an element; strings
+    that differ count 1.
     Translate: 0 if the texts are equal, else 1. Detect: the largest difference of scores over
     the golden objects of at least `CERTAIN_SCORE`, where one that has no partner of its label
     and `MATCHING_IOU` counts 1. It is infinite for answers that cannot be compared (of another
@@ -44,6 +48,8 @@ def deviation(answer: Answer, golden: Answer) -> float:
             return _of_objects(answer.objects, golden.objects)
         case Embedding(), Embedding():
             return _of_vectors(answer, golden)
+        case Inference(), Inference():
+            return _of_tensors(answer, golden)
         case _:
             return math.inf
 
@@ -52,14 +58,14 @@ def decides_otherwise(answer: Answer, golden: Answer) -> bool:
     """Tell whether who acts on these two answers would act differently.
 
     Classify: the best label differs. Translate: the text. Detect: a golden object of at least
-    `CERTAIN_SCORE` has no partner. A vector decides nothing by itself.
+    `CERTAIN_SCORE` has no partner. Vectors and tensors decide nothing by themselves.
     """
     match answer, golden:
         case Classification(), Classification():
             scores = {label.name: label.score for label in answer.labels}
             best = golden.labels[0].name if golden.labels else None
             return max(scores.values(), default=0.0) - scores.get(best or "", 0.0) > _TIE
-        case Embedding(), Embedding():
+        case (Embedding(), Embedding()) | (Inference(), Inference()):
             return False
         case _:
             return deviation(answer, golden) >= 1.0
@@ -96,6 +102,21 @@ def _of_vectors(answer: Embedding, golden: Embedding) -> float:
     if answer.vector.shape != golden.vector.shape:
         return math.inf
     largest = float(np.abs(answer.vector - golden.vector).max(initial=0.0))
+    return math.inf if math.isnan(largest) else largest
+
+
+def _of_tensors(answer: Inference, golden: Inference) -> float:
+    if answer.outputs.keys() != golden.outputs.keys():
+        return math.inf
+    return max((_of_arrays(answer.outputs[name], one) for name, one in golden.outputs.items()))
+
+
+def _of_arrays(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+    if got.shape != wanted.shape or got.dtype.hasobject != wanted.dtype.hasobject:
+        return math.inf
+    if got.dtype.hasobject:
+        return float((got != wanted).any())
+    largest = float(np.abs(got.astype(np.float64) - wanted.astype(np.float64)).max(initial=0.0))
     return math.inf if math.isnan(largest) else largest
 
 

@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import ModelLoadError
@@ -24,6 +25,8 @@ from service.tasks import (
     Embedding,
     EmbedItem,
     Image,
+    Inference,
+    InferItem,
     Label,
     Task,
     Text,
@@ -214,6 +217,41 @@ class _EmbedRecord(_Record):
         return Golden(item, Embedding(vector))
 
 
+class _Tensor(_Shape):
+    dtype: str
+    shape: list[Annotated[int, Field(ge=0)]]
+    data: list[_Number | bool | str]
+    """Flat, in row-major order; strings for the type "string"."""
+
+    def array(self) -> NDArray[Any]:
+        if self.dtype == "string":
+            return np.array([str(one).encode() for one in self.data], object).reshape(self.shape)
+        return np.array(self.data).astype(self.dtype).reshape(self.shape)
+
+
+class _Tensors(_Shape):
+    tensors: Annotated[dict[str, _Tensor], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        self.arrays()
+        return self
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        try:
+            return {name: one.array() for name, one in self.tensors.items()}
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+
+class _InferRecord(_Record):
+    item: _Tensors
+    answer: _Tensors
+
+    def to_golden(self, read_image: _ReadImage) -> Golden:
+        return Golden(InferItem(self.item.arrays()), Inference(self.answer.arrays()))
+
+
 _Record_co = TypeVar("_Record_co", bound=_Record, covariant=True)
 
 
@@ -227,4 +265,5 @@ _FILES: Mapping[Task, type[_File[_Record]]] = {
     Task.TRANSLATE: _File[_TranslateRecord],
     Task.DETECT: _File[_DetectRecord],
     Task.EMBED: _File[_EmbedRecord],
+    Task.INFER: _File[_InferRecord],
 }

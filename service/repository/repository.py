@@ -35,6 +35,7 @@ from service.repository.manifest import (
 )
 from service.repository.onnx_file.graph_validation import validate_graph
 from service.repository.paths import file_inside, other_format_of
+from service.types import ModelIdentity
 
 
 class PrecisionNotFoundError(ModelLoadError):
@@ -59,6 +60,11 @@ class VersionFiles:
     goldens: tuple[Golden, ...]
     sources: Mapping[str, str] = field(default_factory=dict)
     """By dotted key of the manifest, the file that its value comes from."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Return what tells its answers from those of other versions."""
+        return ModelIdentity(self.model, self.version, self.digest)
 
     @property
     def tolerance(self) -> float:

@@ -78,12 +78,14 @@ async def answer(
         ask: asks a pipeline for one item.
 
     Raises:
-        ServiceError: no model can answer the request.
+        ServiceError: no model can answer the request, or its key may not ask for this.
     """
     record = request.record
     record.item_count = len(items)
     pipelines = find_pipelines(models, task, selection, items)
     record.model = model = next((pipeline.model for pipeline in pipelines.values()), None)
+    if request.caller is not None:
+        await request.caller.spend(task, _names(pipelines), items)
     results: list[Result]
     if len(items) == 1:
         results = [await _answer_one(pipelines, items[0], request, ask)]
@@ -148,6 +150,10 @@ def as_service_error(error: Exception, request_id: str) -> ServiceError:
         case _:
             _log.error("request failed", exc_info=error, extra={"request_id": request_id})
             return InternalError("unexpected error; the log has its details under the request id")
+
+
+def _names(pipelines: Pipelines) -> set[str]:
+    return {pipeline.model.name for pipeline in pipelines.values()}
 
 
 async def _answer_one(

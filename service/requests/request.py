@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from service.access.caller import Caller
 from service.cache.responses import CacheMode
 from service.telemetry.record import RequestRecord
 
@@ -22,6 +23,8 @@ class Request:
     cache: CacheMode = CacheMode.USE
     record: RequestRecord = field(default_factory=RequestRecord)
     """What telemetry will know about the request. `answer` and streams fill in their part."""
+    caller: Caller | None = None
+    """Whose key it has; None without a keys file. `answer` and streams charge it for the items."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,8 @@ async def open_translation_stream(
         raise renewed(next(item for item in items if isinstance(item, ServiceError)))
     (pipeline,) = pipelines.values()
     request.record.model = pipeline.model
+    if request.caller is not None:
+        await request.caller.spend(Task.TRANSLATE, (pipeline.model.name,), items)
     with_growth = detail == "tokens"
     if with_growth and not pipeline.is_in_flight:
         raise InvalidInputError(

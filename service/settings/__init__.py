@@ -4,8 +4,9 @@ Every field can be set by the environment, `QUARTET_<SECTION>__<FIELD>`, and on 
 line, `--section.field`, which wins. A name that is no setting is refused, never ignored.
 """
 
+from service.settings.access import AccessSettings, AdminSettings
+from service.settings.section import SettingsError
 from service.settings.sections import (
-    AdminSettings,
     BatchingSettings,
     CacheSettings,
     LimitSettings,
@@ -13,12 +14,12 @@ from service.settings.sections import (
     ModelSettings,
     ServerSettings,
     Settings,
-    SettingsError,
     TraceSettings,
 )
 from service.settings.sources import read_settings, settings_page, settings_table, split_options
 
 __all__ = [
+    "AccessSettings",
     "AdminSettings",
     "BatchingSettings",
     "CacheSettings",

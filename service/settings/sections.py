@@ -15,6 +15,8 @@ from pydantic import (
 
 from service.repository.manifest import Precision
 from service.repository.tables import did_you_mean
+from service.settings.access import AccessSettings, AdminSettings
+from service.settings.section import Section
 
 _DEFAULTS_OF = (
     "classify.text",
@@ -27,10 +29,6 @@ _DEFAULTS_OF = (
     "zero-shot.image",
     "rerank.text",
 )
-
-
-class SettingsError(ValueError):
-    """The configuration is invalid; the message names every wrong setting and the reason."""
 
 
 def _split(value: Any) -> Any:
@@ -63,11 +61,7 @@ _Whole: TypeAlias = Annotated[int, Field(ge=0)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """The HTTP server and the process."""
 
     host: str = Field(
@@ -93,7 +87,7 @@ class ServerSettings(_Section):
     )
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Models, device and loading."""
 
     repository: Path = Field(
@@ -142,7 +136,7 @@ class ModelSettings(_Section):
         return self
 
 
-class BatchingSettings(_Section):
+class BatchingSettings(Section):
     """Dynamic batching of all models; unset values come from each model's manifest."""
 
     max_batch_size: _Count | None = Field(None, description="Largest number of items in a batch.")
@@ -154,7 +148,7 @@ class BatchingSettings(_Section):
     )
 
 
-class CacheSettings(_Section):
+class CacheSettings(Section):
     """Response cache in memory, and in Redis if a URL is set."""
 
     enabled: bool = Field(True, description="Whether to cache answers.")
@@ -185,7 +179,7 @@ class CacheSettings(_Section):
         return "memory" if self.redis_url is None else "redis"
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """Limits of a request, and of all requests together."""
 
     max_body_bytes: _Count = Field(16 * 1024 * 1024, description="Size of a request body.")
@@ -221,7 +215,7 @@ class LimitSettings(_Section):
         return self
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """Logging; the access log has a line per request, up to its rate limits."""
 
     level: _Level = Field("info", description="Lowest level that is logged.")
@@ -243,7 +237,7 @@ class LogSettings(_Section):
     slow_seconds: _Seconds = Field(1.0, description="Duration from which a request counts as slow.")
 
 
-class TraceSettings(_Section):
+class TraceSettings(Section):
     """OpenTelemetry traces (extra `otel`); its own variables configure the rest."""
 
     exporter: Literal["none", "http", "grpc"] = Field(
@@ -268,37 +262,6 @@ class TraceSettings(_Section):
         return self
 
 
-class AdminSettings(_Section):
-    """Loading and unloading models over HTTP; disabled while no token is set."""
-
-    token: SecretStr | None = Field(None, description="Bearer token of administrators.")
-    token_file: Path | None = Field(
-        None, description="File that holds the token, instead of `token`."
-    )
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if self.token is not None and self.token_file is not None:
-            raise ValueError("token and token_file exclude each other")
-        return self
-
-    def read_token(self) -> str | None:
-        """Return the token, read from its file if that is set; None without a token.
-
-        Raises:
-            SettingsError: the file cannot be read or is empty.
-        """
-        if self.token_file is None:
-            return None if self.token is None else self.token.get_secret_value()
-        try:
-            token = self.token_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"admin.token_file cannot be read: {error}") from None
-        if not token:
-            raise SettingsError(f"admin.token_file: {self.token_file} is empty")
-        return token
-
-
 class Settings(BaseModel):
     """All settings, by section."""
 
@@ -311,4 +274,5 @@ class Settings(BaseModel):
     limits: LimitSettings = LimitSettings()
     logs: LogSettings = LogSettings()
     traces: TraceSettings = TraceSettings()
+    access: AccessSettings = AccessSettings()
     admin: AdminSettings = AdminSettings()

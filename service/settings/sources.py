@@ -9,7 +9,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from service.repository.tables import Place, did_you_mean, dotted, sentences
-from service.settings.sections import Settings, SettingsError
+from service.settings.section import SettingsError
+from service.settings.sections import Settings
 
 PREFIX: Final = "QUARTET_"
 

@@ -97,6 +97,15 @@ def _is_ours(status: int) -> bool:
     return not status or status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500  # noqa: PLR2004
 
 
+# Fields of a line that are left out when there is nothing to say, and where each comes from.
+_KNOWN = {
+    "detail": "detail",
+    "key": "key",
+    "items": "item_count",
+    "segments": "segment_count",
+}
+
+
 def _fields(request: RequestRecord, route: str, seconds: float) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "request_id": request.request_id,
@@ -106,12 +115,7 @@ def _fields(request: RequestRecord, route: str, seconds: float) -> dict[str, Any
         "outcome": request.code,
         "seconds": round(seconds, _MICROSECONDS),
     }
-    if request.detail:
-        fields["detail"] = request.detail
-    if request.item_count:
-        fields["items"] = request.item_count
-    if request.segment_count:
-        fields["segments"] = request.segment_count
+    fields |= {name: value for name in _KNOWN if (value := getattr(request, _KNOWN[name]))}
     if request.first_seconds is not None:
         fields["first_seconds"] = round(request.first_seconds, _MICROSECONDS)
     fields |= {"received": request.received, "sent": request.sent}

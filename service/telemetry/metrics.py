@@ -29,6 +29,7 @@ class LiveGauge(Gauge):
 
 
 UNKNOWN_MODEL = "_unknown_"
+UNKNOWN_KEY = "_unknown_"
 
 _STEP_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0)
@@ -272,6 +273,30 @@ HTTP_STREAM_FIRST_SECONDS = Histogram(
     "Time from a request to the first event of its stream.",
     ("route",),
     buckets=_REQUEST_SECONDS,
+)
+ACCESS_REQUESTS = Counter(
+    "access_requests",
+    "Requests with a known key, by its name in the keys file.",
+    ("key",),
+)
+ACCESS_REFUSALS = Counter(
+    "access_refusals",
+    "Requests refused because of their key, by its name and the error code.",
+    ("key", "code"),
+)
+ACCESS_USAGE = Counter(
+    "access_usage",
+    "What the requests of a key used, by unit: items, characters or pixels.",
+    ("key", "unit"),
+)
+ACCESS_KEYS = Gauge("access_keys", "Entries of the keys file in use.")
+ACCESS_KEYS_FILE_BROKEN = Gauge(
+    "access_keys_file_broken",
+    "1 while the keys file cannot be used and the previous keys stay valid.",
+)
+ACCESS_LOCAL_DECISIONS = Counter(
+    "access_local_decisions",
+    "Limits checked in this process alone because Redis did not answer.",
 )
 LOG_EVENTS_DROPPED = Counter(
     "log_events_dropped", "Log events dropped because the reader of the log was too slow or gone."

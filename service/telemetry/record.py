@@ -54,6 +54,8 @@ class RequestRecord:
     detail: str = ""
     """Which limit was reached, for an `overloaded` response. Contains no text of the client."""
     model: ModelIdentity | None = None
+    key: str | None = None
+    """Name of the key in the keys file; None without one."""
     item_count: int = 0
     segment_count: int = 0
     """Segments answered, of texts that were split."""

@@ -11,8 +11,8 @@ from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime
 from service.engine.factory import EngineFactory
 from service.errors import ModelLoadError
-from service.registry.batching import BatchingOverrides
 from service.registry.loader import Loader
+from service.registry.preparation import BatchingOverrides
 from service.repository.repository import ModelRepository, VersionFiles
 from service.runtime.providers import Device
 from tests.lasting import add_lasting, looping

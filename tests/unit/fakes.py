@@ -25,10 +25,9 @@ from service.repository.folders import Contents
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
 from service.requests.pipeline import Pipeline
-from service.runtime.providers import Device
 from service.tasks import Ability, Classification, ClassifyItem, Label, Task, Text
 from service.telemetry.meters import ModelMeter
-from service.types import Lane, ModelIdentity, PreparedItem, Sessions, Tensors
+from service.types import Lane, PreparedItem, Sessions, Tensors
 
 
 @dataclass
@@ -141,7 +140,7 @@ class ShelfLoader:
         pipeline = Pipeline(
             files.manifest.task,
             family.modalities,
-            ModelIdentity(files.model, files.version, files.digest),
+            files.identity,
             Opened(family, family),
             {"default": batcher},
             ResponseCache(NullBackend(), enabled=False),
@@ -150,7 +149,7 @@ class ShelfLoader:
         )
         meter.start(pipeline.load)
         batcher.start()
-        return ShelfLoaded(files, pipeline, None, Device("cpu"), None, 1.0, self.closed)  # type: ignore[arg-type]
+        return ShelfLoaded(files, pipeline, None, "cpu", None, 1.0, self.closed)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False, slots=True)

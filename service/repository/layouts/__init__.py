@@ -5,7 +5,7 @@ The first row that knows a directory reads it, so the particular ones come first
 
 from typing import Final
 
-from service.repository.layouts import embedding, text, translation, vision, yolo
+from service.repository.layouts import embedding, tensors, text, translation, vision, yolo
 from service.repository.layouts.facts import Layout
 
 LAYOUTS: Final[tuple[Layout, ...]] = (
@@ -14,4 +14,5 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     *embedding.LAYOUTS,
     *text.LAYOUTS,
     *translation.LAYOUTS,
+    *tensors.LAYOUTS,
 )

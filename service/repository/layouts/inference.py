@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ModelLoadError
-from service.repository.layouts import LAYOUTS
+from service.repository.layouts import LAYOUTS, tensors
 from service.repository.layouts.exports import CONFIG, ExportFiles, is_export, read_export
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, fixed_batch
 from service.repository.layouts.strangers import is_known_stranger, said_of
@@ -24,6 +24,8 @@ _OF_GRAPHS = frozenset({"default_precision", "tolerance"})
 _MOST = "batching.max_batch_size"
 
 _NEEDED = ("task", "family", "graphs")
+_FAMILIES_OF_GRAPHS = frozenset({tensors.FAMILY})
+"""Families whose parameters the graph itself says."""
 _SHORT_FORMS: Mapping[str, str] = {"processing": "image_size"}
 """Tables of parameters, and the key that stands in place of each."""
 
@@ -109,7 +111,8 @@ def describe(folder: Path, root: Path, where: str) -> Description:
     if has_manifest or not is_export(folder):
         said = read_manifest_table(file_inside(MANIFEST_NAME, folder, root, where))
     told = Inferred({}, {})
-    if not said.keys() >= set(_NEEDED) or (folder / CONFIG).exists():
+    is_complete = said.keys() >= set(_NEEDED) and said["family"] not in _FAMILIES_OF_GRAPHS
+    if not is_complete or (folder / CONFIG).exists():
         try:
             told = infer(folder, said, root)
         except ModelLoadError as error:
@@ -127,7 +130,7 @@ def _with_fixed_batch(told: Description, folder: Path, root: Path, where: str) -
         ModelLoadError: a graph takes batches of exactly another size.
     """
     manifest = told.manifest
-    if manifest.task is Task.TRANSLATE or _MOST in told.sources:
+    if manifest.task in (Task.TRANSLATE, Task.INFER) or _MOST in told.sources:
         return told
     for precision, files in manifest.graphs.items():
         for name in files.values():
@@ -190,7 +193,9 @@ def _chosen(files: ExportFiles, said: Mapping[str, Any]) -> tuple[Layout | None,
     missing = [key for key in _NEEDED if key not in said and not (key == "graphs" and files.graphs)]
     if is_known_stranger(files) and not said:
         raise ModelLoadError(said_of(files))
-    raise ModelLoadError(f"{said_of(files)}: add {', '.join(missing)} to {MANIFEST_NAME}")
+    raw = f', or family = "{tensors.FAMILY}" to serve its tensors as they are'
+    advice = f"add {', '.join(missing)} to {MANIFEST_NAME}{raw if files.graphs else ''}"
+    raise ModelLoadError(f"{said_of(files)}: {advice}")
 
 
 def _is_said(key: str, said: Mapping[str, Any]) -> bool:

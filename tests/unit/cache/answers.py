@@ -19,6 +19,8 @@ from service.tasks import (
     EmbedItem,
     FinishReason,
     Image,
+    Inference,
+    InferItem,
     KeptTerm,
     Label,
     Task,
@@ -29,6 +31,16 @@ from service.tasks import (
 
 scores = st.floats(allow_nan=False, allow_infinity=False)
 sizes = st.integers(1, 2**31)
+
+_shapes = hnp.array_shapes(min_dims=0, min_side=0, max_side=3)
+tensors = st.dictionaries(
+    st.text(),
+    st.sampled_from(["bool", "int8", "uint64", "float16", "float64"]).flatmap(
+        lambda dtype: hnp.arrays(dtype, _shapes)
+    )
+    | hnp.arrays(object, _shapes, elements=st.binary()),
+    max_size=3,
+)
 
 ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
     Task.CLASSIFY: st.builds(
@@ -57,6 +69,7 @@ ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
     Task.EMBED: st.builds(
         Embedding, hnp.arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32))
     ),
+    Task.INFER: st.builds(Inference, tensors),
 }
 
 texts = st.text(st.characters())
@@ -82,4 +95,5 @@ ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
     ),
     Task.DETECT: st.builds(DetectItem, images, numbers, numbers, counts),
     Task.EMBED: st.builds(EmbedItem, contents),
+    Task.INFER: st.builds(InferItem, tensors),
 }

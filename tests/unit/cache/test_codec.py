@@ -13,6 +13,7 @@ from service.tasks import (
     DetectedObject,
     Detections,
     Embedding,
+    Inference,
     Label,
     Task,
     Translation,
@@ -24,6 +25,9 @@ EXAMPLES = {
     Task.TRANSLATE: Translation("a\0b", "zh", "en", truncated=True),
     Task.DETECT: Detections((DetectedObject("ace", 0.9, (-0.0, 1e-300, 3.5, 4.0)),), 640, 480),
     Task.EMBED: Embedding(np.array([0.1, -0.0, 1e-45], np.float32)),
+    Task.INFER: Inference(
+        {"x": np.array([[0.1, -0.0]]), "s": np.array([b"a", b"", b"\xff"], object)}
+    ),
 }
 
 
@@ -32,6 +36,16 @@ def same(one: Any, other: Any) -> bool:
         return (
             one.vector.dtype == other.vector.dtype
             and one.vector.tobytes() == other.vector.tobytes()
+        )
+    if isinstance(one, Inference) and isinstance(other, Inference):
+        return list(one.outputs) == list(other.outputs) and all(
+            (tensor.dtype, tensor.shape) == (one.outputs[name].dtype, one.outputs[name].shape)
+            and (
+                tensor.ravel().tolist() == one.outputs[name].ravel().tolist()
+                if tensor.dtype.hasobject
+                else tensor.tobytes() == one.outputs[name].tobytes()
+            )
+            for name, tensor in other.outputs.items()
         )
     return repr(one) == repr(other) and bool(one == other)  # the repr tells 0.0 from -0.0
 

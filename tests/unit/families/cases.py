@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer
 
@@ -15,7 +16,7 @@ from service import tasks
 from service.families import FAMILIES
 from service.families.family import Opened
 from service.repository.manifest import read_parameters
-from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
+from service.tasks import ClassifyItem, DetectItem, EmbedItem, InferItem, Text, TranslateItem
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.families.sessions import (
     NumpySession,
@@ -23,6 +24,7 @@ from tests.unit.families.sessions import (
     image_session,
     set_session,
     states_session,
+    tensor_session,
     text_session,
 )
 from tests.unit.families.step_models import step_sessions
@@ -56,6 +58,11 @@ IMAGES = [
     drawing((200, 100), (20, 20, 120, 80)),
     drawing((10, 90)),
     drawing((64, 48), (0, 0, 64, 20), (0, 30, 64, 48)),
+]
+
+TENSORS = [
+    (np.arange(6, dtype=np.float32).reshape(2, 3) * scale, np.array([scale > 1, True]))
+    for scale in (0, 1, 2, -0.5)
 ]
 
 LANDSCAPES = [
@@ -205,5 +212,22 @@ CASES: dict[str, Case] = {
         [EmbedItem(tasks.Image(b""))],
         [EmbedItem(Text("one"))],
         tasks.Embedding,
+    ),
+    "tensors": Case(
+        {
+            "inputs": {
+                "x": {"dtype": "float32", "shape": [-1, 2, 3]},
+                "keep": {"dtype": "bool", "shape": [-1, 2]},
+            },
+            "outputs": {
+                "total": {"dtype": "float32", "shape": [-1, 3]},
+                "count": {"dtype": "int64", "shape": [-1]},
+            },
+        },
+        lambda: {"model": tensor_session()},
+        [InferItem({"x": x, "keep": keep}) for x, keep in TENSORS],
+        [InferItem({})],
+        [],
+        tasks.Inference,
     ),
 }

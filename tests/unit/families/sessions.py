@@ -185,3 +185,15 @@ class TranslatorGraphs:
         logits = np.sin(own + read) @ self.output + self.bias
         logits -= logits.max()
         return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+
+
+def tensor_session() -> NumpySession:
+    """Sums the rows of x that are kept, and counts them."""
+
+    def compute(feeds: Arrays) -> Arrays:
+        kept = feeds["x"] * feeds["keep"][:, :, None]
+        return {"total": kept.sum(axis=1), "count": feeds["keep"].sum(axis=1, dtype=np.int64)}
+
+    inputs = {"x": TensorSpec("float32", (None, 2, 3)), "keep": TensorSpec("bool", (None, 2))}
+    outputs = {"total": TensorSpec("float32", (None, 3)), "count": TensorSpec("int64", (None,))}
+    return NumpySession(compute, inputs, outputs)

@@ -1,0 +1,1 @@
+"""Keys of clients: who may use which model, and how much."""
