@@ -114,6 +114,8 @@ class TensorSignature:
     """Whether the first axis of every tensor holds items that are computed independently."""
     max_output_bytes: int
     """Most bytes of the outputs for one request."""
+    metadata: Mapping[str, str]
+    """What the exporter wrote into the graph."""
 
 
 class Session(Protocol):

@@ -106,7 +106,7 @@ async def load_model(request: HttpRequest) -> Reply:
     Answers when the version is ready. It is not stopped by a client that leaves or by a
     deadline: a version half loaded is of no use to anyone.
     """
-    _require_administrator(request)
+    require_administrator(request)
     body = await request.read_body()
     wanted = parse_json(body, LoadRequest, request.context.limits) if body else LoadRequest()
     model = request.path_params["model"]
@@ -121,12 +121,12 @@ async def load_model(request: HttpRequest) -> Reply:
 
 async def unload_model(request: HttpRequest) -> Reply:
     """Take a model out of service; what it has accepted is answered first."""
-    _require_administrator(request)
+    require_administrator(request)
     await request.context.registry.unload(request.path_params["model"])
     return Reply(b"", status=204)
 
 
-def _require_administrator(request: HttpRequest) -> None:
+def require_administrator(request: HttpRequest) -> None:
     """Check the key, or without a keys file the administrator's token.
 
     Raises:

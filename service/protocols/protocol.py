@@ -157,7 +157,41 @@ def get(
         path_example: values of the parameters in the path.
         key_place: where the key of a request is; "none" for a probe.
     """
+    more = {"methods": ["GET"], "key_place": key_place}
+    return _route(path, protocol, endpoint, response, path_example or {}, **more)
 
+
+def post_unread(
+    path: str,
+    protocol: Protocol,
+    endpoint: Endpoint,
+    bodies: tuple[type[BaseModel], type[BaseModel]],
+    path_example: Mapping[str, str],
+    example: Mapping[str, Any],
+) -> ProtocolRoute:
+    """Return a route with a body that its function reads itself; see `get`.
+
+    `bodies` are the schemas of the body and of the response; `example` is such a body.
+    """
+    request, response = bodies
+    route = _route(path, protocol, endpoint, response, path_example, methods=["POST"])
+    content = {"schema": reference(request), "example": example}
+    route.openapi_extra = {
+        "requestBody": {"required": True, "content": {"application/json": content}},
+        "parameters": [*TASK_HEADERS, *_path_parameters(path, path_example)],
+    }
+    route.schemas = [*route.schemas, request]
+    return route
+
+
+def _route(
+    path: str,
+    protocol: Protocol,
+    endpoint: Endpoint,
+    response: type[BaseModel],
+    path_example: Mapping[str, str],
+    **more: Any,
+) -> ProtocolRoute:
     async def answer(request: HttpRequest) -> Response:
         request.record.protocol = protocol.name
         return await endpoint(request)
@@ -166,12 +200,11 @@ def get(
         path,
         answer,
         [protocol],
-        key_place=key_place,
-        methods=["GET"],
-        operation_id=_identifier("get", path),
+        operation_id=_identifier(more["methods"][0].lower(), path),
         description=endpoint.__doc__,
         responses=_responses([response], [protocol]),
-        openapi_extra={"parameters": _path_parameters(path, path_example or {})},
+        openapi_extra={"parameters": _path_parameters(path, path_example)},
+        **more,
     )
     route.schemas = [response, protocol.error]
     return route
@@ -207,7 +240,7 @@ async def answer_items(
     """
     answers = await answer_request(request, task, selection, items, ask)
     if answers.cache is None:
-        raise _worst(answers, noun)
+        raise worst_error(answers, noun)
     return answers
 
 
@@ -235,8 +268,11 @@ def error_reply(
     )
 
 
-def _worst(answers: Answers, noun: str) -> ServiceError:
-    """Return the error of the highest status, with the index of its item in the message."""
+def worst_error(answers: Answers, noun: str) -> ServiceError:
+    """Return the error of the highest status, with the index of its item in the message.
+
+    At least one item failed.
+    """
     failed = [
         (Problem.of(result).status, -index)
         for index, result in enumerate(answers.results)

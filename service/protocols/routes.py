@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from service.protocols.oip.rest import oip_routes
 from service.protocols.openai import openai_routes
 from service.protocols.protocol import ProtocolRoute
 
 
 def protocol_routes() -> Sequence[ProtocolRoute]:
     """Return the routes of every protocol."""
-    return [*openai_routes()]
+    return [*openai_routes(), *oip_routes()]

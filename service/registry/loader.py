@@ -35,6 +35,13 @@ class Loaded:
     seconds: float
     """Duration of the load."""
 
+    def check_version(self, version: int | None) -> None:
+        """Raise ModelNotFoundError if another version than this one is asked for."""
+        if version is not None and version != self.files.version:
+            raise ModelNotFoundError(
+                f"model {self.files.model!r} serves version {self.files.version}, not {version}"
+            )
+
     def start(self) -> None:
         """Start the engines."""
         for engine in self.pipeline.engines.values():

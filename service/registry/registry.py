@@ -42,6 +42,7 @@ from service.registry.wanted import (
     VersionLoader,
     abilities_on_disk,
     candidates,
+    default_not_ready,
 )
 from service.repository.listing import Listing
 from service.requests.pipeline import Pipeline
@@ -114,18 +115,27 @@ class Registry:
         name = model or self._defaults.models.get(ability)
         if name is None:
             raise self._defaults.absent(ability)
-        loaded = self._serving.get(name)
-        if loaded is None:
-            raise self._absent(name) if model else self._absent_default(name, ability)
-        if version is not None and version != loaded.files.version:
-            raise ModelNotFoundError(
-                f"model {name!r} serves version {loaded.files.version}, not {version}"
-            )
-        pipeline = loaded.pipeline
+        if model is None and name not in self._serving:
+            reason = self._readiness.reasons.get(name, "it is not loaded")
+            raise default_not_ready(name, ability, reason)
+        pipeline = self.named(name, version)
         if ability not in pipeline.abilities:
             able = ", ".join(sorted(map(phrase, pipeline.abilities)))
             raise ModelNotFoundError(f"model {name!r} cannot {phrase(ability)}; it can {able}")
         return pipeline
+
+    def named(self, model: str, version: int | None = None) -> Pipeline[Any, Any]:
+        """Return the pipeline of a model, whatever its task is.
+
+        Raises:
+            ModelNotFoundError: nothing of this name and version.
+            ModelNotReadyError: it exists, but is not loaded (yet, or any more).
+        """
+        loaded = self._serving.get(model)
+        if loaded is None:
+            raise self._absent(model)
+        loaded.check_version(version)
+        return loaded.pipeline
 
     def statuses(self) -> Sequence[VersionStatus]:
         """Return every known version, and every folder that cannot be a model, by name."""
@@ -294,13 +304,6 @@ class Registry:
         if self._listing.knows(model):
             return ModelNotReadyError(f"model {model!r} is not loaded")
         return ModelNotFoundError(f"there is no model {model!r}")
-
-    def _absent_default(self, model: str, ability: Ability) -> ModelNotReadyError:
-        """Return why a request that names no model is refused; other models do not replace it."""
-        reason = self._readiness.reasons.get(model, "it is not loaded")
-        return ModelNotReadyError(
-            f"model {model!r}, the default to {phrase(ability)}, is not ready: {reason}"
-        )
 
     def _detailed(self, key: VersionKey) -> VersionStatus:
         status = self._statuses[key]

@@ -116,6 +116,13 @@ def _task_named(name: str) -> Task | ComposedTask:
     return ComposedTask(name) if name in set(ComposedTask) else Task(name)
 
 
+def default_not_ready(model: str, ability: Ability, reason: str) -> ModelNotReadyError:
+    """Return why a request that names no model is refused; other models do not replace it."""
+    return ModelNotReadyError(
+        f"model {model!r}, the default to {phrase(ability)}, is not ready: {reason}"
+    )
+
+
 _log = logging.getLogger(__name__)
 
 

@@ -45,6 +45,8 @@ class TensorsParameters:
     """Inputs of the graph."""
     outputs: Mapping[str, TensorShape]
     """Outputs of the graph."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the graph, shown to clients."""
     batched: bool | None = None
     """Whether the first axis holds independent items, which are then batched with those of other
     requests. Unset: true if the first axis of every input and output varies, and rows give the
@@ -69,7 +71,9 @@ def open_tensors(folder: Path, parameters: TensorsParameters) -> Opened[InferIte
     inputs = {name: one.spec for name, one in parameters.inputs.items()}
     outputs = {name: one.spec for name, one in parameters.outputs.items()}
     is_batched = _has_batch_axis(inputs, outputs) and parameters.batched is not False
-    signature = TensorSignature(inputs, outputs, is_batched, parameters.max_output_bytes)
+    signature = TensorSignature(
+        inputs, outputs, is_batched, parameters.max_output_bytes, parameters.metadata
+    )
     return _opened(parameters, signature, _SIZES[0])
 
 
@@ -104,7 +108,9 @@ def _settle(parameters: TensorsParameters, sessions: Sessions) -> Opened[InferIt
     if parameters.batched and not can_batch:
         raise InferenceError("batched is true, but the first axis of some tensor does not vary")
     is_batched = can_batch and parameters.batched is not False
-    signature = TensorSignature(inputs, outputs, is_batched, parameters.max_output_bytes)
+    signature = TensorSignature(
+        inputs, outputs, is_batched, parameters.max_output_bytes, parameters.metadata
+    )
     size, alone = _first_that_runs(parameters, signature, sessions)
     is_sure = not is_batched or parameters.batched is True
     if not is_sure:

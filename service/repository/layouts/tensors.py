@@ -24,6 +24,8 @@ def _read(files: ExportFiles) -> Iterator[Finding]:
         signature = files.signature()
         specs = signature.inputs if key == "inputs" else signature.outputs
         yield Fact(f"parameters.{key}", _table(specs), f"{graph_name(files)}: its {key}")
+    if files.graphs.get(MODEL_ROLE) and (metadata := files.signature().metadata):
+        yield Fact("parameters.metadata", dict(metadata), f"{graph_name(files)}: its metadata")
 
 
 def _table(specs: Mapping[str, TensorSpec]) -> Mapping[str, Any]:

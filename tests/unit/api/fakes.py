@@ -68,6 +68,8 @@ class FakePipeline:
         self.holders = 0
         self.holders_at_split = 0
         self.family = Opened(cast(Any, None), cast(Any, None), Traits())
+        self.task = Task.CLASSIFY
+        self.modalities = frozenset[str]()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -174,6 +176,16 @@ class FakeRegistry(Registry):
         if model not in (None, pipeline.model.name) or version not in (None, 1):
             raise ModelNotFoundError(f"there is no model {model!r} of version {version}")
         return cast(Pipeline[Any, Any], pipeline)
+
+    def named(self, model: str, version: int | None = None) -> Pipeline[Any, Any]:
+        for (task, _), pipeline in self.pipelines.items():
+            if pipeline.model.name == model and version in (None, 1):
+                pipeline.task = task
+                pipeline.modalities = frozenset(
+                    kind for (_, kind), one in self.pipelines.items() if one is pipeline
+                )
+                return cast(Pipeline[Any, Any], pipeline)
+        raise ModelNotFoundError(f"there is no model {model!r} of version {version}")
 
     def statuses(self) -> Sequence[VersionStatus]:
         return [_status(pipeline.model.name, 1) for pipeline in self.pipelines.values()]

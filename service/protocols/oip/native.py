@@ -1,0 +1,193 @@
+"""The four native tasks as tensors: texts and images are BYTES."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.classify import ClassifyRequest
+from service.api.content import validated
+from service.api.detect import DetectRequest
+from service.api.embed import EmbedRequest
+from service.api.translate import TranslateRequest
+from service.errors import InvalidInputError, ServiceError
+from service.protocols.oip.tensors import InputTensor
+from service.requests.admission import ApiLimits
+from service.requests.answer import Ask, ask_pipeline
+from service.requests.documents import Documents
+from service.requests.segment_stream import DocumentLimits
+from service.tasks import (
+    Answer,
+    AnyItem,
+    Classification,
+    Detections,
+    Embedding,
+    Inference,
+    Task,
+    Translation,
+)
+from service.types import TensorSpec
+
+_SCHEMAS: Final = {
+    Task.CLASSIFY: ClassifyRequest,
+    Task.TRANSLATE: TranslateRequest,
+    Task.DETECT: DetectRequest,
+    Task.EMBED: EmbedRequest,
+}
+_NAMES: Final = {"input_text": "text", "text_input": "text", "input_image": "image"}
+"""Other names of inputs."""
+_NOT_PARAMETERS: Final = {"text", "image", "model", "version", "stream"}
+_STRINGS, _FLOATS = "string", "float32"
+
+_OUTPUTS: Final[Mapping[Task, Mapping[str, TensorSpec]]] = {
+    Task.CLASSIFY: {
+        "label": TensorSpec(_STRINGS, (None, None)),
+        "score": TensorSpec(_FLOATS, (None, None)),
+    },
+    Task.TRANSLATE: {"translation": TensorSpec(_STRINGS, (None,))},
+    Task.DETECT: {
+        "boxes": TensorSpec(_FLOATS, (None, None, 4)),
+        "label": TensorSpec(_STRINGS, (None, None)),
+        "score": TensorSpec(_FLOATS, (None, None)),
+        "count": TensorSpec("int32", (None,)),
+    },
+    Task.EMBED: {"embedding": TensorSpec(_FLOATS, (None, None))},
+}
+
+
+def native_inputs(modalities: frozenset[str]) -> Mapping[str, TensorSpec]:
+    """Return the inputs of a model of a native task."""
+    return {name: TensorSpec(_STRINGS, (None,)) for name in sorted(modalities, reverse=True)}
+
+
+def native_outputs(task: Task) -> Mapping[str, TensorSpec]:
+    """Return the outputs of a model of a native task."""
+    return _OUTPUTS[task]
+
+
+def native_items(
+    task: Task,
+    inputs: Mapping[str, InputTensor],
+    parameters: Mapping[str, Any],
+    limits: ApiLimits,
+) -> tuple[Sequence[AnyItem | ServiceError], Ask]:
+    """Return the items of a request, and how to ask for one.
+
+    Args:
+        task: of the model.
+        inputs: `text`, `text_pair` or `image`, of shape [n] or [n, 1].
+        parameters: those that the native route knows by the same name; others are ignored.
+        limits: of a request.
+
+    Raises:
+        InvalidInputError: an input or a parameter is not what the task takes.
+        LimitExceededError: there are too many items.
+    """
+    schema = _SCHEMAS[task]
+    values = {
+        name: value
+        for name, value in _known(parameters).items()
+        if name in schema.model_fields and name not in _NOT_PARAMETERS
+    }
+    contents: dict[str, list[Any]] = {}
+    for given, tensor in inputs.items():
+        name = _NAMES.get(given, given)
+        if name in contents:
+            raise InvalidInputError(f"input {name!r} is given twice")
+        contents[name] = _column(given, tensor, is_text=name != "image")
+    pairs = contents.pop("text_pair", None) if task is Task.CLASSIFY else None
+    for name in contents:
+        if name not in ("text", "image") or name not in schema.model_fields:
+            raise InvalidInputError(f"there is no input {name[:100]!r} for a model to {task}")
+    if pairs is not None:
+        contents["text"] = _paired(contents.get("text", []), pairs)
+    body: Any = validated({**values, **contents}, schema)
+    ask = ask_pipeline
+    if isinstance(body, TranslateRequest):
+        patience = limits.request_timeout_seconds
+        ask = Documents(DocumentLimits(limits.max_segments, patience), body.split).answer
+    return body.items(limits), ask
+
+
+def _known(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return parameters by native names. Raises InvalidInputError for what cannot be kept."""
+    if parameters.get("embedding_type", "float") != "float":
+        raise InvalidInputError("embedding_type must be float: other types are not served")
+    if "dimensions" in parameters:
+        raise InvalidInputError("dimensions cannot be chosen: leave it out")
+    if "input_type" in parameters and "prompt_name" not in parameters:
+        return {**parameters, "prompt_name": parameters["input_type"]}
+    return parameters
+
+
+def _column(name: str, tensor: InputTensor, *, is_text: bool) -> list[Any]:
+    array = tensor.array
+    if not array.dtype.hasobject:
+        raise InvalidInputError(f"input {name!r} must be BYTES")
+    if array.ndim > 2 or array.size != (len(array) if array.ndim else 1):  # noqa: PLR2004
+        raise InvalidInputError(
+            f"input {name!r} must have shape [n] or [n, 1], not {list(array.shape)}"
+        )
+    values: list[bytes] = array.ravel().tolist()
+    if not is_text and not tensor.is_json:
+        return values
+    try:
+        return [value.decode() for value in values]
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"input {name!r} holds a text that is not UTF-8") from None
+
+
+def _paired(texts: Sequence[Any], pairs: Sequence[Any]) -> list[Any]:
+    if len(texts) != len(pairs):
+        raise InvalidInputError(f"there are {len(texts)} texts and {len(pairs)} of text_pair")
+    return [{"text": text, "text_pair": pair} for text, pair in zip(texts, pairs, strict=True)]
+
+
+def native_tensors(answers: Sequence[Answer]) -> Mapping[str, NDArray[Any]]:
+    """Return answers of one task as tensors, one row an answer.
+
+    Rows with fewer labels or objects than others end with empty labels, zero scores and zero boxes.
+    """
+    first = answers[0]
+    match first:
+        case Classification():
+            labels = [one.labels for one in answers if isinstance(one, Classification)]
+            return {
+                "label": _strings([[label.name for label in row] for row in labels]),
+                "score": _floats([[label.score for label in row] for row in labels]),
+            }
+        case Translation():
+            texts = [one.text.encode() for one in answers if isinstance(one, Translation)]
+            return {"translation": np.array(texts, object)}
+        case Detections():
+            rows = [one.objects for one in answers if isinstance(one, Detections)]
+            boxes = [_floats([one.box for one in row], 4) for row in rows]
+            return {
+                "boxes": _padded(boxes, (max(map(len, rows)), 4)),
+                "label": _strings([[one.label for one in row] for row in rows]),
+                "score": _floats([[one.score for one in row] for row in rows]),
+                "count": np.array(list(map(len, rows)), np.int32),
+            }
+        case Embedding():
+            return {"embedding": np.stack([a.vector for a in answers if isinstance(a, Embedding)])}
+        case Inference():
+            return first.outputs
+
+
+def _strings(rows: Sequence[Sequence[str]]) -> NDArray[Any]:
+    width = max(map(len, rows))
+    filled = [[*(name.encode() for name in row), *[b""] * (width - len(row))] for row in rows]
+    return np.array(filled, object).reshape(len(rows), width)
+
+
+def _floats(rows: Sequence[Sequence[float]], width: int | None = None) -> NDArray[Any]:
+    wide = max(map(len, rows), default=0) if width is None else width
+    return _padded([np.array(row, np.float32) for row in rows], (wide,))
+
+
+def _padded(rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
+    padded = np.zeros((len(rows), *shape), np.float32)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded

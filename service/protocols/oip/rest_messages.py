@@ -1,0 +1,201 @@
+"""Requests and responses of the protocol over REST: a JSON object, and raw tensors after it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from service.api.content import validated
+from service.api.errors import MalformedRequestError
+from service.errors import InvalidInputError, LimitExceededError
+from service.protocols.oip.inference import InferCall, InferResult, RequestedOutput
+from service.protocols.oip.tensors import (
+    InputTensor,
+    datatype_of_array,
+    from_raw,
+    from_values,
+    to_raw,
+    to_values,
+)
+from service.protocols.protocol import ProtocolBody
+
+_MOST_VALUES = 1_000_000
+"""JSON values of a request; more are sent as binary data."""
+_MOST_TENSORS = 1_024
+
+
+class OipInput(ProtocolBody):
+    """One input tensor."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    data: list[Any] | None = Field(
+        None, description="Values, flat or nested; absent if they follow the JSON object as bytes."
+    )
+
+
+class OipRequestedOutput(ProtocolBody):
+    """One output tensor to return."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class OipInferBody(ProtocolBody):
+    """Tensors to feed to a model."""
+
+    id: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    inputs: list[OipInput]
+    outputs: list[OipRequestedOutput] = Field(
+        default_factory=list, description="The outputs to return; all if absent."
+    )
+
+
+class OipOutput(BaseModel):
+    """One output tensor."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] | None = None
+    data: list[Any] | None = None
+
+
+class OipInferResponse(BaseModel):
+    """The outputs of a model."""
+
+    id: str | None = None
+    model_name: str
+    model_version: str
+    outputs: list[OipOutput]
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty body is an empty one.
+
+    Raises:
+        MalformedRequestError: it is no JSON object.
+        LimitExceededError: it has too many values.
+    """
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MOST_VALUES:
+        raise LimitExceededError(
+            f"the JSON holds more than {_MOST_VALUES} values: send the tensors as binary data"
+        )
+    try:
+        values = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequestError(f"the body is not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise MalformedRequestError("the body must be a JSON object")
+    return values
+
+
+def parse_call(
+    model: str, version: int | None, body: bytes, header_length: int | None
+) -> InferCall:
+    """Return a request from its body.
+
+    Args:
+        model: name in the path.
+        version: number in the path.
+        body: the JSON object, and the raw tensors of those inputs that say `binary_data_size`.
+        header_length: bytes of the JSON object; None: all of the body.
+
+    Raises:
+        MalformedRequestError: it is no JSON object, or is shorter than `header_length`.
+        InvalidInputError: a tensor is not what it says.
+        LimitExceededError: there are too many values.
+    """
+    end = len(body) if header_length is None else header_length
+    if end > len(body):
+        raise MalformedRequestError(
+            f"Inference-Header-Content-Length is {end}, and the body has {len(body)} bytes"
+        )
+    asked = validated(parse_object(body[:end]), OipInferBody)
+    if len(asked.inputs) + len(asked.outputs) > _MOST_TENSORS:
+        raise LimitExceededError(f"there are more than {_MOST_TENSORS} inputs and outputs")
+    sizes = [_binary_size(one) for one in asked.inputs]
+    raw = memoryview(body)[end:]
+    if sum(size or 0 for size in sizes) != len(raw):
+        raise InvalidInputError(
+            f"the sizes in binary_data_size sum up to {sum(size or 0 for size in sizes)} bytes, "
+            f"and {len(raw)} follow the JSON object"
+        )
+    inputs: dict[str, InputTensor] = {}
+    at = 0
+    for one, size in zip(asked.inputs, sizes, strict=True):
+        if one.name in inputs:
+            raise InvalidInputError(f"input {one.name[:100]!r} is given twice")
+        name = one.name[:100]
+        if size is not None:
+            inputs[one.name] = from_raw(name, one.datatype, one.shape, raw[at : at + size])
+            at += size
+        elif one.data is not None:
+            inputs[one.name] = from_values(name, one.datatype, one.shape, one.data)
+        else:
+            raise InvalidInputError(f"input {name!r} has neither data nor binary_data_size")
+    outputs = [_requested(one) for one in asked.outputs]
+    return InferCall(model, version, asked.id or "", inputs, outputs, asked.parameters)
+
+
+def render_result(
+    result: InferResult, call: InferCall, is_binary: bool | None = None
+) -> tuple[bytes, int | None]:
+    """Return the body of a response, and the length of its JSON object if raw tensors follow.
+
+    Args:
+        result: what was computed.
+        call: the request, which says which outputs are binary.
+        is_binary: whether every output is; None leaves it to the request.
+
+    Raises:
+        InferenceError: JSON cannot express an output.
+    """
+    default = call.parameters.get("binary_data_output") is True
+    wanted = {one.name: one.is_binary for one in call.outputs}
+    outputs: list[Mapping[str, Any]] = []
+    chunks: list[bytes] = []
+    for name, array in result.outputs.items():
+        binary = is_binary
+        if binary is None:
+            binary = default if wanted.get(name) is None else wanted[name]
+        if binary:
+            chunks.append(to_raw(array))
+        outputs.append(_rendered(name, array, len(chunks[-1]) if binary else None))
+    body: dict[str, Any] = {"id": result.id} if result.id else {}
+    body |= {
+        "model_name": result.model,
+        "model_version": str(result.version),
+        "outputs": outputs,
+    }
+    header = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([header, *chunks]), len(header) if chunks else None
+
+
+def _rendered(name: str, array: NDArray[Any], size: int | None) -> Mapping[str, Any]:
+    said = {"name": name, "datatype": datatype_of_array(array), "shape": [*array.shape]}
+    if size is None:
+        return {**said, "data": to_values(name, array)}
+    return {**said, "parameters": {"binary_data_size": size}}
+
+
+def _binary_size(one: OipInput) -> int | None:
+    size = one.parameters.get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
+        raise InvalidInputError(f"input {one.name[:100]!r}: binary_data_size is not a size")
+    if size is not None and one.data is not None:
+        raise InvalidInputError(f"input {one.name[:100]!r} has both data and binary_data_size")
+    return size
+
+
+def _requested(one: OipRequestedOutput) -> RequestedOutput:
+    classes = one.parameters.get("classification", 0)
+    if type(classes) is not int:
+        raise InvalidInputError("the parameter classification must be a whole number")
+    binary = one.parameters.get("binary_data")
+    return RequestedOutput(one.name, binary if isinstance(binary, bool) else None, classes)
