@@ -169,10 +169,7 @@ def post_unread(
     path_example: Mapping[str, str],
     example: Mapping[str, Any],
 ) -> ProtocolRoute:
-    """Return a route with a body that its function reads itself; see `get`.
-
-    `bodies` are the schemas of the body and of the response; `example` is such a body.
-    """
+    """Return a route whose function reads its body; `bodies`: schemas of body and response."""
     request, response = bodies
     route = _route(path, protocol, endpoint, response, path_example, methods=["POST"])
     content = {"schema": reference(request), "example": example}

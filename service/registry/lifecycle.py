@@ -124,6 +124,11 @@ class Attempts:
         self.are_refused = False
         """Set by a stop: what is loaded after it is closed."""
 
+    def refuse_if_stopped(self) -> None:
+        """Raise ShuttingDownError after a stop."""
+        if self.are_refused:
+            raise ShuttingDownError("the service is shutting down")
+
     async def load(self, key: VersionKey, precision: str | None, serves: bool) -> Loaded:
         """Return a version that answers; one that serves already stays ready meanwhile.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.cache.responses import ResponseCache
 from service.engine.factory import EngineFactory
-from service.errors import ModelLoadError
+from service.errors import ModelLoadError, ModelNotFoundError
 from service.registry.opening import OpenVersion, abilities_of, open_version
 from service.registry.parity import Parity, compare
 from service.registry.preparation import BatchingOverrides, Preparation, prepare
@@ -34,6 +34,11 @@ class Loaded:
     """How it compares with its goldens; None for a version without goldens."""
     seconds: float
     """Duration of the load."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return the model's name and the version."""
+        return self.files.model, self.files.version
 
     def check_version(self, version: int | None) -> None:
         """Raise ModelNotFoundError if another version than this one is asked for."""

@@ -46,7 +46,7 @@ from service.registry.wanted import (
 )
 from service.repository.listing import Listing
 from service.requests.pipeline import Pipeline
-from service.tasks import Ability, ComposedTask, Task, phrase
+from service.tasks import ComposedTask, Task, phrase
 
 _log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class Registry:
             ConflictError: a load of this model is already running.
             ShuttingDownError: the registry was stopped.
         """
-        self._refuse_if_stopped()
+        self._attempts.refuse_if_stopped()
         if model in self._loading:
             raise ConflictError(f"a load of {model!r} is already running")
         self._loading.add(model)
@@ -203,7 +203,7 @@ class Registry:
             ConflictError: it is unloaded, but runs of it do not end.
             ShuttingDownError: the registry was stopped.
         """
-        self._refuse_if_stopped()
+        self._attempts.refuse_if_stopped()
         was_loading = await self._attempts.cancel(model)
         loaded = self._serving.pop(model, None)
         if loaded is None and not was_loading:
@@ -273,15 +273,14 @@ class Registry:
 
     def _retire(self, loaded: Loaded) -> "asyncio.Task[int]":
         """Return the task that drains and closes a version that no longer serves."""
-        key = _key(loaded)
+        key = loaded.key
         if not self._is_serving(key):  # a reload of the same version keeps its status
             self._statuses.drain(key)
         return self._draining.begin(loaded, self._note_closed)
 
     def _note_closed(self, loaded: Loaded) -> None:
-        key = _key(loaded)
-        if not self._is_serving(key) and not self._draining.has(*key):
-            self._statuses.drained(key)
+        if not self._is_serving(loaded.key) and not self._draining.has(*loaded.key):
+            self._statuses.drained(loaded.key)
 
     async def _load_all(self, models: Sequence[str]) -> None:
         on_disk = await asyncio.to_thread(
@@ -316,12 +315,4 @@ class Registry:
 
     def _is_serving(self, key: VersionKey) -> bool:
         loaded = self._serving.get(key[0])
-        return loaded is not None and _key(loaded) == key
-
-    def _refuse_if_stopped(self) -> None:
-        if self._attempts.are_refused:
-            raise ShuttingDownError("the service is shutting down")
-
-
-def _key(loaded: Loaded) -> VersionKey:
-    return (loaded.files.model, loaded.files.version)
+        return loaded is not None and loaded.key == key

@@ -14,7 +14,7 @@ from service.protocols.oip.tensors import InputTensor, datatype_of, from_raw
 from service.protocols.protocol import worst_error
 from service.registry.registry import Registry
 from service.requests.admission import ApiLimits
-from service.requests.answer import Answers, answer, ask_pipeline
+from service.requests.answer import Answers, Ask, answer, ask_pipeline
 from service.requests.pipeline import Pipeline
 from service.requests.request import Request, Selection
 from service.requests.tensors import items_of, joined
@@ -109,7 +109,7 @@ async def infer(
     if signature is not None:
         tensors = {name: tensor.array for name, tensor in call.inputs.items()}
         items: Any = items_of(tensors, signature, limits.max_items)
-        ask = ask_pipeline
+        ask: Ask = ask_pipeline
     else:
         items, ask = native_items(task, call.inputs, call.parameters, limits)
     answers = await answer(registry, request, task, selection, items, ask)
@@ -131,7 +131,7 @@ def raw_inputs(pipeline: Pipeline[Any, Any], body: bytes) -> Mapping[str, InputT
     """Return the input of a body that is nothing but one tensor: a batch of one.
 
     Raises:
-        InvalidInputError: the model has several inputs, or the shape cannot be told.
+        InvalidInputError: the model has several inputs, or the shape is unknown.
     """
     signature = pipeline.family.traits.signature
     inputs: Mapping[str, TensorSpec]

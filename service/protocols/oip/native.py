@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from service.api.classify import ClassifyRequest
 from service.api.content import validated
@@ -29,7 +30,7 @@ from service.tasks import (
 )
 from service.types import TensorSpec
 
-_SCHEMAS: Final = {
+_SCHEMAS: Final[Mapping[Task, type[BaseModel]]] = {
     Task.CLASSIFY: ClassifyRequest,
     Task.TRANSLATE: TranslateRequest,
     Task.DETECT: DetectRequest,
@@ -103,7 +104,7 @@ def native_items(
     if pairs is not None:
         contents["text"] = _paired(contents.get("text", []), pairs)
     body: Any = validated({**values, **contents}, schema)
-    ask = ask_pipeline
+    ask: Ask = ask_pipeline
     if isinstance(body, TranslateRequest):
         patience = limits.request_timeout_seconds
         ask = Documents(DocumentLimits(limits.max_segments, patience), body.split).answer
