@@ -4,7 +4,6 @@ A protocol parses a body to items, calls `answer_items` and renders the answers.
 add a protocol" of ARCHITECTURE.md lists the steps.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,12 +20,10 @@ from service.api.replies import Reply, answer_request
 from service.api.routes import DirectRoute, Endpoint, KeyPlace
 from service.errors import ServiceError, error_from, fields_of
 from service.protocols.bodies import Body, Reading, read_body
+from service.protocols.documentation import any_of, identifier, path_parameters, responses
 from service.requests.answer import Answers, Ask, ask_pipeline
 from service.requests.request import Selection
 from service.tasks import AnyItem, Task
-
-_PARAMETER = re.compile(r"{(\w+)")
-"""A parameter in the template of a path."""
 
 
 class ProtocolBody(BaseModel):
@@ -111,7 +108,7 @@ def post(path: str, *operations: Operation) -> ProtocolRoute:
         return await chosen.answer(request, body)
 
     content = {
-        "schema": _any_of([each.request for each in operations]),
+        "schema": any_of([each.request for each in operations]),
         "examples": {
             f"{each.protocol.name} {number}": {"value": each.example}
             for number, each in enumerate(operations, start=1)
@@ -123,12 +120,14 @@ def post(path: str, *operations: Operation) -> ProtocolRoute:
         [each.protocol for each in operations],
         key_place="headers" if first.protocol.key_of is None else "endpoint",
         methods=["POST"],
-        operation_id=_identifier("post", path),
+        operation_id=identifier("post", path),
         description="\n\n".join(each.answer.__doc__ or "" for each in operations),
-        responses=_responses([each.response for each in operations], operations),
+        responses=responses(
+            [each.response for each in operations], [each.protocol.error for each in operations]
+        ),
         openapi_extra={
             "requestBody": {"required": True, "content": {"application/json": content}},
-            "parameters": [*TASK_HEADERS, *_path_parameters(path, first.path_example)],
+            "parameters": [*TASK_HEADERS, *path_parameters(path, first.path_example)],
         },
     )
     route.schemas = [
@@ -175,7 +174,7 @@ def post_unread(
     content = {"schema": reference(request), "example": example}
     route.openapi_extra = {
         "requestBody": {"required": True, "content": {"application/json": content}},
-        "parameters": [*TASK_HEADERS, *_path_parameters(path, path_example)],
+        "parameters": [*TASK_HEADERS, *path_parameters(path, path_example)],
     }
     route.schemas = [*route.schemas, request]
     return route
@@ -197,10 +196,10 @@ def _route(
         path,
         answer,
         [protocol],
-        operation_id=_identifier(more["methods"][0].lower(), path),
+        operation_id=identifier(more["methods"][0].lower(), path),
         description=endpoint.__doc__,
-        responses=_responses([response], [protocol]),
-        openapi_extra={"parameters": _path_parameters(path, path_example)},
+        responses=responses([response], [protocol.error]),
+        openapi_extra={"parameters": path_parameters(path, path_example)},
         **more,
     )
     route.schemas = [response, protocol.error]
@@ -235,8 +234,12 @@ async def answer_items(
         ServiceError: the worst error of an item, with its index; or no model can answer.
         ClientDisconnect: the client disconnected; the work is cancelled.
     """
-    answers = await answer_request(request, task, selection, items, ask)
-    if answers.cache is None:
+    return complete(await answer_request(request, task, selection, items, ask), noun)
+
+
+def complete(answers: Answers, noun: str) -> Answers:
+    """Return the answers. Raises ServiceError: the worst error of an item, with its index."""
+    if len(answers.outcomes) < len(answers.results):
         raise worst_error(answers, noun)
     return answers
 
@@ -281,39 +284,3 @@ def worst_error(answers: Answers, noun: str) -> ServiceError:
     if len(answers.results) == 1:
         return error_from(fields_of(error))
     return error_from({**fields_of(error), "message": f"{noun} {index}: {error}"})
-
-
-def _any_of(models: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
-    references = [reference(model) for model in dict.fromkeys(models)]
-    return references[0] if len(references) == 1 else {"anyOf": references}
-
-
-def _responses(
-    models: Sequence[type[BaseModel]], of: Sequence[Operation | Protocol]
-) -> dict[int | str, Any]:
-    protocols = [each.protocol if isinstance(each, Operation) else each for each in of]
-    errors = _any_of([protocol.error for protocol in protocols])
-    return {
-        200: {"content": {"application/json": {"schema": _any_of(models)}}},
-        "default": {
-            "description": "Refused, or failed; the message says why.",
-            "content": {"application/json": {"schema": errors}},
-        },
-    }
-
-
-def _path_parameters(path: str, examples: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    return [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "minLength": 1},
-            "example": examples[name],
-        }
-        for name in _PARAMETER.findall(path)
-    ]
-
-
-def _identifier(method: str, path: str) -> str:
-    return "_".join([method, *re.findall(r"\w+", path)])

@@ -15,7 +15,7 @@ from tests.redis_server import free_port
 ROOT = Path(__file__).parents[2]
 STARTERS = ROOT / "models" / "repository"
 TOKEN = "only-for-this-test"
-_READY_SECONDS = 120.0
+_READY_SECONDS = 300.0
 
 
 class RealService:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.integration.clients.environment import run, snippets
@@ -25,6 +26,16 @@ def vectors(service: RealService, **more: Any) -> Any:
     return [pytest.approx(result["embedding"], abs=1e-6) for result in results]
 
 
+def ranking(service: RealService) -> Any:
+    """Return places and cosines by descending cosine, from the native vectors."""
+    texts = ["a pet", "watermelon", "dog face", "cat"]
+    results = post(service, "/v1/embed", text=texts)["results"]
+    query, *documents = (np.array(result["embedding"]) for result in results)
+    cosines = [float(query @ document) for document in documents]
+    order = sorted(range(3), key=lambda place: -cosines[place])
+    return [[place, pytest.approx(cosines[place], abs=1e-5)] for place in order]
+
+
 Expected = Callable[[RealService], Any]
 
 SNIPPETS: dict[str, tuple[str, Expected]] = {
@@ -37,6 +48,9 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
     ),
     "langchain-openai": ("vectors", vectors),
     "litellm": ("vectors", vectors),
+    "cohere": ("ranking", lambda service: ranking(service)[:2]),
+    "litellm, reranking": ("ranking", lambda service: ranking(service)[:2]),
+    "rerankers": ("ranking", ranking),
 }
 """By heading: an expression over the names of the snippet, and the value that it must have."""
 

@@ -26,10 +26,12 @@ from service.repository.repository import PrecisionNotFoundError
 from service.requests.pipeline import Outcome, Pipeline, Watch
 from service.requests.request import Request
 from service.tasks import (
+    Ability,
     Answer,
     AnyItem,
     Classification,
     ClassifyItem,
+    ComposedTask,
     DetectedObject,
     Detections,
     DetectItem,
@@ -67,6 +69,7 @@ class FakePipeline:
         self.is_full = False
         self.holders = 0
         self.holders_at_split = 0
+        self.task = Task.CLASSIFY
         self.family = Opened(cast(Any, None), cast(Any, None), Traits())
         self.task = Task.CLASSIFY
         self.modalities = frozenset[str]()
@@ -156,19 +159,21 @@ class FakeRegistry(Registry):
             FakePipeline("cards"),
             FakePipeline("emoji"),
         )
-        self.pipelines = {
+        emoji.task = Task.EMBED
+        self.pipelines: dict[Ability, FakePipeline] = {
             (Task.CLASSIFY, "text"): topics,
             (Task.CLASSIFY, "image"): digits,
             (Task.TRANSLATE, "text"): translator,
             (Task.DETECT, "image"): cards,
             (Task.EMBED, "text"): emoji,
             (Task.EMBED, "image"): emoji,
+            (ComposedTask.RERANK, "text"): emoji,
         }
         self.reasons: dict[str, str] = {}
         self.unloaded: list[str] = []
 
     def find(
-        self, task: Task, modality: str, model: str | None, version: int | None
+        self, task: Task | ComposedTask, modality: str, model: str | None, version: int | None
     ) -> Pipeline[Any, Any]:
         pipeline = self.pipelines[task, modality]
         if model == "loading":
