@@ -1,6 +1,7 @@
 """POST /v1/translate: texts to texts in another language."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -16,6 +17,8 @@ from service.cache.responses import CacheOutcome
 from service.errors import InvalidInputError, LimitExceededError, ServiceError
 from service.requests.admission import ApiLimits
 from service.requests.documents import Documents, SplitBy
+from service.requests.html import HtmlDocuments
+from service.requests.languages import DetectedTranslation
 from service.requests.segment_stream import DocumentLimits
 from service.requests.translation_stream import Detail
 from service.tasks import FinishReason, LiteralKind, Task, TranslateItem, Translation
@@ -45,7 +48,14 @@ class TranslateRequest(TaskRequest):
     model_config = ConfigDict(json_schema_extra=not_both("max_length", "max_new_tokens"))
 
     text: Texts
-    source: Language | None = Field(None, description="Language of the text, e.g. zh.")
+    format: Literal["text", "html"] = Field(
+        "text",
+        description="html translates the texts of an HTML document or a part of one. Tags, "
+        "attributes, comments, code, pre and elements with translate=no stay as they are.",
+    )
+    source: Language | None = Field(
+        None, description="Language of the text, e.g. zh; auto detects it."
+    )
     target: Language | None = Field(None, description="Language to translate to, e.g. en.")
     num_beams: Annotated[int, Field(ge=1, le=8)] | None = Field(
         None, description="Hypotheses kept at each step; 1 is greedy."
@@ -134,6 +144,13 @@ class GlossaryTerm(BaseModel):
     )
 
 
+class DetectedLanguage(BaseModel):
+    """The language that a text was found to be in."""
+
+    language: str
+    confidence: float = Field(description="From 0 to 1.")
+
+
 class TranslateResult(BaseModel):
     """One text in the target language."""
 
@@ -150,6 +167,9 @@ class TranslateResult(BaseModel):
     )
     glossary: list[GlossaryTerm] | None = Field(
         None, description="The terms that the text contains, if any."
+    )
+    detected: DetectedLanguage | None = Field(
+        None, description="If the source was auto: which language was detected."
     )
 
 
@@ -170,10 +190,13 @@ async def translate(request: HttpRequest) -> Response:
     items = body.items(limits)
     form = accepted_form(request)
     patience = limits.request_timeout_seconds
-    documents = Documents(DocumentLimits(limits.max_segments, patience), body.split)
+    kind = HtmlDocuments if body.format == "html" else Documents
+    documents = kind(DocumentLimits(limits.max_segments, patience), body.split)
     if form is None and body.stream is None:
         ask = documents.answer
         return await task_reply(request, Task.TRANSLATE, body, items, _encode, ask=ask)
+    if body.format == "html":
+        raise InvalidInputError("HTML is not streamed: leave out stream")
     options = StreamOptions(body.stream or "segments", form or LINES, _encode)
     return await stream_reply(request, body, items, documents, options)
 
@@ -196,6 +219,8 @@ def _encode(answer: Translation) -> Mapping[str, Any]:
             {"source": term.source, "target": term.target, "kept": term.is_kept}
             for term in answer.glossary
         ]
+    if isinstance(answer, DetectedTranslation) and answer.detection is not None:
+        said["detected"] = asdict(answer.detection)
     return said
 
 

@@ -1,12 +1,13 @@
 """The texts of one translate request: split, translated segment by segment, and joined again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from service.cache.responses import together
 from service.errors import InvalidInputError, LimitExceededError, ServiceError, renewed
+from service.requests.languages import DetectedTranslation, resolve_source
 from service.requests.pipeline import Outcome
 from service.requests.request import Request
 from service.requests.segment_stream import (
@@ -18,6 +19,7 @@ from service.requests.segment_stream import (
 )
 from service.tasks import FinishReason, KeptTerm, TranslateItem, Translation
 from service.telemetry.record import longest
+from service.transforms.language.detection import Detection
 from service.transforms.language.segmentation import Document, Segment
 
 SplitBy: TypeAlias = Literal["auto", "sentences", "none"]
@@ -33,8 +35,20 @@ class Documents:
         self.limits, self._split = limits, split
         self._asked = 0
 
-    async def open(self, pipeline: Translator, item: TranslateItem) -> Document | None:
+    @property
+    def in_sentences(self) -> bool:
+        """Return whether every sentence is a segment."""
+        return self._split == "sentences"
+
+    async def open(
+        self, pipeline: Translator, item: TranslateItem, in_sentences: bool | None = None
+    ) -> Document | None:
         """Return a text in segments, or None if it is translated as a whole.
+
+        Args:
+            pipeline: the model that translates it.
+            item: its source language is known.
+            in_sentences: replaces the setting of the request.
 
         Raises:
             InvalidInputError: it contains nothing to translate.
@@ -42,13 +56,18 @@ class Documents:
         """
         document = None
         if self._split != "none":
-            document = await pipeline.split(item, self._split == "sentences")
-        self._asked += 1 if document is None else len(document.segments) or 1
+            wanted = self.in_sentences if in_sentences is None else in_sentences
+            document = await pipeline.split(item, wanted)
+        self.count(1 if document is None else len(document.segments) or 1)
+        return document
+
+    def count(self, segments: int) -> None:
+        """Count segments. Raises LimitExceededError if the request has too many."""
+        self._asked += segments
         if self._asked > self.limits.most_segments:
             raise LimitExceededError(
                 f"there are more than {self.limits.most_segments} lines and sentences to translate"
             )
-        return document
 
     async def answer(
         self, pipeline: Translator, item: TranslateItem, request: Request
@@ -60,6 +79,12 @@ class Documents:
                 the item asks for alternatives.
             ServiceError: the error of the first segment that failed.
         """
+        item, detection = await resolve_source(pipeline, item)
+        return with_detection(await self._answered(pipeline, item, request), detection)
+
+    async def _answered(
+        self, pipeline: Translator, item: TranslateItem, request: Request
+    ) -> Outcome[Translation]:
         with pipeline.held():  # so that a reload does not close it while the text is split
             document = await self.open(pipeline, item)
             if document is None:
@@ -73,12 +98,21 @@ class Documents:
             stream = SegmentStream(pipeline, list(pieces_of(document, item)), request, self.limits)
             async with aclosing(stream.events()) as events:
                 outcomes = [
-                    _outcome(event) async for event in events if isinstance(event, SegmentDone)
+                    outcome_of(event) async for event in events if isinstance(event, SegmentDone)
                 ]
         return _joined(document, outcomes)
 
 
-def _outcome(done: SegmentDone) -> Outcome[Translation]:
+def with_detection(
+    outcome: Outcome[Translation], detection: Detection | None
+) -> Outcome[Translation]:
+    """Return an outcome that says which language was detected."""
+    if detection is None:
+        return outcome
+    return replace(outcome, answer=DetectedTranslation.of(outcome.answer, detection))
+
+
+def outcome_of(done: SegmentDone) -> Outcome[Translation]:
     """Return a segment's outcome. Raises its error, with its place in the text."""
     result = done.result
     if isinstance(result, ServiceError):
@@ -106,13 +140,27 @@ def _terms_of(answers: Sequence[Translation]) -> Iterator[KeptTerm]:
 
 
 def _joined(document: Document, outcomes: Sequence[Outcome[Translation]]) -> Outcome[Translation]:
+    return whole_outcome(document.joined([outcome.answer.text for outcome in outcomes]), outcomes)
+
+
+def whole_outcome(
+    text: str, outcomes: Sequence[Outcome[Translation]], terms: Collection[str] | None = None
+) -> Outcome[Translation]:
+    """Return the outcome of a text whose segments have these outcomes.
+
+    Args:
+        text: the translation of all of it.
+        outcomes: at least one.
+        terms: the sources of the terms to report; None reports all.
+    """
     answers = [outcome.answer for outcome in outcomes]
+    found = (term for term in _terms_of(answers) if terms is None or term.source in terms)
     whole = replace(
         answers[0],
-        text=document.joined([answer.text for answer in answers]),
+        text=text,
         truncated=any(answer.truncated for answer in answers),
         finish_reason=max((answer.finish_reason for answer in answers), key=_REASONS.index),
-        glossary=tuple(_terms_of(answers)),
+        glossary=tuple(found),
     )
     return Outcome(
         whole,

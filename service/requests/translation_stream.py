@@ -17,6 +17,7 @@ from service.errors import (
 )
 from service.requests.answer import Models, as_service_error, find_pipelines
 from service.requests.documents import Documents
+from service.requests.languages import resolve_source
 from service.requests.pipeline import Outcome
 from service.requests.request import Request, Selection
 from service.requests.segment_stream import Event as SegmentEvent
@@ -251,6 +252,7 @@ async def _opened(
         try:
             if isinstance(item, ServiceError):
                 raise renewed(item)
+            item, _ = await resolve_source(pipeline, item)  # noqa: PLW2901
             document = await documents.open(pipeline, item) or Document.whole(item.text)
             asked += pieces_of(document, item, place)
         except ServiceError as error:
