@@ -96,7 +96,20 @@ class Image:
         return fingerprint("image", self.data)
 
 
-Content: TypeAlias = Text | Image
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A decoded picture, such as a frame of a video."""
+
+    pixels: NDArray[np.uint8]
+    """RGB, (height, width, 3)."""
+
+    def fingerprint(self) -> bytes:
+        """Return the pixels, marked as a picture of this size."""
+        height, width, _ = self.pixels.shape
+        return fingerprint("frame", height, width, self.pixels.tobytes())
+
+
+Content: TypeAlias = Text | Image | Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +233,7 @@ class Translation:
 class DetectItem:
     """An image to find objects in. What is None is the model's own default."""
 
-    image: Image
+    image: Image | Frame
     threshold: float | None = None
     """Least score of an object."""
     iou: float | None = None

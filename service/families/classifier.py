@@ -24,7 +24,6 @@ from service.tasks import (
     Classification,
     ClassifyItem,
     ComposedTask,
-    Image,
     Label,
     Text,
 )
@@ -180,7 +179,7 @@ class ImageClassifierProcessor(Processor[ClassifyItem, Classification]):
     @override
     def preprocess(self, item: ClassifyItem) -> PreparedItem:
         check_top_k(item.top_k)
-        if not isinstance(item.content, Image):
+        if isinstance(item.content, Text):
             raise InvalidInputError("this model reads images, not texts")
         return self.images.prepare(item.content, _LANE)
 

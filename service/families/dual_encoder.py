@@ -12,7 +12,7 @@ from service.families.family import CosineScores, Opened, Traits, check_template
 from service.families.image_input import ImageInput, ImageParameters
 from service.families.text_input import TextInput, TextParameters, fitted, is_long, one_output
 from service.families.vectors import embedding_of, pooled_images, results_of
-from service.tasks import Ability, ComposedTask, Embedding, EmbedItem, Image, Text
+from service.tasks import Ability, ComposedTask, Embedding, EmbedItem, Text
 from service.types import Feeds, Lane, Model, PreparedItem, Processor, Session, Sessions, Tensors
 
 _TEXT = "text"
@@ -90,7 +90,7 @@ class DualEncoderProcessor(Processor[EmbedItem, Embedding]):
 
     @override
     def offload(self, item: EmbedItem) -> bool:
-        return isinstance(item.content, Image) or is_long(item.content.text)
+        return not isinstance(item.content, Text) or is_long(item.content.text)
 
     def lane_of(self, item: EmbedItem) -> str:
         """Return the lane of the item's modality."""

@@ -1,6 +1,7 @@
 """From images to a graph's feeds; shared by the families that take images."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any, Literal, TypeAlias
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from service import tasks
 from service.errors import InferenceError, LimitExceededError
 from service.transforms.vision.geometry import Placement, Shape
-from service.transforms.vision.image import WHITE, decoding
+from service.transforms.vision.image import WHITE, PixelImage, decoded_frame, decoding
 from service.transforms.vision.processing import ImageProcessor, Processing
 from service.types import Feeds, PreparedItem, Session, Tensors
 
@@ -84,11 +85,11 @@ class ImageInput:
         height, width = recipe.size or (1024, 1024)
         return sorted({height * width // 4, height * width})
 
-    def prepare(self, image: tasks.Image, lane: str) -> PreparedItem:
+    def prepare(self, image: tasks.Image | tasks.Frame, lane: str) -> PreparedItem:
         """Decode and process. Raises what `read` raises."""
         return self.wrap(self.read(image)[0], lane)
 
-    def read(self, image: tasks.Image) -> tuple[NDArray[np.float32], Placement]:
+    def read(self, image: tasks.Image | tasks.Frame) -> tuple[NDArray[np.float32], Placement]:
         """Decode and process; also return where in the input the image lies.
 
         Raises:
@@ -96,16 +97,18 @@ class ImageInput:
             LimitExceededError: it has too many pixels, or too many for this model.
             UnsupportedMediaTypeError: it is of a kind not read here.
         """
-        with decoding(
-            image.data,
-            max_pixels=image.max_pixels,
-            background=self.background,
-            use=self._used,
-        ) as decoded:
+        with self._decoding(image) as decoded:
             self._check_shape(decoded.height, decoded.width)
             processed = self.processor(decoded)
             del decoded  # frees its memory before `decoding` releases the reservation
         return processed
+
+    def _decoding(self, image: tasks.Image | tasks.Frame) -> AbstractContextManager[PixelImage]:
+        if isinstance(image, tasks.Frame):
+            return decoded_frame(image.pixels, self._used)
+        return decoding(
+            image.data, max_pixels=image.max_pixels, background=self.background, use=self._used
+        )
 
     def wrap(
         self, tensor: NDArray[np.float32], lane: str, extras: Tensors | None = None

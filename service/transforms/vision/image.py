@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from service.errors import InvalidInputError, LimitExceededError
@@ -33,6 +34,7 @@ __all__ = (
     "Colour",
     "PixelImage",
     "decode_image",
+    "decoded_frame",
     "decoding",
 )
 
@@ -136,6 +138,20 @@ def decoding(
             del image  # it counts until its memory is back, where the caller keeps it no longer
             if is_large:
                 return_free_memory()
+
+
+@contextmanager
+def decoded_frame(
+    pixels: NDArray[np.uint8], use: Callable[[int, int], int]
+) -> Iterator[PixelImage]:
+    """Return a decoded picture as `decoding` does; what `use` returns counts as in memory.
+
+    Raises:
+        Exception: what `use` raises.
+    """
+    height, width, _ = pixels.shape
+    with DECODING.held(max(height * width, -(-use(height, width) // _PIXEL_BYTES))):
+        yield Image.fromarray(pixels)
 
 
 def _held(

@@ -1,0 +1,288 @@
+"""Analyse the frames of a video in order, and yield the results while later frames are decoded.
+
+A thread of its own decodes a video. A few frames are decoded and asked ahead of their turn: enough
+to keep the device busy, and few enough that a video of any length takes the same memory. A slow
+reader stops the decoding, for no more than these are computed for it.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from service.cache.responses import CacheMode
+from service.errors import DeadlineExceededError, OverloadedError, ServiceError
+from service.requests.answer import Ask, as_service_error, ask_pipeline
+from service.requests.pipeline import Outcome, Pipeline
+from service.requests.request import Request
+from service.tasks import AnyItem, Frame
+from service.telemetry.timings import Timings, longest
+from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo, VideoReader
+
+ToItem: TypeAlias = Callable[[Frame], AnyItem]
+
+_AHEAD_BYTES = 64 * 1024 * 1024
+"""Pixels of decoded frames that wait for their answers, for each video."""
+_LEAST_AHEAD = 2
+_WINDOWS_AHEAD = 2
+
+_LONGEST_WAIT = 0.1
+"""Seconds between two attempts to enter a queue that is full."""
+
+_ROOM_SECONDS = 5.0
+"""`Retry-After` of a process that analyses as many videos as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoLimits:
+    """Limits of videos."""
+
+    most_bytes: int = 512 * 1024 * 1024
+    """Of one file."""
+    most_at_once: int = 4
+    """Videos that are received or analysed at the same time."""
+    folder: Path | None = None
+    """Where files lie while they are analysed; None is the system's folder for these."""
+    patience: float = 30.0
+    """Seconds in which each frame must be answered."""
+    heartbeat: float = 5.0
+    """Seconds without an event after which `VideoProgress` is yielded."""
+
+
+@dataclass(slots=True)
+class VideoRoom:
+    """Counts the videos that are received or analysed."""
+
+    held: int = 0
+
+    def take(self, most: int) -> None:
+        """Count one more. Raises OverloadedError if there are as many as allowed."""
+        if self.held >= most:
+            raise OverloadedError(f"{most} videos are analysed already", _ROOM_SECONDS)
+        self.held += 1
+
+    def give_back(self) -> None:
+        """Count one less."""
+        self.held -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class VideoProgress:
+    """Frames analysed so far. Yielded as a heartbeat, too."""
+
+    frames: int
+    seconds: float
+    """Time in the video of the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStart:
+    """The first event."""
+
+    info: VideoInfo
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameResult:
+    """A frame was analysed, or failed."""
+
+    frame: DecodedFrame
+    result: Outcome[Any] | ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class VideoEnd:
+    """The last event."""
+
+    progress: VideoProgress
+    failed: int
+    """Frames that failed."""
+    error: ServiceError | None
+    """Why the video ended before its end."""
+    elapsed: float
+    """Seconds since the arrival of the request."""
+    timings: Timings
+    """The longest time of each step over all frames."""
+
+
+Event: TypeAlias = VideoStart | FrameResult | VideoProgress | VideoEnd
+_Asked: TypeAlias = tuple[DecodedFrame, "asyncio.Task[Outcome[Any] | ServiceError]"]
+
+
+@dataclass(eq=False, slots=True)
+class Video:
+    """An open video, and the thread that decodes it. Leave it as a context manager."""
+
+    reader: VideoReader
+    thread: ThreadPoolExecutor
+
+    @classmethod
+    async def open(cls, open_reader: Callable[[], VideoReader]) -> Self:
+        """Open a video on a thread of its own. Raises what `open_reader` raises."""
+        thread = ThreadPoolExecutor(1, "video")
+        opening = asyncio.get_running_loop().run_in_executor(thread, open_reader)
+        try:
+            return cls(await asyncio.shield(opening), thread)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            thread.shutdown(wait=False)
+            raise
+        except Exception:
+            thread.shutdown(wait=False)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.thread.submit(self.reader.close)  # after the frame that it may be decoding
+        self.thread.shutdown(wait=False)
+
+
+@dataclass(eq=False, slots=True)
+class VideoAnalysis:
+    """The frames of a video on their way through a model."""
+
+    request: Request
+    video: Video
+    pipeline: Pipeline[Any, Any]
+    sampling: Sampling
+    to_item: ToItem
+    limits: VideoLimits
+    ask: Ask = ask_pipeline
+    frames: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    _asked: "deque[_Asked]" = field(default_factory=deque, init=False)
+    _next: "asyncio.Future[DecodedFrame | None] | None" = field(default=None, init=False)
+    _has_ended: bool = field(default=False, init=False)
+    _error: ServiceError | None = field(default=None, init=False)
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Yield every event, from `VideoStart` to `VideoEnd`. Close it to cancel the work."""
+        self.request.record.model = self.pipeline.model
+        yield VideoStart(self.video.reader.info)
+        decoded = self.video.reader.frames(self.sampling)
+        try:
+            while not self._has_ended or self._asked:
+                if self._asked and self._asked[0][1].done():
+                    frame, answer = self._asked.popleft()
+                    yield self._counted(frame, answer.result())
+                elif self._next is not None and self._next.done():
+                    self._take()
+                elif self._has_room():
+                    loop = asyncio.get_running_loop()
+                    self._next = loop.run_in_executor(self.video.thread, next, decoded, None)
+                elif not await self._is_news():
+                    yield self._progress
+        except DeadlineExceededError as error:
+            self._error = as_service_error(error, self.request.id)
+        finally:
+            await self._cancel()
+        yield self.end()
+
+    def end(self, error: ServiceError | None = None) -> VideoEnd:
+        """Return the last event; `error` is why the work was stopped."""
+        record = self.request.record
+        if (cause := error or self._error) is not None and record.code == "ok":
+            record.code = cause.code
+        return VideoEnd(
+            self._progress,
+            self.failed,
+            cause,
+            time.perf_counter() - record.started,
+            record.timings or Timings(),
+        )
+
+    @property
+    def _progress(self) -> VideoProgress:
+        return VideoProgress(self.frames, self.seconds)
+
+    def _has_room(self) -> bool:
+        if self._has_ended or self._next is not None:
+            return False
+        info = self.video.reader.info
+        most = _AHEAD_BYTES // (3 * info.width * info.height)
+        ahead = min(_WINDOWS_AHEAD * self.pipeline.window, max(_LEAST_AHEAD, most))
+        return len(self._asked) < ahead
+
+    def _take(self) -> None:
+        """Ask for the frame that was decoded last, or note the end."""
+        assert self._next is not None  # noqa: S101 - for mypy
+        decoding, self._next = self._next, None
+        try:
+            frame = decoding.result()
+        except Exception as error:
+            self._error, frame = as_service_error(error, self.request.id), None
+        if frame is None:
+            self._has_ended = True
+        else:
+            self._asked.append((frame, asyncio.create_task(self._answer(frame))))
+
+    async def _answer(self, frame: DecodedFrame) -> Outcome[Any] | ServiceError:
+        loop = asyncio.get_running_loop()
+        item = self.to_item(Frame(frame.pixels))
+        while True:
+            soon = loop.time() + self.limits.patience
+            # Not cached: hashing a frame costs more than it would save.
+            request = replace(self.request, deadline=soon, cache=CacheMode.BYPASS)
+            try:
+                self.pipeline.check_room()
+                return await self.ask(self.pipeline, item, request)
+            except OverloadedError as error:
+                await asyncio.sleep(min(error.retry_after or _LONGEST_WAIT, _LONGEST_WAIT))
+            except Exception as error:
+                return as_service_error(error, self.request.id)
+
+    def _counted(self, frame: DecodedFrame, result: Outcome[Any] | ServiceError) -> FrameResult:
+        record = self.request.record
+        self.frames += 1
+        self.seconds = frame.seconds
+        record.item_count = self.frames
+        if record.first_seconds is None:
+            record.first_seconds = time.perf_counter() - record.started
+        if isinstance(result, ServiceError):
+            self.failed += 1
+        else:
+            record.timings = longest((record.timings or Timings(), result.timings))
+        return FrameResult(frame, result)
+
+    async def _is_news(self) -> bool:
+        """Wait until a frame is decoded or answered. Raises DeadlineExceededError."""
+        waits: Iterator[asyncio.Future[Any] | None] = iter(
+            (self._next, self._asked[0][1] if self._asked else None)
+        )
+        seconds, deadline = self.limits.heartbeat, self.request.deadline
+        if deadline is not None:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise DeadlineExceededError("the deadline passed before the end of the video")
+            seconds = min(seconds, left)
+        done, _ = await asyncio.wait(
+            [future for future in waits if future is not None],
+            timeout=seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        return bool(done)
+
+    async def _cancel(self) -> None:
+        answers = [answer for _, answer in self._asked]
+        self._asked.clear()
+        for answer in answers:
+            answer.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
+
+
+def _close_opened(opening: "asyncio.Future[VideoReader]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
