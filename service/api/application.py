@@ -123,8 +123,9 @@ class Api(FastAPI):
 
     async def _answer(self, request: HttpRequest) -> None:
         try:
-            self._admit(request)
-            await self._route(request)
+            route = self._direct.get((request.scope["method"], request.scope["path"]))
+            self._admit(request, route is not None and route.is_upload)
+            await self._route(request, route)
         except ClientDisconnect:
             raise
         except asyncio.CancelledError:
@@ -140,16 +141,15 @@ class Api(FastAPI):
                 raise
             await self._refuse(request, _known(error, request))
 
-    def _admit(self, request: HttpRequest) -> None:
-        request.check()
+    def _admit(self, request: HttpRequest, is_upload: bool) -> None:
+        request.check(is_upload)
         stopping = self.context.lifecycle.shutting_down
         if stopping and request.scope["method"] not in ("GET", "HEAD"):
             request.must_close = True
             raise ShuttingDownError("the service is shutting down")
 
-    async def _route(self, request: HttpRequest) -> None:
+    async def _route(self, request: HttpRequest, route: DirectRoute | None) -> None:
         scope = request.scope
-        route = self._direct.get((scope["method"], scope["path"]))
         if route is None:
             scope[HTTP_REQUEST] = request
             try:

@@ -83,8 +83,9 @@ async def classify(request: HttpRequest) -> Reply:
     """Label texts (such as news topics) or images (such as handwritten digits)."""
     body = await read_request(request, ClassifyRequest)
     items = body.items(request.context.limits)
-    return await task_reply(request, Task.CLASSIFY, body, items, _encode)
+    return await task_reply(request, Task.CLASSIFY, body, items, encode_classification)
 
 
-def _encode(answer: Classification) -> Mapping[str, Any]:
+def encode_classification(answer: Classification) -> Mapping[str, Any]:
+    """Return the labels as a JSON object."""
     return {"labels": [{"label": label.name, "score": label.score} for label in answer.labels]}

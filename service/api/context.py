@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from service.access.access import Access
 from service.registry.registry import Registry
 from service.requests.admission import ApiLimits, BodyRoom
+from service.requests.video import VideoRoom
 from service.telemetry.record import RequestObserver
 
 
@@ -32,3 +33,4 @@ class ApiContext:
     device_problem: Callable[[], str | None] = lambda: None
     """Returns why the device computes nothing, or None."""
     bodies: BodyRoom = field(default_factory=BodyRoom)
+    videos: VideoRoom = field(default_factory=VideoRoom)

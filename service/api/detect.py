@@ -66,10 +66,11 @@ async def detect(request: HttpRequest) -> Reply:
     """Find objects in images (such as playing cards)."""
     body = await read_request(request, DetectRequest)
     items = body.items(request.context.limits)
-    return await task_reply(request, Task.DETECT, body, items, _encode)
+    return await task_reply(request, Task.DETECT, body, items, encode_detections)
 
 
-def _encode(answer: Detections) -> Mapping[str, Any]:
+def encode_detections(answer: Detections) -> Mapping[str, Any]:
+    """Return the objects as a JSON object."""
     objects = [_encode_object(found) for found in answer.objects]
     return {"width": answer.width, "height": answer.height, "objects": objects}
 

@@ -93,11 +93,12 @@ async def embed(request: HttpRequest) -> Reply:
     """Turn texts and images into vectors; similar meanings have similar vectors."""
     body = await read_request(request, EmbedRequest)
     items = body.items(request.context.limits)
-    encode = partial(_encode, output=body.output)
+    encode = partial(encode_embedding, output=body.output)
     return await task_reply(request, Task.EMBED, body, items, encode, _head)
 
 
-def _encode(answer: Embedding, output: Output = "float") -> Mapping[str, Any]:
+def encode_embedding(answer: Embedding, output: Output = "float") -> Mapping[str, Any]:
+    """Return the vector as a JSON object."""
     # orjson serialises arrays; `.tolist()` would cost forty times as much.
     match output:
         case "float":

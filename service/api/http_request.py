@@ -91,8 +91,11 @@ class HttpRequest(starlette.requests.Request):
         self._cut: Callable[[], Exception] | None = None
         """Makes the exception to raise in place of the cancellation."""
 
-    def check(self) -> None:
+    def check(self, is_upload: bool = False) -> None:
         """Read the deadline header, and refuse a body that is announced as too long.
+
+        Args:
+            is_upload: the route reads the body itself, and has a limit of its own.
 
         Raises:
             MalformedRequestError: a header is not the number it has to be.
@@ -107,7 +110,7 @@ class HttpRequest(starlette.requests.Request):
         length = self.given.get(b"content-length", b"0")
         if not length.isdigit():
             raise MalformedRequestError("Content-Length is not a number")
-        if int(length) > limits.max_body_bytes:
+        if int(length) > limits.max_body_bytes and not is_upload:
             self.must_close = int(length) > limits.max_body_bytes * _DISCARDED
             raise self._too_large()
 
@@ -176,9 +179,13 @@ class HttpRequest(starlette.requests.Request):
         if WHOLE_BODY in self.scope:
             body = await self._receive_all()
         else:
-            body = await self._until_cut(self._receive_all(), self.deadline, self._expire)
+            body = await self.before_deadline(self._receive_all())
         self.record.received, self.record.read_at = len(body), time.perf_counter()
         return body
+
+    def before_deadline(self, work: Awaitable[ResultT]) -> Coroutine[Any, Any, ResultT]:
+        """Await `work`, which reads the body. Raises RequestTimeoutError at the deadline."""
+        return self._until_cut(work, self.deadline, self._expire)
 
     def while_connected(self, work: Awaitable[ResultT]) -> Coroutine[Any, Any, ResultT]:
         """Await `work`; cancel it when the client disconnects or the deadline passes.

@@ -130,7 +130,7 @@ class ProblemBody(BaseModel):
     )
 
 
-_PROBLEM = {
+PROBLEM = {
     "description": "Refused, or failed; `code` says why.",
     "content": {
         "application/problem+json": {"schema": {"$ref": _SCHEMAS.format(model="ProblemBody")}}
@@ -185,6 +185,39 @@ def sample(name: str) -> str:
     return base64.b64encode((_SAMPLES / name).read_bytes()).decode()
 
 
+def upload_documentation(
+    request: type[BaseModel], field: str, media_types: Sequence[str], events: Sequence[Any]
+) -> Documentation:
+    """Return the OpenAPI members of a route that takes a file and answers with a stream.
+
+    Args:
+        request: schema of the other fields of the form, or of the parameters of the query.
+        field: the form's field for the file.
+        media_types: of a body that is the file itself.
+        events: schemas of the events.
+    """
+    binary: dict[str, Any] = {"type": "string", "format": "binary"}
+    others = request.model_json_schema()["properties"]
+    form = {name: _without_null(schema) for name, schema in others.items()}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {field: binary, **form},
+        "required": [field],
+        "additionalProperties": False,
+    }
+    content = {"multipart/form-data": {"schema": schema}}
+    content |= {media_type: {"schema": binary} for media_type in media_types}
+    query = [{"name": name, "in": "query", "schema": schema} for name, schema in form.items()]
+    return {
+        "tags": ["tasks"],
+        "responses": {200: {"content": _streamed(events)}, "default": PROBLEM},
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": content},
+            "parameters": [*TASK_HEADERS, *query],
+        },
+    }
+
+
 def task_documentation(
     request: type[BaseModel],
     response: type[BaseModel],
@@ -224,7 +257,7 @@ def task_documentation(
         content["image/*"] = {"schema": binary}
     return {
         "tags": ["tasks"],
-        "responses": {200: _answered(response, events), "default": _PROBLEM},
+        "responses": {200: _answered(response, events), "default": PROBLEM},
         "openapi_extra": {
             "requestBody": {"required": True, "content": content},
             "parameters": TASK_HEADERS,
@@ -236,7 +269,7 @@ def model_documentation(response: type[BaseModel], of_one: bool) -> Documentatio
     """Return the OpenAPI members of a route that shows models."""
     return {
         "tags": ["models"],
-        "responses": {200: {"model": response}, "default": _PROBLEM},
+        "responses": {200: {"model": response}, "default": PROBLEM},
         "openapi_extra": {"parameters": [_MODEL] if of_one else []},
     }
 
@@ -252,14 +285,14 @@ def administration_documentation(
         extra["requestBody"] = {"content": content}
     return {
         "tags": ["administration"],
-        "responses": {**success, "default": _PROBLEM},
+        "responses": {**success, "default": PROBLEM},
         "openapi_extra": extra,
     }
 
 
 def operations_documentation(responses: Mapping[int | str, Any]) -> Documentation:
     """Return the OpenAPI members of a route for operators."""
-    return {"tags": ["operations"], "responses": {**responses, "default": _PROBLEM}}
+    return {"tags": ["operations"], "responses": {**responses, "default": PROBLEM}}
 
 
 def completed(openapi: dict[str, Any], requests: Sequence[type[BaseModel]]) -> dict[str, Any]:
@@ -291,10 +324,13 @@ async def show_docs(request: HttpRequest) -> Response:
 def _answered(response: type[BaseModel], events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
     if not events:
         return {"model": response}
+    return {"model": response, "content": _streamed(events)}
+
+
+def _streamed(events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
     kinds = [{"$ref": _SCHEMAS.format(model=event.__name__)} for event in events]
     told = {"schema": {"anyOf": kinds, "description": "Of each event; `event` names its kind."}}
-    forms = ("application/x-ndjson", "text/event-stream")
-    return {"model": response, "content": dict.fromkeys(forms, told)}
+    return dict.fromkeys(("application/x-ndjson", "text/event-stream"), told)
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from service.api.models import (
 from service.api.openapi import sample
 from service.api.replies import Reply, problem_reply
 from service.api.translate import TRANSLATION_EVENTS, TranslateRequest, TranslateResponse, translate
+from service.api.video import UPLOAD, VIDEO_EVENTS, VideoRequest, analyse_video
 from service.registry.status import VersionStatus
 
 HTTP_REQUEST = "quartet.request"
@@ -55,6 +56,9 @@ class DirectRoute(APIRoute):
 
     schemas: Sequence[type[BaseModel]] = ()
     """Models that the documentation of the route refers to by name."""
+
+    is_upload = False
+    """Whether the endpoint reads the body itself, with a limit of its own."""
 
     def __init__(
         self,
@@ -105,12 +109,23 @@ REQUESTS: Sequence[type[BaseModel]] = (
     EmbedRequest,
     LoadRequest,
     *TRANSLATION_EVENTS,
+    VideoRequest,
+    *VIDEO_EVENTS,
 )
 
 
 def task_routes() -> Sequence[DirectRoute]:
     """Return the routes of the tasks."""
+    video = _post(
+        "/v1/video",
+        analyse_video,
+        **openapi.upload_documentation(
+            VideoRequest, UPLOAD.field, ("video/*", "application/octet-stream"), VIDEO_EVENTS
+        ),
+    )
+    video.is_upload = True
     return [
+        video,
         _post(
             "/v1/classify",
             classify,

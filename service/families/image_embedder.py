@@ -11,7 +11,7 @@ from service.families.family import Opened
 from service.families.image_input import ImageInput
 from service.families.text_input import one_output
 from service.families.vectors import ImagePooling, embedding_of, pooled_images, results_of
-from service.tasks import Embedding, EmbedItem
+from service.tasks import Embedding, EmbedItem, Text
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
 from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors

@@ -1,6 +1,7 @@
 """Limits of one request, and of the bodies of all requests together."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
 
@@ -50,6 +51,12 @@ class ApiLimits:
     """Segments (lines or sentences) of one request."""
     stream_timeout_seconds: float = 600.0
     """Default and longest deadline of a stream."""
+    max_video_bytes: int = 512 * 1024 * 1024
+    """Of one video file."""
+    max_videos: int = 4
+    """Videos that are received or analysed at the same time."""
+    video_folder: Path | None = None
+    """Where video files lie while they are analysed; None is the system's folder for these."""
 
     @property
     def max_json_values(self) -> int:

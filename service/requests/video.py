@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -36,22 +35,6 @@ _LONGEST_WAIT = 0.1
 
 _ROOM_SECONDS = 5.0
 """`Retry-After` of a process that analyses as many videos as it may."""
-
-
-@dataclass(frozen=True, slots=True)
-class VideoLimits:
-    """Limits of videos."""
-
-    most_bytes: int = 512 * 1024 * 1024
-    """Of one file."""
-    most_at_once: int = 4
-    """Videos that are received or analysed at the same time."""
-    folder: Path | None = None
-    """Where files lie while they are analysed; None is the system's folder for these."""
-    patience: float = 30.0
-    """Seconds in which each frame must be answered."""
-    heartbeat: float = 5.0
-    """Seconds without an event after which `VideoProgress` is yielded."""
 
 
 @dataclass(slots=True)
@@ -158,7 +141,10 @@ class VideoAnalysis:
     pipeline: Pipeline[Any, Any]
     sampling: Sampling
     to_item: ToItem
-    limits: VideoLimits
+    patience: float
+    """Seconds in which each frame must be answered."""
+    heartbeat: float = 5.0
+    """Seconds without an event after which `VideoProgress` is yielded."""
     ask: Ask = ask_pipeline
     frames: int = 0
     failed: int = 0
@@ -233,7 +219,7 @@ class VideoAnalysis:
         loop = asyncio.get_running_loop()
         item = self.to_item(Frame(frame.pixels))
         while True:
-            soon = loop.time() + self.limits.patience
+            soon = loop.time() + self.patience
             # Not cached: hashing a frame costs more than it would save.
             request = replace(self.request, deadline=soon, cache=CacheMode.BYPASS)
             try:
@@ -262,7 +248,7 @@ class VideoAnalysis:
         waits: Iterator[asyncio.Future[Any] | None] = iter(
             (self._next, self._asked[0][1] if self._asked else None)
         )
-        seconds, deadline = self.limits.heartbeat, self.request.deadline
+        seconds, deadline = self.heartbeat, self.request.deadline
         if deadline is not None:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:

@@ -205,6 +205,13 @@ class LimitSettings(Section):
     stream_timeout_seconds: _Seconds = Field(
         600.0, description="Default and longest deadline of a stream."
     )
+    max_video_bytes: _Count = Field(512 * 1024 * 1024, description="Size of a video file.")
+    max_videos: _Count = Field(
+        4, description="Videos received or analysed at the same time; further requests get 429."
+    )
+    video_folder: Path | None = Field(
+        None, description="Folder of video files while they are analysed; unset is the system's."
+    )
 
     @model_validator(mode="after")
     def _parts_fit_the_whole(self) -> Self:
