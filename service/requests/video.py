@@ -20,7 +20,7 @@ from service.requests.answer import Ask, as_service_error, ask_pipeline
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
 from service.tasks import AnyItem, Frame
-from service.telemetry.timings import Timings, longest
+from service.telemetry.record import Timings, longest
 from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo, VideoReader
 
 ToItem: TypeAlias = Callable[[Frame], AnyItem]

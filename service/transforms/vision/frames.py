@@ -142,7 +142,7 @@ class VideoReader:
         """
         has_jumped = self._jump(sampling.start)
         step = None if sampling.fps is None else 1 / sampling.fps
-        due, index, wanted = sampling.start, -1, 0
+        due, index, wanted, seconds = sampling.start, -1, 0, 0.0
         for number, frame in enumerate(self._frames):
             seconds = self._seconds(frame, index + 1)
             index = round(seconds * self._rate) if has_jumped and not number else index + 1
@@ -160,7 +160,7 @@ class VideoReader:
                 due = max(due + step, seconds - step / 2)
             yield DecodedFrame(index, seconds, self._pixels(frame))
         if not has_jumped and not self._is_live:
-            self._check_whole(index + 1)
+            self._check_whole(index + 1, seconds)
 
     def _opened(self, source: str, protocols: str, timeout: float | None) -> "InputContainer":
         options = {"protocol_whitelist": protocols, "format_whitelist": _CONTAINERS}
@@ -273,11 +273,15 @@ class VideoReader:
         turns = _turns(frame)
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
-    def _check_whole(self, count: int) -> None:
-        announced = self.info.frames
-        if announced is not None and count < _CUT_SHORT * announced - 1:
+    def _check_whole(self, count: int, seconds: float) -> None:
+        frames, duration = self.info.frames, self.info.seconds
+        if frames is not None and count < _CUT_SHORT * frames - 1:
             raise InvalidInputError(
-                f"the video is cut short: {count} of the {announced} frames that it announces"
+                f"the video is cut short: {count} of the {frames} frames that it announces"
+            )
+        if frames is None and duration is not None and seconds < _CUT_SHORT * duration - 2 / self._rate:
+            raise InvalidInputError(
+                f"the video is cut short: {seconds:.1f} of the {duration:.1f} seconds announced"
             )
 
 
