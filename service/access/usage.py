@@ -5,7 +5,7 @@ from typing import Any
 
 from service.access.key import Amounts, Unit
 from service.errors import ServiceError
-from service.tasks import Image, Text
+from service.tasks import Frame, Image, Text
 from service.transforms.vision.image_files import opened
 
 _TEXTS = ("text", "text_pair")
@@ -37,14 +37,17 @@ def _texts(item: Any) -> Iterable[str]:
             yield text
 
 
-def _images(item: Any) -> Iterable[Image]:
+def _images(item: Any) -> Iterable[Image | Frame]:
     for name in ("content", "image"):
-        if isinstance(image := getattr(item, name, None), Image):
+        if isinstance(image := getattr(item, name, None), Image | Frame):
             yield image
 
 
-def _pixels(image: Image) -> int:
+def _pixels(image: Image | Frame) -> int:
     """Return the size that the file announces; 0 if it is not one, which the model will refuse."""
+    if isinstance(image, Frame):
+        height, width, _ = image.pixels.shape
+        return int(height * width)
     try:
         width, height = opened(image.data, image.max_pixels).size
     except ServiceError:

@@ -190,6 +190,8 @@ async def _opened(
     pipeline = request.context.registry.find(
         Task(body.task), "image", selection.model, selection.version
     )
+    if request.caller is not None:
+        await request.caller.spend(pipeline.task, (pipeline.model.name,), [])
     stack.enter_context(pipeline.held())
     open_reader = partial(VideoReader, upload.path, limits.max_pixels)
     video = stack.enter_context(await request.while_connected(Video.open(open_reader)))

@@ -15,13 +15,33 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from service.cache.responses import CacheMode
-from service.errors import DeadlineExceededError, OverloadedError, ServiceError
+from service.errors import (
+    DeadlineExceededError,
+    ForbiddenError,
+    ModelNotReadyError,
+    OverloadedError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServiceError,
+    ShuttingDownError,
+    kept,
+    renewed,
+)
 from service.requests.answer import Ask, as_service_error, ask_pipeline
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
 from service.tasks import AnyItem, Frame
 from service.telemetry.record import Timings, longest
 from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo, VideoReader
+
+# Errors of one frame that every later frame would have, too.
+_FINAL = (
+    ForbiddenError,
+    ModelNotReadyError,
+    QuotaExceededError,
+    RateLimitedError,
+    ShuttingDownError,
+)
 
 ToItem: TypeAlias = Callable[[Frame], AnyItem]
 
@@ -163,7 +183,11 @@ class VideoAnalysis:
             while not self._has_ended or self._asked:
                 if self._asked and self._asked[0][1].done():
                     frame, answer = self._asked.popleft()
-                    yield self._counted(frame, answer.result())
+                    result = answer.result()
+                    if isinstance(result, _FINAL):
+                        self._error = renewed(result)
+                        break
+                    yield self._counted(frame, result)
                 elif self._next is not None and self._next.done():
                     self._take()
                 elif self._has_room():
@@ -216,8 +240,17 @@ class VideoAnalysis:
             self._asked.append((frame, asyncio.create_task(self._answer(frame))))
 
     async def _answer(self, frame: DecodedFrame) -> Outcome[Any] | ServiceError:
-        loop = asyncio.get_running_loop()
         item = self.to_item(Frame(frame.pixels))
+        try:
+            if (caller := self.request.caller) is not None:
+                model = self.pipeline.model.name
+                await caller.spend(self.pipeline.task, (model,), [item])
+            return await self._asked_until_there_is_room(item)
+        except Exception as error:
+            return kept(as_service_error(error, self.request.id))
+
+    async def _asked_until_there_is_room(self, item: AnyItem) -> Outcome[Any]:
+        loop = asyncio.get_running_loop()
         while True:
             soon = loop.time() + self.patience
             # Not cached: hashing a frame costs more than it would save.
@@ -226,9 +259,8 @@ class VideoAnalysis:
                 self.pipeline.check_room()
                 return await self.ask(self.pipeline, item, request)
             except OverloadedError as error:
-                await asyncio.sleep(min(error.retry_after or _LONGEST_WAIT, _LONGEST_WAIT))
-            except Exception as error:
-                return as_service_error(error, self.request.id)
+                wait = min(error.retry_after or _LONGEST_WAIT, _LONGEST_WAIT)
+            await asyncio.sleep(wait)
 
     def _counted(self, frame: DecodedFrame, result: Outcome[Any] | ServiceError) -> FrameResult:
         record = self.request.record

@@ -279,7 +279,11 @@ class VideoReader:
             raise InvalidInputError(
                 f"the video is cut short: {count} of the {frames} frames that it announces"
             )
-        if frames is None and duration is not None and seconds < _CUT_SHORT * duration - 2 / self._rate:
+        if (
+            frames is None
+            and duration is not None
+            and seconds < _CUT_SHORT * duration - 2 / self._rate
+        ):
             raise InvalidInputError(
                 f"the video is cut short: {seconds:.1f} of the {duration:.1f} seconds announced"
             )
