@@ -37,6 +37,8 @@ from service.tasks import (
     DetectItem,
     Embedding,
     EmbedItem,
+    Frame,
+    Image,
     Label,
     Task,
     Text,
@@ -249,18 +251,25 @@ def _answer(item: AnyItem) -> Answer:
     match item:
         case ClassifyItem(content, top_k):
             if not isinstance(content, Text):
-                decode_image(content.data)
+                _size(content)
             labels = (Label("business", 0.75), Label("health", 0.25))
             return Classification(labels[:top_k])
         case TranslateItem(text):
             return Translation(f"[{text}]", item.source or "zh", item.target or "en", False)
         case DetectItem(image):
-            width, height = decode_image(image.data).size
+            width, height = _size(image)
             return Detections((DetectedObject("ace", 0.9, (1.0, 2.0, 3.0, 4.5)),), width, height)
         case EmbedItem(content):
             if not isinstance(content, Text):
-                decode_image(content.data)
+                _size(content)
             return Embedding(np.full(DIMENSIONS, 0.5, np.float32))
+
+
+def _size(image: Image | Frame) -> tuple[int, int]:
+    if isinstance(image, Frame):
+        height, width, _ = image.pixels.shape
+        return width, height
+    return decode_image(image.data).size
 
 
 def all_errors() -> set[type[ServiceError]]:

@@ -1,0 +1,152 @@
+"""POST /v1/video: uploads in every form, events, refusals; no file is left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api import ApiContext, ApiLimits, Lifecycle
+from tests.clips import write_clip
+from tests.unit.api.conftest import TOKEN
+from tests.unit.api.fakes import FakeRegistry
+
+pytestmark = pytest.mark.looptime(False)
+URL = "/v1/video"
+MOST = 200_000
+FORM = "multipart/form-data; boundary=x"
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> ApiLimits:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    return ApiLimits(max_body_bytes=1000, max_video_bytes=MOST, max_videos=1, video_folder=folder)
+
+
+@pytest.fixture
+def context(registry: FakeRegistry, limits: ApiLimits) -> ApiContext:
+    return ApiContext(registry, Lifecycle(), limits, admin_token=TOKEN)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> bytes:
+    return write_clip(tmp_path / "a.mp4", 6).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def left(limits: ApiLimits, context: ApiContext) -> Any:
+    yield
+    assert limits.video_folder is not None
+    assert list(limits.video_folder.iterdir()) == []
+    assert context.videos.held == 0
+
+
+def events(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+async def test_a_form_gives_lines_of_events(client: httpx.AsyncClient, clip: bytes) -> None:
+    response = await client.post(URL, files={"video": clip}, data={"every": "2"})
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    start, *frames, end = events(response)
+    assert start["event"] == "start"
+    assert (start["model"], start["width"], start["height"], start["frames"]) == (
+        "cards",
+        64,
+        48,
+        6,
+    )
+    assert [(each["event"], each["index"], each["time"]) for each in frames] == [
+        ("frame", 0, 0.0),
+        ("frame", 2, 0.2),
+        ("frame", 4, 0.4),
+    ]
+    assert all(each["objects"] for each in frames)
+    assert (end["event"], end["frames"], end["complete"]) == ("end", 3, True)
+
+
+@pytest.mark.parametrize(
+    ("task", "member"), [("detect", "objects"), ("classify", "labels"), ("embed", "embedding")]
+)
+async def test_the_body_may_be_the_file_with_the_rest_in_the_query(
+    client: httpx.AsyncClient, clip: bytes, task: str, member: str
+) -> None:
+    response = await client.post(
+        f"{URL}?task={task}&start=0.2&end=0.4",
+        content=clip,
+        headers={"content-type": "video/mp4", "accept": "text/event-stream"},
+    )
+    assert response.headers["content-type"].startswith("text/event-stream")
+    data = [json.loads(line[6:]) for line in response.text.splitlines() if line[:5] == "data:"]
+    assert [each["event"] for each in data] == ["start", "frame", "frame", "end"]
+    assert all(member in each for each in data[1:3])
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"fps": "0"}, "fps"),
+        ({"fps": "2", "every": "3"}, "either fps or every"),
+        ({"start": "3", "end": "2"}, "end must be after start"),
+        ({"task": "translate"}, "task"),
+        ({"threshold": "nan"}, "threshold"),
+        ({"speed": "3"}, "unknown key 'speed'"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(
+    client: httpx.AsyncClient, clip: bytes, fields: dict[str, str], detail: str
+) -> None:
+    response = await client.post(URL, files={"video": clip}, data=fields)
+    assert response.status_code == 422
+    assert detail in response.json()["detail"]
+
+
+async def test_what_is_no_video_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post(URL, files={"video": b"hello"})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ({"data": {"fps": "2"}, "files": {"other": b"x"}}, 422),
+        ({"files": {"video": b""}}, 422),
+        ({"files": [("video", b"x"), ("video", b"y")]}, 400),
+        ({"json": {"video": "..."}}, 415),
+        ({"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data"}}, 400),
+        ({"content": b"--x\r\n\r\nab", "headers": {"content-type": FORM}}, 400),
+        ({"files": {"video": b"x" * (MOST + 1)}}, 413),
+        ({"files": {"video": b"x"}, "data": {"model": "m" * 70_000}}, 413),
+    ],
+)
+async def test_a_wrong_body_is_refused(
+    client: httpx.AsyncClient, request_: dict[str, Any], status: int
+) -> None:
+    response = await client.post(URL, **request_)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_more_videos_than_allowed_are_told_to_wait(
+    client: httpx.AsyncClient, context: ApiContext, clip: bytes
+) -> None:
+    context.videos.take(1)
+    response = await client.post(URL, files={"video": clip})
+    context.videos.give_back()
+    assert response.status_code == 429
+    assert response.headers["retry-after"] == "5"
+
+
+async def test_an_unknown_model_is_refused_before_the_stream(
+    client: httpx.AsyncClient, clip: bytes
+) -> None:
+    response = await client.post(URL, files={"video": clip}, data={"model": "nothing"})
+    assert response.status_code == 404
+
+
+async def test_other_routes_keep_their_limit(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/detect", files={"image": b"x" * 5000})
+    assert response.status_code == 413
