@@ -225,3 +225,12 @@ def renewed(error: ErrorT) -> ErrorT:
     fresh = kind.__new__(kind, *error.args)  # not __init__: it may take other arguments
     fresh.__dict__.update(error.__dict__)
     return fresh
+
+
+def as_inference_error(error: Exception) -> ServiceError:
+    """Return a ServiceError as it is, and anything else as an InferenceError."""
+    if isinstance(error, ServiceError):
+        return error
+    failure = InferenceError(f"the model failed on this item: {error}")
+    failure.__cause__ = kept(error)
+    return failure

@@ -9,14 +9,19 @@ from math import inf
 from service.engine.curve import BatchCurve
 from service.engine.dispatch import BatchResult, Inline, RunBatch
 from service.engine.engine import EngineStatistics, ItemResult, Watch
-from service.engine.policy import BatchLimits, Dispatch, Wait, decide
+from service.engine.fairness import VirtualTime, fair_order
+from service.engine.policy import BatchLimits, Dispatch, Wait, by_urgency, decide
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import BatchTable, Entry, RequestQueue, as_inference_error
+from service.engine.queue import BatchTable, Entry, RequestQueue
 from service.engine.slots import Overdue, Slots
-from service.errors import DeviceMemoryError, ShuttingDownError
+from service.errors import DeviceMemoryError, ShuttingDownError, as_inference_error
 from service.runtime.stopping import RunStoppedError
 from service.telemetry.meters import Meter
-from service.types import PreparedItem
+from service.types import PreparedItem, Share
+
+# An item of an owner with few of them runs in a batch that takes at most this many times as long as
+# the item would take without others.
+_LIGHT = 2.0
 
 
 class Batcher:
@@ -67,6 +72,8 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._former: asyncio.Task[None] | None = None
         self._answered = self._executed = 0
+        self._time: VirtualTime | None = None
+        """Shares the engine between owners; None until an item has one."""
 
     def __repr__(self) -> str:
         return f"<Batcher {self._table.pending} waiting, {self._table.running} running>"
@@ -87,9 +94,9 @@ class Batcher:
         """Return how many items keep it busy: a batch that runs, and one that waits."""
         return self._limits.window(2)
 
-    def check_room(self) -> None:
+    def check_room(self, share: Share | None = None) -> None:
         """Raise what `submit` would raise now."""
-        self._queue.check_room()
+        self._queue.check_room(share)
 
     def start(self) -> None:
         """Begin to accept items and to form batches."""
@@ -112,18 +119,23 @@ class Batcher:
         deadline: float | None = None,
         priority: int = 0,
         watch: Watch | None = None,
+        share: Share | None = None,
     ) -> ItemResult:
         """Queue one item and wait for its result, as `Engine.submit` promises."""
         # The entry must not be a local variable here: see `RequestQueue.result_of`.
-        return await self._queue.result_of(self._enqueue(prepared, deadline, priority))
+        return await self._queue.result_of(self._enqueue(prepared, deadline, priority, share))
 
-    def _enqueue(self, prepared: PreparedItem, deadline: float | None, priority: int) -> Entry:
+    def _enqueue(
+        self, prepared: PreparedItem, deadline: float | None, priority: int, share: Share | None
+    ) -> Entry:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._queue.admit(prepared.length, deadline, now)
+        self._queue.admit(prepared.length, deadline, now, share)
         until = inf if deadline is None else deadline
         urgency = (-priority, until, now)
-        entry = Entry(prepared, urgency, until, self._clock(), loop.create_future())
+        entry = Entry(prepared, urgency, until, self._clock(), loop.create_future(), share)
+        if share is not None and self._time is None:
+            self._time = VirtualTime()
         self._waiting[entry] = None
         inline = self._inline
         if inline and prepared.length <= inline.longest and self._is_only_item():
@@ -181,7 +193,35 @@ class Batcher:
             limits = replace(limits, max_batch_size=self._ceiling)
         # A batch formed ahead has no thread of its own to share the work with.
         free = min(self._slots.free + 1, self._slots.threads)
-        return decide(limits, self.curve, list(self._waiting), now, free)
+        waiting = list(self._waiting)
+        if self._time is None:
+            return decide(limits, self.curve, waiting, now, free)
+        return self._decide_fairly(self._time, limits, waiting, now, free)
+
+    def _decide_fairly(
+        self,
+        time: VirtualTime,
+        limits: BatchLimits,
+        waiting: Sequence[Entry],
+        now: float,
+        free: int,
+    ) -> Dispatch | Wait:
+        """Decide as `_decide`, with the owner that is furthest behind first."""
+        costs = self.curve.best_costs([entry.prepared.length for entry in waiting])
+        begins = time.begins(waiting)
+        order = fair_order(by_urgency(waiting), waiting, costs, begins)
+        if order and len(begins) > 1:
+            first = waiting[order[0]]
+            if self._queue.holdings.is_light(first.share):
+                length = first.prepared.length
+                order = [i for i in order if waiting[i].prepared.length <= length]
+                most = self.curve.rows_within(_LIGHT * self.curve.seconds(1, length), length)
+                limits = replace(limits, max_batch_size=min(limits.max_batch_size, most))
+        decision = decide(limits, self.curve, waiting, now, free, order)
+        if isinstance(decision, Dispatch):
+            for index in decision.indices:
+                time.charge(waiting[index].share, costs[index])
+        return decision
 
     async def _arrival_until(self, until: float | None) -> None:
         """Return on the next arrival or at `until`; with None, at once if an item waits."""

@@ -113,6 +113,13 @@ class BatchCurve:
         enough = _NEARLY_BEST * max(rates)
         return next(r for r, rate in zip(rows, rates, strict=True) if rate >= enough)
 
+    def rows_within(self, seconds: float, length: int) -> int:
+        """Return how many rows of a length take at most this long; at least 1."""
+        for rows in range(2, len(self.table[0]) + 1):
+            if self.seconds(rows, length) > seconds:
+                return rows - 1
+        return len(self.table[0])
+
     def _at(self, index: int, rows: int) -> float:
         row = self.table[index]
         most = len(row)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
 from service.engine.curve import BatchCurve
-from service.types import PreparedItem, Tensors
+from service.types import PreparedItem, Share, Tensors
 
 Watch: TypeAlias = Callable[[Tensors], None]
 """Receives an item's partial result after each decoding step."""
@@ -81,11 +81,15 @@ class Engine(Protocol):
         """
         ...
 
-    def check_room(self) -> None:
+    def check_room(self, share: Share | None = None) -> None:
         """Raise what `submit` would raise now; called before an item is preprocessed.
 
+        Args:
+            share: the owner of the item.
+
         Raises:
-            OverloadedError: the queue is full; `retry_after` says when to try again.
+            OverloadedError: the queue is full, or nearly full and the owner has its share of it;
+                `retry_after` says when to try again.
             ShuttingDownError: the engine is stopping.
         """
         ...
@@ -96,6 +100,7 @@ class Engine(Protocol):
         deadline: float | None = None,
         priority: int = 0,
         watch: Watch | None = None,
+        share: Share | None = None,
     ) -> ItemResult:
         """Queue one item and wait for its result. Cancelling the call withdraws the item.
 
@@ -104,9 +109,10 @@ class Engine(Protocol):
             deadline: time of the event loop's clock after which the result is useless.
             priority: items of higher priority run first.
             watch: receives partial results, if the engine streams them.
+            share: the owner of the item; a busy engine is shared by weight between owners.
 
         Raises:
-            OverloadedError: the queue is full; `retry_after` says when to try again.
+            OverloadedError: what `check_room` raises.
             DeadlineExceededError: the deadline passed, or is too close.
             ShuttingDownError: the engine is stopping.
             InferenceError: the model failed on this item.

@@ -13,7 +13,7 @@ from math import inf
 from typing import Protocol, TypeAlias
 
 from service.engine.curve import BatchCurve
-from service.types import PreparedItem
+from service.types import PreparedItem, Share
 
 Urgency: TypeAlias = tuple[int, float, float]
 """Sort key: higher priority, then earlier deadline, then earlier arrival."""
@@ -70,6 +70,11 @@ class Waiting(Protocol):
         """Return its place in the queue."""
         ...
 
+    @property
+    def share(self) -> Share | None:
+        """Return its owner."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
@@ -91,15 +96,24 @@ def decide(
     waiting: Sequence[Waiting],
     now: float,
     free_instances: int = 1,
+    order: Sequence[int] | None = None,
 ) -> Dispatch | Wait:
     """Decide what to do with the waiting items, given in any order.
 
     With several instances free, the items are divided among them.
+
+    Args:
+        limits: of a batch.
+        curve: how long batches take.
+        waiting: the items.
+        now: time of the event loop's clock.
+        free_instances: how many batches could begin now.
+        order: the indices of the items, the next to run first; None sorts them by urgency.
     """
     if not waiting:
         return Wait(until=None)
-    urgencies = [item.urgency for item in waiting]
-    order = sorted(range(len(waiting)), key=urgencies.__getitem__)
+    if order is None:
+        order = by_urgency(waiting)
     first = waiting[order[0]]
     group, arrived_at = first.prepared.group, first.urgency[2]
     candidates = [index for index in order if waiting[index].prepared.group == group]
@@ -111,6 +125,12 @@ def decide(
     if sum(curve.best_costs(lengths)) > _SHORT_QUEUE_SECONDS:
         lengths = lengths[: max(_SMALL_QUEUE, -(-len(candidates) // 2))]
     return Dispatch([candidates[place] for place in _batch(limits, curve, lengths, most)])
+
+
+def by_urgency(waiting: Sequence[Waiting]) -> Sequence[int]:
+    """Return the indices of items, the most urgent first."""
+    urgencies = [item.urgency for item in waiting]
+    return sorted(range(len(waiting)), key=urgencies.__getitem__)
 
 
 def _batch(

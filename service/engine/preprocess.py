@@ -9,7 +9,10 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
+from service.engine.fairness import Holdings, VirtualTime
+from service.engine.policy import Urgency
 from service.errors import DeadlineExceededError, ShuttingDownError
+from service.types import Share
 
 ResultT = TypeVar("ResultT")
 
@@ -21,8 +24,10 @@ _AHEAD = 1
 @dataclass(eq=False, slots=True)
 class _Job:
     function: Callable[[], Any]
-    order: tuple[int, int]
+    urgency: Urgency
+    """Here without the deadline, and with the number of the arrival in place of its time."""
     result: "asyncio.Future[Any]"
+    share: Share | None
 
 
 class PreprocessQueue:
@@ -39,6 +44,9 @@ class PreprocessQueue:
         self._running = 0
         self._arrivals = count()
         self._seconds_per_item = 0.0
+        self._time = VirtualTime()
+        self.holdings = Holdings()
+        """What each owner has in progress here and in the engine behind."""
         self.pending = 0
         """Items that are not preprocessed yet and whose caller still waits."""
 
@@ -51,11 +59,19 @@ class PreprocessQueue:
         return self.pending * self._seconds_per_item / self._thread_count
 
     async def run(
-        self, function: Callable[[], ResultT], deadline: float | None = None, priority: int = 0
+        self,
+        function: Callable[[], ResultT],
+        deadline: float | None = None,
+        priority: int = 0,
+        share: Share | None = None,
     ) -> ResultT:
         """Call a function on a thread and return its result.
 
-        `deadline` is a time of the event loop's clock.
+        Args:
+            function: preprocesses an item.
+            deadline: a time of the event loop's clock.
+            priority: items of higher priority run first.
+            share: the owner of the item; of equal priority, the one served least runs first.
 
         Raises:
             DeadlineExceededError: the result did not come in time.
@@ -63,8 +79,10 @@ class PreprocessQueue:
             Exception: the function raised it.
         """
         result: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        job = _Job(function, (-priority, next(self._arrivals)), result)
+        job = _Job(function, (-priority, 0.0, next(self._arrivals)), result, share)
         self._waiting[job] = None
+        if share is not None:
+            self.holdings.enter(share)
         self.pending += 1
         self._send()
         try:
@@ -75,12 +93,14 @@ class PreprocessQueue:
         finally:
             self._waiting.pop(job, None)
             self.pending -= 1
+            if share is not None:
+                self.holdings.leave(share)
             del result, job  # a failed future would keep this frame, and the frame the future
 
     def _send(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting and self._running < self._thread_count + _AHEAD:
-            job = min(self._waiting, key=lambda job: job.order)
+            job = self._next()
             del self._waiting[job]
             if job.result.done():  # its caller has left
                 continue
@@ -91,6 +111,24 @@ class PreprocessQueue:
                 continue
             self._running += 1
             run.add_done_callback(partial(self._finish, job))
+
+    def _next(self) -> _Job:
+        first = min(self._waiting, key=_urgency)
+        if first.share is None:
+            return first
+        begins = self._time.begins(self._waiting)
+        if len(begins) > 1:
+            # Of the items of one owner the most urgent, of the owners the one served least.
+            first = min(
+                self._waiting,
+                key=lambda job: (
+                    job.urgency[0],
+                    self._time.begin("" if job.share is None else job.share.name),
+                    job.urgency,
+                ),
+            )
+        self._time.charge(first.share, 1.0)
+        return first
 
     def _finish(self, job: _Job, run: "asyncio.Future[tuple[Any, float]]") -> None:
         self._running -= 1
@@ -106,6 +144,10 @@ class PreprocessQueue:
         else:
             job.result.set_exception(error)
         self._send()
+
+
+def _urgency(job: _Job) -> Urgency:
+    return job.urgency
 
 
 def _timed(function: Callable[[], ResultT]) -> tuple[ResultT, float]:

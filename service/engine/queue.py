@@ -8,24 +8,27 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from service.engine.curve import BatchCurve
 from service.engine.engine import ItemResult
+from service.engine.fairness import Holdings
 from service.engine.policy import BatchLimits, Urgency
 from service.engine.preprocess import PreprocessQueue
 from service.engine.slots import STOP_SECONDS, Overdue
 from service.errors import (
     DeadlineExceededError,
-    InferenceError,
     OverloadedError,
     ServiceError,
     ShuttingDownError,
     kept,
 )
-from service.types import PreparedItem
+from service.types import PreparedItem, Share
 
 # How long a batch may run on after its last caller has left or passed its deadline.
 GRACE_SECONDS = 0.25
 
 # Seconds to suggest before anything was measured.
 _FIRST_RETRY_AFTER = 1.0
+
+# One place in eight is for owners that hold less than their share of the queue.
+_RESERVED = 8
 
 # Weights of the average so far and of the newest measurement.
 _OLD, _NEW = 0.9, 0.1
@@ -42,6 +45,8 @@ class Entry:
     queued_at: float
     """Time of the engine's clock."""
     result: "asyncio.Future[ItemResult]"
+    share: Share | None
+    """Whose item it is; None without a keys file."""
 
     @property
     def has_left(self) -> bool:
@@ -194,6 +199,8 @@ class RequestQueue(Generic[EntryT]):
         self._table, self._limits, self._curve = table, limits, curve
         self._concurrency, self._incoming = concurrency, incoming
         self._note_departure = note_departure
+        self.holdings = incoming.holdings if incoming else Holdings()
+        """What each owner has in progress, items that are being preprocessed included."""
         self._is_open = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -224,22 +231,32 @@ class RequestQueue(Generic[EntryT]):
         self.fail(list(self._table.entries()), error)
         self._set_timer(inf)
 
-    def check_room(self) -> None:
-        """Raise OverloadedError if the queue is full, ShuttingDownError if it has stopped."""
+    def check_room(self, share: Share | None) -> None:
+        """Raise what `Engine.check_room` raises."""
         if not self._is_open:
             raise ShuttingDownError("the model is stopping")
-        if (pending := self.pending) >= self._limits.max_queue_size:
+        most = self._limits.max_queue_size
+        if (pending := self.pending) >= most:
             raise OverloadedError(f"{pending} items already wait", self._retry_after(pending))
+        if share is None or pending < most - most // _RESERVED:
+            return
+        if self.holdings.is_over(share):
+            raise OverloadedError(
+                f"{pending} items already wait, and this key has its share of them",
+                self._retry_after(pending),
+            )
 
-    def admit(self, length: int, deadline: float | None, now: float) -> None:
+    def admit(self, length: int, deadline: float | None, now: float, share: Share | None) -> None:
         """Raise what `check_room` raises, or DeadlineExceededError if the deadline is too close."""
-        self.check_room()
+        self.check_room(share)
         if deadline is not None and now + self._curve.seconds(1, length) > deadline:
             raise DeadlineExceededError("the deadline is too close for this item")
 
     async def result_of(self, entry: EntryT) -> ItemResult:
         """Return the result of an item that was just put into the table."""
         self._idle.clear()
+        if (share := entry.share) is not None:
+            self.holdings.enter(share)
         if entry.deadline < self._next_deadline:
             self._set_timer(entry.deadline)
         try:
@@ -248,6 +265,8 @@ class RequestQueue(Generic[EntryT]):
             self._note_departure()
             raise
         finally:
+            if share is not None:
+                self.holdings.leave(share)
             if self._table.remove(entry):
                 self.note_idle()
             # Its future may hold an exception, whose traceback would keep this frame.
@@ -298,12 +317,3 @@ class RequestQueue(Generic[EntryT]):
             return _FIRST_RETRY_AFTER
         before = self._incoming.seconds_left if self._incoming else 0.0
         return before + pending * self._seconds_per_item / self._concurrency
-
-
-def as_inference_error(error: Exception) -> ServiceError:
-    """Return a ServiceError as it is, and anything else as an InferenceError."""
-    if isinstance(error, ServiceError):
-        return error
-    failure = InferenceError(f"the model failed on this item: {error}")
-    failure.__cause__ = kept(error)
-    return failure

@@ -215,13 +215,14 @@ class Pipeline(Generic[ItemT, AnswerT]):
     ) -> AnswerT:
         if self.is_withdrawn:
             raise self._withdrawn()
-        self.engines[self._lane_of(item)].check_room()
+        share = None if request.caller is None else request.caller.share
+        self.engines[self._lane_of(item)].check_room(share)
         started = time.perf_counter()
         work = await self._preprocess(item, request)
         timings.preprocess += time.perf_counter() - started
         try:
             engine = self.engines[work.lane]
-            done = await engine.submit(work, request.deadline, request.priority, watch)
+            done = await engine.submit(work, request.deadline, request.priority, watch, share)
         except ShuttingDownError:
             if self.is_withdrawn:
                 raise self._withdrawn() from None
@@ -252,4 +253,5 @@ class Pipeline(Generic[ItemT, AnswerT]):
             return self._processor.preprocess(item)
         incoming = self.incoming[self._lane_of(item)]
         preprocess = partial(self._processor.preprocess, item)
-        return await incoming.run(preprocess, request.deadline, request.priority)
+        share = None if request.caller is None else request.caller.share
+        return await incoming.run(preprocess, request.deadline, request.priority, share)

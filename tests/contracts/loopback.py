@@ -7,7 +7,7 @@ from itertools import count
 from service.engine.curve import BatchCurve
 from service.engine.engine import Engine, EngineStatistics, ItemResult, Watch
 from service.errors import ServiceError
-from service.types import PreparedItem
+from service.types import PreparedItem, Share
 from tests.contracts.wire import (
     PartialResult,
     Submission,
@@ -47,7 +47,9 @@ class Server:
                 send(encode_reply(PartialResult(tensors)))
 
         try:
-            result = await self._engine.submit(asked.prepared, deadline, asked.priority, watch)
+            result = await self._engine.submit(
+                asked.prepared, deadline, asked.priority, watch, asked.share
+            )
         except ServiceError as error:
             send(encode_reply(error))
         else:
@@ -82,9 +84,9 @@ class LoopbackEngine:
     async def stop(self, grace: float) -> int:
         return await self._engine.stop(grace)
 
-    def check_room(self) -> None:
+    def check_room(self, share: Share | None = None) -> None:
         try:
-            self._engine.check_room()
+            self._engine.check_room(share)
         except ServiceError as error:
             sent = decode_reply(encode_reply(error))
             assert isinstance(sent, ServiceError)
@@ -96,11 +98,12 @@ class LoopbackEngine:
         deadline: float | None = None,
         priority: int = 0,
         watch: Watch | None = None,
+        share: Share | None = None,
     ) -> ItemResult:
         left = None if deadline is None else deadline - asyncio.get_running_loop().time()
         number = next(self._numbers)
         replies: asyncio.Queue[bytes] = asyncio.Queue()
-        message = encode_submission(Submission(prepared, left, priority, watch is not None))
+        message = encode_submission(Submission(prepared, left, priority, watch is not None, share))
         self._server.receive(number, message, replies.put_nowait)
         try:
             while True:

@@ -28,7 +28,7 @@ from service.errors import (
     ShuttingDownError,
 )
 from service.telemetry.meters import NullMeter
-from service.types import PreparedItem, Sessions, Tensors
+from service.types import PreparedItem, Sessions, Share, Tensors
 from tests.contracts.loopback import LoopbackEngine
 from tests.contracts.wire import Submission, decode_submission, encode_submission
 
@@ -375,12 +375,18 @@ def test_arrays_of_python_objects_are_refused() -> None:
         encode_submission(Submission(prepared, None, 0, False))
 
 
+SHARE = Share("search", 2.5)
+
+
 def test_a_submission_arrives_as_it_was_sent() -> None:
     strided = np.arange(12, dtype=np.float16).reshape(3, 4)[:, ::2]
     tensors = {"a": strided, "b": np.array(True), "c": np.zeros((0, 3)), "d": np.array("né")}
-    sent = Submission(PreparedItem(tensors, "image", 7, (1, 0.1, "x", None, True)), 1.5, -3, True)
+    sent = Submission(
+        PreparedItem(tensors, "image", 7, (1, 0.1, "x", None, True)), 1.5, -3, True, SHARE
+    )
     found = decode_submission(encode_submission(sent))
     assert (found.seconds_left, found.priority, found.is_watched) == (1.5, -3, True)
+    assert found.share == SHARE
     assert (found.prepared.lane, found.prepared.length) == ("image", 7)
     assert found.prepared.group == sent.prepared.group
     assert {name: array.dtype for name, array in found.prepared.tensors.items()} == {

@@ -7,14 +7,14 @@ neither exception objects nor clocks.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from service.engine.engine import ItemResult
 from service.errors import ServiceError, error_from, fields_of
-from service.types import PreparedItem, Tensors
+from service.types import PreparedItem, Share, Tensors
 
 _LENGTH_BYTES = 4
 
@@ -28,6 +28,7 @@ class Submission:
     """Until the deadline; None without one."""
     priority: int
     is_watched: bool
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def encode_submission(submission: Submission) -> bytes:
         "seconds_left": submission.seconds_left,
         "priority": submission.priority,
         "is_watched": submission.is_watched,
+        "share": None if submission.share is None else asdict(submission.share),
     }
     return _encode(header, prepared.tensors)
 
@@ -61,7 +63,10 @@ def decode_submission(message: bytes) -> Submission:
     prepared = PreparedItem(
         tensors, header["lane"], header["length"], None if group is None else tuple(group)
     )
-    return Submission(prepared, header["seconds_left"], header["priority"], header["is_watched"])
+    share = None if header["share"] is None else Share(**header["share"])
+    return Submission(
+        prepared, header["seconds_left"], header["priority"], header["is_watched"], share
+    )
 
 
 def encode_reply(reply: Reply) -> bytes:

@@ -20,11 +20,11 @@ from service.engine.inflight.scheduler import InFlight, Instance, Scheduler, Ste
 from service.engine.inflight.step_loop import StepLoop, UseSessions, run
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
-from service.engine.queue import GRACE_SECONDS, RequestQueue, as_inference_error
+from service.engine.queue import GRACE_SECONDS, RequestQueue
 from service.engine.slots import STOP_SECONDS, Overdue, Slots
-from service.errors import ShuttingDownError
+from service.errors import ShuttingDownError, as_inference_error
 from service.telemetry.meters import Meter, StepReport
-from service.types import PreparedItem
+from service.types import PreparedItem, Share
 
 RunLoop = Callable[[StepLoop], Awaitable[None]]
 
@@ -152,9 +152,9 @@ class InFlightEngine:
         """Return how many items keep it busy and leave rows to others: half of what it holds."""
         return self._limits.window(self._device.count / 2)
 
-    def check_room(self) -> None:
+    def check_room(self, share: Share | None = None) -> None:
         """Raise what `submit` would raise now."""
-        self._queue.check_room()
+        self._queue.check_room(share)
 
     def start(self) -> None:
         """Begin to accept items and to run steps."""
@@ -192,22 +192,30 @@ class InFlightEngine:
         deadline: float | None = None,
         priority: int = 0,
         watch: Watch | None = None,
+        share: Share | None = None,
     ) -> ItemResult:
         """Queue one item and wait for its result, as `Engine.submit` promises."""
         # The entry must not be a local variable here: see `RequestQueue.result_of`.
-        return await self._queue.result_of(self._enqueue(prepared, deadline, priority, watch))
+        return await self._queue.result_of(
+            self._enqueue(prepared, deadline, priority, watch, share)
+        )
 
     def _enqueue(
-        self, prepared: PreparedItem, deadline: float | None, priority: int, watch: Watch | None
+        self,
+        prepared: PreparedItem,
+        deadline: float | None,
+        priority: int,
+        watch: Watch | None,
+        share: Share | None,
     ) -> StepEntry:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._queue.admit(1, deadline, now)  # how long a translation becomes is not known
+        self._queue.admit(1, deadline, now, share)  # how long a translation becomes is not known
         until = inf if deadline is None else deadline
         rows = self._model.rows_for(prepared)
         urgency = (-priority, until, now)
         result = loop.create_future()
-        entry = StepEntry(prepared, urgency, until, self._clock(), result, rows, watch)
+        entry = StepEntry(prepared, urgency, until, self._clock(), result, share, rows, watch)
         self._scheduler.add(entry)
         self._arrival.set()
         return entry

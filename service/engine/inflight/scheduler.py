@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from service.engine.engine import Watch
-from service.engine.policy import Urgency
+from service.engine.fairness import VirtualTime, fair_order
+from service.engine.policy import Urgency, by_urgency
 from service.engine.queue import Entry
 from service.runtime.stopping import StopSignal
-from service.types import PreparedItem, Sessions, Tensors
+from service.types import PreparedItem, Sessions, Share, Tensors
 
 Key: TypeAlias = Hashable
 """Identifies an item in `Rows`."""
@@ -113,6 +114,11 @@ class Candidate(Protocol):
         ...
 
     @property
+    def share(self) -> Share | None:
+        """Return its owner."""
+        ...
+
+    @property
     def rows(self) -> int:
         """Return the most rows it may use."""
         ...
@@ -141,17 +147,24 @@ class Room:
     holds_suspect: bool = False
 
 
-def admit(waiting: Sequence[Candidate], room: Room) -> list[int]:
+def admit(
+    waiting: Sequence[Candidate], room: Room, order: Sequence[int] | None = None
+) -> list[int]:
     """Return the indices of the items that join before the next step, most urgent first.
 
     None is overtaken: an item that needs more rows than are free keeps those behind it waiting,
     because otherwise a stream of small items would delay it for ever.
+
+    Args:
+        waiting: the items.
+        room: what the instance can offer.
+        order: the indices of the items, the next to join first; None sorts them by urgency.
     """
     if room.holds_suspect:
         return []
     joining: list[int] = []
     free, used, spent = room.free_rows, room.used_rows, 0
-    for index in sorted(range(len(waiting)), key=lambda index: waiting[index].urgency):
+    for index in by_urgency(waiting) if order is None else order:
         candidate = waiting[index]
         if candidate.is_suspect:
             return joining or ([index] if room.used_rows == 0 else [])
@@ -187,6 +200,8 @@ class Scheduler:
         """Set to end step loops after the step they are in."""
         self._budget = budget
         self._waiting: dict[StepEntry, None] = {}
+        self._time: VirtualTime | None = None
+        """Shares the engine between owners; None until an item has one."""
         self._lock = threading.Lock()
 
     @property
@@ -208,6 +223,8 @@ class Scheduler:
         """Add an item to the waiting ones."""
         with self._lock:
             self._waiting[entry] = None
+            if entry.share is not None and self._time is None:
+                self._time = VirtualTime()
 
     def remove(self, entry: StepEntry) -> bool:
         """Remove an item if it waits; return whether it did."""
@@ -233,12 +250,22 @@ class Scheduler:
                 self._budget,
                 instance.holds_suspect,
             )
-            joining = [waiting[index] for index in admit(waiting, room)]
+            joining = [waiting[index] for index in self._admit(waiting, room)]
             for entry in joining:
                 del self._waiting[entry]
                 entry.joined_at = now
             instance.running.update(joining)
             return joining
+
+    def _admit(self, waiting: Sequence[StepEntry], room: Room) -> list[int]:
+        if (time := self._time) is None:
+            return admit(waiting, room)
+        costs = [entry.rows * entry.prepared.length for entry in waiting]
+        order = fair_order(by_urgency(waiting), waiting, costs, time.begins(waiting))
+        joining = admit(waiting, room, order)
+        for index in joining:
+            time.charge(waiting[index].share, costs[index])
+        return joining
 
     def leave(self, instance: Instance, entries: Sequence[StepEntry]) -> None:
         """Remove items from an instance."""

@@ -5,8 +5,7 @@ from typing import Protocol, TypeVar
 
 from service.engine.engine import ItemResult
 from service.engine.inflight.scheduler import Instance, Scheduler, StepEntry
-from service.engine.queue import as_inference_error
-from service.errors import DeviceMemoryError
+from service.errors import DeviceMemoryError, as_inference_error
 from service.runtime.stopping import RunStoppedError, StopSignal, obey
 from service.telemetry.meters import StepReport
 from service.types import Sessions, Tensors
