@@ -18,7 +18,7 @@ Part: TypeAlias = str | bytes | int | float | None
 
 def fingerprint(*parts: Part) -> bytes:
     """Return an injective encoding of typed parts: different parts never give the same bytes."""
-    return b"".join(_encoded(part) for part in parts)
+    return b"".join(map(_encoded, parts))
 
 
 def _encoded(part: Part) -> bytes:
@@ -45,6 +45,8 @@ class Task(StrEnum):
     EMBED = "embed"
     INFER = "infer"
 
+    __hash__ = str.__hash__  # Enum's own is a Python function, which every request calls
+
 
 class ComposedTask(StrEnum):
     """What `service/requests/` makes of the answers of a model of one of the tasks."""
@@ -57,19 +59,6 @@ class ComposedTask(StrEnum):
 
 Ability: TypeAlias = tuple[Task | ComposedTask, str]
 """What a model can do, and with which modality: "text" or "image"."""
-
-_PHRASES = {
-    ComposedTask.ZERO_SHOT: "classify {}s by given labels",
-    ComposedTask.RERANK: "rerank {}s",
-}
-
-
-def phrase(ability: Ability) -> str:
-    """Return an ability in words, for messages: "embed images"."""
-    task, modality = ability
-    if isinstance(task, ComposedTask):
-        return _PHRASES[task].format(modality)
-    return f"{task} {modality}s"
 
 
 @dataclass(frozen=True, slots=True)

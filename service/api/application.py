@@ -26,7 +26,6 @@ from service.api.openapi import (
     ASSETS_PATH,
     OPENAPI_PATH,
     RELATIVE,
-    add_limits,
     completed,
     show_docs,
 )
@@ -39,6 +38,7 @@ from service.api.routes import (
     operation_routes,
     task_routes,
 )
+from service.api.schemas import add_limits
 from service.errors import OverloadedError, ServiceError, ShuttingDownError
 from service.requests.answer import as_service_error
 from service.telemetry.metrics import (

@@ -16,8 +16,8 @@ from service.api.content import (
     read_request,
 )
 from service.api.http_request import HttpRequest
-from service.api.openapi import given
 from service.api.replies import Reply, task_reply
+from service.api.schemas import given
 from service.errors import InvalidInputError, ServiceError
 from service.requests.admission import ApiLimits
 from service.tasks import Classification, ClassifyItem, Task

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from service.api.errors import MalformedRequestError
+from service.api.errors import MalformedRequestError, refusal
 from service.api.forms import image_bytes, parse_form, parse_query
 from service.api.http_request import HttpRequest
 from service.errors import (
@@ -293,22 +293,6 @@ def check_structure(body: bytes, limits: ApiLimits, most_values: int | None = No
         raise LimitExceededError(f"the JSON holds more than {most_values} values")
     if len(bare) > most:
         raise LimitExceededError(f"the JSON holds more than {most} brackets, commas and quotes")
-
-
-def refusal(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
-    """Return the error for the first invalid value."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])[:_LONGEST_ECHO]
-    match first["type"]:
-        case "json_invalid":
-            return MalformedRequestError(first["msg"])
-        case "model_type" | "dict_type":
-            return InvalidInputError("the body must be a JSON object")
-        case "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            return InvalidInputError(f"unknown key {where!r}; known are {known}")
-        case _:
-            return InvalidInputError(f"{where}: {first['msg']}" if where else first["msg"])
 
 
 def _refuse_duplicates(body: bytes) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from service import errors
@@ -70,6 +71,9 @@ STATUS: Mapping[type[ServiceError], HTTPStatus] = {
     errors.InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+_LONGEST_ECHO = 40
+"""Characters of a client's own key that a message repeats."""
+
 HTTP_ERROR = "http_error"
 """Code of an error that the framework raised and that has no code of its own."""
 
@@ -112,6 +116,22 @@ class Problem:
             "code": self.code,
             "request_id": request_id,
         }
+
+
+def refusal(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
+    """Return the error for the first invalid value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])[:_LONGEST_ECHO]
+    match first["type"]:
+        case "json_invalid":
+            return MalformedRequestError(first["msg"])
+        case "model_type" | "dict_type":
+            return InvalidInputError("the body must be a JSON object")
+        case "extra_forbidden":
+            known = ", ".join(model.model_fields)
+            return InvalidInputError(f"unknown key {where!r}; known are {known}")
+        case _:
+            return InvalidInputError(f"{where}: {first['msg']}" if where else first["msg"])
 
 
 def retry_after_header(seconds: float) -> Header:

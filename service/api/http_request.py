@@ -17,12 +17,7 @@ from service.api.context import ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
 from service.api.header_values import cache_mode, key_in, priority, seconds
 from service.cache.responses import CacheMode
-from service.errors import (
-    DeadlineExceededError,
-    LimitExceededError,
-    OverloadedError,
-    ServiceError,
-)
+from service.errors import DeadlineExceededError, LimitExceededError, OverloadedError, ServiceError
 from service.requests.request import Request
 from service.telemetry.record import RequestRecord
 
@@ -52,6 +47,11 @@ _SMALL_BODY = 16 * 1024
 
 _ROOM_SECONDS = 1.0
 """`Retry-After` of a process that has no room for a body."""
+
+_SERVER_TIMING = (
+    b"cache;dur=%.3f, preprocess;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, "
+    b"postprocess;dur=%.3f, total;dur=%.3f"
+)
 
 
 class HttpRequest(starlette.requests.Request):
@@ -309,17 +309,8 @@ class HttpRequest(starlette.requests.Request):
         total = (time.perf_counter() - self.record.started) * 1000
         if (spent := self.record.timings) is None:
             return b"total;dur=%.3f" % total
-        return (
-            b"cache;dur=%.3f, preprocess;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, "
-            b"postprocess;dur=%.3f, total;dur=%.3f"
-        ) % (
-            spent.cache * 1000,
-            spent.preprocess * 1000,
-            spent.queue * 1000,
-            spent.compute * 1000,
-            spent.postprocess * 1000,
-            total,
-        )
+        first = (spent.cache * 1000, spent.preprocess * 1000, spent.queue * 1000)
+        return _SERVER_TIMING % (*first, spent.compute * 1000, spent.postprocess * 1000, total)
 
 
 def _new_id() -> str:

@@ -4,7 +4,7 @@ The script and style of the page come from a Python package; nothing is loaded f
 """
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,81 +12,10 @@ from typing import Any
 import fastapi_offline
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field
-from pydantic.config import JsonDict
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from service.api.http_request import HttpRequest
-from service.requests.admission import ApiLimits
-
-NO_NULL_CHARACTER = r"^[^\u0000]*$"
-
-_ABSENT: JsonDict = {"type": "null"}
-_PRESENT: JsonDict = {"not": _ABSENT}
-
-
-def given(present: str, *absent: str) -> JsonDict:
-    """Return the schema of an object that has one field, and not others; null counts as absent."""
-    return {
-        "required": [present],
-        "properties": {present: _PRESENT, **dict.fromkeys(absent, _ABSENT)},
-    }
-
-
-def not_both(one: str, other: str) -> JsonDict:
-    """Return the schema of an object that has at most one of two fields."""
-    return {
-        "not": {"required": [one, other], "properties": {one: _PRESENT, other: _PRESENT}},
-    }
-
-
-def add_limits(document: Mapping[str, Any], limits: ApiLimits) -> None:
-    """Write the limits of the settings into an OpenAPI document."""
-    schemas = document["components"]["schemas"]
-    for name, schema in schemas.items():
-        if name.endswith("Request"):
-            is_document = "split" in schema["properties"]
-            _limit(schema["properties"], limits, is_document)
-            if is_document:
-                _limit_whole_texts(schema, limits)
-    for path in document["paths"].values():
-        for operation in path.values():
-            content = operation.get("requestBody", {}).get("content", {})
-            if form := content.get("multipart/form-data"):
-                _limit(form["schema"]["properties"], limits, False)
-
-
-def _limit(properties: Mapping[str, Any], limits: ApiLimits, is_document: bool) -> None:
-    most = limits.max_document_characters if is_document else limits.max_characters
-    for schema in _within(properties.get("text")):
-        if schema.get("type") == "string":
-            schema |= {"minLength": 1, "maxLength": most, "pattern": NO_NULL_CHARACTER}
-    for schema in _within(properties.get("image")):
-        if schema.get("type") == "string" and schema.get("format") != "binary":
-            schema["minLength"] = 1
-    for name in ("text", "image"):
-        for schema in _within(properties.get(name)):
-            if schema.get("type") == "array":
-                schema |= {"minItems": 1, "maxItems": limits.max_items}
-
-
-def _limit_whole_texts(schema: dict[str, Any], limits: ApiLimits) -> None:
-    """A text that must not be split has the limit of any other text."""
-    text = {"type": "string", "maxLength": limits.max_characters}
-    schema["if"] = {"required": ["split"], "properties": {"split": {"const": "none"}}}
-    schema["then"] = {"properties": {"text": {"anyOf": [text, {"type": "array", "items": text}]}}}
-
-
-def _within(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield a schema and all schemas in it."""
-    if isinstance(schema, dict):
-        yield schema
-        for part in schema.values():
-            yield from _within(part)
-    elif isinstance(schema, list):
-        for part in schema:
-            yield from _within(part)
-
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
 ASSETS_PATH = "/docs/assets"

@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from service.api.content import TaskRequest, Texts, as_text, check_count, each, read_request
 from service.api.http_request import HttpRequest
-from service.api.openapi import ProblemBody, not_both
+from service.api.openapi import ProblemBody
 from service.api.replies import task_reply
+from service.api.schemas import not_both
 from service.api.streaming import LINES, accepted_form
 from service.api.translation_stream import StreamOptions, stream_reply
 from service.cache.responses import CacheOutcome

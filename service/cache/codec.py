@@ -79,7 +79,10 @@ class Codec:
 
 
 def _encode_classification(answer: Classification) -> bytes:
-    return orjson.dumps([(label.name, _finite(label.score)) for label in answer.labels])
+    rows = [(label.name, float(label.score)) for label in answer.labels]
+    if not all(map(math.isfinite, [score for _, score in rows])):  # quicker than one by one
+        raise ValueError("an answer with a score that is not finite is not stored")
+    return orjson.dumps(rows)
 
 
 def _decode_classification(data: bytes) -> Classification:

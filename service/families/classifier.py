@@ -262,7 +262,7 @@ def scores_problem(outputs: Mapping[str, TensorSpec], labels: Sequence[str]) -> 
 
 def best_labels(result: Tensors, labels: Sequence[str], item: ClassifyItem) -> Classification:
     """Return the labels that an item asks for, of one row of `ranked`."""
-    names = (labels[place] for place in result["order"][: item.top_k].tolist())
+    names = [labels[place] for place in result["order"][: item.top_k].tolist()]
     scores = result["logits" if item.raw_scores else "scores"][: item.top_k]
     return Classification(tuple(map(Label, names, scores.tolist())))
 

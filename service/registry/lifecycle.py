@@ -39,7 +39,7 @@ class Draining:
 
     def has(self, model: str, version: int) -> bool:
         """Tell whether this version drains."""
-        return any((d.files.model, d.files.version) == (model, version) for d in self._tasks)
+        return any(loaded.key == (model, version) for loaded in self._tasks)
 
     def begin(self, loaded: Loaded, ended: Callable[[Loaded], None]) -> "asyncio.Task[int]":
         """Drain a version for at most `seconds`, close it and call `ended`.

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.cache.responses import ResponseCache
 from service.engine.factory import EngineFactory
-from service.errors import ModelLoadError, ModelNotFoundError
+from service.errors import ModelLoadError
 from service.registry.opening import OpenVersion, abilities_of, open_version
 from service.registry.parity import Parity, compare
 from service.registry.preparation import BatchingOverrides, Preparation, prepare
@@ -39,13 +39,6 @@ class Loaded:
     def key(self) -> tuple[str, int]:
         """Return the model's name and the version."""
         return self.files.model, self.files.version
-
-    def check_version(self, version: int | None) -> None:
-        """Raise ModelNotFoundError if another version than this one is asked for."""
-        if version is not None and version != self.files.version:
-            raise ModelNotFoundError(
-                f"model {self.files.model!r} serves version {self.files.version}, not {version}"
-            )
 
     def start(self) -> None:
         """Start the engines."""

@@ -43,10 +43,11 @@ from service.registry.wanted import (
     abilities_on_disk,
     candidates,
     default_not_ready,
+    phrase,
 )
 from service.repository.listing import Listing
 from service.requests.pipeline import Pipeline
-from service.tasks import ComposedTask, Task, phrase
+from service.tasks import ComposedTask, Task
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +135,9 @@ class Registry:
         loaded = self._serving.get(model)
         if loaded is None:
             raise self._absent(model)
-        loaded.check_version(version)
+        serving = loaded.files.version
+        if version not in (None, serving):
+            raise ModelNotFoundError(f"model {model!r} serves version {serving}, not {version}")
         return loaded.pipeline
 
     def statuses(self) -> Sequence[VersionStatus]:

@@ -11,8 +11,21 @@ from service.registry.progress import EnterPhase
 from service.repository.listing import ListsModels
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
-from service.tasks import Ability, ComposedTask, Task, phrase
+from service.tasks import Ability, ComposedTask, Task
 from service.telemetry import metrics
+
+_PHRASES = {
+    ComposedTask.ZERO_SHOT: "classify {}s by given labels",
+    ComposedTask.RERANK: "rerank {}s",
+}
+
+
+def phrase(ability: Ability) -> str:
+    """Return an ability in words, for messages: "embed images"."""
+    task, modality = ability
+    if isinstance(task, ComposedTask):
+        return _PHRASES[task].format(modality)
+    return f"{task} {modality}s"
 
 
 class Readiness:

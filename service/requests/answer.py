@@ -95,9 +95,10 @@ async def answer(
             *(_answer_one(pipelines, item, request, ask) for item in items)
         )
     outcomes = [result for result in results if isinstance(result, Outcome)]
-    if len(outcomes) == 1:
-        record.timings = outcomes[0].timings
-    elif outcomes:
+    if len(outcomes) == len(results) == 1:
+        record.timings, record.cache = outcomes[0].timings, outcomes[0].cache
+        return Answers(model, results, outcomes, outcomes[0].cache)
+    if outcomes:
         record.timings = longest([outcome.timings for outcome in outcomes])
     if len(outcomes) < len(results):
         return Answers(model, results, outcomes, None)

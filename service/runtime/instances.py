@@ -82,10 +82,10 @@ class Instances:
             InferenceError: the model failed. If that broke the session, the next run works again.
             DeviceMemoryError: the device has no memory for this batch.
         """
-        return self.use(lambda sessions: infer(sessions, batch), exclusive)
+        return self.use(infer, exclusive, batch)
 
-    def use(self, act: Callable[[Sessions], T], exclusive: bool) -> T:
-        """Call `act` with the sessions on this thread; reopen them if the call breaks them.
+    def use(self, act: Callable[..., T], exclusive: bool, *arguments: object) -> T:
+        """Call `act` with the sessions and the arguments on this thread; reopen what it breaks.
 
         `exclusive` says that nothing else runs on the device.
 
@@ -95,7 +95,7 @@ class Instances:
         """
         sessions = self.multi_thread if exclusive and self.multi_thread else self.single_thread
         try:
-            return act(sessions)
+            return act(sessions, *arguments)
         except PoisonedSessionError:
             self._rebuild(sessions)
             raise

@@ -25,6 +25,7 @@ from service.requests.request import Request
 from service.runtime.providers import Device
 from service.tasks import ClassifyItem, Content, Image, Task, Text
 from tests.broken_artefacts import CASES, Case
+from tests.broken_graphs import BROKEN_GRAPHS
 from tests.broken_values import MORE_CASES
 from tests.lamps import make_repository
 from tests.words import add_export, add_words
@@ -86,7 +87,7 @@ def repository(sound: Path, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("case", [*CASES, *MORE_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *BROKEN_GRAPHS, *MORE_CASES], ids=lambda case: case.name)
 async def test_it_is_refused_in_a_sentence_at_once_while_the_old_version_answers(
     case: Case, repository: Path
 ) -> None:

@@ -37,6 +37,7 @@ class TextTokenizer:
         ids = np.fromiter(tokenizer.get_vocab().values(), np.int64)
         self._largest_id = int(ids.max(initial=0))
         self._frame = _Frame.of(tokenizer)
+        self._has_types = self._frame.has_types
         known = [*tokenizer.get_added_tokens_decoder(), *self._frame.ids]
         self._ordinary = _spread(np.setdiff1d(ids, known) if len(ids) > len(known) else ids)
         self._direction = "right" if cuts_the_end else "left"
@@ -131,9 +132,9 @@ class TextTokenizer:
 
     def types(self, length: int) -> TokenIds | None:
         """Return the token types of a single text of this many tokens; None if all are 0."""
-        frame = self._frame
-        if not frame.has_types:
+        if not self._has_types:
             return None
+        frame = self._frame
         body = max(length - len(frame.before) - len(frame.after), 0)
         kinds = [kind for _, kind in frame.before] + [frame.body_type] * body
         return np.array([*kinds, *(kind for _, kind in frame.after)][:length], np.int64)

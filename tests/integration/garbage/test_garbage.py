@@ -21,9 +21,9 @@ from tests.integration.garbage.kinds import (
     DISCONNECTS,
     REFUSALS,
     VERSIONS,
-    Round,
-    repository,
 )
+from tests.integration.garbage.models import repository
+from tests.integration.garbage.rounds import Round
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

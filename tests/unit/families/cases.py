@@ -3,6 +3,7 @@
 A new family needs a case in CASES: without it the tests of the family fail and say so.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.families import FAMILIES
 from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, InferItem, Text, TranslateItem
+from service.types import PreparedItem
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.families.sessions import (
     NumpySession,
@@ -231,3 +233,27 @@ CASES: dict[str, Case] = {
         tasks.Inference,
     ),
 }
+
+
+def item_of(name: str, content: str | bytes) -> Any:
+    """An item of the family's task."""
+    made = Text(content) if isinstance(content, str) else tasks.Image(content)
+    match FAMILIES[name].task:
+        case tasks.Task.CLASSIFY:
+            return ClassifyItem(made)
+        case tasks.Task.EMBED:
+            return EmbedItem(made)
+        case tasks.Task.TRANSLATE:
+            return TranslateItem(str(content))
+        case tasks.Task.DETECT:
+            assert isinstance(made, tasks.Image)
+            return DetectItem(made)
+
+
+def batches(family: Opened[Any, Any], items: Sequence[Any]) -> list[list[PreparedItem]]:
+    """Works of all items, in one batch for each lane and group."""
+    together = defaultdict(list)
+    for item in items:
+        work = family.processor.preprocess(item)
+        together[work.lane, work.group].append(work)
+    return list(together.values())

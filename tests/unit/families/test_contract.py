@@ -1,10 +1,7 @@
 """What every family promises, whatever its architecture. Runs over the whole table."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +11,11 @@ from service import tasks
 from service.engine.engine import ItemResult
 from service.errors import (
     InvalidInputError,
-    LimitExceededError,
     ModelLoadError,
-    UnsupportedMediaTypeError,
 )
 from service.families import FAMILIES
 from service.families.family import Opened
 from service.repository.manifest import read_parameters
-from service.tasks import ClassifyItem, DetectItem, EmbedItem, Text, TranslateItem
 from service.types import PreparedItem, Tensors
 from tests.contracts.wire import (
     Submission,
@@ -30,26 +24,7 @@ from tests.contracts.wire import (
     encode_reply,
     encode_submission,
 )
-from tests.unit.families.cases import CASES, Case, case_of, open_case
-from tests.unit.transforms.images import DAMAGED, FOREIGN, TOO_LARGE
-from tests.unit.transforms.texts import HOSTILE
-
-HOSTILE_TEXTS = {name: text for name, text in HOSTILE.items() if len(text) < 5_000}
-
-
-@pytest.fixture(params=FAMILIES)
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def case(name: str) -> Case:
-    return case_of(name)
-
-
-@pytest.fixture
-def family(name: str, tmp_path: Path) -> Opened[Any, Any]:
-    return open_case(name, tmp_path)
+from tests.unit.families.cases import CASES, Case, batches, item_of
 
 
 def test_every_case_is_of_a_family_that_exists() -> None:
@@ -60,15 +35,6 @@ def same(first: Tensors, second: Tensors) -> None:
     assert first.keys() == second.keys()
     for key, value in first.items():
         np.testing.assert_array_equal(value, second[key], strict=True)
-
-
-def batches(family: Opened[Any, Any], items: Sequence[Any]) -> list[list[PreparedItem]]:
-    """Works of all items, in one batch for each lane and group."""
-    together = defaultdict(list)
-    for item in items:
-        work = family.processor.preprocess(item)
-        together[work.lane, work.group].append(work)
-    return list(together.values())
 
 
 def test_neither_padding_nor_neighbours_change_an_answer(
@@ -285,50 +251,3 @@ def test_parameters_come_from_a_manifest_and_unknown_ones_are_refused(
     assert isinstance(read_parameters(case.parameters, parameters), parameters)
     with pytest.raises(ModelLoadError, match="labelz"):
         read_parameters({**case.parameters, "labelz": ["a"]}, parameters)
-
-
-def item_of(name: str, content: str | bytes) -> Any:
-    """An item of the family's task."""
-    made = Text(content) if isinstance(content, str) else tasks.Image(content)
-    match FAMILIES[name].task:
-        case tasks.Task.CLASSIFY:
-            return ClassifyItem(made)
-        case tasks.Task.EMBED:
-            return EmbedItem(made)
-        case tasks.Task.TRANSLATE:
-            return TranslateItem(str(content))
-        case tasks.Task.DETECT:
-            assert isinstance(made, tasks.Image)
-            return DetectItem(made)
-
-
-def test_hostile_texts_are_answered(name: str, family: Opened[Any, Any], case: Case) -> None:
-    if "text" not in FAMILIES[name].modalities:
-        return
-    assert len(HOSTILE_TEXTS) >= 20
-    items = [item_of(name, text) for text in HOSTILE_TEXTS.values()]
-    for batch in batches(family, items):
-        results = family.model.infer(case.sessions(), batch)
-        answers = [family.processor.postprocess(r, i) for r, i in zip(results, items, strict=True)]
-        assert len(answers) == len(items)
-
-
-def test_hostile_images_are_refused(name: str, family: Opened[Any, Any]) -> None:
-    if "image" not in FAMILIES[name].modalities:
-        return
-    refusals = (InvalidInputError, LimitExceededError, UnsupportedMediaTypeError)
-    for data in [*DAMAGED.values(), *FOREIGN.values(), *TOO_LARGE.values()]:
-        with pytest.raises(refusals):
-            family.processor.preprocess(item_of(name, data))
-
-
-def test_an_image_over_its_own_limit_is_refused(name: str, family: Opened[Any, Any]) -> None:
-    if "image" not in FAMILIES[name].modalities:
-        return
-    data = next(i for i in CASES["detector"].items).image.data  # 64 x 64
-    small, large = tasks.Image(data, 64 * 64 - 1), tasks.Image(data, 64 * 64)
-    task = FAMILIES[name].task
-    make = {tasks.Task.CLASSIFY: ClassifyItem, tasks.Task.EMBED: EmbedItem}.get(task, DetectItem)
-    family.processor.preprocess(make(large))
-    with pytest.raises(LimitExceededError):
-        family.processor.preprocess(make(small))

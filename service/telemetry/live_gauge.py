@@ -1,0 +1,25 @@
+"""A gauge that asks for its value when it is read."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import Gauge
+from prometheus_client.samples import Sample
+
+
+class LiveGauge(Gauge):
+    """A gauge for `set_function` whose series are freed when they are removed.
+
+    A series of prometheus_client's own stores a method of itself, so that only the garbage
+    collector would free it, and whatever its function refers to.
+    """
+
+    _read: Callable[[], float] | None = None
+
+    def set_function(self, f: Callable[[], float]) -> None:
+        """Ask this function at every scrape; it may be called from several threads."""
+        self._read = f
+
+    def _child_samples(self) -> Iterable[Sample]:
+        if self._read is None:
+            return super()._child_samples()
+        return (Sample("", {}, float(self._read()), None, None),)
