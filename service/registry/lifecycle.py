@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from service.errors import (
     ConflictError,
@@ -16,7 +17,7 @@ from service.memory import return_free_memory
 from service.registry.loader import Loaded
 from service.registry.progress import LoadProgress
 from service.registry.status import Statuses, VersionKey
-from service.registry.wanted import RegistryOptions, Repository, VersionLoader
+from service.registry.wanted import RegistryOptions, Repository, VersionLoader, candidates
 from service.repository.repository import PrecisionNotFoundError
 from service.telemetry import metrics
 
@@ -159,6 +160,20 @@ class Attempts:
             self._statuses.end(key)
         metrics.MODEL_LOADS.labels(key[0], "ok").inc()
         return loaded
+
+    async def candidates(self, model: str, serving: int | None) -> Sequence[int]:
+        """Return the versions to try, the newest first.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            ModelLoadError: its folder cannot be read.
+        """
+        find = partial(candidates, self._repository, self._options, model, serving)
+        try:
+            return await asyncio.to_thread(find)
+        except ModelLoadError as error:
+            note_failure(model, None, error)
+            raise
 
     async def cancel(self, model: str) -> bool:
         """Stop the load of a model; tell whether there was one."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from service.errors import (
     ConflictError,
-    ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
     ServiceError,
@@ -41,7 +40,6 @@ from service.registry.wanted import (
     Repository,
     VersionLoader,
     abilities_on_disk,
-    candidates,
     default_not_ready,
     phrase,
 )
@@ -227,7 +225,9 @@ class Registry:
         self, model: str, version: int | None, precision: str | None
     ) -> VersionStatus:
         """Load the named version, else the newest of the candidates that loads."""
-        numbers = [version] if version is not None else await self._candidates(model)
+        serving = self._serving.get(model)
+        current = None if serving is None else serving.files.version
+        numbers = [version] if version else await self._attempts.candidates(model, current)
         refused: ServiceError | None = None
         for number in numbers if precision is None else numbers[:1]:
             key = (model, number)
@@ -244,18 +244,6 @@ class Registry:
                 return self._swap_in(loaded, numbers[0] if refused else None)
         missing = f"there is no model {model!r}"
         raise renewed(refused) if refused else ModelNotFoundError(missing)
-
-    async def _candidates(self, model: str) -> Sequence[int]:
-        """Return the versions to try, the newest first."""
-        serving = self._serving.get(model)
-        version = None if serving is None else serving.files.version
-        try:
-            return await asyncio.to_thread(
-                candidates, self._repository, self._options, model, version
-            )
-        except ModelLoadError as error:
-            note_failure(model, None, error)
-            raise
 
     def _swap_in(self, loaded: Loaded, refused_version: int | None) -> VersionStatus:
         """From here on, requests find the new version; the old one drains in the background."""
