@@ -122,6 +122,10 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     def refuse_new_work() -> None:
         lifecycle.shutting_down = True
 
+    async def stop_beside(seconds: float) -> None:
+        if lifecycle.stop_beside is not None:
+            await lifecycle.stop_beside(seconds)
+
     app = build_app(settings, lifecycle)
     listeners = bind(settings.server.host, settings.server.port)
     options = _server_options(settings.server)
@@ -131,7 +135,7 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
             gc.freeze()  # what was imported stays; looking through it would hold up every request
             gc.set_threshold(*_COLLECTOR_THRESHOLDS)
             end = partial(end_within, options.grace + _STOP_SECONDS)
-            run_server(app, listeners, options, refuse_new_work, end)
+            run_server(app, listeners, options, refuse_new_work, end, stop_beside)
     finally:
         leave_threads_behind()
     return 0

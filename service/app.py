@@ -26,6 +26,7 @@ from service.settings import (
     CacheSettings,
     LogSettings,
     ModelSettings,
+    ServerSettings,
     Settings,
     SettingsError,
     TraceSettings,
@@ -37,7 +38,8 @@ from service.transforms.vision.image import DECODING
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from service.api import Lifecycle
+    from service.api import ApiContext, Lifecycle
+    from service.protocols.oip.rpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +141,24 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+def open_grpc(settings: ServerSettings, context: "ApiContext") -> "GrpcServer | None":
+    """Return the gRPC server, which does not listen yet; None without a port.
+
+    Raises:
+        SettingsError: gRPC is not installed.
+    """
+    if settings.grpc_port is None:
+        return None
+    try:
+        from service.protocols.oip.rpc.server import GrpcServer  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise SettingsError(
+            f"server.grpc_port is {settings.grpc_port}, but {error.name} is not installed; "
+            "it comes with the extra grpc: pip install 'quartet[grpc]'"
+        ) from None
+    return GrpcServer(context, settings.host, settings.grpc_port)
+
+
 def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | None:
     """Return the observer of completed requests; None if logs and traces are off."""
     options = AccessOptions(
@@ -213,8 +233,8 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
 
     Raises:
         DeviceUnavailableError: the named device cannot be had.
-        SettingsError: the keys file or the administrators' token cannot be read, or traces cannot
-            be exported.
+        SettingsError: the keys file or the administrators' token cannot be read, or what traces
+            or gRPC need is not installed.
     """
     # Here, so that an engine can be built in a process without HTTP.
     from service.api import ApiContext, build_api  # noqa: PLC0415
@@ -234,6 +254,7 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
         observer=make_observer(settings.logs, traces),
         device_problem=engine.runtime.problem,
     )
+    beside = open_grpc(settings.server, context)
 
     @asynccontextmanager
     async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
@@ -244,6 +265,9 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
             if access is not None:
                 stack.callback(asyncio.create_task(access.watch()).cancel)
             registry.start()
+            if beside is not None:
+                await beside.start()
+                lifecycle.stop_beside = beside.stop
             yield
 
     return build_api(context, lifespan, [*protocol_routes(), *page_routes()])

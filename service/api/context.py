@@ -1,6 +1,6 @@
 """What the routes need besides the request."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from service.access.access import Access
@@ -15,6 +15,8 @@ class Lifecycle:
     """Whether this process still accepts requests. `__main__` sets it at a stop."""
 
     shutting_down: bool = False
+    stop_beside: Callable[[float], Awaitable[None]] | None = None
+    """Stops the server beside the HTTP server, within a number of seconds; None without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.access.caller import Caller
 from service.api.content import Version, parse_json
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
@@ -127,23 +128,34 @@ async def unload_model(request: HttpRequest) -> Reply:
 
 
 def require_administrator(request: HttpRequest) -> None:
+    """Raise what `check_administrator` raises for a request."""
+    check_administrator(request.caller, request.context.admin_token, request.given)
+
+
+def check_administrator(
+    caller: Caller | None, token: str | None, headers: Mapping[bytes, bytes]
+) -> None:
     """Check the key, or without a keys file the administrator's token.
+
+    Args:
+        caller: the owner of the key; None without a keys file.
+        token: the administrator's.
+        headers: of the request, by lower-case name.
 
     Raises:
         AdministrationDisabledError: there is neither a keys file nor a token.
         ForbiddenError: the key is not an administrator's.
         UnauthorizedError: the token is missing or wrong.
     """
-    if request.caller is not None:
-        request.caller.require_administrator()
+    if caller is not None:
+        caller.require_administrator()
         return
-    token = request.context.admin_token
     if not token:
         raise AdministrationDisabledError(
             "loading and unloading models is disabled: start the service with an administrator's "
             "token in QUARTET_ADMIN__TOKEN"
         )
-    given = request.given.get(b"authorization", b"")
+    given = headers.get(b"authorization", b"")
     known = hmac.compare_digest(given[len(_BEARER) :], token.encode())
     if not (known and given[: len(_BEARER)].lower() == _BEARER):
         raise UnauthorizedError(

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -97,6 +97,10 @@ class ServerOptions:
     grace: int
 
 
+async def _stop_nothing(seconds: float) -> None:
+    """Stop no other server."""
+
+
 class Server(uvicorn.Server):
     """On SIGTERM or SIGINT stops listening, finishes accepted requests, and returns."""
 
@@ -105,6 +109,8 @@ class Server(uvicorn.Server):
         self._before_last = before_last
         self.at_signal: Callable[[], object] = lambda: None
         """Called at the first signal."""
+        self.stop_beside: Callable[[float], Awaitable[None]] = _stop_nothing
+        """Stops the other server of the process within a number of seconds."""
         self._acceptors: list[Acceptor] = []
 
     @contextmanager
@@ -164,11 +170,13 @@ class Server(uvicorn.Server):
         """
         now = asyncio.get_running_loop().time
         until = now() + max(self.config.timeout_graceful_shutdown or 0, LINGER_SECONDS)
+        beside = asyncio.ensure_future(self.stop_beside(until - now()))
         acceptors, self._acceptors = self._acceptors, []
         await asyncio.gather(*(acceptor.close() for acceptor in acceptors))
         for connection in self._connections():
             connection.shutdown()
         await self._wait_for_end(until)
+        await asyncio.wait([beside], timeout=max(0.0, until - now()))
         self._before_last()
         if tasks := list(self.server_state.tasks):
             _log.warning("requests cancelled at the stop", extra={"requests": len(tasks)})
@@ -212,6 +220,7 @@ def run_server(
     options: ServerOptions,
     before_last: Callable[[], None],
     at_signal: Callable[[], object] = lambda: None,
+    stop_beside: Callable[[float], Awaitable[None]] = _stop_nothing,
 ) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT.
 
@@ -221,6 +230,7 @@ def run_server(
         options: backlog and timeouts.
         before_last: called at a stop when the grace period is over or all requests are answered.
         at_signal: called when the stop begins.
+        stop_beside: stops the other server of the process within a number of seconds.
 
     Raises:
         AddressError: another process listens on one of the addresses by now.
@@ -241,5 +251,5 @@ def run_server(
         timeout_graceful_shutdown=options.grace,
     )
     server = Server(config, before_last)
-    server.at_signal = at_signal
+    server.at_signal, server.stop_beside = at_signal, stop_beside
     server.run(listeners)

@@ -71,6 +71,11 @@ class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="Port to listen on; 0 selects a free one."
     )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None,
+        description="Port of the Open Inference Protocol over gRPC, by custom 8001; unset means "
+        "none. Needs the extra `grpc`.",
+    )
     backlog: _Count = Field(
         2048, description="Length of the kernel's queue of connections that wait to be accepted."
     )

@@ -224,6 +224,12 @@ HTTP_REQUEST_SECONDS = Histogram(
     ("route",),
     buckets=_REQUEST_SECONDS,
 )
+GRPC_REQUESTS = Counter(
+    "grpc_requests", "Calls over gRPC, by method and status.", ("method", "status")
+)
+GRPC_REQUEST_SECONDS = Histogram(
+    "grpc_request_seconds", "Time of a call over gRPC.", ("method",), buckets=_REQUEST_SECONDS
+)
 HTTP_DISCONNECTS = Counter(
     "http_disconnects",
     "Requests whose client disconnected before the answer; their work was cancelled.",

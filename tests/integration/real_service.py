@@ -21,6 +21,9 @@ _READY_SECONDS = 300.0
 class RealService:
     """One `python -m service serve`. Only this process is ever ended."""
 
+    grpc_address = ""
+    """Of the gRPC server, if a test has chosen its port."""
+
     def __init__(self, folder: Path, *options: str) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._log = (folder / "service.log").open("wb")

@@ -26,6 +26,7 @@ from service.tasks import (
     Embedding,
     Inference,
     Task,
+    TranslateItem,
     Translation,
 )
 from service.types import TensorSpec
@@ -85,6 +86,31 @@ def native_items(
         InvalidInputError: an input or a parameter is not what the task takes.
         LimitExceededError: there are too many items.
     """
+    body: Any = _body(task, inputs, parameters)
+    ask: Ask = ask_pipeline
+    if isinstance(body, TranslateRequest):
+        ask = _documents(body, limits).answer
+    return body.items(limits), ask
+
+
+def translation_request(
+    inputs: Mapping[str, InputTensor], parameters: Mapping[str, Any], limits: ApiLimits
+) -> tuple[Sequence[TranslateItem | ServiceError], Documents]:
+    """Return the items of a translation, and how to split them; raises as `native_items`."""
+    body: Any = _body(Task.TRANSLATE, inputs, parameters)
+    return body.items(limits), _documents(body, limits)
+
+
+def _documents(body: TranslateRequest, limits: ApiLimits) -> Documents:
+    return Documents(
+        DocumentLimits(limits.max_segments, limits.request_timeout_seconds), body.split
+    )
+
+
+def _body(
+    task: Task, inputs: Mapping[str, InputTensor], parameters: Mapping[str, Any]
+) -> BaseModel:
+    """Return the body of the native route that asks for the same."""
     schema = _SCHEMAS[task]
     values = {
         name: value
@@ -103,12 +129,7 @@ def native_items(
             raise InvalidInputError(f"there is no input {name[:100]!r} for a model to {task}")
     if pairs is not None:
         contents["text"] = _paired(contents.get("text", []), pairs)
-    body: Any = validated({**values, **contents}, schema)
-    ask: Ask = ask_pipeline
-    if isinstance(body, TranslateRequest):
-        patience = limits.request_timeout_seconds
-        ask = Documents(DocumentLimits(limits.max_segments, patience), body.split).answer
-    return body.items(limits), ask
+    return validated({**values, **contents}, schema)
 
 
 def _known(parameters: Mapping[str, Any]) -> Mapping[str, Any]:

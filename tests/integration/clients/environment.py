@@ -13,7 +13,7 @@ import pytest
 from tests.integration.real_service import ROOT, RealService
 
 DOCUMENT = ROOT / "docs" / "clients.md"
-ADDRESS = "127.0.0.1:8000"
+ADDRESS, GRPC_ADDRESS = "127.0.0.1:8000", "127.0.0.1:8001"
 _MARK = "@result "
 _SECONDS = 300
 _SNIPPET = re.compile(r"^### (.+?)\n(.*?)^```python\n(.*?)^```", re.M | re.S)
@@ -44,10 +44,11 @@ def run(service: RealService, code: str, result: str) -> Any:
         result: an expression whose value can be JSON.
     """
     address = service.url.removeprefix("http://")
+    code = code.replace(ADDRESS, address).replace(GRPC_ADDRESS, service.grpc_address)
     ending = f"import json as _json\nprint({_MARK!r} + _json.dumps({result}))\n"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HAYSTACK_TELEMETRY_ENABLED": "False"}
     done = subprocess.run(
-        [str(python_of_clients()), "-c", f"{code.replace(ADDRESS, address)}\n{ending}"],
+        [str(python_of_clients()), "-c", f"{code}\n{ending}"],
         capture_output=True,
         text=True,
         timeout=_SECONDS,

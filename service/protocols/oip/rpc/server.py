@@ -1,0 +1,104 @@
+"""The gRPC server: listens, tells its health, and stops without losing a call."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from service.api.context import ApiContext
+from service.api.listening import AddressError
+from service.protocols.oip.rpc.calls import SERVICE
+from service.protocols.oip.rpc.service import handlers, is_model_ready, is_ready
+
+_MOST_CALLS = 1_024
+"""Calls at once; more are refused with RESOURCE_EXHAUSTED."""
+_WATCH_SECONDS = 1.0
+_NAMES: Final = frozenset({"", SERVICE})
+
+_log = logging.getLogger(__name__)
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """`grpc.health.v1.Health`: of the server, of the service, or of a model by its name."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+        self.ended = asyncio.Event()
+        """Set at the stop, when all watches end."""
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Return the health of the server or a model."""
+        status = self._status(request.service)
+        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service or model")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Yield the health whenever it changes."""
+        last = None
+        while not self.ended.is_set():
+            status = self._status(request.service)
+            if status != last:
+                last = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            try:
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    await self.ended.wait()
+            except TimeoutError:
+                continue
+
+    def _status(self, name: str) -> Any:
+        answer = health_pb2.HealthCheckResponse
+        if name in _NAMES:
+            return answer.SERVING if is_ready(self._context) else answer.NOT_SERVING
+        known = {status.model for status in self._context.registry.statuses()}
+        if name not in known:
+            return answer.SERVICE_UNKNOWN
+        serves = is_model_ready(self._context, name, "")
+        return answer.SERVING if serves else answer.NOT_SERVING
+
+
+class GrpcServer:
+    """Serves the protocol over gRPC on one port."""
+
+    def __init__(self, context: ApiContext, host: str, port: int) -> None:
+        self._context, self._host, self._port = context, host, port
+        self._server: Any = None
+        self._health: Health | None = None
+
+    async def start(self) -> None:
+        """Begin to listen. Raises AddressError."""
+        limits = self._context.limits
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=_MOST_CALLS,
+            options=[
+                ("grpc.max_receive_message_length", limits.max_body_bytes),
+                ("grpc.max_send_message_length", -1),  # models bound their own outputs
+                ("grpc.so_reuseport", 0),  # a port in use must be an error
+            ],
+        )
+        self._health = Health(self._context)
+        self._server.add_generic_rpc_handlers((handlers(self._context),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        try:
+            port = self._server.add_insecure_port(f"{host}:{self._port}")
+        except RuntimeError:
+            raise AddressError(
+                f"cannot listen on {host}:{self._port} for gRPC: is it in use?"
+            ) from None
+        await self._server.start()
+        _log.info("listening", extra={"host": self._host, "port": port, "protocol": "grpc"})
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, give those that were accepted `grace` seconds, cancel the rest."""
+        if self._server is None or self._health is None:
+            return
+        self._health.ended.set()
+        await self._server.stop(grace)
