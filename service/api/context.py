@@ -16,7 +16,7 @@ class Lifecycle:
 
     shutting_down: bool = False
     stop_beside: Callable[[float], Awaitable[None]] | None = None
-    """Stops the server beside the HTTP server, within a number of seconds; None without one."""
+    """Stops the gRPC server within a number of seconds; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
