@@ -264,9 +264,8 @@ class Registry:
 
     def _retire(self, loaded: Loaded) -> "asyncio.Task[int]":
         """Return the task that drains and closes a version that no longer serves."""
-        key = loaded.key
-        if not self._is_serving(key):  # a reload of the same version keeps its status
-            self._statuses.drain(key)
+        if not self._is_serving(loaded.key):  # a reload of the same version keeps its status
+            self._statuses.drain(loaded.key)
         return self._draining.begin(loaded, self._note_closed)
 
     def _note_closed(self, loaded: Loaded) -> None:
