@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from service.access.access import Access
 from service.access.keys_file import KeysFileError
+from service.access.shared import TAKE, RedisCounts
 from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
 from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
@@ -116,7 +117,16 @@ def open_traces(settings: TraceSettings) -> Traces | None:
         raise SettingsError(f"traces cannot be exported: {error}") from None
 
 
-def open_access(settings: Settings) -> Access | None:
+def make_counts(settings: CacheSettings, backend: CacheBackend) -> RedisCounts | None:
+    """Return counts of limits in the configured Redis, with the cache's breaker; None without."""
+    if settings.redis_url is None:
+        return None
+    far = backend.far if isinstance(backend, TieredBackend) else None
+    redis = far if isinstance(far, RedisBackend) else RedisBackend(redis_options(settings))
+    return RedisCounts(redis.script(TAKE), settings.redis_prefix)
+
+
+def open_access(settings: Settings, counts: RedisCounts | None = None) -> Access | None:
     """Return the known keys; None without a keys file, with a warning if others can connect.
 
     Raises:
@@ -130,7 +140,7 @@ def open_access(settings: Settings) -> Access | None:
             )
         return None
     try:
-        return Access(file, settings.admin.read_token())
+        return Access(file, settings.admin.read_token(), counts)
     except KeysFileError as error:
         raise SettingsError(f"access.keys_file: {error}") from None
 
@@ -243,7 +253,8 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
 
     engine = build_engine(settings)
     DECODING.most = settings.models.max_decoding_pixels
-    access = open_access(settings)
+    counts = make_counts(settings.cache, engine.cache)
+    access = open_access(settings, counts)
     traces = open_traces(settings.traces)
     context = ApiContext(
         registry=engine.registry,
@@ -262,6 +273,9 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
             registry = await stack.enter_async_context(engine.running())
+            if access is not None and counts is not None:
+                stack.push_async_callback(counts.close)
+                counts.open()
             if access is not None:
                 stack.callback(asyncio.create_task(access.watch()).cancel)
             registry.start()

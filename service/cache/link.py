@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 
 from service.telemetry.metrics import RESPONSE_CACHE_BREAKER_OPEN
 
@@ -158,6 +158,29 @@ class Link:
             await self._send(commands)
             replies = [await self._reply() for _ in commands]
         return sum(isinstance(reply, ResponseError) for reply in replies)
+
+    async def evaluate(
+        self, script: str, digest: str, calls: Sequence[tuple[Sequence[str], Sequence[int]]]
+    ) -> list[Any]:
+        """Run a Lua script for each call, keys and arguments, and return the replies.
+
+        A reply may be a ResponseError. Raises LinkError.
+        """
+
+        def commands(name: str, which: str, of: Sequence[int]) -> list[tuple[str | int, ...]]:
+            return [(name, which, len(calls[i][0]), *calls[i][0], *calls[i][1]) for i in of]
+
+        await self._renew_if_closed()
+        async with self._exchange(self._fetch_timeout):
+            await self._send(commands("EVALSHA", digest, range(len(calls))))
+            replies = [await self._reply() for _ in calls]
+            unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                await self._send(commands("EVAL", script, unknown))
+                for i in unknown:
+                    replies[i] = await self._reply()
+            await self._connection.can_read()  # raises if more came than was asked for
+        return replies
 
     async def close(self) -> None:
         """Drop the connection. The task that runs `connect` must have ended."""

@@ -66,6 +66,11 @@ class TieredBackend(CacheBackend):
     def __init__(self, near: CacheBackend, far: CacheBackend) -> None:
         self._near, self._far = near, far
 
+    @property
+    def far(self) -> CacheBackend:
+        """Return the level behind memory."""
+        return self._far
+
     @override
     async def open(self) -> None:
         await self._near.open()

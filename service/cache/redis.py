@@ -25,6 +25,7 @@ from service.cache.codec import MAX_SECRET, seal, unseal
 from service.cache.link import Breaker, Link, LinkError, NameLookup
 from service.cache.memory import CacheBackend
 from service.cache.replies import MAX_ITEMS, MAX_VALUE, BoundedParser
+from service.cache.script import RedisScript
 from service.telemetry.metrics import (
     RESPONSE_CACHE_LOOKUPS,
     RESPONSE_CACHE_REDIS_SECONDS,
@@ -136,21 +137,26 @@ class RedisBackend(CacheBackend):
         self._options = options
         self._names = NameLookup(pool.connection_kwargs)
         self._breaker = Breaker(options.max_faults, options.cool_down, clock)
-        timeouts = (options.get_timeout, options.io_timeout)
-        self._writer, *self._readers = (
-            Link(
-                pool.make_connection(),  # type: ignore[no-untyped-call]
-                self._names,
-                self._breaker,
-                options.prefix,
-                timeouts,
-            )
-            for _ in range(options.readers + 1)
-        )
+        self._pool = pool
+        self._writer, *self._readers = (self._new_link() for _ in range(options.readers + 1))
         self._asks = asyncio.Queue[_Ask](options.max_pending_gets)
         self._writes = asyncio.Queue[tuple[str, bytes]](options.max_queued_writes)
         self._tasks: list[asyncio.Task[None]] = []
         self._refused = False
+
+    def _new_link(self) -> Link:
+        options = self._options
+        return Link(
+            self._pool.make_connection(),  # type: ignore[no-untyped-call]
+            self._names,
+            self._breaker,
+            options.prefix,
+            (options.get_timeout, options.io_timeout),
+        )
+
+    def script(self, text: str) -> RedisScript:
+        """Return a Lua script to run on a further connection that shares the breaker."""
+        return RedisScript(self._new_link(), text, self._options.get_timeout)
 
     @override
     async def open(self) -> None:

@@ -1,9 +1,9 @@
 """What Redis answers, read with bounds: a broken or hostile server costs no memory and no time.
 
-The commands used here (AUTH, CLIENT, SELECT, MGET, SET) have short replies: a line, a value, or
-a flat list of values. Anything else breaks off the connection before memory is allocated for
-it. The general parsers allocate what a reply announces: a list of 2 ** 31 items stops the event
-loop for seconds.
+The commands used here (AUTH, CLIENT, SELECT, MGET, SET, EVALSHA, EVAL) have short replies: a line,
+a value, or a flat list of values. Anything else breaks off the connection before memory is
+allocated for it. The general parsers allocate what a reply announces: a list of 2 ** 31 items stops
+the event loop for seconds.
 """
 
 import re
