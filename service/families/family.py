@@ -1,6 +1,6 @@
 """What a family is to the rest of the service: a processor, a model and their traits."""
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -57,8 +57,8 @@ class Traits(Generic[ItemT, AnswerT]):
     """Of a family that reads texts."""
     max_tokens: int | None = None
     """Tokens that the model reads of a text; a longer one is cut."""
-    prompts: Collection[str] = ()
-    """Names of the prompts that an item may ask for."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """What an item may ask to put before its text, by name."""
     lane_of: Callable[[ItemT], str] | None = None
     """Return the lane of an item before it is preprocessed; required with several lanes."""
     split: Callable[[ItemT, bool], Document | None] | None = None

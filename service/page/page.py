@@ -56,6 +56,9 @@ _KINDS: Mapping[str, bytes] = {
 }
 """Media types of the served files, by suffix; other files are not served."""
 
+_VARY = (b"vary", b"accept")
+_ALIVE = b'{"status":"alive"}'
+"""What KServe's client reads."""
 _ASK_AGAIN, _KEEP_AN_HOUR = b"no-cache", b"max-age=3600"
 
 
@@ -93,8 +96,12 @@ def page_routes() -> Sequence[DirectRoute]:
 
 
 async def show_page(request: HttpRequest) -> Reply:
-    """Show the page."""
-    return page_files()[INDEX].reply(request.given.get(b"if-none-match", b""))
+    """Show the page to a browser; clients of other services take this path for a probe."""
+    if b"text/html" not in request.given.get(b"accept", b""):
+        return Reply(_ALIVE, headers=[_VARY])
+    reply = page_files()[INDEX].reply(request.given.get(b"if-none-match", b""))
+    reply.raw_headers.append(_VARY)
+    return reply
 
 
 async def show_file(request: HttpRequest) -> Reply:

@@ -81,9 +81,9 @@ class ProtocolRoute(DirectRoute):
         self._protocols = protocols
 
     def refuse(self, request: HttpRequest, problem: Problem) -> Reply:
-        """Return an error in the shape of the protocol that the request belongs to."""
-        name = request.record.protocol
-        protocol = next((each for each in self._protocols if each.name == name), self._protocols[0])
+        """Return an error in the shape of the request's protocol, else of the route's last one."""
+        name, last = request.record.protocol, self._protocols[-1]
+        protocol = next((each for each in self._protocols if each.name == name), last)
         request.record.protocol = protocol.name
         return protocol.render_error(problem)
 
@@ -99,7 +99,7 @@ def post(path: str, *operations: Operation) -> ProtocolRoute:
     first = operations[0]
 
     async def endpoint(request: HttpRequest) -> Response:
-        request.record.protocol = first.protocol.name
+        request.record.protocol = last.protocol.name
         body = await read_body(request, first.protocol.reading)
         if (key_of := first.protocol.key_of) is not None:
             await request.authenticate(key_of(body.values))
@@ -244,9 +244,10 @@ def complete(answers: Answers, noun: str) -> Answers:
     return answers
 
 
-def rendered(body: Any, answers: Answers) -> Reply:
+def rendered(body: Any, answers: Answers | None = None) -> Reply:
     """Return a response with status 200; numpy arrays are written as lists."""
-    headers = [(b"x-cache", answers.cache.encode())] if answers.cache is not None else []
+    cache = None if answers is None else answers.cache
+    headers = [] if cache is None else [(b"x-cache", cache.encode())]
     return Reply(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers)
 
 

@@ -4,14 +4,20 @@ from collections.abc import Sequence
 
 from service.protocols.oip.rest import oip_routes
 from service.protocols.openai import openai_routes
+from service.protocols.probes import probe_routes
 from service.protocols.protocol import ProtocolRoute, post
 from service.protocols.rerank import RERANKING
+from service.protocols.tei import RANK, tei_routes
 
 
 def protocol_routes() -> Sequence[ProtocolRoute]:
     """Return the routes of every protocol."""
     return [
         *openai_routes(),
+        post("/v1/rerank", RERANKING),
+        post("/v2/rerank", RERANKING),
+        post("/rerank", RANK, RERANKING),
+        *tei_routes(),
+        *probe_routes(),
         *oip_routes(),
-        *(post(path, RERANKING) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
     ]

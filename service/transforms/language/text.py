@@ -25,6 +25,20 @@ _SAMPLED = 251
 """Ordinary tokens in the texts of warm-up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a text."""
+
+    id: int
+    text: str
+    """Its characters in the text; of a special token its name."""
+    is_special: bool
+    start: int | None
+    """Index of its first character in the text; None of a special token."""
+    stop: int | None
+    """Index after its last character; None of a special token."""
+
+
 class TextTokenizer:
     """Turns texts into int64 token ids. Never changes after construction; any thread may use it."""
 
@@ -40,6 +54,8 @@ class TextTokenizer:
         self._has_types = self._frame.has_types
         known = [*tokenizer.get_added_tokens_decoder(), *self._frame.ids]
         self._ordinary = _spread(np.setdiff1d(ids, known) if len(ids) > len(known) else ids)
+        self.cuts_the_end = cuts_the_end
+        """Whether a text that is too long loses its end, or else its beginning."""
         self._direction = "right" if cuts_the_end else "left"
 
     @classmethod
@@ -77,6 +93,24 @@ class TextTokenizer:
         valid = valid_text(text)
         whole = valid if pair is None else (valid, valid_text(pair))
         return len(self._tokenizer.encode_batch_fast([whole])[0])
+
+    def tokens(self, text: str, with_special: bool = True) -> list[Token]:
+        """Return the tokens of a whole text. Holds the interpreter's lock while it runs."""
+        valid = valid_text(text)
+        encoding = self._tokenizer.encode(valid, add_special_tokens=with_special)
+        found = zip(
+            encoding.ids,
+            encoding.tokens,
+            encoding.special_tokens_mask,
+            encoding.offsets,
+            strict=True,
+        )
+        return [
+            Token(number, name, True, None, None)
+            if special
+            else Token(number, valid[start:stop], False, start, stop)
+            for number, name, special, (start, stop) in found
+        ]
 
     def encode(self, text: str, max_length: int) -> tuple[TokenIds, bool]:
         """Tokenize a text, special tokens included.
@@ -151,10 +185,15 @@ class TextTokenizer:
         before, after = ([number for number, _ in side] for side in (frame.before, frame.after))
         return np.concatenate([before, body, after]).astype(np.int64)[:length]
 
-    def decode(self, ids: TokenIds) -> str:
-        """Return the text of these ids, without special tokens."""
-        text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+    def decode(self, ids: TokenIds, skip_special: bool = True) -> str:
+        """Return the text of these ids, by default without special tokens."""
+        text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=skip_special)
         return text
+
+    @property
+    def largest_id(self) -> int:
+        """Return the largest id of the vocabulary."""
+        return self._largest_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tests.integration.real_service import RealService
 pytestmark = [pytest.mark.looptime(False)]
 
 TEXTS = ["dog face", "狗脸"]
+DOCUMENTS = ["watermelon", "dog face", "cat"]
 
 
 def post(service: RealService, path: str, **body: Any) -> Any:
@@ -28,8 +29,7 @@ def vectors(service: RealService, **more: Any) -> Any:
 
 def ranking(service: RealService) -> Any:
     """Return places and cosines by descending cosine, from the native vectors."""
-    texts = ["a pet", "watermelon", "dog face", "cat"]
-    results = post(service, "/v1/embed", text=texts)["results"]
+    results = post(service, "/v1/embed", text=["a pet", *DOCUMENTS])["results"]
     query, *documents = (np.array(result["embedding"]) for result in results)
     cosines = [float(query @ document) for document in documents]
     order = sorted(range(3), key=lambda place: -cosines[place])
@@ -51,6 +51,17 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
     "cohere": ("ranking", lambda service: ranking(service)[:2]),
     "litellm, reranking": ("ranking", lambda service: ranking(service)[:2]),
     "rerankers": ("ranking", ranking),
+    "huggingface_hub": (
+        "[vector, sorted(scores, reverse=True)]",
+        lambda service: [vectors(service)[0], [score for _, score in ranking(service)]],
+    ),
+    "haystack": (
+        "[vector, [[document.content, document.score] for document in ranked]]",
+        lambda service: [
+            vectors(service)[0],
+            [[DOCUMENTS[place], score] for place, score in ranking(service)],
+        ],
+    ),
 }
 """By heading: an expression over the names of the snippet, and the value that it must have."""
 

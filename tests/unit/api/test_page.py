@@ -53,8 +53,17 @@ class Markup(HTMLParser):
 MARKUP = Markup(FILES["index.html"].body.decode())
 
 
-async def test_the_page_is_html_under_a_strict_policy(client: httpx.AsyncClient) -> None:
+BROWSER = {"accept": "text/html,application/xhtml+xml"}
+
+
+async def test_a_client_that_is_no_browser_gets_json(client: httpx.AsyncClient) -> None:
     response = await client.get("/")
+    assert (response.status_code, response.json()) == (200, {"status": "alive"})
+    assert response.headers["vary"] == "accept"
+
+
+async def test_the_page_is_html_under_a_strict_policy(client: httpx.AsyncClient) -> None:
+    response = await client.get("/", headers=BROWSER)
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert response.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
@@ -84,14 +93,16 @@ async def test_nothing_else_is_served(client: httpx.AsyncClient, name: str) -> N
 
 
 async def test_who_has_the_file_is_not_sent_it_again(client: httpx.AsyncClient) -> None:
-    tag = (await client.get("/")).headers["etag"]
+    tag = (await client.get("/", headers=BROWSER)).headers["etag"]
     for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-        response = await client.get("/", headers={"if-none-match": known})
+        response = await client.get("/", headers={**BROWSER, "if-none-match": known})
         assert (response.status_code, response.content) == (304, b"")
         assert response.headers["etag"] == tag
         assert "content-length" not in response.headers
     for other in ('"other"', "", tag.strip('"')):
-        assert (await client.get("/", headers={"if-none-match": other})).status_code == 200
+        assert (
+            await client.get("/", headers={**BROWSER, "if-none-match": other})
+        ).status_code == 200
 
 
 def test_files_that_differ_have_different_tags() -> None:
@@ -107,11 +118,11 @@ async def test_code_is_asked_for_again_and_samples_are_kept_a_while(
         ("/page/page.js", "no-cache"),
         ("/page/samples/cards.jpg", "max-age=3600"),
     ):
-        assert (await client.get(path)).headers["cache-control"] == policy
+        assert (await client.get(path, headers=BROWSER)).headers["cache-control"] == policy
 
 
 async def test_the_head_of_the_page_can_be_asked_for(client: httpx.AsyncClient) -> None:
-    whole, head = await client.get("/"), await client.head("/")
+    whole, head = await client.get("/", headers=BROWSER), await client.head("/", headers=BROWSER)
     assert head.status_code == 200
     assert head.headers["etag"] == whole.headers["etag"]
 

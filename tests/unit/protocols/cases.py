@@ -11,6 +11,7 @@ from service.protocols.oip.rest import OIP
 from service.protocols.openai import OPENAI
 from tests.unit.protocols.case import HOSTILE, Case
 from tests.unit.protocols.cases_of_rerank import RERANK_CASES
+from tests.unit.protocols.cases_of_tei import TEI_CASES
 
 __all__ = ["CASES", "HOSTILE", "Case"]
 
@@ -154,4 +155,4 @@ CASES += [
         ),
     ]
 ]
-CASES += [*RERANK_CASES]
+CASES += [*RERANK_CASES, *TEI_CASES]

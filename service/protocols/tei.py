@@ -1,0 +1,284 @@
+"""text-embeddings-inference: its routes, at the root and below /tei/{model}.
+
+A server of text-embeddings-inference has one model. Here each route asks the default of its task;
+`/tei/{model}` as the address of the server chooses a model.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from service.api.content import as_text
+from service.api.errors import Problem
+from service.api.http_request import HttpRequest
+from service.api.replies import Reply
+from service.errors import InvalidInputError, ModelNotFoundError, ModelRequiredError
+from service.protocols.bodies import Body
+from service.protocols.protocol import (
+    Operation,
+    Protocol,
+    ProtocolRoute,
+    answer_items,
+    complete,
+    error_reply,
+    parsed,
+    post,
+    rendered,
+)
+from service.protocols.tei_bodies import (
+    TeiDecodeBody,
+    TeiEmbedBody,
+    TeiError,
+    TeiPredictBody,
+    TeiPredictions,
+    TeiRanking,
+    TeiRerankBody,
+    TeiSimilarities,
+    TeiSimilarityBody,
+    TeiSimilarityParameters,
+    TeiTexts,
+    TeiTokenizeBody,
+    TeiTokens,
+    TeiVectors,
+    texts_of,
+)
+from service.requests.pipeline import Pipeline
+from service.requests.request import Selection
+from service.requests.rerank import ranking, rerank
+from service.tasks import Classification, Task
+from service.transforms.language.text import TextTokenizer
+
+
+def render_error(problem: Problem) -> Reply:
+    """Return `{"error": ..., "error_type": ...}`."""
+    kind = {429: "Overloaded", 503: "Unhealthy"}.get(problem.status.value)
+    if kind is None:
+        kind = "Backend" if problem.status >= 500 else "Validation"  # noqa: PLR2004
+    return error_reply(problem, {"error": problem.detail, "error_type": kind})
+
+
+TEI = Protocol("tei", TeiError, render_error)
+
+
+def selection(request: HttpRequest) -> Selection:
+    """Return the model in the path."""
+    return Selection(request.path_params.get("model"))
+
+
+async def embed(request: HttpRequest, body: Body) -> Reply:
+    """Embed texts: one vector for each."""
+    wanted = parsed(body, TeiEmbedBody)
+    items = wanted.items(request.context.limits)
+    answers = await answer_items(
+        request, Task.EMBED, selection(request), items, wanted.whole().ask, noun="inputs"
+    )
+    vectors = [np.ascontiguousarray(outcome.answer.vector) for outcome in answers.outcomes]
+    return rendered(vectors, answers)
+
+
+async def embed_all(request: HttpRequest, body: Body) -> Reply:
+    """Refused: the models of this service give one vector for a text, none for its tokens."""
+    parsed(body, TeiEmbedBody)
+    raise InvalidInputError(
+        "models here give one vector for each text, not one for each token: use /embed"
+    )
+
+
+async def embed_sparse(request: HttpRequest, body: Body) -> Reply:
+    """Refused: no model of this service has a head for sparse vectors."""
+    parsed(body, TeiEmbedBody)
+    raise InvalidInputError(
+        "no model here gives sparse vectors (a head over the vocabulary, as SPLADE has): use /embed"
+    )
+
+
+async def predict(request: HttpRequest, body: Body) -> Reply:
+    """Classify texts or pairs; labels by descending score."""
+    wanted = parsed(body, TeiPredictBody)
+    items = wanted.items(request.context.limits)
+    answers = await answer_items(
+        request, Task.CLASSIFY, selection(request), items, wanted.whole().ask, noun="inputs"
+    )
+    predictions = [_prediction(outcome.answer) for outcome in answers.outcomes]
+    return rendered(predictions if wanted.is_batch else predictions[0], answers)
+
+
+async def rank(request: HttpRequest, body: Body) -> Reply:
+    """Order texts by their relevance to a query."""
+    wanted, limits = parsed(body, TeiRerankBody), request.context.limits
+    query, texts = as_text(wanted.query, limits, "query"), wanted.documents(limits)
+    work = rerank(
+        request.context.registry,
+        request.without_transport(),
+        selection(request),
+        query,
+        texts,
+        wanted.whole().ask,
+        raw_scores=wanted.raw_scores,
+    )
+    answers = complete(await request.while_connected(work), "texts")
+    scores = [outcome.answer for outcome in answers.outcomes]
+    ranks: list[dict[str, Any]] = [
+        {"index": place, "score": scores[place]} for place in ranking(scores, wanted.top_n)
+    ]
+    if wanted.return_text:
+        for one in ranks:
+            one["text"] = wanted.texts[one["index"]]
+    return rendered(ranks, answers)
+
+
+async def similarity(request: HttpRequest, body: Body) -> Reply:
+    """Return the cosine of a sentence with each of the others."""
+    wanted = parsed(body, TeiSimilarityBody)
+    items = wanted.items(request.context.limits)
+    whole = (wanted.parameters or TeiSimilarityParameters()).whole()
+    answers = await answer_items(
+        request, Task.EMBED, selection(request), items, whole.ask, noun="sentence"
+    )
+    source, *others = (outcome.answer.vector for outcome in answers.outcomes)
+    return rendered([float(_double(source) @ _double(other)) for other in others], answers)
+
+
+async def tokenize(request: HttpRequest, body: Body) -> Reply:
+    """Return the tokens of texts."""
+    wanted, limits = parsed(body, TeiTokenizeBody), request.context.limits
+    texts = [as_text(value, limits, "input").text for value in texts_of(wanted.inputs, limits)]
+    pipeline = text_model(request)
+    prompts = pipeline.family.traits.prompts
+    if wanted.prompt_name is not None and wanted.prompt_name not in prompts:
+        known = ", ".join(prompts) or "none"
+        raise InvalidInputError(f"this model has no prompt of that name; it has {known}")
+    prompt = prompts[wanted.prompt_name] if wanted.prompt_name is not None else ""
+    tokenizer = _tokenizer(pipeline)
+    found = await asyncio.to_thread(
+        lambda: [tokenizer.tokens(prompt + text, wanted.add_special_tokens) for text in texts]
+    )
+    return rendered(
+        [
+            [
+                {
+                    "id": token.id,
+                    "text": token.text,
+                    "special": token.is_special,
+                    "start": token.start,
+                    "stop": token.stop,
+                }
+                for token in tokens
+            ]
+            for tokens in found
+        ]
+    )
+
+
+async def decode(request: HttpRequest, body: Body) -> Reply:
+    """Return the texts of token ids."""
+    wanted = parsed(body, TeiDecodeBody)
+    rows = wanted.ids if any(isinstance(one, list) for one in wanted.ids) else [wanted.ids]
+    tokenizer = _tokenizer(text_model(request))
+    for row in rows:
+        if not isinstance(row, list) or not all(_is_id(one, tokenizer) for one in row):
+            raise InvalidInputError(f"ids must be whole numbers from 0 to {tokenizer.largest_id}")
+    skip = wanted.skip_special_tokens
+    texts = await asyncio.to_thread(
+        lambda: [tokenizer.decode(np.array(row, np.int64), skip) for row in rows]
+    )
+    return rendered(texts)
+
+
+def text_model(request: HttpRequest) -> Pipeline[Any, Any]:
+    """Return the model in the path, else the default embedder, else the default text classifier.
+
+    Raises:
+        ServiceError: there is none.
+    """
+    registry = request.context.registry
+    if (name := selection(request).model) is not None:
+        return registry.named(name)
+    try:
+        return registry.find(Task.EMBED, "text", None, None)
+    except (ModelNotFoundError, ModelRequiredError):
+        return registry.find(Task.CLASSIFY, "text", None, None)
+
+
+async def default_task(request: HttpRequest, body: Body) -> Reply:
+    """Do what the model is for: embed or classify `inputs`, or order `texts`."""
+    if "texts" in body.values:
+        return await rank(request, body)
+    if isinstance(body.values.get("inputs"), dict):
+        return await similarity(request, body)
+    model = text_model(request)
+    return await (predict if model.task is Task.CLASSIFY else embed)(request, body)
+
+
+def _prediction(answer: Classification) -> Sequence[dict[str, Any]]:
+    return [{"score": label.score, "label": label.name} for label in answer.labels]
+
+
+def _tokenizer(pipeline: Pipeline[Any, Any]) -> TextTokenizer:
+    if (tokenizer := pipeline.family.traits.tokenizer) is None:
+        raise InvalidInputError(f"model {pipeline.model.name!r} has no tokenizer of texts")
+    return tokenizer
+
+
+def _is_id(value: object, tokenizer: TextTokenizer) -> bool:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return 0 <= value <= tokenizer.largest_id
+
+
+def _double(vector: NDArray[np.float32]) -> NDArray[np.float64]:
+    return vector.astype(np.float64)
+
+
+def tei_routes() -> Sequence[ProtocolRoute]:
+    """Return the routes, at the root and below the name of a model.
+
+    The path `/rerank`, which has other owners too, is not among them.
+    """
+    operations = {
+        "/embed": _operation(embed, TeiEmbedBody, TeiVectors, _TEXTS),
+        "/embed_all": _operation(embed_all, TeiEmbedBody, TeiVectors, _TEXTS),
+        "/embed_sparse": _operation(embed_sparse, TeiEmbedBody, TeiVectors, _TEXTS),
+        "/predict": _operation(predict, TeiPredictBody, TeiPredictions, _NEWS, "news-topics"),
+        "/similarity": _operation(similarity, TeiSimilarityBody, TeiSimilarities, _SENTENCES),
+        "/tokenize": _operation(tokenize, TeiTokenizeBody, TeiTokens, {"inputs": "dog face"}),
+        "/decode": _operation(decode, TeiDecodeBody, TeiTexts, {"ids": [1, 2]}),
+    }
+    default = _operation(default_task, TeiEmbedBody, TeiVectors, _TEXTS)
+    return [
+        *(post(path, operation) for path, operation in operations.items()),
+        *(post(BELOW_MODEL + path, operation) for path, operation in operations.items()),
+        post(f"{BELOW_MODEL}/rerank", RANK),
+        post("/", default),
+        post(BELOW_MODEL, default),
+    ]
+
+
+def _operation(
+    answer: Callable[[HttpRequest, Body], Awaitable[Reply]],
+    request: type[BaseModel],
+    response: type[BaseModel],
+    example: Mapping[str, Any],
+    model: str = "emoji",
+) -> Operation:
+    return Operation(TEI, answer, request, response, example, path_example={"model": model})
+
+
+BELOW_MODEL = "/tei/{model:path}"
+_TEXTS = {"inputs": ["dog face", "狗脸"]}
+_NEWS = {"inputs": [["Stocks fall"], ["Comet seen"]]}
+_SENTENCES = {"inputs": {"source_sentence": "a pet", "sentences": ["watermelon", "dog face"]}}
+
+RANK = Operation(
+    TEI,
+    rank,
+    TeiRerankBody,
+    TeiRanking,
+    {"query": "a pet", "texts": ["watermelon", "dog face"]},
+    claims=lambda values: "texts" in values,
+    path_example={"model": "emoji"},
+)

@@ -1,0 +1,58 @@
+"""The routes of protocols in the OpenAPI document: their examples are answered."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api import ApiContext, Lifecycle, build_api
+from service.protocols import protocol_routes
+from tests.unit.api.fakes import FakeRegistry
+from tests.unit.api.test_documentation import references
+
+ROUTES = protocol_routes()
+OPENAPI = build_api(ApiContext(FakeRegistry(), Lifecycle()), None, ROUTES).openapi()
+PATHS = {route.path_format for route in ROUTES}
+REFUSED = ("/embed_all", "/embed_sparse")
+"""Ends of the paths that answer every request with an error."""
+NEEDS_A_MODEL = ("/tokenize", "/decode", "/info")
+"""Ends of the paths that the fake models cannot answer."""
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in OPENAPI["paths"].items():
+        for method, operation in methods.items():
+            if path in PATHS:
+                yield method, path, operation
+
+
+def examples() -> Iterator[Any]:
+    """Yield a request for every example of the protocols that read a body."""
+    for method, path, operation in operations():
+        parameters = operation.get("parameters", [])
+        names = {p["name"]: p["example"] for p in parameters if p["in"] == "path"}
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        for name, example in content.get("examples", {}).items():
+            if not path.endswith((*REFUSED, *NEEDS_A_MODEL)):
+                yield pytest.param(method, path.format(**names), example["value"], id=path + name)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), list(examples()))
+async def test_every_example_is_answered(
+    client: httpx.AsyncClient, method: str, path: str, body: Any
+) -> None:
+    response = await client.request(method, path, json=body)
+    assert response.is_success, response.text
+
+
+def test_every_reference_leads_somewhere() -> None:
+    schemas = OPENAPI["components"]["schemas"]
+    for reference in references(OPENAPI):
+        assert reference.removeprefix("#/components/schemas/") in schemas
+
+
+def test_every_operation_is_named_tagged_and_described() -> None:
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(set(names)) == len(names) > 20
+    assert all(operation["tags"] and operation["description"] for _, _, operation in operations())
