@@ -40,7 +40,7 @@ SECONDS = 10.0
 async def registry_of(root: Path) -> AsyncIterator[Registry]:
     runtime = DeviceRuntime(Device("cpu"), 2)
     loader = Loader(
-        EngineFactory(runtime), ResponseCache(NullBackend(), enabled=False), warm_up_seconds=0.05
+        EngineFactory(runtime), ResponseCache(NullBackend(), enabled=False), warm_up_seconds=0.001
     )
     registry = Registry(ModelRepository(root), loader, RegistryOptions("cpu", models=[]))
     try:

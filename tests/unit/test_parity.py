@@ -33,7 +33,7 @@ async def loaded(root: Path, model: str, precision: str | None = None) -> AsyncI
     cache = ResponseCache(NullBackend(), enabled=False)
     try:
         files = ModelRepository(root).open(model, None, precision, "cpu")
-        version = await Loader(EngineFactory(runtime), cache, warm_up_seconds=0.05).load(files)
+        version = await Loader(EngineFactory(runtime), cache, warm_up_seconds=0.001).load(files)
         yield version
         await version.close(grace=0)
     finally:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cache.codec import CODECS
@@ -55,6 +55,7 @@ def test_every_task_has_a_codec() -> None:
 
 
 @pytest.mark.parametrize("task", Task)
+@settings(max_examples=25)  # for each task
 @given(st.data())
 def test_an_answer_comes_back_exactly_as_it_was(task: Task, data: st.DataObject) -> None:
     answer = data.draw(ANSWERS[task])

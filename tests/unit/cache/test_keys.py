@@ -2,7 +2,7 @@ import io
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
@@ -147,6 +147,7 @@ def plain(item: AnyItem) -> object:
 
 
 @pytest.mark.parametrize("task", Task)
+@settings(max_examples=25)  # for each task
 @given(st.data())
 def test_different_items_never_share_a_key(task: Task, data: st.DataObject) -> None:
     one, other = data.draw(ITEMS[task]), data.draw(ITEMS[task])

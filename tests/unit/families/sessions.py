@@ -169,11 +169,15 @@ class TranslatorGraphs:
         self.output = rng.normal(size=(size, vocabulary)) * 1.5
         self.bias = np.zeros(vocabulary)
         self.bias[eos_id] = eos_bias
+        self.known: dict[tuple[bytes, tuple[int, ...]], NDArray[np.float32]] = {}
 
     def next_logprobs(self, source: NDArray[np.int64], prefix: list[int]) -> NDArray[np.float32]:
         """Return [V] for the tokens so far, start token included."""
-        places = np.arange(1, len(prefix) + 1)[:, None, None, None]
-        return self._logprobs(self.target[prefix] * places, self.source[source])
+        key = np.asarray(source).tobytes(), tuple(prefix)
+        if key not in self.known:  # a search and its definition ask for the same
+            places = np.arange(1, len(prefix) + 1)[:, None, None, None]
+            self.known[key] = self._logprobs(self.target[prefix] * places, self.source[source])
+        return self.known[key]
 
     def _logprobs(
         self, written: NDArray[np.float64], source: NDArray[np.float64]

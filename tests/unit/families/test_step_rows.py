@@ -64,7 +64,7 @@ ARRIVALS = st.lists(
 )
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrivals=ARRIVALS, leaver=st.integers(0, 5))
 def test_in_flight_everybody_gets_what_they_get_alone(
     sessions: Sessions, arrivals: list[list[tuple[int, Decoding]]], leaver: int

@@ -116,9 +116,9 @@ async def test_pieces_are_computed_together_and_never_more_than_the_window() -> 
     assert len(family.log) <= 8
 
 
-async def test_a_thousand_lines_pass_a_queue_of_sixteen() -> None:
-    lines = [f"line {chr(97 + n % 26)}{chr(97 + n // 26 % 26)}" for n in range(1000)]
-    limits = DocumentLimits(most_segments=1000, patience=30.0)
+async def test_hundreds_of_lines_pass_a_queue_of_sixteen() -> None:
+    lines = [f"line {chr(97 + n % 26)}{chr(97 + n // 26 % 26)}" for n in range(300)]
+    limits = DocumentLimits(most_segments=300, patience=30.0)
     async with spelling() as (pipeline, _, _):
         item = TranslateItem("\n".join(lines))
         outcome = await Documents(limits).answer(pipeline, item, Request())

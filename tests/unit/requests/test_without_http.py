@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.requests import process_without_http
 
-pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.looptime(False), pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_auto_never_takes_it(npu: list[str]) -> None:
 @pytest.mark.looptime(False)  # sessions run on real threads
 async def test_it_serves_a_request(npu: list[str], tmp_path: Path) -> None:
     make_repository(tmp_path)
-    models = ModelSettings(repository=tmp_path, device="npu:0", warm_up_seconds=0.05)
+    models = ModelSettings(repository=tmp_path, device="npu:0", warm_up_seconds=0.001)
     app = build_app(Settings(models=models), Lifecycle())
     transport = httpx.ASGITransport(app)
     async with (

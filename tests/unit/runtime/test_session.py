@@ -42,6 +42,7 @@ def test_a_graph_whose_products_share_an_int8_weight_is_opened_with_a_warning(
         return real(model, options, providers=providers)
 
     monkeypatch.setattr(ort, "InferenceSession", refuse_exact)
+    caplog.set_level("WARNING", "service.runtime.graphs")  # other tests configure logs
     OrtSession(graphs.int8_product(tmp_path / "product.onnx", "MatMulInteger"), CPU, threads=1)
     assert asked == ["1", "0"]
     assert "may saturate" in caplog.text
