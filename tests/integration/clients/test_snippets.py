@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.integration.clients.environment import run, snippets
-from tests.integration.real_service import RealService
+from tests.integration.real_service import ROOT, RealService
 
 pytestmark = [pytest.mark.looptime(False)]
 
@@ -34,6 +34,24 @@ def ranking(service: RealService) -> Any:
     cosines = [float(query @ document) for document in documents]
     order = sorted(range(3), key=lambda place: -cosines[place])
     return [[place, pytest.approx(cosines[place], abs=1e-5)] for place in order]
+
+
+def best_labels(service: RealService, *texts: str) -> Any:
+    results = post(service, "/v1/classify", text=texts)["results"]
+    best = [result["labels"][0] for result in results]
+    return [[one["label"] for one in best], pytest.approx([one["score"] for one in best], abs=1e-6)]
+
+
+def translation(service: RealService, text: str) -> str:
+    found: str = post(service, "/v1/translate", text=text)["results"][0]["translation"]
+    return found
+
+
+def objects(service: RealService) -> Any:
+    image = (ROOT / "service/page/samples/cards.jpg").read_bytes()
+    headers = {"content-type": "image/jpeg"}
+    response = httpx.post(f"{service.url}/v1/detect", content=image, headers=headers, timeout=120)
+    return response.json()["results"][0]["objects"]
 
 
 Expected = Callable[[RealService], Any]
@@ -62,6 +80,22 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
             [[DOCUMENTS[place], score] for place, score in ranking(service)],
         ],
     ),
+    "tritonclient.http": (
+        "[[label.decode() for label in labels[:, 0]], scores[:, 0].tolist()]",
+        lambda service: best_labels(
+            service, "Stocks fall as oil prices slide", "Comet seen from orbit"
+        ),
+    ),
+    "tritonclient.http.aio": ("vectors.tolist()", vectors),
+    "tritonclient.grpc": (
+        "translation",
+        lambda service: translation(service, "今天天气很好。\n\n我喜欢喝茶。"),
+    ),
+    "tritonclient.grpc.aio": (
+        "[label.decode() for label in labels]",
+        lambda service: [found["label"] for found in objects(service)],
+    ),
+    "kserve": ("translations", lambda service: [translation(service, "今天天气很好。")]),
 }
 """By heading: an expression over the names of the snippet, and the value that it must have."""
 

@@ -66,7 +66,7 @@ class GrpcServer:
     """Serves the protocol over gRPC on one port."""
 
     def __init__(self, context: ApiContext, host: str, port: int) -> None:
-        self._context, self._host, self._port = context, host, port
+        self._context, self._host, self.port = context, host, port
         self._server: Any = None
         self._health: Health | None = None
 
@@ -88,13 +88,13 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
-            port = self._server.add_insecure_port(f"{host}:{self._port}")
+            self.port = self._server.add_insecure_port(f"{host}:{self.port}")
         except RuntimeError:
             raise AddressError(
-                f"cannot listen on {host}:{self._port} for gRPC: is it in use?"
+                f"cannot listen on {host}:{self.port} for gRPC: is it in use?"
             ) from None
         await self._server.start()
-        _log.info("listening", extra={"host": self._host, "port": port, "protocol": "grpc"})
+        _log.info("listening", extra={"host": self._host, "port": self.port, "protocol": "grpc"})
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those that were accepted `grace` seconds, cancel the rest."""
