@@ -39,7 +39,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class VideoRequest(TaskRequest):
-    """The fields of the form beside the file, or the parameters of the query."""
+    """The fields of the form other than the file, or the parameters of the query."""
 
     model_config = ConfigDict(extra="forbid")
 

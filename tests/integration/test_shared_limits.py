@@ -59,7 +59,7 @@ def local_decisions() -> float:
 
 
 async def accepted(callers: list[Caller], requests: int) -> int:
-    """Return how many of so many requests fit, sent by all processes at the same time."""
+    """Return how many requests are accepted of those that all processes send at the same time."""
 
     async def ask(caller: Caller) -> bool:
         try:

@@ -15,6 +15,7 @@ from service.access.caller import Caller
 from service.api.context import ApiContext
 from service.api.errors import Problem, retry_after_header
 from service.api.header_values import cache_mode, key_in, priority, request_id_in
+from service.api.http_request import new_id
 from service.api.models import check_administrator
 from service.cache.responses import CacheMode
 from service.errors import OverloadedError, ServiceError, ShuttingDownError
@@ -167,7 +168,7 @@ def _call(context: ApiContext, rpc: Any, is_stream: bool) -> Call:
     default = limits.stream_timeout_seconds if is_stream else limits.request_timeout_seconds
     left = rpc.time_remaining()
     seconds = default if left is None else min(left, longest)
-    name = request_id_in(headers)
+    name = request_id_in(headers) or new_id()
     record = RequestRecord(name, time.perf_counter(), "POST", "grpc", "2", headers, _PROTOCOL)
     return Call(context, headers, record, asyncio.get_running_loop().time() + seconds)
 
