@@ -7,7 +7,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api import exchange
 from service.api.errors import MalformedRequestError
-from service.api.exchange import ClosingTransport, Cycle, Flow
+from service.api.exchange import ClosingTransport, Cycle, Flow, Turns, end_of_part, is_one_part
 from service.api.http_request import REFUSED, WHOLE_BODY
 from service.api.request_heads import MOST_HEADERS, TOO_MANY_HEADERS, check_head, refusal_of
 from service.errors import ServiceError
@@ -18,14 +18,11 @@ LINGER_SECONDS = 0.5
 _MOST_UNUSED_BYTES = 64 * 1024
 """Largest number of bytes in a row that are neither a body nor the end of a request."""
 
-_PIECE = 2048
-"""Bytes parsed at once if they may hold several requests: the parser cannot stop between them."""
+_MOST_PARTS = 256
+"""Parts of a chunked body that are parsed before the event loop runs other callbacks."""
 
 _DISCARD_SECONDS, _DISCARD_BYTES = 5.0, 256 * 2**20
 """Seconds and bytes that a client may still send after the last response of its connection."""
-
-_FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.02, 0.5
-"""First and longest interval between checks whether a half-closed connection was reset."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -36,11 +33,15 @@ class Protocol(HttpToolsProtocol):
     """
 
     flow: Flow
+    turns: Turns
+    """Shared by all connections of a server."""
     head_since: float | None = None
     """Loop time since which the head of a request is awaited; None if none is."""
     _unused_bytes = 0
     _body_left = 0
     """Bytes of the body that have not arrived, if its length is known."""
+    _parts = 0
+    """Parts of a body received since the event loop ran other callbacks."""
     _receives = False
     """Whether a request is being received."""
     _is_deaf = False
@@ -65,17 +66,21 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self._drop_pipeline()
-        self._closing.close = _nothing  # it refers to this connection, which refers to it
+        self._closing.close = exchange.nothing  # it refers to this connection, which refers to it
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or hold them while earlier requests or responses wait."""
+        held = self.flow.held
         if self._is_deaf:
             self._discard(len(data))
-        elif self.flow.held or self.flow.must_wait:
-            self.flow.hold(data)
+        elif not held and not self.flow.must_wait and is_one_part(data, self._body_left):
+            self._feed(data)
         else:
-            self._parse(data)
+            held += data
+            if len(held) == len(data):  # else bytes were held before, and are parsed in turn
+                self._parse_held()
+            self.flow.pause_if_full()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether requests are left to answer after the client closed its side.
@@ -92,13 +97,13 @@ class Protocol(HttpToolsProtocol):
         self._drop_incomplete()
         if isinstance(cycle, Cycle):
             cycle.probe()
-        self._look_whether_gone(_FIRST_LOOK_SECONDS)
+        exchange.abort_when_reset(self.transport)
         return True
 
     def resume_writing(self) -> None:
         """Continue with the bytes held until the client read its responses."""
         super().resume_writing()
-        self._go_on()
+        self.turns.ask(self._continue)
 
     def on_message_begin(self) -> None:
         """Start the timeout of the rest of a head."""
@@ -126,7 +131,8 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Count the body; the application limits its size."""
         self._unused_bytes = 0
-        self._body_left -= len(body)
+        self._body_left = max(0, self._body_left - len(body))
+        self._parts += 1
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -146,7 +152,12 @@ class Protocol(HttpToolsProtocol):
             self.server_state.total_requests += 1
             self._drop_pipeline()
             return
-        self._answering = self.pipeline[-1][0] if self.pipeline else None
+        if self.pipeline or self.flow.held:
+            self.server_state.total_requests += 1
+            self._answering = self.pipeline[-1][0] if self.pipeline else None
+            self.turns.ask(self._continue)
+            return
+        self._answering = None
         super().on_response_complete()
         if self._receives:
             self._unset_keepalive_if_required()
@@ -173,25 +184,30 @@ class Protocol(HttpToolsProtocol):
             self._unread = unread, now
         return self._unread[1]
 
+    def _continue(self) -> None:
+        """Start the request that has waited longest, and parse what is held."""
+        if self.pipeline and self.pipeline[-1][0] is self._answering:
+            self._start_asgi_task(*self.pipeline.pop())
+        self._go_on()
+
     def _go_on(self) -> None:
         if self.transport.is_closing() or self._discarded is not None:
             return
-        if self.flow.held and not self.flow.must_wait:
-            data = bytes(self.flow.held)
-            self.flow.held.clear()
-            self._parse(data)
-            self.flow.resume_reading()
-            if self.flow.is_half_closed:
-                self._drop_incomplete()
+        self._parse_held()
+        self.flow.resume_reading()
+        if self.flow.is_half_closed:
+            self._drop_incomplete()
         if self.flow.ending and self._answering is None:
-            if self.flow.is_half_closed:
+            if self.flow.is_half_closed and not self.flow.held:
                 self.transport.close()
             elif self.is_idle():
                 self._linger()
 
     def _drop_pipeline(self) -> None:
         for waiting, _ in self.pipeline:
-            waiting.on_response = _nothing  # it refers to this connection, which refers to it
+            waiting.on_response = (
+                exchange.nothing
+            )  # it refers to this connection, which refers to it
         self.pipeline.clear()
         self.flow.held.clear()
         self._answering = None
@@ -203,15 +219,14 @@ class Protocol(HttpToolsProtocol):
             return
         if self.pipeline:
             self.pipeline.popleft()
-            cycle.on_response = _nothing
+            cycle.on_response = exchange.nothing
         else:
             self.transport.close()
 
     def _close(self) -> None:
-        """Close the connection after a response, but not while the client still sends.
+        """Close the connection after a response; while the client still sends, only our side.
 
-        Closing a socket with unread bytes resets the connection, and the client may lose the
-        response (RFC 9112, 9.6). So only the sending side is closed, and what arrives is discarded.
+        Closing a socket with unread bytes resets it: the response may be lost (RFC 9112, 9.6).
         """
         if not (self._receives or self._is_deaf) or self.flow.is_half_closed:
             self.transport.close()
@@ -240,29 +255,19 @@ class Protocol(HttpToolsProtocol):
             LINGER_SECONDS, self.timeout_keep_alive_handler
         )
 
-    def _look_whether_gone(self, delay: float) -> None:
-        if self.transport.is_closing():
-            return
-        if exchange.tcp_state(self.transport) == exchange.TCP_CLOSE:
-            self.transport.abort()
-        else:
-            self.loop.call_later(delay, self._look_whether_gone, min(2 * delay, _LOOK_SECONDS))
-
-    def _parse(self, data: bytes) -> None:
-        """Parse bytes in small pieces; hold the rest while requests wait."""
-        if len(data) <= _PIECE:
-            self._feed(data)
-            return
-        left = memoryview(data)
-        while left and not self._is_deaf:
-            if self.flow.must_wait:
-                self.flow.hold(left)
+    def _parse_held(self) -> None:
+        """Parse held bytes part by part, until requests wait or other callbacks must run."""
+        held, self._parts = self.flow.held, 0
+        while held and not self._is_deaf and not self.flow.must_wait:
+            if self._parts >= _MOST_PARTS:
+                self.turns.ask(self._continue)
                 return
-            size = max(_PIECE, self._body_left)
-            self._feed(left[:size])
-            left = left[size:]
+            end = end_of_part(held, self._body_left)
+            part = held[:end]
+            del held[:end]
+            self._feed(part)
 
-    def _feed(self, data: bytes | memoryview) -> None:
+    def _feed(self, data: bytes | bytearray) -> None:
         self._unused_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -276,11 +281,10 @@ class Protocol(HttpToolsProtocol):
             elif len(self.headers) > MOST_HEADERS:  # of an incomplete head, or trailers
                 self._refuse(MalformedRequestError, TOO_MANY_HEADERS)
 
-    def _parse_without_offer(self, rest: bytes | memoryview) -> None:
-        """Parse a head again without the header Upgrade, and then what follows it.
+    def _parse_without_offer(self, rest: bytes | bytearray) -> None:
+        """Parse a head again without the header Upgrade, which is ignored (RFC 9110, 7.8).
 
-        The parser stops after an Upgrade header, because another protocol may follow. This server
-        ignores the header (RFC 9110, 7.8).
+        The parser stops after that header, because another protocol may follow.
         """
         lines = [
             b"%b %b HTTP/%b"
@@ -290,7 +294,7 @@ class Protocol(HttpToolsProtocol):
         # The old parser accepts nothing more if the connection is to be closed.
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._feed(b"\r\n".join([*lines, b"", bytes(rest)]))
+        self._feed(b"\r\n".join([*lines, b"", rest]))
 
     def _refuse(self, kind: type[ServiceError], detail: str) -> None:
         """Refuse a request that cannot be parsed, after those before it are answered."""
@@ -314,7 +318,3 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, self.app)
         else:
             self.pipeline.appendleft((cycle, self.app))
-
-
-def _nothing() -> None:
-    """Ignore that the response of a dropped request is complete."""

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Sized
+from itertools import islice
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -18,8 +19,20 @@ from service.errors import ServiceError
 _MOST_HELD = 64 * 1024
 """Bytes held for later requests above which the connection is not read."""
 
-TCP_CLOSE = 7
+_END_OF_HEAD = b"\r\n\r\n"
+"""It also ends a chunked body."""
+
+_LEAST_PART, _MOST_PART = 48, 2048
+"""Bytes parsed at once that may hold the ends of requests: the parser cannot stop between them."""
+
+_MOST_TURNS = 8
+"""Connections that continue before the event loop runs other callbacks."""
+
+_TCP_CLOSE = 7
 """Linux's state of a connection that was reset."""
+
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.02, 0.5
+"""First and longest interval between checks whether a half-closed connection was reset."""
 
 _BEGINNING = b"HTTP/1.1 "
 """First bytes of every response."""
@@ -141,9 +154,8 @@ class Flow(FlowControl):
         if len(self.held) <= _MOST_HELD and not self.is_half_closed:
             super().resume_reading()
 
-    def hold(self, data: bytes | memoryview) -> None:
-        """Keep bytes for later; pause reading if there are too many."""
-        self.held += data
+    def pause_if_full(self) -> None:
+        """Pause reading if many bytes are held."""
         if len(self.held) > _MOST_HELD and not self.is_half_closed:
             self.pause_reading()
 
@@ -156,6 +168,53 @@ class Flow(FlowControl):
     def is_last(self) -> bool:
         """Return whether the request being answered is the last of its connection."""
         return self.ending and not self._pipeline and not self.held
+
+
+class Turns:
+    """Lets connections whose requests wait continue, a few in each turn of the event loop.
+
+    New requests come between them. All at once, 200 clients that pipeline would delay every other
+    client by the time that 200 requests take.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._is_due = False
+
+    def ask(self, act: Callable[[], None]) -> None:
+        """Call `act` soon, after those that asked before; once, however often it was asked for."""
+        self._waiting[act] = None
+        self._give_soon()
+
+    def _give_soon(self) -> None:
+        if self._waiting and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._give)
+
+    def _give(self) -> None:
+        first = list(islice(self._waiting, _MOST_TURNS))
+        for act in first:
+            del self._waiting[act]
+        self._is_due = False
+        self._give_soon()
+        for act in first:
+            act()
+
+
+def is_one_part(data: bytes, body_left: int) -> bool:
+    """Return whether received bytes can be parsed at once; they hold the end of one head at most.
+
+    `body_left` is the number of bytes of a body that have yet to arrive.
+    """
+    return len(data) <= body_left or (len(data) <= _MOST_PART and data.count(_END_OF_HEAD) <= 1)
+
+
+def end_of_part(held: bytearray, body_left: int) -> int:
+    """Return how many bytes to parse at once: a body, or about a head."""
+    if body_left:
+        return body_left
+    end = held.find(_END_OF_HEAD, _LEAST_PART, _MOST_PART)
+    return _MOST_PART if end < 0 else end + len(_END_OF_HEAD)
 
 
 def refused_cycle(
@@ -211,6 +270,10 @@ def _length(start: Any) -> int | None:
     return None
 
 
+def nothing() -> None:
+    """Ignore that the response of a dropped request is complete."""
+
+
 def tcp_state(transport: asyncio.Transport) -> int | None:
     """Return Linux's state of a TCP connection; None on other systems."""
     try:
@@ -218,3 +281,14 @@ def tcp_state(transport: asyncio.Transport) -> int | None:
         return int(of_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
     except (OSError, AttributeError):
         return None
+
+
+def abort_when_reset(transport: asyncio.Transport, delay: float = _FIRST_LOOK_SECONDS) -> None:
+    """Abort a half-closed connection once its client has reset it. Checks until it is closed."""
+    if transport.is_closing():
+        return
+    if tcp_state(transport) == _TCP_CLOSE:
+        transport.abort()
+    else:
+        later = asyncio.get_running_loop().call_later
+        later(delay, abort_when_reset, transport, min(2 * delay, _LOOK_SECONDS))

@@ -19,6 +19,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.server import HANDLED_SIGNALS
 
 from service.api.connection import LINGER_SECONDS, Protocol
+from service.api.exchange import Turns
 from service.api.listening import Acceptor, AddressError
 from service.runtime.stopping import THREAD_NAME
 
@@ -112,11 +113,12 @@ class Server(uvicorn.Server):
         self.stop_beside: Callable[[float], Awaitable[None]] = _stop_nothing
         """Stops the other server of the process within a number of seconds."""
         self._acceptors: list[Acceptor] = []
+        self._turns = Turns()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals; unlike uvicorn, do not raise them again after the stop."""
-        previous = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        previous = {number: signal.signal(number, self.handle_exit) for number in _stopping()}
         try:
             yield
         finally:
@@ -198,7 +200,9 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.01)
 
     def _protocol(self) -> Protocol:
-        return Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol = Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol.turns = self._turns
+        return protocol
 
     def _connections(self) -> list[Protocol]:
         return [one for one in self.server_state.connections if isinstance(one, Protocol)]
@@ -212,6 +216,17 @@ class Server(uvicorn.Server):
                 connection.transport.close()
             if connection.unread_since(now) < now - _UNREAD_SECONDS:
                 connection.transport.abort()
+
+
+def _stopping() -> list[int]:
+    """Return the signals that stop the server.
+
+    SIGHUP, the end of a terminal's session, would end the process at once. `nohup` ignores it.
+    """
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN:
+        return [*HANDLED_SIGNALS]
+    return [*HANDLED_SIGNALS, hang_up]
 
 
 def run_server(

@@ -151,10 +151,11 @@ class Registry:
             ModelNotFoundError: no such model in the repository.
             ModelNotReadyError: it is in the repository, but was not loaded.
         """
-        found = [status for status in self.statuses() if status.model == model]
-        if not found:
-            raise self._absent(model)
-        return found
+        if found := [self._detailed(key) for key in self._statuses.of(model)]:
+            return found
+        if reason := self._listing.unusable().get(model):
+            return unusable({model: reason}, ())
+        raise self._absent(model)
 
     def not_ready(self) -> Mapping[str, str]:
         """Return the wanted models that cannot answer, and why; empty when ready."""

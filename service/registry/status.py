@@ -101,6 +101,10 @@ class Statuses:
         """Return the versions that have a status, by name and number."""
         return iter(sorted(self._statuses))
 
+    def of(self, model: str) -> Sequence[VersionKey]:
+        """Return the versions of one model that have a status, by number."""
+        return sorted(key for key in self._statuses if key[0] == model)
+
     def begin(self, key: VersionKey, serves: bool) -> LoadProgress:
         """Note that a load begins; a version that serves stays ready meanwhile."""
         self._before[key] = self._statuses.get(key)

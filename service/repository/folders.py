@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,9 +161,11 @@ class ModelFolders:
             known = entries if len(entries) <= _MOST_SUGGESTED else ()
             raise ModelNotFoundError(f"there is no model {model!r}{did_you_mean(model, known)}")
         fence = os.path.realpath(self.boundary)
-        if (reason := self._problem(path, fence)) is not None:
-            raise ModelLoadError(f"{printable(model)}: {reason}")
-        return _numbers(path, fence)
+        reason = self._problem(path, fence)
+        with suppress(OSError):  # the folder has just been removed
+            if reason is None and (numbers := _numbers(path, fence)):
+                return numbers
+        raise ModelLoadError(f"{printable(model)}: {reason or _NO_VERSION}")
 
     def folder(self, model: str, version: int) -> Path:
         """Return the folder of a version."""

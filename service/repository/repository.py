@@ -125,9 +125,9 @@ class ModelRepository:
             ModelLoadError: the manifest cannot be read or inferred.
         """
         self._refuse_absent(model, version)
-        where, folder = f"{model}/{version}", self._folders.folder(model, version)
+        where = f"{model}/{version}"
         with _told(where):
-            return self._described(folder, where).manifest
+            return self._described(self._folders.folder(model, version), where).manifest
 
     def open(
         self,
@@ -186,9 +186,9 @@ class ModelRepository:
     def _open(
         self, model: str, version: int, precision: str | None, device_kind: str
     ) -> VersionFiles:
-        folder, root = self._folders.folder(model, version), self._folders.boundary
         where = f"{model}/{version}"
         with _told(where):
+            folder, root = self._folders.folder(model, version), self._folders.boundary
             _refuse_links_out(folder, root, where)
             described = self._described(folder, where)
             manifest = described.manifest

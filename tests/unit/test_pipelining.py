@@ -113,7 +113,8 @@ async def test_a_connection_that_is_lost_takes_what_waits_along() -> None:
         connection = await only_connection(app)
         first = connection._answering
         assert first is not None
-        assert len(connection.pipeline) == 2
+        assert len(connection.pipeline) == 1
+        assert connection.flow.held
         writer.transport.abort()
         await until(lambda: not app.server.server_state.connections)
         assert first.disconnected
@@ -136,3 +137,48 @@ async def test_a_slow_head_behind_an_answer_keeps_its_connection() -> None:
         writer.write(REQUEST[10:])
         await answer(reader)
         writer.close()
+
+
+async def test_clients_that_pipeline_do_not_hold_up_a_new_one() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        flood = b"".join(numbered(1) for _ in range(1_000))
+        hoggers = []
+        for _ in range(40):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(flood)
+            hoggers.append((asyncio.create_task(reader.read(-1)), writer))
+        await app.asked.acquire()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        before = len(app.asked_for)
+        writer.write(numbered(2))
+        await answer(reader)
+        # All connections at once would be 40 in each turn of the event loop, and it takes several.
+        assert len(app.asked_for) - before < 100
+        assert len(app.asked_for) < 40 * 1_000
+        writer.close()
+        for reading, hogger in hoggers:
+            reading.cancel()
+            hogger.transport.abort()
+        await asyncio.gather(*(reading for reading, _ in hoggers), return_exceptions=True)
+
+
+async def test_a_body_of_tiny_chunks_is_parsed_in_several_turns_of_the_event_loop() -> None:
+    app = Application()
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        connection = await only_connection(app)
+        parts = 0
+
+        def received(data: bytes) -> None:
+            nonlocal parts
+            Protocol.data_received(connection, data)
+            parts = max(parts, connection._parts)
+
+        connection.data_received = received  # type: ignore[method-assign]
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n")
+        await answer(reader)
+        writer.close()
+    assert 0 < parts <= 1_000
+    assert [len(body) for _, body in app.asked_for] == [50_000]

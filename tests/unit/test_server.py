@@ -257,16 +257,12 @@ run_server(app, listeners, ServerOptions(16, 5, 5), lambda: print("last"))
 
 
 @pytest.mark.integration  # it starts a process
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_process_that_was_told_to_stop_exits_with_0(number: signal.Signals) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen(  # noqa: ASYNC220 - starting it is quick
-        [sys.executable, "-c", PROGRAM, str(port)],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
+    process = _started(port, "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)")
     try:
         reader, writer = await _connection(port)
         writer.write(REQUEST)
@@ -278,6 +274,34 @@ async def test_a_process_that_was_told_to_stop_exits_with_0(number: signal.Signa
         process.kill()
     assert process.returncode == 0
     assert output == b"last\n"
+
+
+@pytest.mark.integration  # it starts a process
+async def test_the_end_of_a_terminal_is_ignored_under_nohup() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = _started(port, "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    try:
+        reader, writer = await _connection(port)
+        process.send_signal(signal.SIGHUP)
+        for _ in range(3):
+            writer.write(REQUEST)
+            await answer(reader)
+        writer.close()
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.communicate, timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+
+
+def _started(port: int, before: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", before + PROGRAM, str(port)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
 
 
 async def _connection(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

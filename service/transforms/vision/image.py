@@ -17,14 +17,8 @@ from PIL import Image, ImageCms
 from service.errors import InvalidInputError, LimitExceededError
 from service.memory import return_free_memory
 from service.transforms.vision.footprint import PixelBudget, footprint
-from service.transforms.vision.image_files import (
-    FORMATS,
-    MAX_SIDE,
-    depth,
-    loaded,
-    opened,
-    upper_bits,
-)
+from service.transforms.vision.image_files import FORMATS, depth, loaded, opened, upper_bits
+from service.transforms.vision.image_parts import MAX_SIDE
 
 __all__ = (
     "DECODING",

@@ -7,10 +7,7 @@ twentieth of its lines; more is refused, never filled with grey. Pillow's own fl
 """
 
 import re
-import struct
 import warnings
-import zlib
-from io import BytesIO
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +25,7 @@ from PIL import (
 )
 
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.transforms.vision.image_parts import BMP, MAX_SIDE, PNG, TIFF, Stepwise, of_pixels
 
 _SIGNED = 2
 """The SampleFormat of signed numbers in a TIFF; 1 is unsigned."""
@@ -90,27 +88,9 @@ FORMATS = tuple(
     )
 )
 _READ_HERE = "send PNG, JPEG, WebP, GIF, BMP or TIFF"
-_PNG = b"\x89PNG\r\n\x1a\n"
-_BMP = b"BM"
-_SIGNATURES = (b"\xff\xd8\xff", _PNG, b"GIF8", _BMP, b"II*\0", b"MM\0*", b"II+\0")
-
-MAX_SIDE = 65_535
-"""Pixels of the longer side, the most that JPEG and GIF can say. A row costs memory by itself."""
+_SIGNATURES = (b"\xff\xd8\xff", PNG, b"GIF8", BMP, *TIFF)
 
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
-
-_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-_TELLING = frozenset({b"tRNS", b"eXIf"})
-"""Chunks of a PNG that are not critical, but change what is seen: transparency, orientation."""
-_CHUNK_HEAD, _CHUNK_ENDS = 8, 12
-
-_LEAST_STEPS = 10_000
-_BYTES_A_STEP = 128
-"""The bound on the reads of a file: 10,000, and one for each 128 of its bytes. Ordinary files need
-far fewer. Pillow takes microseconds for each, in Python: 4 million empty comments in a JPEG kept a
-thread busy for 10 seconds."""
-_MOST_RUNS = 2_000_000
-"""Steps for a BMP. Pillow reads each run of a compressed one on its own, in half a microsecond."""
 
 _SCAN_MARKER = b"\xff\xda"
 _MAX_SCANS = 64
@@ -121,30 +101,6 @@ _MISSING_SHARE = 20
 _LINES = 256
 _PADDING = bytes((73 * number + 41) % 251 for number in range(251))
 """Bytes that are no marker, and that a decoder would take for anything but a continuation."""
-
-
-class _Stepwise(BytesIO):
-    """A file that refuses to be read in too many steps: it was made to keep a decoder busy."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._left = _most_steps(data)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._left -= 1
-        if self._left < 0:
-            raise _too_many_parts()
-        return super().read(size)
-
-
-def _most_steps(data: bytes) -> int:
-    if data.startswith(_BMP):
-        return _MOST_RUNS
-    return _LEAST_STEPS + len(data) // _BYTES_A_STEP
-
-
-def _too_many_parts() -> InvalidInputError:
-    return InvalidInputError("the image consists of too many small parts")
 
 
 def opened(data: bytes, max_pixels: int) -> Image.Image:
@@ -158,8 +114,6 @@ def opened(data: bytes, max_pixels: int) -> Image.Image:
     _silence_pillow()
     if not data:
         raise InvalidInputError("the image is empty")
-    if data.startswith(_PNG):
-        data = _of_pixels(data)
     image = _open(data)
     width, height = image.size
     if width * height > max_pixels:
@@ -222,33 +176,9 @@ def _equal_lines(one: Image.Image, other: Image.Image) -> int:
     return one.height
 
 
-def _of_pixels(data: bytes) -> bytes:
-    """Return a PNG without the chunks that change no pixel. What is critical is not judged here."""
-    kept, begin, at = [data[: len(_PNG)]], len(_PNG), len(_PNG)
-    left = _most_steps(data)
-    while at + _CHUNK_HEAD <= len(data):
-        left -= 1
-        if left < 0:
-            raise _too_many_parts()
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + _CHUNK_ENDS + length
-        if kind not in _CRITICAL and not (kind in _TELLING and _is_sound(data, at, end)):
-            kept.append(data[begin:at])
-            begin = end
-        at = end
-    if len(kept) == 1:
-        return data
-    return b"".join([*kept, data[begin:]])
-
-
-def _is_sound(data: bytes, at: int, end: int) -> bool:
-    checked = memoryview(data)[at + 4 : end - 4]
-    return end <= len(data) and zlib.crc32(checked) == int.from_bytes(data[end - 4 : end])
-
-
 def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(_Stepwise(data), formats=FORMATS)
+        return Image.open(Stepwise(of_pixels(data)), formats=FORMATS)
     except InvalidInputError:
         raise
     except UnidentifiedImageError:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -289,3 +289,29 @@ def test_a_repository_of_many_bad_folders_keeps_a_hundred_reasons(
     for number in range(150):
         (root / f"empty-{number:03d}").mkdir()
     assert len(reasons(repository)) == 100
+
+
+def test_a_folder_that_is_removed_while_it_is_read_is_refused(
+    repository: ModelRepository,
+    add_version: AddVersion,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_version()
+    (name,) = repository.models()
+    for last in range(12):
+        opened, scandir = 0, os.scandir
+
+        def removed(path: object = ".", last: int = last, scandir: object = scandir) -> object:
+            nonlocal opened
+            opened += 1
+            if opened > last:
+                raise FileNotFoundError(2, "No such file or directory", str(path))
+            return scandir(path)  # type: ignore[operator]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "scandir", removed)
+            with suppress(ModelLoadError, ModelNotFoundError):
+                repository.versions(name)
+            with suppress(ModelLoadError, ModelNotFoundError):
+                repository.open(name)

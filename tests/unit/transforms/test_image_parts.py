@@ -1,5 +1,7 @@
 """Image files of many small parts, which a decoder in Python would read for seconds or minutes."""
 
+import contextlib
+import random
 import struct
 import zlib
 from collections.abc import Mapping
@@ -7,8 +9,9 @@ from collections.abc import Mapping
 import pytest
 from PIL import Image
 
-from service.errors import InvalidInputError
+from service.errors import InvalidInputError, ServiceError
 from service.transforms.vision.image import decode_image
+from service.transforms.vision.image_parts import of_pixels
 from tests.unit.transforms.images import JPEG, PNG, encoded, noise
 
 _MANY = 60_000
@@ -43,9 +46,30 @@ def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
     return head + sizes + palette + runs
 
 
-def tiff_of_tags(count: int) -> bytes:
-    tags = b"".join(struct.pack("<HHII", tag, 1, 1 << 20, 8) for tag in range(count))
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)
+def tiff_of(*tags: tuple[int, int, int, int]) -> bytes:
+    """Return a TIFF of tags: name, type, number of values, and value or offset."""
+    packed = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + packed + bytes(4)
+
+
+def tiff_of_strips(count: int, kind: int) -> bytes:
+    size, layout = [(256, 4, 1, 1), (257, 4, 1, 60_000)], [(259, 3, 1, 1), (262, 3, 1, 1)]
+    strips = [(273, kind, count, 200), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, 1, 1)]
+    return tiff_of(*size, (258, 3, 1, 8), *layout, *strips).ljust(200, b"\0") + bytes(4 * count)
+
+
+def big_tiff_of_bits(count: int) -> bytes:
+    tag = struct.pack("<HHQQ", 258, 3, count, 200)
+    return (b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1) + tag).ljust(200 + 2 * count, b"\0")
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+
+TABLES = segment(0xDB, (b"\0" + b"\1" * 64) * 1_000)
+CAMERA = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
+"""Camera data that turn an image by a quarter."""
 
 
 HOSTILE: Mapping[str, bytes] = {
@@ -58,7 +82,11 @@ HOSTILE: Mapping[str, bytes] = {
     "JPEG of padding": in_jpeg(b"\xff" * _MANY),
     "GIF of comments": gif_with(b"!\xfe\1a\0" * _MANY),
     "BMP of runs": bmp_of_runs(7000, 7000, b"\0\2\0\0" * 800_000),
-    "TIFF of tags": tiff_of_tags(65_000),
+    "JPEG of tables": in_jpeg(TABLES * 2),
+    "TIFF of tags": tiff_of(*((tag, 1, 1 << 20, 8) for tag in range(65_000))),
+    "TIFF of short strips": tiff_of_strips(100_000, kind=3),
+    "TIFF of long strips": tiff_of_strips(100_000, kind=4),
+    "TIFF of bits": big_tiff_of_bits(100_000),
 }
 
 
@@ -66,6 +94,65 @@ HOSTILE: Mapping[str, bytes] = {
 def test_an_image_of_too_many_parts_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInputError, match="too many small parts"):
         decode_image(data)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(segment(0xE1, CAMERA + bytes(450)), id="camera data"),
+        pytest.param(segment(0xED, b"Photoshop 3.0\0" + b"8BIM" + bytes(2_000)), id="Photoshop"),
+        pytest.param(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(450)), id="profiles"),
+        pytest.param(segment(0xFE, bytes(450)), id="comments"),
+    ],
+)
+def test_what_says_nothing_of_a_jpegs_pixels_is_not_given_to_pillow(part: bytes) -> None:
+    data = in_jpeg(part * 5_000)
+    assert len(of_pixels(data)) <= len(JPEG) + len(part)
+    assert decode_image(data).size in (decode_image(JPEG).size, decode_image(JPEG).size[::-1])
+
+
+def pixels(data: bytes) -> tuple[tuple[int, int], bytes]:
+    image = decode_image(data)
+    return image.size, image.tobytes()
+
+
+def test_the_first_camera_data_of_a_jpeg_turn_it() -> None:
+    turned = decode_image(JPEG).transpose(Image.Transpose.ROTATE_270)
+    camera = segment(0xE1, CAMERA)
+    others = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0") + segment(0xFE, b"\xff\xda")
+    assert pixels(in_jpeg(others + camera)) == (turned.size, turned.tobytes())
+    again = segment(0xE1, CAMERA.replace(b"\6", b"\3"))
+    assert pixels(in_jpeg(camera + again)) == (turned.size, turned.tobytes())
+
+
+def test_bytes_between_the_segments_of_a_jpeg_are_overlooked() -> None:
+    junk = b"\0\1\2\xff\0ab\xff\xff\xff"
+    comment = segment(0xFE, b"c")
+    assert pixels(in_jpeg(comment + junk + comment + junk)) == pixels(JPEG)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param(segment(0xC0, b"\x08\0\x30\0\x40\3" + b"\1\x11\0" * 20_000), id="components"),
+        pytest.param(segment(0xC0, b"\x08\0\x30\0\x40\3" + b"\1\x11\0" * 3), id="frames"),
+    ],
+)
+def test_a_jpeg_of_more_than_one_frame_is_refused(frames: bytes) -> None:
+    with pytest.raises(InvalidInputError, match="no single JPEG frame"):
+        decode_image(in_jpeg(frames))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_damage_is_refused_or_overlooked(kind: str) -> None:
+    chance = random.Random(7)
+    whole = encoded(noise(), kind)
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 8)):
+            damaged[chance.randrange(min(700, len(whole)))] = chance.choice((0, 0xFF, 0xE1, 1))
+        with contextlib.suppress(ServiceError):
+            decode_image(bytes(damaged[: chance.randrange(20, 2 * len(whole))]))
 
 
 def test_an_image_of_many_parts_as_programs_write_them_is_read() -> None:
