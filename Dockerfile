@@ -25,6 +25,8 @@ RUN python -m pip --python /opt/quartet/bin/python install \
 # Compiled here, because nothing can be written where the service runs.
 FROM ${PYTHON_IMAGE} AS source
 COPY service /srv/quartet/service
+# The page shows its snippets, by a link in service/page/assets.
+COPY docs/clients.md /srv/quartet/docs/clients.md
 RUN python -m compileall -q /srv/quartet
 
 

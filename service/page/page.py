@@ -131,6 +131,8 @@ def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes, bytes]
         if entry.is_dir():
             yield from _walk(entry, f"{prefix}{entry.name}/")
             continue
+        if not entry.is_file():  # a link to a document that is not installed
+            continue
         kind = _KINDS.get(entry.name[entry.name.rfind(".") :])
         if kind is not None:
             yield f"{prefix}{entry.name}", entry.read_bytes(), kind

@@ -1,3 +1,5 @@
+const COPIED_FOR = 1600;
+
 /**
  * Make an element. Text goes in as text: nothing on this page is ever parsed as markup.
  *
@@ -49,4 +51,18 @@ export function milliseconds(value) {
   if (value === 0) return "0 ms";
   if (value >= 100) return `${value.toFixed(0)} ms`;
   return `${value.toFixed(value >= 10 ? 1 : 2)} ms`;
+}
+
+/** Copy the text of an element, and say so on the button for a moment. */
+export async function copy(code, button) {
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+  } catch {
+    // Browsers have no clipboard where the page came without TLS from another machine.
+    getSelection().selectAllChildren(code);
+    copied = document.execCommand("copy");
+  }
+  button.textContent = copied ? "Copied" : "Press Ctrl + C";
+  setTimeout(() => (button.textContent = "Copy"), COPIED_FOR);
 }

@@ -31,7 +31,10 @@ export class Models extends EventTarget {
       settled = seen.ready;
       this.#show(seen);
     } catch (refusal) {
-      this.#say("down", refusal.message);
+      const needsKey = refusal.code === "unauthorized";
+      this.#say(needsKey ? "waiting" : "down", needsKey ? "A key is needed" : refusal.message);
+      if (needsKey) this.dispatchEvent(new Event("key"));
+      settled = needsKey;
     }
     clearTimeout(this.#timer);
     if (!document.hidden) this.#timer = setTimeout(() => this.refresh(), settled ? LATER : SOON);

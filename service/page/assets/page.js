@@ -1,6 +1,7 @@
 /** Puts the page together. */
 
 import { openClassify } from "./classify.js";
+import { openClients, openKey } from "./clients.js";
 import { openDetect } from "./detect.js";
 import { openEmbed } from "./embed.js";
 import { Models } from "./models.js";
@@ -13,4 +14,6 @@ openTranslate(models);
 openDetect(models);
 const embed = openEmbed(models);
 openTabs(document.querySelector("[role=tablist]"), (id) => id === "embed" && embed.open());
+openClients(document.getElementById("clients"));
+openKey(document.getElementById("key"), models);
 models.refresh();

@@ -1,8 +1,18 @@
 /** HTTP: requests, which are sent and written as curl commands; answers; errors. */
 
-const address = (path) => new URL(path, document.baseURI).href;
+/** Return a path of this service as an absolute address. */
+export const address = (path) => new URL(path, document.baseURI).href;
 const quoted = (text) => (/^[\w@=./:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-const commandLine = (path, ...options) => [`curl -s ${quoted(address(path))}`, ...options].join(" \\\n  ");
+const commandLine = (path, ...options) =>
+  [`curl -s ${quoted(address(path))}`, ...(key ? [KEY_OPTION] : []), ...options].join(" \\\n  ");
+
+const KEY_OPTION = '-H "X-API-Key: $KEY"'; // a command that is copied does not show the key
+let key = "";
+
+/** Send this key with every request from now on; "" sends none. */
+export function setKey(value) {
+  key = value;
+}
 
 /** A refusal or failure, with a message. */
 export class Refusal extends Error {
@@ -129,7 +139,8 @@ export async function fetchFile(path, signal) {
 
 async function reach(path, init = {}) {
   try {
-    return await fetch(address(path), init);
+    const headers = key ? { ...init.headers, "X-API-Key": key } : init.headers;
+    return await fetch(address(path), { ...init, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal("the service does not answer; is it still running?");

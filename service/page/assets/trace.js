@@ -1,6 +1,6 @@
 /** Below every tab: the curl line of its request, the timings, and the whole answer. */
 
-import { make, milliseconds } from "./elements.js";
+import { copy, make, milliseconds } from "./elements.js";
 
 const CACHE = {
   hit: ["From the cache", "known"],
@@ -8,7 +8,6 @@ const CACHE = {
   shared: ["Shared with an identical request", "known"],
   bypass: ["Computed, cache bypassed", "new"],
 };
-const COPIED_FOR = 1600;
 
 /** Details of a tab's request and its answer. */
 export class Trace {
@@ -19,7 +18,7 @@ export class Trace {
     this.#root = copy.firstElementChild;
     panel.append(copy);
     const button = this.#find("[data-copy]");
-    button.addEventListener("click", () => this.#copy(button));
+    button.addEventListener("click", () => copy(this.#find(".curl code"), button));
   }
 
   /** Show the curl line of the current request. */
@@ -53,20 +52,6 @@ export class Trace {
   clear() {
     this.#find(".spent").hidden = true;
     this.#find("details").hidden = true;
-  }
-
-  async #copy(button) {
-    const code = this.#find(".curl code");
-    let copied = true;
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-    } catch {
-      // Browsers have no clipboard where the page came without TLS from another machine.
-      getSelection().selectAllChildren(code);
-      copied = document.execCommand("copy");
-    }
-    button.textContent = copied ? "Copied" : "Press Ctrl + C";
-    setTimeout(() => (button.textContent = "Copy"), COPIED_FOR);
   }
 
   #find(selector) {
