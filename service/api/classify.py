@@ -1,7 +1,7 @@
 """POST /v1/classify: texts or images to labels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,20 +16,32 @@ from service.api.content import (
     read_request,
 )
 from service.api.http_request import HttpRequest
-from service.api.replies import Reply, task_reply
-from service.api.schemas import given
+from service.api.replies import Reply, answers_reply, task_reply
+from service.api.schemas import absent, given
 from service.errors import InvalidInputError, ServiceError
-from service.requests.admission import ApiLimits
+from service.requests.admission import MOST_LABELS, ApiLimits
+from service.requests.request import Selection
+from service.requests.zero_shot import FEWEST_LABELS, GivenLabels, classify_by_labels
 from service.tasks import Classification, ClassifyItem, Task
 
 _PAIR = {"text", "text_pair"}
+
+Labels: TypeAlias = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    Field(
+        min_length=FEWEST_LABELS, max_length=MOST_LABELS, json_schema_extra={"uniqueItems": True}
+    ),
+]
 
 
 class ClassifyRequest(TaskRequest):
     """Texts, pairs of texts, or images to label. Texts and pairs may be mixed."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [given("text", "image"), given("image", "text")]}
+        json_schema_extra={
+            "oneOf": [given("text", "image"), given("image", "text")],
+            "anyOf": [given("labels"), absent("hypothesis_template", "multi_label")],
+        }
     )
 
     text: TextsOrPairs | None = None
@@ -37,6 +49,40 @@ class ClassifyRequest(TaskRequest):
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many labels to return, best first. The default is all."
     )
+
+    labels: Labels | None = Field(
+        None,
+        description="Classify by these labels (zero-shot), with an embedder or a model of natural "
+        "language inference; else by the labels that the model was trained on.",
+    )
+    hypothesis_template: (
+        Annotated[str, Field(json_schema_extra={"pattern": r"\{\}"}, max_length=1000)] | None
+    ) = Field(
+        None,
+        description="Text to put around each label, which stands for `{}`. The default is the "
+        "model's own.",
+    )
+    multi_label: bool | None = Field(
+        None,
+        description="Whether each label is scored by itself, because several can be right. The "
+        "default is no, except for models that were trained so.",
+    )
+
+    def given_labels(self, limits: ApiLimits) -> GivenLabels | None:
+        """Return what to choose among; None for the model's own labels.
+
+        Raises:
+            InvalidInputError, LimitExceededError: a label or the template is invalid.
+        """
+        if self.labels is None:
+            if self.hypothesis_template is not None or self.multi_label is not None:
+                raise InvalidInputError(
+                    "hypothesis_template and multi_label are for labels, and there are none"
+                )
+            return None
+        for place, label in enumerate(self.labels):
+            as_text(label, limits, f"labels[{place}]")
+        return GivenLabels(tuple(self.labels), self.hypothesis_template, self.multi_label)
 
     def items(self, limits: ApiLimits) -> Sequence[ClassifyItem | ServiceError]:
         """Return the items. Raises InvalidInputError, LimitExceededError."""
@@ -80,10 +126,23 @@ class ClassifyResponse(BaseModel):
 
 
 async def classify(request: HttpRequest) -> Reply:
-    """Label texts (such as news topics) or images (such as handwritten digits)."""
+    """Label texts (such as news topics) or images (such as handwritten digits).
+
+    With `labels`, a model that was not trained on them chooses among them.
+    """
     body = await read_request(request, ClassifyRequest)
-    items = body.items(request.context.limits)
-    return await task_reply(request, Task.CLASSIFY, body, items, encode_classification)
+    limits = request.context.limits
+    labels, items = body.given_labels(limits), body.items(limits)
+    if labels is None:
+        return await task_reply(request, Task.CLASSIFY, body, items, encode_classification)
+    work = classify_by_labels(
+        request.context.registry,
+        request.without_transport(),
+        Selection(body.model, body.version),
+        items,
+        labels,
+    )
+    return answers_reply(request, await request.while_connected(work), encode_classification)
 
 
 def encode_classification(answer: Classification) -> Mapping[str, Any]:

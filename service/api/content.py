@@ -18,14 +18,14 @@ from service.errors import (
     UnsupportedMediaTypeError,
     kept,
 )
-from service.requests.admission import ApiLimits
+from service.requests.admission import MOST_LABELS, ApiLimits
 from service.tasks import Image, Text
 
 _JSON = b"application/json"
 _JSON_SUFFIX = b"+json"
 _FORM = b"multipart/form-data"
 _UTF_8 = (b"utf-8", b"utf8", b"us-ascii")
-_REPEATABLE = {"text", "image"}
+_REPEATABLE = {"text", "image", "labels"}
 
 
 def _listed(kind: str) -> BeforeValidator:
@@ -118,16 +118,22 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
         return parse_json(await request.read_body(), model, limits)
     takes_images = "image" in model.model_fields
     if media_type == _FORM and takes_images:
-        most = limits.max_items + len(model.model_fields)
+        most = limits.max_items + _most_parameters(model)
         return validated(
             parse_form(await request.read_body(), content_type, most, _REPEATABLE), model
         )
     if media_type.startswith(b"image/") and takes_images:
-        values = parse_query(query, len(model.model_fields))
+        values = parse_query(query, _most_parameters(model), {"labels"})
         if "image" in values:
             raise MalformedRequestError("'image' is given twice: in the body and in the query")
         return validated(values | {"image": await request.read_body()}, model)
     raise UnsupportedMediaTypeError(_expected(takes_images))
+
+
+def _most_parameters(model: type[TaskRequest]) -> int:
+    """Return how many fields of a form or a query a valid request has, besides its items."""
+    labels = MOST_LABELS if "labels" in model.model_fields else 0
+    return len(model.model_fields) + labels
 
 
 def each(

@@ -59,8 +59,14 @@ def parse_form(body: bytes, content_type: bytes, max_parts: int, repeatable: set
     return collected(parts.found, repeatable)
 
 
-def parse_query(query: bytes, max_parameters: int) -> Values:
-    """Return the parameters of a query. Raises MalformedRequestError."""
+def parse_query(
+    query: bytes, max_parameters: int, repeatable: Collection[str] = frozenset()
+) -> Values:
+    """Return the parameters of a query; of a `repeatable` one a list.
+
+    Raises:
+        MalformedRequestError: it cannot be read, or repeats another parameter.
+    """
     try:
         pairs = parse_qsl(
             query.decode("ascii"),
@@ -70,10 +76,10 @@ def parse_query(query: bytes, max_parameters: int) -> Values:
         )
     except ValueError:  # UnicodeDecodeError is one
         raise MalformedRequestError("the query cannot be read") from None
-    return collected(pairs, set())
+    return collected(pairs, repeatable)
 
 
-def collected(pairs: Iterable[tuple[str, str | bytes]], repeatable: set[str]) -> Values:
+def collected(pairs: Iterable[tuple[str, str | bytes]], repeatable: Collection[str]) -> Values:
     """Return pairs as a mapping. Raises MalformedRequestError for a name given twice."""
     values: Values = {}
     for name, value in pairs:

@@ -67,6 +67,16 @@ async def task_reply(  # noqa: PLR0913
     """
     selection = Selection(body.model, body.version)
     answers = await answer_request(request, task, selection, items, ask)
+    return answers_reply(request, answers, encode, head)
+
+
+def answers_reply(
+    request: HttpRequest,
+    answers: Answers,
+    encode: Callable[[Any], Mapping[str, Any]],
+    head: Callable[[Sequence[Any]], Mapping[str, Any]] | None = None,
+) -> Reply:
+    """Return the answers of a task request as `task_reply` describes it."""
     members: dict[str, Any] = {}
     if answers.model is not None and answers.outcomes:
         members = {"model": answers.model.name, "version": answers.model.version}

@@ -138,6 +138,10 @@ def task_routes() -> Sequence[DirectRoute]:
                         "text": ["New phone has a folding screen", "Measles vaccine works, study"]
                     },
                     "A handwritten digit": {"image": sample("digit.png"), "top_k": 1},
+                    "A drawing, by labels of your own": {
+                        "image": sample("emoji.png"),
+                        "labels": ["dog", "cat", "rocket", "pizza"],
+                    },
                 },
             ),
         ),

@@ -24,6 +24,11 @@ def given(present: str, *absent: str) -> JsonDict:
     }
 
 
+def absent(*names: str) -> JsonDict:
+    """Return the schema of an object without these fields; null counts as absent."""
+    return {"properties": dict.fromkeys(names, _ABSENT)}
+
+
 def not_both(one: str, other: str) -> JsonDict:
     """Return the schema of an object that has at most one of two fields."""
     return {
@@ -49,9 +54,8 @@ def add_limits(document: Mapping[str, Any], limits: ApiLimits) -> None:
 
 def _limit(properties: Mapping[str, Any], limits: ApiLimits, is_document: bool) -> None:
     most = limits.max_document_characters if is_document else limits.max_characters
-    for schema in _within(properties.get("text")):
-        if schema.get("type") == "string":
-            schema |= {"minLength": 1, "maxLength": most, "pattern": NO_NULL_CHARACTER}
+    _limit_strings(properties.get("text"), most)
+    _limit_strings(properties.get("labels"), limits.max_characters)
     for schema in _within(properties.get("image")):
         if schema.get("type") == "string" and schema.get("format") != "binary":
             schema["minLength"] = 1
@@ -59,6 +63,12 @@ def _limit(properties: Mapping[str, Any], limits: ApiLimits, is_document: bool) 
         for schema in _within(properties.get(name)):
             if schema.get("type") == "array":
                 schema |= {"minItems": 1, "maxItems": limits.max_items}
+
+
+def _limit_strings(within: Any, most: int) -> None:
+    for schema in _within(within):
+        if schema.get("type") == "string":
+            schema |= {"minLength": 1, "maxLength": most, "pattern": NO_NULL_CHARACTER}
 
 
 def _limit_whole_texts(schema: dict[str, Any], limits: ApiLimits) -> None:

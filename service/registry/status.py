@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from service.registry.loader import Loaded
 from service.registry.parity import Parity
 from service.registry.progress import LoadPhase, LoadProgress
-from service.tasks import Task
+from service.tasks import ComposedTask, Task
 from service.telemetry import metrics
 
 _TOLD = (
@@ -47,6 +47,8 @@ class VersionStatus:
     task: Task | None = None
     family: str | None = None
     modalities: tuple[str, ...] = ()
+    composed: tuple[str, ...] = ()
+    """What requests can be composed of its answers, such as `zero-shot.image`."""
     digest: str | None = None
     precision: str | None = None
     device: str | None = None
@@ -167,6 +169,7 @@ def describe(loaded: Loaded) -> VersionStatus:
     """Return the status of a version that is ready."""
     files, pipeline = loaded.files, loaded.pipeline
     manifest = files.manifest
+    composed = [one for one in pipeline.composed if isinstance(one[0], ComposedTask)]
     sources, targets = pipeline.family.traits.languages or ((), ())
     languages = [manifest.parameters.get(f"{side}_language") for side in ("source", "target")]
     return VersionStatus(
@@ -176,6 +179,7 @@ def describe(loaded: Loaded) -> VersionStatus:
         task=manifest.task,
         family=manifest.family,
         modalities=tuple(sorted(pipeline.modalities)),
+        composed=tuple(sorted(map(".".join, composed))),
         digest=files.digest,
         precision=files.precision,
         device=loaded.device,

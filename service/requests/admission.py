@@ -5,6 +5,9 @@ from pathlib import Path
 
 from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
 
+MOST_LABELS = 1_000
+"""Labels that a request may give."""
+
 
 @dataclass(slots=True)
 class BodyRoom:
@@ -61,4 +64,4 @@ class ApiLimits:
     @property
     def max_json_values(self) -> int:
         """Return how many values a JSON body may have; no valid request has nearly as many."""
-        return 4 * self.max_items + 256
+        return 4 * self.max_items + MOST_LABELS + 256

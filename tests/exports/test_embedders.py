@@ -32,10 +32,10 @@ LENGTH = 16
 CROPPED = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
 
 
-def tokenizer(pad: str = "[PAD]") -> Any:
+def tokenizer(pad: str = "[PAD]", length: int = LENGTH) -> Any:
     """Words, with special tokens around every text, as a checkpoint's tokenizer."""
     made = tf.PreTrainedTokenizerFast(
-        tokenizer_object=word_tokenizer(), model_max_length=LENGTH, pad_token=pad
+        tokenizer_object=word_tokenizer(), model_max_length=length, pad_token=pad
     )
     made.model_input_names = ["input_ids", "attention_mask"]
     return made
@@ -48,8 +48,8 @@ def _clip() -> tuple[Any, Any]:
     return seeded(tf.CLIPModel, config), tf.CLIPImageProcessor(**CROPPED)
 
 
-def _siglip() -> tuple[Any, Any]:
-    text = {**SMALL, "vocab_size": len(WORDS) + 8, "max_position_embeddings": LENGTH}
+def _siglip(length: int = LENGTH) -> tuple[Any, Any]:
+    text = {**SMALL, "vocab_size": len(WORDS) + 8, "max_position_embeddings": length}
     config = tf.SiglipConfig(text_config=text, vision_config=VISION)
     model = seeded(tf.SiglipModel, config)
     return model, tf.SiglipImageProcessor(size={"height": 32, "width": 32})

@@ -198,6 +198,7 @@ def export(request: ExportRequest) -> None:
                 "tokenizer": "tokenizer.json",
                 "max_length": model.text.encoder.shape.max_length,
                 "pad_id": PAD_ID,
+                "logit_scale": float(model.scale()),
                 "image_size": list(SIZE),
                 "mode": "RGB",
                 "mean": list(MEAN),

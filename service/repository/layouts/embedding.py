@@ -23,9 +23,16 @@ from service.repository.layouts.facts import (
 )
 from service.repository.layouts.processors import processing_facts
 from service.repository.layouts.tokens import padding_token, tokenizer_facts
+from service.repository.manifest import PRECISIONS
+from service.repository.onnx_file.scalars import scale_and_bias
+from service.repository.paths import file_inside
 from service.tasks import Task
 
 _TEXT, _VISION = "text_model", "vision_model"
+_LOGITS = "logits_per_image"
+"""Output of a graph of both towers: scaled cosines."""
+_TEMPLATE = "This is a photo of {}."
+"""What transformers' pipeline puts around a label."""
 
 _UNSET_LENGTH = 1_000_000  # transformers writes 1e30 for a tokenizer without a length
 
@@ -39,6 +46,8 @@ class _Towers:
     pads_to_max_length: bool = False
     outputs: tuple[str, str] = ("text_embeds", "image_embeds")
     """Of a text tower and a vision tower in a graph of their own."""
+    activation: str = "softmax"
+    """What makes scores of an image's labels."""
 
 
 _DUAL: Final[Mapping[str, _Towers]] = {
@@ -46,7 +55,13 @@ _DUAL: Final[Mapping[str, _Towers]] = {
     "metaclip_2": _Towers(77, 1),
     "chinese_clip": _Towers(512, 0),
     # Trained on texts padded to the end, without a mask; its pooled state is its embedding.
-    "siglip": _Towers(64, 1, pads_to_max_length=True, outputs=("pooler_output", "pooler_output")),
+    "siglip": _Towers(
+        64,
+        1,
+        pads_to_max_length=True,
+        outputs=("pooler_output", "pooler_output"),
+        activation="sigmoid",
+    ),
 }
 
 _VECTORS: Final = dict.fromkeys(("image_embeds", "pooler_output", "last_hidden_state"))
@@ -71,6 +86,24 @@ def _read_dual(files: ExportFiles) -> Iterator[Finding]:
         yield Fact("parameters.one_graph", True, f"{graph_name(files)}: there are no others")
     yield from _text_facts(files, towers)
     yield from processing_facts(files)
+    yield from _label_facts(files, towers)
+
+
+def _label_facts(files: ExportFiles, towers: _Towers) -> Iterator[Finding]:
+    """Tell how labels that a request gives are scored, as transformers' pipeline does it."""
+    source = f"{CONFIG}: model_type"
+    yield Fact("parameters.hypothesis_template", _TEMPLATE, source)
+    if towers.activation != "softmax":
+        yield Fact("parameters.activation", towers.activation, source)
+    graphs = files.graphs.get(MODEL_ROLE, {})
+    name = next((graphs[precision] for precision in PRECISIONS if precision in graphs), None)
+    if name is None:
+        return  # the towers alone do not have it
+    path = file_inside(name, files.folder, files.root, "graphs")
+    if (found := scale_and_bias(path, _LOGITS)) is not None:
+        scale, bias = found
+        yield Fact("parameters.logit_scale", scale, f"{name}: {_LOGITS}")
+        yield Fact("parameters.logit_bias", bias, f"{name}: {_LOGITS}")
 
 
 def _outputs(files: ExportFiles, towers: _Towers) -> Iterator[Finding]:

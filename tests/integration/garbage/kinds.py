@@ -43,6 +43,12 @@ ANSWERS: Mapping[str, Round] = {
     "classify a text": is_answered(200, lambda: classify({"text": _TEXT}, _FRESH)),
     "classify texts": is_answered(200, lambda: classify({"text": [_TEXT] * 5}, _FRESH)),
     "classify texts of several at once": together(4, lambda: classify({"text": _TEXT}, _FRESH)),
+    "classify by given labels": is_answered(
+        200, lambda: classify({"text": _TEXT, "labels": ["news", "sports"]}, _FRESH)
+    ),
+    "classify by given labels of the cache": is_answered(
+        200, lambda: classify({"text": _TEXT, "labels": ["news", "sports"]})
+    ),
     "classify an image in JSON": is_answered(200, lambda: classify({"image": _BASE64}, _FRESH)),
     "classify an image in a form": is_answered(
         200, lambda: form("/v1/classify", {"image": _DIGIT, "top_k": "2"})
@@ -156,6 +162,10 @@ REFUSALS: Mapping[str, Round] = {
     ),
     "422 a key": is_answered(422, lambda: classify({"text": "a", "key": _LONG})),
     "422 a type": is_answered(422, lambda: classify({"text": _LONG, "top_k": _LONG})),
+    "422 labels": is_answered(422, lambda: classify({"text": "a", "labels": ["a", "a"]})),
+    "422 a label that cannot be embedded": is_answered(
+        422, lambda: classify({"text": "a", "labels": ["a", "\u200b"]}, _FRESH)
+    ),
     "422 no items": is_answered(422, lambda: classify({"text": []})),
     "422 a blank text": is_answered(422, lambda: classify({"text": " "}, _FRESH)),
     "422 a blank text among texts": is_answered(

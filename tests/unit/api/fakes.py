@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from service.cache.responses import CacheMode, CacheOutcome
+from service.cache.memory import NullBackend
+from service.cache.responses import CacheMode, CacheOutcome, ResponseCache
 from service.errors import (
     ConflictError,
     DeadlineExceededError,
@@ -17,7 +18,7 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
-from service.families.family import Opened, Traits
+from service.families.family import CosineScores, Opened, Traits
 from service.families.translation.texts import divided
 from service.registry.parity import Comparison, Parity
 from service.registry.registry import Registry
@@ -60,6 +61,8 @@ class FakePipeline:
 
     def __init__(self, model: str, version: int = 1) -> None:
         self.model = ModelIdentity(model, version, "digest")
+        self.task = Task.EMBED
+        self.cache = ResponseCache(NullBackend(), enabled=False)
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.asked: list[tuple[AnyItem, Request]] = []
@@ -162,6 +165,9 @@ class FakeRegistry(Registry):
             FakePipeline("emoji"),
         )
         emoji.task = Task.EMBED
+        emoji.family = Opened(
+            cast(Any, None), cast(Any, None), Traits(label_scores=CosineScores(10.0))
+        )
         self.pipelines: dict[Ability, FakePipeline] = {
             (Task.CLASSIFY, "text"): topics,
             (Task.CLASSIFY, "image"): digits,
@@ -170,6 +176,8 @@ class FakeRegistry(Registry):
             (Task.EMBED, "text"): emoji,
             (Task.EMBED, "image"): emoji,
             (ComposedTask.RERANK, "text"): emoji,
+            (ComposedTask.ZERO_SHOT, "text"): emoji,
+            (ComposedTask.ZERO_SHOT, "image"): emoji,
         }
         self.reasons: dict[str, str] = {}
         self.unloaded: list[str] = []

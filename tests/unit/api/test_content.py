@@ -1,4 +1,5 @@
 import base64
+import re
 from typing import Any
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 from service.api.content import as_image, as_text
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
 from service.requests.admission import ApiLimits
-from service.tasks import ClassifyItem, EmbedItem, Image, Task, Text
+from service.tasks import ClassifyItem, ComposedTask, EmbedItem, Image, Task, Text
 from tests.unit.api.fakes import FakeRegistry
 from tests.unit.api.images import PNG
 
@@ -237,3 +238,54 @@ async def test_a_vector_is_asked_for_in_fewer_dimensions_and_bytes(
     assert all(isinstance(number, int) for number in small["embedding"])
     response = await client.post("/v1/embed", json={**asked, "output": "binary"})
     assert response.json()["results"][0].keys() == {"embedding"}
+
+
+async def test_labels_are_given_in_json_forms_and_queries(
+    client: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    given: dict[str, Any] = {"labels": ["cat", "dog"]}
+    files = [("image", ("a.png", PNG)), *(("labels", (None, name)) for name in given["labels"])]
+    bodies: list[dict[str, Any]] = [
+        {"json": {"image": BASE64, **given}},
+        {"json": {"text": "a", **given, "hypothesis_template": "a {}", "multi_label": False}},
+        {"files": files},
+        {"content": PNG, "headers": {"content-type": "image/png"}, "params": given},
+    ]
+    for body in bodies:
+        response = await client.post("/v1/classify", **body)
+        assert response.status_code == 200, response.text
+        assert response.json()["model"] == "emoji"
+        (result,) = response.json()["results"]
+        assert {label["label"] for label in result["labels"]} == {"cat", "dog"}
+    asked = [item for item, _ in registry.pipelines[ComposedTask.ZERO_SHOT, "text"].asked]
+    assert EmbedItem(Text("a cat")) in asked
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"labels": ["a"]}, "labels"),
+        ({"labels": ["a", ""]}, "labels.1"),
+        ({"labels": ["a", "b", "a"]}, r"labels\[2\] repeats labels\[0\]"),
+        ({"labels": ["a", " "]}, r"labels\[1\] is empty"),
+        ({"labels": ["a", 1]}, "labels.1"),
+        ({"labels": ["a", "b\0"]}, r"labels\[1\] has a null character"),
+        ({"labels": [str(n) for n in range(1001)]}, "labels"),
+        ({"labels": ["a", "b"], "hypothesis_template": "c"}, "hypothesis_template"),
+        ({"hypothesis_template": "c {}"}, "there are none"),
+        ({"multi_label": True}, "there are none"),
+        ({"labels": ["a", "b"], "multi_label": True}, "multi_label"),
+    ],
+)
+async def test_labels_that_cannot_be_are_named(
+    client: httpx.AsyncClient, body: dict[str, Any], detail: str
+) -> None:
+    response = await client.post("/v1/classify", json={"text": "a", **body})
+    assert response.status_code in (413, 422)
+    assert re.search(detail, response.json()["detail"]), response.text
+
+
+async def test_a_thousand_labels_are_read(client: httpx.AsyncClient) -> None:
+    labels = [f"label {n}" for n in range(1000)]
+    response = await client.post("/v1/classify", json={"text": "a", "labels": labels})
+    assert len(response.json()["results"][0]["labels"]) == 1000

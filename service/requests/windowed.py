@@ -1,0 +1,105 @@
+"""Many items of one caller for one model, such as a thousand labels.
+
+No more of them are in the queue at once than keep the device busy (the pipeline's window), so that
+other requests find room in it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from service.errors import DeadlineExceededError, OverloadedError, ServiceError, kept, renewed
+from service.requests.answer import as_service_error
+from service.requests.pipeline import Outcome, Pipeline
+from service.requests.request import Request
+from service.tasks import AnyItem
+
+Result: TypeAlias = Outcome[Any] | ServiceError
+
+_LONGEST_WAIT = 0.1
+"""Seconds between two attempts to enter a queue that is full."""
+_YIELD_EVERY = 32
+"""Answers from the cache come without a pause; other work of the event loop runs in between."""
+
+
+class Window:
+    """Answers items of one caller; make one for all items that share the window."""
+
+    def __init__(self, pipeline: Pipeline[Any, Any], request: Request) -> None:
+        self._pipeline, self._request = pipeline, request
+        self._gate = asyncio.Semaphore(pipeline.window)
+        self._has_asked = False
+
+    async def answer(self, items: Sequence[AnyItem], called: Sequence[str]) -> list[Outcome[Any]]:
+        """Answer items, in order. If the queue is full, only the first one does not wait for room.
+
+        Args:
+            items: of the pipeline's task.
+            called: what to call each item in an error.
+
+        Raises:
+            ServiceError: an item failed; the message begins with what it is called.
+        """
+        call = _Call([None] * len(items))
+        places = iter(range(len(items)))
+
+        async def work() -> None:
+            for place in places:
+                async with self._gate:
+                    await self._answer_one(items[place], place, call)
+                if call.has_failed:
+                    return
+                if place % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*(work() for _ in range(min(self._pipeline.window, len(items)))))
+        for name, result in zip(called, call.results, strict=True):
+            if isinstance(result, ServiceError):
+                raise _named(name, result)
+        return [result for result in call.results if isinstance(result, Outcome)]
+
+    async def _answer_one(self, item: AnyItem, place: int, call: "_Call") -> None:
+        waits, self._has_asked = self._has_asked, True
+        while not call.has_failed:
+            try:
+                call.results[place] = await self._pipeline.answer(item, self._request)
+            except OverloadedError as error:
+                if not waits:
+                    call.fail(place, error)
+                    return
+                seconds = min(error.retry_after or _LONGEST_WAIT, _LONGEST_WAIT)
+            except Exception as error:  # a bug, too
+                call.fail(place, as_service_error(error, self._request.id))
+                return
+            else:
+                return
+            if self._is_late(seconds):
+                late = DeadlineExceededError("the deadline passed while the queue was full")
+                call.fail(place, late)
+                return
+            await asyncio.sleep(seconds)
+
+    def _is_late(self, seconds: float) -> bool:
+        deadline = self._request.deadline
+        return deadline is not None and asyncio.get_running_loop().time() + seconds > deadline
+
+
+@dataclass(slots=True)
+class _Call:
+    """The items of one call of `answer`."""
+
+    results: list[Result | None]
+    has_failed: bool = False
+
+    def fail(self, place: int, error: ServiceError) -> None:
+        """Note the error of an item; the others need not be asked any more."""
+        self.results[place] = kept(error)
+        self.has_failed = True
+
+
+def _named(name: str, error: ServiceError) -> ServiceError:
+    """Return an equal exception that names the item."""
+    found = renewed(error)
+    found.args = (f"{name}: {error}",)
+    return found
