@@ -195,14 +195,15 @@ async def translate(request: HttpRequest) -> Response:
     documents = kind(DocumentLimits(limits.max_segments, patience), body.split)
     if form is None and body.stream is None:
         ask = documents.answer
-        return await task_reply(request, Task.TRANSLATE, body, items, _encode, ask=ask)
+        return await task_reply(request, Task.TRANSLATE, body, items, encode_translation, ask=ask)
     if body.format == "html":
         raise InvalidInputError("HTML is not streamed: leave out stream")
-    options = StreamOptions(body.stream or "segments", form or LINES, _encode)
+    options = StreamOptions(body.stream or "segments", form or LINES, encode_translation)
     return await stream_reply(request, body, items, documents, options)
 
 
-def _encode(answer: Translation) -> Mapping[str, Any]:
+def encode_translation(answer: Translation) -> Mapping[str, Any]:
+    """Return the translation as a JSON object."""
     said = {
         "translation": answer.text,
         "source": answer.source,

@@ -134,13 +134,15 @@ def test_the_schema_of_the_cache_is_raised_with_its_encoding() -> None:
 @pytest.mark.parametrize("task", NATIVE)
 def test_every_field_of_an_answer_is_sent(task: Task) -> None:
     module, answer = module_of(task), TYPES[task][1]
+    encoder = f"encode_{answer.__name__.lower()}"
 
     def sent(value: Any) -> Any:
-        encoded = orjson.dumps(module._encode(value), option=orjson.OPT_SERIALIZE_NUMPY)
+        encode = getattr(module, encoder)
+        encoded = orjson.dumps(encode(value), option=orjson.OPT_SERIALIZE_NUMPY)
         return orjson.loads(encoded)
 
     for name, changed in changes(answer, example(answer)):
-        where = f"{name}: write it in `_encode` of service/api/{task.value}.py"
+        where = f"{name}: write it in `{encoder}` of service/api/{task.value}.py"
         assert sent(changed) != sent(example(answer)), where
     result: type[BaseModel] = getattr(module, f"{task.value.capitalize()}Result")
     documented = result.model_validate(sent(example(answer)))
