@@ -166,6 +166,18 @@ async def test_a_stream_answers_in_order_and_goes_on_after_an_error(rpc: Rpc) ->
     ]
 
 
+async def test_a_stop_ends_a_stream_that_waits_for_its_client(rpc: Rpc) -> None:
+    call = rpc.channel.stream_stream(
+        f"/{SERVICE}/ModelStreamInfer",
+        pb.ModelInferRequest.SerializeToString,
+        pb.ModelStreamInferResponse.FromString,
+    )(timeout=SECONDS)
+    await call.write(question("a"))
+    assert (await call.read()).infer_response.model_name == "news-topics"
+    await asyncio.wait_for(rpc.server.stop(SECONDS), SECONDS)
+    assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_health_and_its_watch(rpc: Rpc) -> None:
     stub = health_pb2_grpc.HealthStub(rpc.channel)
     answer = health_pb2.HealthCheckResponse

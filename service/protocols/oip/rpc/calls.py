@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -52,6 +52,21 @@ _CODES: Final[Mapping[type[ServiceError], grpc.StatusCode]] = {
 }
 
 
+@dataclass(slots=True)
+class Serving:
+    """What the calls of one server share."""
+
+    context: ApiContext
+    active: int = 0
+    """Calls that are being answered."""
+    arrived: int = 0
+    """Calls since the start."""
+    is_ending: bool = False
+    """Whether new calls are refused, because the server stops."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the stop begins: streams that wait for a request end."""
+
+
 def code_of(error: ServiceError) -> grpc.StatusCode:
     """Return the status of an error."""
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
@@ -71,10 +86,10 @@ class Call:
     held: int = 0
     """Bytes of the message that are counted in the room for large bodies."""
 
-    async def admit(self, size: int) -> None:
+    async def admit(self, size: int, *, is_ending: bool) -> None:
         """Check the key of a call and find room for its message. Raises ServiceError."""
         context = self.context
-        if context.lifecycle.shutting_down:
+        if is_ending or context.lifecycle.shutting_down:
             raise ShuttingDownError("the service is shutting down")
         if size > _SMALL_MESSAGE:
             if not context.bodies.take(size, context.limits.max_bodies_bytes):
@@ -118,23 +133,26 @@ class Call:
 
 @asynccontextmanager
 async def answering(
-    context: ApiContext, rpc: Any, method: str, *, size: int = 0, is_stream: bool = False
+    serving: Serving, rpc: Any, method: str, *, size: int = 0, is_stream: bool = False
 ) -> AsyncIterator[Call]:
     """Admit a call, end it with the status of the error that its block raises, and record it.
 
     Args:
-        context: limits, keys and models.
+        serving: limits, keys and models.
         rpc: the context of gRPC.
         method: name of the method; a constant.
         size: bytes of the message.
         is_stream: whether the call may last as long as a stream.
     """
+    context = serving.context
     call = _call(context, rpc, is_stream)
     record = call.record
     record.received = size
     status = grpc.StatusCode.OK
+    serving.active += 1
+    serving.arrived += 1
     try:
-        await call.admit(size)
+        await call.admit(size, is_ending=serving.is_ending)
         yield call
         record.status = HTTPStatus.OK
     except asyncio.CancelledError:
@@ -146,6 +164,7 @@ async def answering(
         record.status, record.code = problem.status.value, problem.code
         await rpc.abort(status, problem.detail, _trailers(problem))
     finally:
+        serving.active -= 1
         call.release()
         _ended(context, record, method, status)
 

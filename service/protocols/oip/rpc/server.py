@@ -11,12 +11,15 @@ from grpc_reflection.v1alpha import reflection
 
 from service.api.context import ApiContext
 from service.api.listening import AddressError
-from service.protocols.oip.rpc.calls import SERVICE
+from service.protocols.oip.rpc.calls import SERVICE, Serving
 from service.protocols.oip.rpc.service import handlers, is_model_ready, is_ready
 
 _MOST_CALLS = 1_024
 """Calls at once; more are refused with RESOURCE_EXHAUSTED."""
 _WATCH_SECONDS = 1.0
+_QUIET_SECONDS, _LONGEST_LINGER = 0.25, 5.0
+"""Time without a new call after which none is on its way; and the longest time to wait for that."""
+_POLL_SECONDS = 0.02
 _NAMES: Final = frozenset({"", SERVICE})
 
 _log = logging.getLogger(__name__)
@@ -25,10 +28,8 @@ _log = logging.getLogger(__name__)
 class Health(health_pb2_grpc.HealthServicer):
     """`grpc.health.v1.Health`: of the server, of the service, or of a model by its name."""
 
-    def __init__(self, context: ApiContext) -> None:
-        self._context = context
-        self.ended = asyncio.Event()
-        """Set at the stop, when all watches end."""
+    def __init__(self, serving: Serving) -> None:
+        self._context, self._ended = serving.context, serving.ended
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return the health of the server or a model."""
@@ -40,21 +41,22 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Yield the health whenever it changes."""
         last = None
-        while not self.ended.is_set():
+        while not self._ended.is_set():
             status = self._status(request.service)
             if status != last:
                 last = status
                 yield health_pb2.HealthCheckResponse(status=status)
             try:
                 async with asyncio.timeout(_WATCH_SECONDS):
-                    await self.ended.wait()
+                    await self._ended.wait()
             except TimeoutError:
                 continue
 
     def _status(self, name: str) -> Any:
         answer = health_pb2.HealthCheckResponse
         if name in _NAMES:
-            return answer.SERVING if is_ready(self._context) else answer.NOT_SERVING
+            serves = is_ready(self._context) and not self._ended.is_set()
+            return answer.SERVING if serves else answer.NOT_SERVING
         known = {status.model for status in self._context.registry.statuses()}
         if name not in known:
             return answer.SERVICE_UNKNOWN
@@ -68,7 +70,7 @@ class GrpcServer:
     def __init__(self, context: ApiContext, host: str, port: int) -> None:
         self._context, self._host, self.port = context, host, port
         self._server: Any = None
-        self._health: Health | None = None
+        self._serving: Serving | None = None
 
     async def start(self) -> None:
         """Begin to listen. Raises AddressError."""
@@ -81,9 +83,9 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),  # a port in use must be an error
             ],
         )
-        self._health = Health(self._context)
-        self._server.add_generic_rpc_handlers((handlers(self._context),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._serving = Serving(self._context)
+        self._server.add_generic_rpc_handlers((handlers(self._serving),))
+        health_pb2_grpc.add_HealthServicer_to_server(Health(self._serving), self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -97,8 +99,29 @@ class GrpcServer:
         _log.info("listening", extra={"host": self._host, "port": self.port, "protocol": "grpc"})
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, give those that were accepted `grace` seconds, cancel the rest."""
-        if self._server is None or self._health is None:
+        """Answer the calls that are on their way within `grace` seconds, and refuse later ones.
+
+        gRPC's own stop cancels calls that the event loop has not taken up yet. So calls are
+        accepted until none has arrived for a moment, then refused as UNAVAILABLE until all are
+        answered, and only then the port is closed.
+        """
+        serving = self._serving
+        if self._server is None or serving is None:
             return
-        self._health.ended.set()
-        await self._server.stop(grace)
+        now = asyncio.get_running_loop().time
+        until = now() + grace
+        serving.ended.set()
+        await _quiet(serving, min(until, now() + _LONGEST_LINGER))
+        serving.is_ending = True
+        while serving.active and now() < until:  # noqa: ASYNC110 - calls end without an event
+            await asyncio.sleep(_POLL_SECONDS)
+        await _quiet(serving, until)
+        await self._server.stop(max(0.0, until - now()))
+
+
+async def _quiet(serving: Serving, until: float) -> None:
+    """Wait until no call has arrived for a moment, or until a loop time."""
+    arrived = -1
+    while arrived != serving.arrived and asyncio.get_running_loop().time() < until:
+        arrived = serving.arrived
+        await asyncio.sleep(_QUIET_SECONDS)

@@ -1,5 +1,6 @@
 """The methods of GRPCInferenceService."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -7,10 +8,16 @@ import grpc
 from google.protobuf.json_format import ParseDict
 
 from service.api.context import ApiContext
-from service.errors import InvalidInputError, ModelNotFoundError, ModelNotReadyError, ServiceError
+from service.errors import (
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    ServiceError,
+    ShuttingDownError,
+)
 from service.protocols.oip import describe
 from service.protocols.oip.inference import InferCall, infer, parse_version, seconds_of
-from service.protocols.oip.rpc.calls import SERVICE, Call, answering
+from service.protocols.oip.rpc.calls import SERVICE, Call, Serving, answering
 from service.protocols.oip.rpc.messages import parse_call, pb, response, response_of
 from service.protocols.oip.rpc.streaming import translated
 from service.requests.pipeline import Pipeline
@@ -113,18 +120,18 @@ _METHODS: Final[Mapping[str, tuple[_Method, Any]]] = {
 }
 
 
-def handlers(context: ApiContext) -> Any:
+def handlers(serving: Serving) -> Any:
     """Return the handler of every method of the service."""
     methods = {
         name: grpc.unary_unary_rpc_method_handler(
-            _unary(context, name, act),
+            _unary(serving, name, act),
             request_deserializer=request.FromString,
             response_serializer=_serialized,
         )
         for name, (act, request) in _METHODS.items()
     }
     methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        _stream(context),
+        _stream(serving),
         request_deserializer=pb.ModelInferRequest.FromString,
         response_serializer=_serialized,
     )
@@ -136,23 +143,41 @@ def _serialized(message: Any) -> bytes:
     return data
 
 
-def _unary(context: ApiContext, name: str, act: _Method) -> Callable[[Any, Any], Awaitable[Any]]:
+def _unary(serving: Serving, name: str, act: _Method) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(message: Any, rpc: Any) -> Any:
-        async with answering(context, rpc, name, size=message.ByteSize()) as call:
+        async with answering(serving, rpc, name, size=message.ByteSize()) as call:
             return await act(call, message)
 
     return answer
 
 
-def _stream(context: ApiContext) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _stream(serving: Serving) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def answer(messages: Any, rpc: Any) -> AsyncIterator[Any]:
-        async with answering(context, rpc, "ModelStreamInfer", is_stream=True) as call:
-            async for message in messages:
+        async with answering(serving, rpc, "ModelStreamInfer", is_stream=True) as call:
+            while (message := await _next(serving, messages)) is not None:
                 call.record.received += message.ByteSize()
                 async for one in _streamed(call, message):
                     yield one
 
     return answer
+
+
+async def _next(serving: Serving, messages: Any) -> Any | None:
+    """Return the next request of a stream; None at its end.
+
+    Raises:
+        ShuttingDownError: the server began to stop before there was one.
+    """
+    reading = asyncio.ensure_future(anext(messages, None))
+    ending = asyncio.ensure_future(serving.ended.wait())
+    try:
+        await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise ShuttingDownError("the service is shutting down")
+        return reading.result()
+    finally:
+        reading.cancel()
+        ending.cancel()
 
 
 async def _streamed(call: Call, message: Any) -> AsyncIterator[Any]:
