@@ -55,22 +55,18 @@ class OnDevice:
 class ArenaWatch:
     """Decides when a session's arena shrinks. A race between threads delays it by one run."""
 
-    def __init__(self, device: "Device", *, is_bounded: bool = True) -> None:
+    def __init__(self, device: "Device", *, has_arena: bool = True) -> None:
         """Watch a session.
 
         Args:
             device: where it runs; only arenas in the host's memory shrink.
-            is_bounded: whether the size of its input bounds the memory of a run. If not, the arena
-                shrinks after every run.
+            has_arena: whether the session has one.
         """
-        self._gives_back = device.provider.is_on_host
-        self.is_bounded = is_bounded
+        self._gives_back = has_arena and device.provider.is_on_host
         self._largest = self._largest_since = self._smaller = 0
 
     def options(self, size: int) -> ort.RunOptions | None:
         """Return the options of a run with `size` input values; None for the default ones."""
-        if not self.is_bounded:
-            return _giving_back() if self._gives_back else None
         if 2 * size >= self._largest:
             self._largest = max(size, self._largest)
             self._largest_since = self._smaller = 0
@@ -121,7 +117,9 @@ class OrtSession:
             keeps_patterns: whether to keep a memory plan for each shape of inputs seen. Without
                 it, decoding with growing caches is a seventh slower. A translator's step, which
                 runs in place on any number of rows, is not slower, and saves 24 MiB on a CPU.
-            is_bounded: whether the size of its input bounds the memory of a run.
+            is_bounded: whether the size of its input bounds the memory of a run. If not, a run on
+                a CPU gives back all memory as it ends. An arena would keep it until a later run
+                of this session, which may be one that a busy device uses and an idle one does not.
             input_names: the graph's name of an input, by the name under which it is fed. Names
                 that the graph does not have belong to other graphs and are ignored.
 
@@ -139,6 +137,7 @@ class OrtSession:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         provider = device.provider
         options.enable_mem_pattern = keeps_patterns or not provider.is_on_host
+        options.enable_cpu_mem_arena = is_bounded or not provider.is_on_host
         path, model, self._tables = opened(graph)
         if isinstance(model, bytes):
             options.add_session_config_entry(_EXTERNAL_DATA, str(path.parent))
@@ -158,7 +157,7 @@ class OrtSession:
         self._name, self._device = path.name, device
         self._memory = provider.memory
         self._output_names = list(self.outputs)
-        self._arena = ArenaWatch(device, is_bounded=is_bounded)
+        self._arena = ArenaWatch(device, has_arena=options.enable_cpu_mem_arena)
 
     def __repr__(self) -> str:
         return f"<OrtSession {self._name} on {self._device}>"
@@ -264,7 +263,7 @@ class OrtSession:
             if isinstance(known, DeviceMemoryError):
                 self._arena.give_back_next()
             raise known from error
-        if giving_back is not None and self._arena.is_bounded:
+        if giving_back is not None:
             return_free_memory()
         return result
 

@@ -102,6 +102,36 @@ def counting(path: Path) -> Path:
     return save(path, nodes, inputs, [helper.make_tensor_value_info("y", FLOAT, [1])])
 
 
+def filling_for_hours(path: Path) -> Path:
+    """n [1] -> y: fills a tensor of n ones, then counts without end while the tensor is needed."""
+    scalar = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["go_on"]),
+            helper.make_node("Add", ["y_before", "y_before"], ["y_after"]),
+        ],
+        "body",
+        [
+            scalar("i", INT, []),
+            scalar("goes_on", TensorProto.BOOL, []),
+            scalar("y_before", FLOAT, [1]),
+        ],
+        [scalar("go_on", TensorProto.BOOL, []), scalar("y_after", FLOAT, [1])],
+    )
+    ones = helper.make_tensor("ones", FLOAT, [1], [1.0])
+    nodes = [
+        helper.make_node("Constant", [], ["hours"], value_int=1 << 60),
+        helper.make_node("Constant", [], ["zero"], value_ints=[0]),
+        helper.make_node("ConstantOfShape", ["n"], ["filled"], value=ones),
+        helper.make_node("Gather", ["filled", "zero"], ["first"]),
+        helper.make_node("Loop", ["hours", "", "first"], ["last"], body=body),
+        helper.make_node("ReduceSum", ["filled"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["last", "sum"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("n", INT, [1])]
+    return save(path, nodes, inputs, [helper.make_tensor_value_info("y", FLOAT, [1])])
+
+
 def filling(path: Path) -> Path:
     """n [1] -> y: the sum of a tensor of n ones."""
     ones = helper.make_tensor("ones", FLOAT, [1], [1.0])

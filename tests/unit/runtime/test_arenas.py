@@ -1,7 +1,16 @@
 """When memory of earlier, larger runs is given back."""
 
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import psutil
+import pytest
+
 from service.runtime.providers import Device
-from service.runtime.session import ArenaWatch
+from service.runtime.session import ArenaWatch, OrtSession
+from service.runtime.stopping import RunStoppedError, StopSignal, obey
 
 MANY = 1000
 
@@ -45,5 +54,29 @@ def test_a_run_that_failed_for_lack_of_memory_has_the_next_one_give_back() -> No
     assert given_back(watch, *[100] * 10) == [0]
 
 
-def test_a_graph_whose_memory_its_input_does_not_bound_gives_back_every_time() -> None:
-    assert given_back(ArenaWatch(Device("cpu"), is_bounded=False), 10, 10) == [0, 1]
+def test_a_session_without_an_arena_has_nothing_to_give_back() -> None:
+    assert given_back(ArenaWatch(Device("cpu"), has_arena=False), 100, *[10] * MANY) == []
+
+
+def test_a_stopped_run_of_a_graph_that_its_input_does_not_bound_keeps_no_memory(
+    graphs: ModuleType, tmp_path: Path
+) -> None:
+    path = graphs.filling_for_hours(tmp_path / "filling.onnx")
+    session = OrtSession(path, Device("cpu"), threads=1, is_bounded=False)
+    resident = psutil.Process().memory_info
+    before, size = resident().rss, 512 << 20
+    stop, filled = StopSignal(), threading.Event()
+
+    def watch() -> None:
+        while resident().rss < before + size // 2:
+            filled.wait(0.01)
+        filled.set()
+        stop.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with pytest.raises(RunStoppedError):
+        obey(stop, session.run, {"n": np.array([size // 4])})
+    watcher.join()
+    assert filled.is_set()
+    assert resident().rss < before + size // 4
