@@ -84,6 +84,7 @@ def open_text_classifier(
     traits: Traits[ClassifyItem, Classification] = Traits(
         tokenizer=texts.tokenizer,
         max_tokens=texts.max_length,
+        labels=parameters.labels,
         head_problem=model.head_problem,
         label_scores=parameters.label_scores,
     )

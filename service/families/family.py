@@ -57,6 +57,8 @@ class Traits(Generic[ItemT, AnswerT]):
     """Of a family that reads texts."""
     max_tokens: int | None = None
     """Tokens that the model reads of a text; a longer one is cut."""
+    labels: tuple[str, ...] = ()
+    """Names of a classifier's scores, in the graph's order; they may repeat."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """What an item may ask to put before its text, by name."""
     lane_of: Callable[[ItemT], str] | None = None

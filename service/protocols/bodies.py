@@ -1,7 +1,7 @@
 """Bodies of protocol routes: JSON, a form or an image, whatever their Content-Type says."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,6 +12,7 @@ from service.api.content import check_structure, refuse_codings
 from service.api.errors import MalformedRequestError
 from service.api.forms import Values, collected, parse_form, parse_query
 from service.api.http_request import HttpRequest
+from service.errors import InvalidInputError
 from service.requests.admission import ApiLimits
 
 _MOST_FIELDS = 64
@@ -82,6 +83,16 @@ def _parsed(body: bytes, content_type: bytes, reading: Reading, limits: ApiLimit
     if b"=" in body:
         return Body(_urlencoded(body, reading, most))
     raise MalformedRequestError("the body is not a JSON object, a form or an image")
+
+
+def refuse_token_ids(values: Sequence[Any]) -> None:
+    """Raise InvalidInputError for inputs that are token ids instead of texts."""
+    if any(isinstance(value, int | list) for value in values):
+        raise InvalidInputError(
+            "the input is an array of token ids, and the tokens of the client are not those of "
+            "this model: send the texts themselves (in langchain-openai, set "
+            "check_embedding_ctx_length=False)"
+        )
 
 
 def parse_object(body: bytes, limits: ApiLimits, most_values: int) -> dict[str, Any]:

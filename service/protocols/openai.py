@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,9 +12,10 @@ from pydantic import AliasChoices, BaseModel, Field
 from service.api.content import as_image, as_text, check_count, each
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
+from service.api.openapi import sample
 from service.api.replies import Reply
-from service.errors import InvalidInputError, ServiceError
-from service.protocols.bodies import Body
+from service.errors import ServiceError
+from service.protocols.bodies import Body, refuse_token_ids
 from service.protocols.protocol import (
     Operation,
     Protocol,
@@ -24,17 +26,13 @@ from service.protocols.protocol import (
     parsed,
     post,
     rendered,
+    selected,
 )
 from service.requests.admission import ApiLimits
-from service.requests.request import Selection
 from service.requests.usage import Usage
 from service.tasks import EmbedItem, Task
 
 _DATA_URI = "data:image/"
-_IDS_REFUSED = (
-    "the input is an array of token ids, and the tokens of the client are not those of this "
-    "model: send the texts themselves (in langchain-openai, set check_embedding_ctx_length=False)"
-)
 
 
 class OpenAIErrorDetail(BaseModel):
@@ -97,8 +95,7 @@ class OpenAIEmbeddingsBody(ProtocolBody):
     def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
         """Return the items. Raises InvalidInputError, LimitExceededError."""
         values = [self.input] if isinstance(self.input, str) else self.input
-        if any(isinstance(value, int | list) for value in values):
-            raise InvalidInputError(_IDS_REFUSED)
+        refuse_token_ids(values)
         check_count(len(values), limits)
         return each(values, lambda value: self._item(value, limits))
 
@@ -140,7 +137,7 @@ async def embeddings(request: HttpRequest, body: Body) -> Reply:
     answers = await answer_items(
         request,
         Task.EMBED,
-        Selection(wanted.model or None),
+        selected(wanted.model),
         wanted.items(request.context.limits),
         usage.ask,
     )
@@ -169,6 +166,18 @@ EMBEDDINGS = Operation(
 )
 
 
+async def embeddings_of_images(request: HttpRequest, body: Body) -> Reply:
+    """Embed images, in base64 or as data URIs, as infinity's clients ask for it."""
+    return await embeddings(request, Body({**body.values, "modality": "image"}))
+
+
 def openai_routes() -> Sequence[ProtocolRoute]:
-    """Return the routes."""
-    return [post("/v1/embeddings", EMBEDDINGS), post("/embeddings", EMBEDDINGS)]
+    """Return the routes; infinity has the embeddings without `/v1`."""
+    images = replace(
+        EMBEDDINGS, answer=embeddings_of_images, example={"input": [sample("emoji.png")]}
+    )
+    return [
+        post("/v1/embeddings", EMBEDDINGS),
+        post("/embeddings", EMBEDDINGS),
+        post("/embeddings_image", images),
+    ]

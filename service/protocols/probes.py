@@ -1,4 +1,4 @@
-"""GET /health, /info and /ping, which several protocols have: one answer with the keys of all."""
+"""GET /health, /info, /ping and /.well-known, which several protocols have: one answer for all."""
 
 import time
 from collections.abc import Sequence
@@ -103,6 +103,8 @@ def probe_routes() -> Sequence[ProtocolRoute]:
     return [
         get("/health", TEI, health, HealthAnswer, key_place="none"),
         get("/ping", TEI, ping, PingAnswer, key_place="none"),
+        get("/.well-known/ready", TEI, health, HealthAnswer, key_place="none"),
+        get("/.well-known/live", TEI, ping, PingAnswer, key_place="none"),
         get("/info", TEI, info, InfoAnswer),
         get(f"{BELOW_MODEL}/health", TEI, health, HealthAnswer, _EXAMPLE, key_place="none"),
         get(f"{BELOW_MODEL}/info", TEI, info, InfoAnswer, _EXAMPLE),

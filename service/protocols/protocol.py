@@ -25,6 +25,9 @@ from service.requests.answer import Answers, Ask, ask_pipeline
 from service.requests.request import Selection
 from service.tasks import AnyItem, Task
 
+_NO_MODEL = "default/not-specified"
+"""What infinity's client sends if its caller names no model."""
+
 
 class ProtocolBody(BaseModel):
     """The body of a request: unknown keys are ignored, and forms may hold numbers as text."""
@@ -204,6 +207,11 @@ def _route(
     )
     route.schemas = [response, protocol.error]
     return route
+
+
+def selected(model: str | None) -> Selection:
+    """Return the model that a body names, if it does."""
+    return Selection(model if model and model != _NO_MODEL else None)
 
 
 def parsed(body: Body, model: type[BodyT]) -> BodyT:

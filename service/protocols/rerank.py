@@ -23,15 +23,12 @@ from service.protocols.protocol import (
     error_reply,
     parsed,
     rendered,
+    selected,
 )
 from service.requests.admission import ApiLimits
-from service.requests.request import Selection
 from service.requests.rerank import ranking, rerank
 from service.requests.usage import Usage
 from service.tasks import Text
-
-NO_MODEL = "default/not-specified"
-"""What infinity's client sends if its caller names no model."""
 
 
 class RerankError(BaseModel):
@@ -121,7 +118,7 @@ async def rerank_documents(request: HttpRequest, body: Body) -> Reply:
     work = rerank(
         request.context.registry,
         request.without_transport(),
-        Selection(wanted.model if wanted.model != NO_MODEL else None),
+        selected(wanted.model),
         query,
         documents,
         usage.ask,

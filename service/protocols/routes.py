@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from service.protocols.infinity import infinity_routes
 from service.protocols.oip.rest import oip_routes
 from service.protocols.openai import openai_routes
 from service.protocols.probes import probe_routes
 from service.protocols.protocol import ProtocolRoute, post
 from service.protocols.rerank import RERANKING
 from service.protocols.tei import RANK, tei_routes
+from service.protocols.weaviate import SCORE, weaviate_routes
 
 
 def protocol_routes() -> Sequence[ProtocolRoute]:
@@ -16,8 +18,10 @@ def protocol_routes() -> Sequence[ProtocolRoute]:
         *openai_routes(),
         post("/v1/rerank", RERANKING),
         post("/v2/rerank", RERANKING),
-        post("/rerank", RANK, RERANKING),
+        post("/rerank", RANK, SCORE, RERANKING),
         *tei_routes(),
+        *infinity_routes(),
+        *weaviate_routes(),
         *probe_routes(),
         *oip_routes(),
     ]

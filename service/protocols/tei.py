@@ -1,5 +1,7 @@
 """text-embeddings-inference: its routes, at the root and below /tei/{model}.
 
+SageMaker and Vertex AI ask a server of it by paths of their own.
+
 A server of text-embeddings-inference has one model. Here each route asks the default of its task;
 `/tei/{model}` as the address of the server chooses a model.
 """
@@ -12,11 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from service.api.content import as_text
+from service.api.content import as_text, check_count
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
-from service.errors import InvalidInputError, ModelNotFoundError, ModelRequiredError
+from service.cache.responses import CacheOutcome, together
+from service.errors import (
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelRequiredError,
+    ServiceError,
+    error_from,
+    fields_of,
+)
 from service.protocols.bodies import Body
 from service.protocols.protocol import (
     Operation,
@@ -44,6 +54,8 @@ from service.protocols.tei_bodies import (
     TeiTokenizeBody,
     TeiTokens,
     TeiVectors,
+    VertexAnswer,
+    VertexBody,
     texts_of,
 )
 from service.requests.pipeline import Pipeline
@@ -214,6 +226,24 @@ async def default_task(request: HttpRequest, body: Body) -> Reply:
     return await (predict if model.task is Task.CLASSIFY else embed)(request, body)
 
 
+async def predict_instances(request: HttpRequest, body: Body) -> Reply:
+    """Do what the model is for with each instance, for Vertex AI."""
+    instances = parsed(body, VertexBody).instances
+    check_count(len(instances), request.context.limits)
+    replies = []
+    for index, instance in enumerate(instances):  # one by one: only one task watches the client
+        try:
+            replies.append(await default_task(request, Body(instance)))
+        except ServiceError as error:
+            raise error_from(
+                {**fields_of(error), "message": f"instance {index}: {error}"}
+            ) from None
+    joined = b",".join(bytes(reply.body) for reply in replies)
+    caches = [CacheOutcome(dict(reply.raw_headers)[b"x-cache"].decode()) for reply in replies]
+    cache = (b"x-cache", together(caches).encode())
+    return Reply(b'{"predictions":[%b]}' % joined, headers=[cache])
+
+
 def _prediction(answer: Classification) -> Sequence[dict[str, Any]]:
     return [{"score": label.score, "label": label.name} for label in answer.labels]
 
@@ -254,6 +284,8 @@ def tei_routes() -> Sequence[ProtocolRoute]:
         *(post(BELOW_MODEL + path, operation) for path, operation in operations.items()),
         post(f"{BELOW_MODEL}/rerank", RANK),
         post("/", default),
+        post("/invocations", default),
+        post("/vertex", _operation(predict_instances, VertexBody, VertexAnswer, _INSTANCES)),
         post(BELOW_MODEL, default),
     ]
 
@@ -269,6 +301,7 @@ def _operation(
 
 
 BELOW_MODEL = "/tei/{model:path}"
+_INSTANCES = {"instances": [{"inputs": "dog face"}]}
 _TEXTS = {"inputs": ["dog face", "狗脸"]}
 _NEWS = {"inputs": [["Stocks fall"], ["Comet seen"]]}
 _SENTENCES = {"inputs": {"source_sentence": "a pet", "sentences": ["watermelon", "dog face"]}}

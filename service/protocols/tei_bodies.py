@@ -7,15 +7,12 @@ from pydantic import BaseModel, BeforeValidator, Field, RootModel
 
 from service.api.content import as_text, check_count, each
 from service.errors import InvalidInputError, ServiceError
+from service.protocols.bodies import refuse_token_ids
 from service.protocols.protocol import ProtocolBody
 from service.requests.admission import ApiLimits
 from service.requests.usage import Whole
 from service.tasks import ClassifyItem, EmbedItem, Text
 
-_IDS = (
-    "inputs is an array of token ids, and the tokens of the client are not those of this model: "
-    "send the texts themselves"
-)
 _PAIR = 2
 
 Side = Annotated[
@@ -151,6 +148,18 @@ class TeiDecodeBody(ProtocolBody):
     skip_special_tokens: bool = True
 
 
+class VertexBody(ProtocolBody):
+    """Bodies of `POST /`, one for each instance."""
+
+    instances: list[dict[str, Any]]
+
+
+class VertexAnswer(BaseModel):
+    """The answers, in order."""
+
+    predictions: list[Any]
+
+
 class TeiPrediction(BaseModel):
     """A label and its score."""
 
@@ -208,7 +217,6 @@ def texts_of(inputs: str | list[Any], limits: ApiLimits) -> Sequence[Any]:
         LimitExceededError: there are too many.
     """
     values = [inputs] if isinstance(inputs, str) else inputs
-    if any(isinstance(value, int | list) for value in values):
-        raise InvalidInputError(_IDS)
+    refuse_token_ids(values)
     check_count(len(values), limits)
     return values

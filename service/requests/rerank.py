@@ -24,7 +24,6 @@ from service.tasks import (
     Text,
 )
 
-_QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """Names of prompts that sentence-transformers looks for, in its order."""
 
@@ -85,23 +84,29 @@ def ranking(scores: Sequence[float], top_n: int | None = None) -> list[int]:
     return order[:top_n]
 
 
+def query_prompt(prompts: Collection[str]) -> str | None:
+    """Return the name of a model's prompt for queries; None if it has none."""
+    return "query" if "query" in prompts else None
+
+
+def document_prompt(prompts: Collection[str]) -> str | None:
+    """Return the name of a model's prompt for documents; None if it has none."""
+    return next((name for name in _DOCUMENT_PROMPTS if name in prompts), None)
+
+
 def _texts(
     pipeline: Pipeline[Any, Any], query: Text, documents: Sequence[Text | ServiceError]
 ) -> list[AnyItem | ServiceError]:
     """Return the query and the documents as items of an embedder."""
     prompts = pipeline.family.traits.prompts
-    prompt = _known(_DOCUMENT_PROMPTS, prompts)
+    prompt = document_prompt(prompts)
     return [
-        EmbedItem(query, _known(_QUERY_PROMPTS, prompts)),
+        EmbedItem(query, query_prompt(prompts)),
         *(
             document if isinstance(document, ServiceError) else EmbedItem(document, prompt)
             for document in documents
         ),
     ]
-
-
-def _known(names: Sequence[str], prompts: Collection[str]) -> str | None:
-    return next((name for name in names if name in prompts), None)
 
 
 def _with_cosines(answers: Answers) -> Answers:

@@ -13,6 +13,8 @@ from tests.integration.real_service import ROOT, RealService
 pytestmark = [pytest.mark.looptime(False)]
 
 TEXTS = ["dog face", "狗脸"]
+MODELS = ["cards", "digits", "emoji", "news-topics", "zh-en"]
+HEADLINE = "Stocks fall as oil prices slide"
 DOCUMENTS = ["watermelon", "dog face", "cat"]
 
 
@@ -54,6 +56,10 @@ def objects(service: RealService) -> Any:
     return response.json()["results"][0]["objects"]
 
 
+def labels(service: RealService) -> Any:
+    return post(service, "/v1/classify", text=HEADLINE)["results"][0]["labels"]
+
+
 Expected = Callable[[RealService], Any]
 
 SNIPPETS: dict[str, tuple[str, Expected]] = {
@@ -61,7 +67,7 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
         "[vectors, models]",
         lambda service: [
             vectors(service, dimensions=64),
-            ["cards", "digits", "emoji", "news-topics", "zh-en"],
+            MODELS,
         ],
     ),
     "langchain-openai": ("vectors", vectors),
@@ -72,6 +78,15 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
     "huggingface_hub": (
         "[vector, sorted(scores, reverse=True)]",
         lambda service: [vectors(service)[0], [score for _, score in ranking(service)]],
+    ),
+    "infinity_client": (
+        "[[one.to_dict() for one in labels],"
+        " [[one.index, one.relevance_score] for one in ranked], names]",
+        lambda service: [
+            [{"label": one["label"], "score": one["score"]} for one in labels(service)],
+            ranking(service),
+            MODELS,
+        ],
     ),
     "haystack": (
         "[vector, [[document.content, document.score] for document in ranked]]",

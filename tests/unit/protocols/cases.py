@@ -10,6 +10,7 @@ import orjson
 from service.protocols.oip.rest import OIP
 from service.protocols.openai import OPENAI
 from tests.unit.protocols.case import HOSTILE, Case
+from tests.unit.protocols.cases_of_others import OTHER_CASES
 from tests.unit.protocols.cases_of_rerank import RERANK_CASES
 from tests.unit.protocols.cases_of_tei import TEI_CASES
 
@@ -155,4 +156,4 @@ CASES += [
         ),
     ]
 ]
-CASES += [*RERANK_CASES, *TEI_CASES]
+CASES += [*RERANK_CASES, *TEI_CASES, *OTHER_CASES]

@@ -11,7 +11,7 @@ from tests.unit.protocols.case import Case
 from tests.unit.protocols.cases_of_rerank import NATIVE, TEXTS, cosines
 
 
-def _vectors(answer: Any) -> Any:
+def unit_vectors(answer: Any) -> Any:
     """Return vectors of unit length, which this protocol gives by default."""
     rows = [np.array(one["embedding"]) for one in answer["results"]]
     return [pytest.approx((row / np.linalg.norm(row)).tolist()) for row in rows]
@@ -61,7 +61,7 @@ TEI_CASES = [
             "/v1/embed",
             {"text": TEXTS},
             list,
-            _vectors,
+            unit_vectors,
             _OF_VECTORS,
         )
         for path in ("/embed", "/tei/emoji/embed", "/", "/tei/emoji")

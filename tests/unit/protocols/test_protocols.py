@@ -168,6 +168,7 @@ SAME = {
     "/v2/models/{model:path}/versions/{version}/infer",
     "/embed_all",
     "/embed_sparse",
+    "/embeddings_image",
     "/tokenize",
     "/decode",
     "/v2/repository/index",
