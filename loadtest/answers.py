@@ -1,6 +1,6 @@
 """What came back, judged: an answer, a refusal as it should be, or a failure and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,15 +13,21 @@ _REFUSALS = {429, 503}
 _LONGEST_REASON = 120
 _REUSED = {"hit", "shared"}
 
-_PROMISED: Mapping[Kind, str] = {
-    Kind.CLASSIFY_TEXT: "labels",
-    Kind.CLASSIFY_IMAGE: "labels",
-    Kind.TRANSLATE: "translation",
-    Kind.DETECT: "objects",
-    Kind.EMBED_TEXT: "embedding",
-    Kind.EMBED_IMAGE: "embedding",
+_PROMISED: Mapping[Kind, Sequence[str | int]] = {
+    Kind.CLASSIFY_TEXT: ("results", 0, "labels"),
+    Kind.CLASSIFY_IMAGE: ("results", 0, "labels"),
+    Kind.TRANSLATE: ("results", 0, "translation"),
+    Kind.DETECT: ("results", 0, "objects"),
+    Kind.EMBED_TEXT: ("results", 0, "embedding"),
+    Kind.EMBED_IMAGE: ("results", 0, "embedding"),
+    Kind.EMBED_OPENAI: ("data", 0, "embedding"),
+    Kind.EMBED_RERANK: ("results", 2, "relevance_score"),
+    Kind.CLASSIFY_OIP: ("outputs", 0, "data"),
 }
-"""What the result of each kind must hold."""
+"""Where in the body the answer of each kind is."""
+
+_SEVERAL = frozenset({Kind.EMBED_RERANK, Kind.CLASSIFY_OIP})
+"""Kinds with more than one result: a score for each document, labels and scores."""
 
 
 class Outcome(IntEnum):
@@ -67,9 +73,13 @@ def failure(error: BaseException) -> Verdict:
 def _wrong(kind: Kind, body: bytes) -> str:
     """Return what is wrong with the body of a 200, or nothing."""
     try:
-        (result,) = orjson.loads(body)["results"]
-        answer = result[_PROMISED[kind]]
-    except (ValueError, KeyError, TypeError):
+        first, *path = _PROMISED[kind]
+        answer = orjson.loads(body)[first]
+        if len(answer) != 1 and kind not in _SEVERAL:
+            return "200 without the promised result"
+        for part in path:
+            answer = answer[part]
+    except (ValueError, KeyError, TypeError, IndexError):
         return "200 without the promised result"
     # No object in a photo is an answer; no label, no words and no vector are not.
     return "" if answer or kind is Kind.DETECT else "200 with an empty result"

@@ -22,12 +22,18 @@ class Kind(StrEnum):
     DETECT = "detect"
     EMBED_TEXT = "embed text"
     EMBED_IMAGE = "embed image"
+    EMBED_OPENAI = "embed openai"
+    EMBED_RERANK = "embed rerank"
+    CLASSIFY_OIP = "classify oip"
 
     @property
     def task(self) -> Task:
         """Return the task that answers it."""
         return Task(self.value.split()[0])
 
+
+FOREIGN = frozenset({Kind.EMBED_OPENAI, Kind.EMBED_RERANK, Kind.CLASSIFY_OIP})
+"""Kinds in the protocols of other services: OpenAI, rerankers, Open Inference Protocol."""
 
 KINDS: Sequence[Kind] = tuple(Kind)
 """In a fixed order: samples keep the position of a kind, not its name."""

@@ -141,12 +141,17 @@ def _enlarged(photo: bytes, factor: float) -> bytes:
 
 
 def _classify_text(material: Material, draw: random.Random, number: int | None) -> Request:
+    text = _headlines(material, draw, number)
+    return Request("/v1/classify", orjson.dumps({"text": text}), _JSON)
+
+
+def _headlines(material: Material, draw: random.Random, number: int | None) -> str:
     count = draw.choices(list(_JOINED), list(_JOINED.values()))[0]
     text = ". ".join(draw.choices(material.headlines, k=count))
-    if number is not None:
-        month, day, clock = stamp(number)
-        text = f"{month} {day}, {clock}: {text}"
-    return Request("/v1/classify", orjson.dumps({"text": text}), _JSON)
+    if number is None:
+        return text
+    month, day, clock = stamp(number)
+    return f"{month} {day}, {clock}: {text}"
 
 
 def _classify_image(material: Material, draw: random.Random, number: int | None) -> Request:
@@ -172,10 +177,13 @@ def _detect(material: Material, draw: random.Random, number: int | None) -> Requ
 
 
 def _embed_text(material: Material, draw: random.Random, number: int | None) -> Request:
-    text = draw.choice(material.phrases)
-    if number is not None:
-        text = f"{text} {number % STAMPS}"
+    text = _phrase(material, draw, number)
     return Request("/v1/embed", orjson.dumps({"text": text}), _JSON)
+
+
+def _phrase(material: Material, draw: random.Random, number: int | None) -> str:
+    text = draw.choice(material.phrases)
+    return text if number is None else f"{text} {number % STAMPS}"
 
 
 def _embed_image(material: Material, draw: random.Random, number: int | None) -> Request:
@@ -183,6 +191,29 @@ def _embed_image(material: Material, draw: random.Random, number: int | None) ->
     content = base64.b64encode(image if number is None else marked(image, number)).decode()
     body = orjson.dumps({"image": f"data:image/png;base64,{content}"})
     return Request("/v1/embed", body, _JSON)
+
+
+def _embed_openai(material: Material, draw: random.Random, number: int | None) -> Request:
+    text = _phrase(material, draw, number)
+    body = orjson.dumps({"model": "emoji", "input": text, "encoding_format": "base64"})
+    return Request("/v1/embeddings", body, _JSON)
+
+
+def _embed_rerank(material: Material, draw: random.Random, number: int | None) -> Request:
+    documents = draw.sample(material.phrases, k=3)
+    query = _phrase(material, draw, number)
+    body = orjson.dumps({"model": "emoji", "query": query, "documents": documents})
+    return Request("/v1/rerank", body, _JSON)
+
+
+def _classify_oip(material: Material, draw: random.Random, number: int | None) -> Request:
+    tensor = {
+        "name": "text",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [_headlines(material, draw, number)],
+    }
+    return Request("/v2/models/news-topics/infer", orjson.dumps({"inputs": [tensor]}), _JSON)
 
 
 def _form(image: bytes) -> bytes:
@@ -201,4 +232,7 @@ _MAKERS: Mapping[Kind, Callable[[Material, random.Random, int | None], Request]]
     Kind.DETECT: _detect,
     Kind.EMBED_TEXT: _embed_text,
     Kind.EMBED_IMAGE: _embed_image,
+    Kind.EMBED_OPENAI: _embed_openai,
+    Kind.EMBED_RERANK: _embed_rerank,
+    Kind.CLASSIFY_OIP: _classify_oip,
 }

@@ -33,6 +33,7 @@ EMPTY = {
     ("resources", "GPU memory"): "there is no GPU here",
     ("resources", "GPU busy"): "there is no GPU here",
     ("overview", "Firing alerts"): "no alert fires",
+    ("overview", "Refusals by key"): "every key is known, and none has limits",
 }
 IN_FLIGHT = {"zh-en"}
 OF_IN_FLIGHT = {
@@ -136,7 +137,11 @@ def by(label: str, samples: Sequence[Sample], *, silent: bool = False) -> dict[s
 
 @pytest.mark.parametrize(
     ("title", "label", "what"),
-    [("Items by model", "model", "model"), ("HTTP responses by status", "status", "status")],
+    [
+        ("Items by model", "model", "model"),
+        ("HTTP responses by status", "status", "status"),
+        ("Requests by key", "key", "key"),
+    ],
 )
 def test_rates_are_those_of_the_load(watched: Watched, title: str, label: str, what: str) -> None:
     measured = by(label, watched.query(the_query("overview", title)))

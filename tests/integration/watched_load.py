@@ -12,12 +12,15 @@ from typing import Any
 
 import httpx
 
+from service.access.keys_file import digest_of
 from tests.integration.http_server import request
 from tests.integration.real_service import STARTERS, real_service
 from tests.prometheus_server import PrometheusServer, Sample, prometheus_program
 from tests.redis_server import RedisServer, redis_program
 
 LOAD_SECONDS = 20.0
+KEYS = ("app", "web")
+"""Names of the keys; requests of even turns have the first."""
 WINDOW = 14
 """Seconds that rates are taken over, at the end of the load and wholly within it."""
 
@@ -31,6 +34,7 @@ class Asked:
     status: int
     outcome: str
     cache: str
+    key: str
 
 
 @dataclass
@@ -87,7 +91,17 @@ def hurried_request(turn: int) -> bytes:
     25 ms sooner or later, it would not have arrived in time (408), and no item would be counted.
     """
     long = {"text": f"汤姆昨天没有去学校,{turn}" * 16}
-    return request("/v1/translate", long, "X-Request-Timeout-Ms: 25", "Connection: close")
+    headers = ("X-Request-Timeout-Ms: 25", "Connection: close", f"X-API-Key: {KEYS[0]}")
+    return request("/v1/translate", long, *headers)
+
+
+def keys_file(folder: Path) -> Path:
+    """Return a keys file in which every key is its name."""
+    path = folder / "keys.toml"
+    path.write_text(
+        "".join(f'[keys.{key}]\nsha256 = "{digest_of(key.encode()).hex()}"\n' for key in KEYS)
+    )
+    return path
 
 
 async def put_load(url: str, seconds: float) -> list[Asked]:
@@ -95,14 +109,15 @@ async def put_load(url: str, seconds: float) -> list[Asked]:
     asked: list[Asked] = []
     unnamed = {"/v1/translate": "zh-en", "/v1/embed": "emoji", "/v1/detect": "cards"}
 
-    async def ask(client: httpx.AsyncClient, path: str, wanted: dict[str, Any]) -> None:
-        answer = await client.post(f"{url}{path}", **wanted)
+    async def ask(client: httpx.AsyncClient, key: str, path: str, wanted: dict[str, Any]) -> None:
+        headers = {"X-API-Key": key, **wanted.get("headers", {})}
+        answer = await client.post(f"{url}{path}", **{**wanted, "headers": headers})
         ok = answer.is_success
         told = json.loads(answer.text.partition("\n")[0])  # of a stream its first line
         model = told["model"] if ok else unnamed.get(path, "_unknown_")
         outcome = "ok" if ok else told["code"]
         how = answer.headers.get("x-cache", "")
-        asked.append(Asked(time.time(), model, answer.status_code, outcome, how))
+        asked.append(Asked(time.time(), model, answer.status_code, outcome, how, key))
 
     async def ask_in_a_hurry(turn: int) -> None:
         reader, writer = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
@@ -110,14 +125,14 @@ async def put_load(url: str, seconds: float) -> list[Asked]:
         head, body = (await reader.read()).split(b"\r\n\r\n", 1)
         writer.close()
         status, code = int(head.split(b" ")[1]), json.loads(body)["code"]
-        asked.append(Asked(time.time(), "zh-en", status, code, ""))
+        asked.append(Asked(time.time(), "zh-en", status, code, "", KEYS[0]))
 
     async with httpx.AsyncClient(timeout=120) as client, asyncio.TaskGroup() as group:
         started = time.monotonic()
         for turn in range(int(seconds * 4)):
             await asyncio.sleep(started + turn / 4 - time.monotonic())
             for path, wanted in requests_of(turn):
-                group.create_task(ask(client, path, wanted))
+                group.create_task(ask(client, KEYS[turn % 2], path, wanted))
             if turn % 4 == 0:
                 group.create_task(ask_in_a_hurry(turn))
     return asked
@@ -128,7 +143,8 @@ def watching_a_load(folder: Path) -> Iterator[Watched]:
     """Put the load on a service of its own; then Prometheus can be asked until the block ends."""
     program, redis = prometheus_program(), RedisServer(redis_program(), folder)
     try:
-        with real_service(folder, "--cache.redis-url", redis.url) as service:
+        options = (f"--cache.redis-url={redis.url}", f"--access.keys-file={keys_file(folder)}")
+        with real_service(folder, *options) as service:
             prometheus = PrometheusServer(program, folder, service.url.removeprefix("http://"))
             try:
                 asked = asyncio.run(put_load(service.url, LOAD_SECONDS))

@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from deploy.grafana.generate.clients import clients
 from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, fill, frame, models
 from deploy.grafana.generate.level import (
     AVAILABILITY,
@@ -30,6 +31,7 @@ def overview() -> Dashboard:
     rows_of_panels = {
         "Service level": _service_level(),
         "Traffic and errors": _traffic(),
+        "Clients": clients(),
         "Latency": _latency(),
         "Streams": _streams(),
         "Saturation": _saturation(),

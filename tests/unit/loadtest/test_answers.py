@@ -14,6 +14,13 @@ RESULTS = {
 }
 
 
+FOREIGN = {
+    Kind.EMBED_OPENAI: {"data": [{"embedding": "AACAPw=="}]},
+    Kind.EMBED_RERANK: {"results": [{"relevance_score": score} for score in (0.9, 0.5, 0.1)]},
+    Kind.CLASSIFY_OIP: {"outputs": [{"data": ["business"]}, {"data": [0.9]}]},
+}
+
+
 def body(*results: object) -> bytes:
     return orjson.dumps({"model": "m", "results": results})
 
@@ -24,7 +31,14 @@ def problem(code: str) -> bytes:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_200_with_what_was_promised_is_an_answer(kind: Kind) -> None:
-    assert judge_response(kind, 200, {}, body(RESULTS[kind])) == Verdict(Outcome.ANSWERED)
+    whole = orjson.dumps(FOREIGN[kind]) if kind in FOREIGN else body(RESULTS[kind])
+    assert judge_response(kind, 200, {}, whole) == Verdict(Outcome.ANSWERED)
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_protocol_without_its_answer_is_a_failure(kind: Kind) -> None:
+    for whole in (b"{}", body(), orjson.dumps({"data": [], "results": [], "outputs": []})):
+        assert judge_response(kind, 200, {}, whole).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize("outcome", ["hit", "shared"])

@@ -4,7 +4,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from loadtest.kinds import Kind
+from loadtest.kinds import FOREIGN, Kind
 from loadtest.pacing import Arrival
 from loadtest.payloads import STAMPS, Material, Payloads, marked, stamp
 
@@ -46,7 +46,7 @@ def test_two_processes_with_the_same_seed_make_the_same_request(
         assert Payloads(3, material).request(one) == Payloads(3, material).request(one)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in IMAGES])
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in {*IMAGES, *FOREIGN}])
 def test_a_text_is_json_with_one_real_text(material: Material, kind: Kind) -> None:
     request = Payloads(1, material).request(arrival(kind, 5, repeat=True))
     (text,) = orjson.loads(request.body).values()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from deploy.grafana.generate.level import AVAILABILITY, LATENCY, SECONDS
-from loadtest.kinds import Kind, Task
+from loadtest.kinds import FOREIGN, Kind, Task
 from loadtest.scenario import FOLDER, Scenario, find
 from tests.unit.loadtest.scenarios import scenario
 
@@ -13,13 +13,15 @@ SMOKE = (FOLDER / "smoke.toml").read_text(encoding="utf-8")
 
 
 def test_the_promised_scenarios_are_there() -> None:
-    assert {path.stem for path in SHIPPED} == {"smoke", "steady", "burst", "soak", "overload"}
+    promised = {"smoke", "protocols", "steady", "burst", "soak", "overload"}
+    assert {path.stem for path in SHIPPED} == promised
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_scenario_asks_every_kind_of_every_task(path: Path) -> None:
     run = Scenario.parse(path.read_text(encoding="utf-8"))
-    assert set(run.mix) == set(Kind)
+    asked = set(Kind) if path.stem == "protocols" else set(Kind) - FOREIGN
+    assert set(run.mix) == asked
     assert set(run.tasks()) == set(Task)
 
 
@@ -75,7 +77,7 @@ def test_a_scenario_is_found_by_name_or_path(tmp_path: Path) -> None:
     own.write_text(SMOKE, encoding="utf-8")
     assert find("smoke") == FOLDER / "smoke.toml"
     assert find(str(own)) == own
-    with pytest.raises(ValueError, match="burst, overload, smoke, soak, steady"):
+    with pytest.raises(ValueError, match="burst, overload, protocols, smoke, soak, steady"):
         find("nothing")
 
 
