@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+from service.protocols.deepstack import deepstack_routes
+from service.protocols.huggingface import huggingface_routes
 from service.protocols.infinity import infinity_routes
+from service.protocols.libretranslate import libretranslate_routes
 from service.protocols.oip.rest import oip_routes
 from service.protocols.openai import openai_routes
 from service.protocols.probes import probe_routes
@@ -24,4 +27,7 @@ def protocol_routes() -> Sequence[ProtocolRoute]:
         *weaviate_routes(),
         *probe_routes(),
         *oip_routes(),
+        *huggingface_routes(),
+        *libretranslate_routes(),
+        *deepstack_routes(),
     ]

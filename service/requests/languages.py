@@ -8,7 +8,12 @@ from typing import Final
 from service.errors import InvalidInputError
 from service.requests.segment_stream import Translator
 from service.tasks import TranslateItem, Translation
-from service.transforms.language.detection import Detection, detect_language, load_detector
+from service.transforms.language.detection import (
+    Detection,
+    detect_language,
+    detect_languages,
+    load_detector,
+)
 from service.transforms.language.languages import meant_by, plain_code
 
 AUTO: Final = "auto"
@@ -31,6 +36,12 @@ async def detected(text: str, among: Sequence[str] = ()) -> Detection | None:
     """Return the language of a text, or None; see `detect_language`."""
     await asyncio.to_thread(load_detector)
     return detect_language(text, among)
+
+
+async def detections(text: str) -> Sequence[Detection]:
+    """Return the languages that a text may be in; see `detect_languages`."""
+    await asyncio.to_thread(load_detector)
+    return detect_languages(text)
 
 
 async def resolve_source(

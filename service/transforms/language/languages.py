@@ -61,6 +61,8 @@ _SCRIPTS: Final[Mapping[tuple[str, str], str]] = {
 }
 """The script that a language is written in, by region (CLDR, likely subtags)."""
 
+_USUAL_SCRIPTS: Final = frozenset(("latn", "cyrl", "arab", "deva", "jpan", "hang"))
+
 _EXTENDED, _SCRIPT, _REGION, _AREA = 3, 4, 2, 3
 _NO_REGION = "xx"
 """In codes of mBART."""
@@ -103,6 +105,17 @@ def plain_code(code: str) -> str:
     A script or a region is left out, so that several codes may come to the same.
     """
     return _parsed(code).language
+
+
+def language_tag(code: str) -> str:
+    """Return a model's code as a BCP 47 tag: `zho_Hans` is `zh-Hans`.
+
+    A script in which the language is written anyway, such as Latin letters, is left out.
+    """
+    tag = _parsed(code)
+    script = None if tag.script in _USUAL_SCRIPTS else tag.script
+    parts = [tag.language, script.title() if script else None, tag.region and tag.region.upper()]
+    return "-".join(part for part in parts if part)
 
 
 @lru_cache(maxsize=1024)

@@ -3,6 +3,7 @@
 A box is (left, top, right, bottom), so that boxes are [N, 4]. Everything is float32.
 """
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -117,3 +118,14 @@ def to_original(boxes: Boxes, place: Placement) -> Boxes:
     edges = np.array([place.width, place.height] * 2, np.float32)
     original: Boxes = np.clip((boxes - offset) / scale, 0, edges)
     return original
+
+
+def whole_pixels(
+    box: tuple[float, float, float, float], width: int, height: int
+) -> tuple[int, int, int, int]:
+    """Return the edges of a box as the nearest whole pixels of its image, halves rounded up."""
+    left, top, right, bottom = (
+        min(max(math.floor(at + 0.5), 0), most)
+        for at, most in zip(box, (width, height, width, height), strict=True)
+    )
+    return left, top, right, bottom

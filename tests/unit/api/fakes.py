@@ -52,6 +52,8 @@ from service.transforms.vision.image import decode_image
 from service.types import ModelIdentity
 
 DIMENSIONS = 4
+MARK = b"\0text:"
+"""After the data of an image: what follows is to its models what a text is to theirs."""
 MOST_CHARACTERS = 100
 """That the translator reads at once."""
 
@@ -250,6 +252,8 @@ def _text(item: AnyItem) -> str | None:
             return item.text
         case ClassifyItem(Text(text)) | EmbedItem(Text(text)):
             return text
+        case DetectItem(image) if (mark := image.data.rpartition(MARK))[1]:
+            return mark[2].decode()
         case _:
             return None
 

@@ -13,6 +13,7 @@ from tests.unit.protocols.case import HOSTILE, Case
 from tests.unit.protocols.cases_of_others import OTHER_CASES
 from tests.unit.protocols.cases_of_rerank import RERANK_CASES
 from tests.unit.protocols.cases_of_tei import TEI_CASES
+from tests.unit.protocols.cases_of_translation_and_vision import MORE_CASES
 
 __all__ = ["CASES", "HOSTILE", "Case"]
 
@@ -156,4 +157,4 @@ CASES += [
         ),
     ]
 ]
-CASES += [*RERANK_CASES, *TEI_CASES, *OTHER_CASES]
+CASES += [*RERANK_CASES, *TEI_CASES, *OTHER_CASES, *MORE_CASES]

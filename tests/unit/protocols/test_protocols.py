@@ -165,6 +165,10 @@ TWICE = "/tei/{model:path}/"
 """Before paths whose operations have a case without it."""
 SAME = {
     "/embeddings",
+    "/detect",
+    "/hf/{model:path}",
+    "/v1/vision/custom/list",
+    "/v1/vision/custom/{model:path}",
     "/v2/models/{model:path}/versions/{version}/infer",
     "/embed_all",
     "/embed_sparse",

@@ -1,0 +1,197 @@
+"""Hugging Face's Inference API: POST /hf/{model}, for every task of the model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, RootModel
+
+from service.api.errors import Problem
+from service.api.http_request import HttpRequest
+from service.api.replies import Reply
+from service.protocols.bodies import Body
+from service.protocols.huggingface_bodies import (
+    Asked,
+    HuggingFaceBody,
+    parse,
+)
+from service.protocols.protocol import (
+    Operation,
+    Protocol,
+    ProtocolRoute,
+    answer_items,
+    error_reply,
+    get,
+    post,
+    rendered,
+)
+from service.requests.answer import Answers
+from service.requests.documents import Documents
+from service.requests.pipeline import Pipeline
+from service.requests.request import Selection
+from service.requests.segment_stream import DocumentLimits
+from service.tasks import Classification, Detections, Task
+from service.transforms.vision.boxes import whole_pixels
+
+
+class HuggingFaceError(BaseModel):
+    """An error in the Inference API's shape."""
+
+    error: str
+
+
+def render_error(problem: Problem) -> Reply:
+    """Return `{"error": ...}`."""
+    return error_reply(problem, {"error": problem.detail})
+
+
+HUGGINGFACE = Protocol("huggingface", HuggingFaceError, render_error)
+
+
+class HuggingFaceAnswer(RootModel[list[Any]]):
+    """What the task of the model returns.
+
+    Labels with scores, objects with boxes, translations, vectors, or cosines.
+    """
+
+
+class HuggingFaceHealth(BaseModel):
+    """Whether the model can answer."""
+
+    status: str
+
+
+class HuggingFaceInfo(BaseModel):
+    """The model."""
+
+    model_id: str
+    model_sha: str
+    model_type: str
+    pipeline_tag: str
+    version: int
+
+
+async def infer(request: HttpRequest, body: Body) -> Reply:
+    """Run the model's task, as `InferenceClient(model="http://.../hf/NAME")` asks for it.
+
+    The task is that of the model: text-classification, image-classification, object-detection,
+    translation, feature-extraction. An embedder also answers sentence-similarity.
+    """
+    pipeline = _pipeline(request)
+    asked = parse(body, pipeline, request.context.limits)
+    limits = request.context.limits
+    ask = {}
+    if asked.task is Task.TRANSLATE:
+        within = DocumentLimits(limits.max_segments, limits.request_timeout_seconds)
+        ask = {"ask": Documents(within).answer}
+    model = Selection(request.path_params["model"])
+    answers = await answer_items(request, asked.task, model, asked.items, noun="inputs", **ask)
+    return rendered(_rendered(asked, answers), answers)
+
+
+async def health(request: HttpRequest) -> Reply:
+    """Tell whether the model can answer."""
+    _pipeline(request)
+    return Reply(orjson.dumps({"status": "ok"}))
+
+
+async def info(request: HttpRequest) -> Reply:
+    """Describe the model."""
+    pipeline = _pipeline(request)
+    about = {
+        "model_id": pipeline.model.name,
+        "model_sha": pipeline.model.digest,
+        "model_type": pipeline.task.value,
+        "pipeline_tag": _tag(pipeline),
+        "version": pipeline.model.version,
+    }
+    return Reply(orjson.dumps(about))
+
+
+def _pipeline(request: HttpRequest) -> Pipeline[Any, Any]:
+    return request.context.registry.named(request.path_params["model"])
+
+
+def _tag(pipeline: Pipeline[Any, Any]) -> str:
+    """Return what the Hub calls the model's task."""
+    match pipeline.task:
+        case Task.CLASSIFY:
+            kind = "text" if "text" in pipeline.modalities else "image"
+            return f"{kind}-classification"
+        case Task.TRANSLATE:
+            return "translation"
+        case Task.DETECT:
+            return "object-detection"
+        case Task.EMBED:
+            return "feature-extraction"
+        case task:
+            return task.value
+
+
+def _rendered(asked: Asked, answers: Answers) -> Any:
+    found = [outcome.answer for outcome in answers.outcomes]
+    match asked.task:
+        case Task.CLASSIFY:
+            labels = [_labels(answer, asked) for answer in found]
+            # Clients take the first element of what a text gets, and all of what an image gets.
+            return labels[0] if asked.is_image and not asked.is_list else labels
+        case Task.TRANSLATE:
+            return [{"translation_text": answer.text} for answer in found]
+        case Task.DETECT:
+            return _objects(found[0])
+        case _ if asked.is_similarity:
+            return _cosines([answer.vector for answer in found])
+        case _:
+            return [answer.vector for answer in found]
+
+
+def _labels(answer: Classification, asked: Asked) -> Sequence[dict[str, Any]]:
+    scores = np.array([label.score for label in answer.labels], np.float64)
+    if asked.activation == "softmax":
+        scores = np.exp(scores - scores.max())
+        scores /= scores.sum()
+    elif asked.activation == "sigmoid":
+        scores = 1 / (1 + np.exp(-scores))
+    named = zip(answer.labels, scores.tolist(), strict=True)
+    return [{"label": label.name, "score": score} for label, score in named][: asked.top_k]
+
+
+def _objects(found: Detections) -> Sequence[dict[str, Any]]:
+    edges = ("xmin", "ymin", "xmax", "ymax")
+    return [
+        {
+            "label": one.label,
+            "score": one.score,
+            "box": dict(zip(edges, whole_pixels(one.box, found.width, found.height), strict=True)),
+        }
+        for one in found.objects
+    ]
+
+
+def _cosines(vectors: Sequence[Any]) -> Sequence[float]:
+    source, *others = [vector.astype(np.float64) for vector in vectors]
+    return [
+        float(source @ other / max(np.linalg.norm(source) * np.linalg.norm(other), 1e-12))
+        for other in others
+    ]
+
+
+INFER = Operation(
+    HUGGINGFACE,
+    infer,
+    HuggingFaceBody,
+    HuggingFaceAnswer,
+    {"inputs": "Stocks fall as oil prices slide", "parameters": {"top_k": 1}},
+    path_example={"model": "news-topics"},
+)
+
+
+def huggingface_routes() -> Sequence[ProtocolRoute]:
+    """Return the routes."""
+    example = {"model": "news-topics"}
+    return [
+        get("/hf/{model:path}/health", HUGGINGFACE, health, HuggingFaceHealth, example),
+        get("/hf/{model:path}/info", HUGGINGFACE, info, HuggingFaceInfo, example),
+        post("/hf/{model:path}", INFER),
+    ]

@@ -1,0 +1,262 @@
+"""LibreTranslate: POST /translate and /detect, GET /languages and /frontend/settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from service.api.content import as_text
+from service.api.errors import MalformedRequestError, Problem
+from service.api.http_request import HttpRequest
+from service.api.replies import Reply
+from service.errors import InvalidInputError, ServiceError
+from service.protocols.bodies import Body, Reading
+from service.protocols.language_names import name_of
+from service.protocols.libretranslate_bodies import (
+    LibreTranslateBody,
+    LibreTranslateDetectBody,
+    LibreTranslateDetections,
+    LibreTranslateError,
+    LibreTranslateLanguages,
+    LibreTranslateSettings,
+    LibreTranslateTranslation,
+)
+from service.protocols.protocol import (
+    Operation,
+    Protocol,
+    ProtocolRoute,
+    answer_items,
+    error_reply,
+    get,
+    parsed,
+    post,
+    rendered,
+)
+from service.registry.status import ModelState, VersionStatus
+from service.requests.documents import Documents
+from service.requests.html import HtmlDocuments
+from service.requests.languages import AUTO, detected, detections
+from service.requests.request import Selection
+from service.requests.segment_stream import DocumentLimits
+from service.tasks import Task, TranslateItem, Translation
+from service.transforms.language.html import parse_html
+from service.transforms.language.languages import language_tag, meant_by
+
+_MOST_DETECTIONS = 5
+_LEAST_CONFIDENCE = 0.01
+
+
+def render_error(problem: Problem) -> Reply:
+    """Return `{"error": ...}`; an invalid body has status 400."""
+    status = problem.status.value
+    return error_reply(
+        problem, {"error": problem.detail}, status=400 if status in (415, 422) else status
+    )
+
+
+def _key_of(values: Mapping[str, Any]) -> str | None:
+    key = values.get("api_key")
+    return key if isinstance(key, str) and key else None
+
+
+LIBRETRANSLATE = Protocol(
+    "libretranslate", LibreTranslateError, render_error, Reading(with_query=True), _key_of
+)
+
+
+async def translate(request: HttpRequest, body: Body) -> Reply:
+    """Translate one text or several, as clients of LibreTranslate ask for it.
+
+    The model is the one that translates the two languages; of several, the default.
+    """
+    values = {key: value for key, value in body.values.items() if value not in ("", None)}
+    wanted = parsed(Body(values), LibreTranslateBody)
+    limits = request.context.limits
+    items = wanted.items(limits)
+    detection = None
+    source, target = str(wanted.source), str(wanted.target)
+    translators = _translators(request)
+    if source == AUTO:
+        codes = [code for one in translators for code in _codes(one)]
+        text = "\n".join(text for text in wanted.texts if isinstance(text, str))
+        if wanted.format == "html":
+            text = parse_html(text).text
+        found = await detected(text, codes)
+        source = target if found is None else found.language
+        confidence = 0.0 if found is None else found.confidence
+        detection = {"confidence": round(100 * confidence, 1), "language": source}
+    if _is_same(source, target):
+        return _reply(_answer(wanted, list(wanted.texts), [], detection))
+    selection, source, target = _chosen(translators, source, target)
+    asked = [_in(item, source, target) for item in items if item is not None]
+    if not asked:
+        return _reply(_answer(wanted, list(wanted.texts), [], detection))
+    kind = HtmlDocuments if wanted.format == "html" else Documents
+    documents = kind(DocumentLimits(limits.max_segments, limits.request_timeout_seconds))
+    answers = await answer_items(
+        request, Task.TRANSLATE, selection, asked, documents.answer, noun="text"
+    )
+    found_answers = iter(outcome.answer for outcome in answers.outcomes)
+    results = [None if item is None else next(found_answers) for item in items]
+    texts = [
+        text if result is None else result.text
+        for text, result in zip(wanted.texts, results, strict=True)
+    ]
+    return rendered(_answer(wanted, texts, results, detection), answers)
+
+
+async def detect(request: HttpRequest, body: Body) -> Reply:
+    """Return the languages that a text may be in."""
+    wanted = parsed(body, LibreTranslateDetectBody)
+    if not wanted.q:
+        raise MalformedRequestError("Invalid request: missing q parameter")
+    text = as_text(wanted.q, request.context.limits, "text", _most(request)).text
+    found = [one for one in await detections(text) if one.confidence >= _LEAST_CONFIDENCE]
+    return _reply(
+        [
+            {"confidence": round(100 * one.confidence, 1), "language": one.language}
+            for one in found[:_MOST_DETECTIONS]
+        ]
+        or [{"confidence": 0.0, "language": "en"}]
+    )
+
+
+async def languages(request: HttpRequest) -> Reply:
+    """List the languages that the translators translate, and to which."""
+    targets: dict[str, set[str]] = {}
+    for one in _translators(request):
+        sources, others = ([*map(language_tag, codes)] for codes in _sides(one))
+        for code in sources:
+            targets.setdefault(code, {code}).update(others)
+        for code in others:
+            targets.setdefault(code, {code})
+    return _reply(
+        [
+            {"code": code, "name": name_of(code), "targets": sorted(targets[code])}
+            for code in sorted(targets)
+        ]
+    )
+
+
+async def settings(request: HttpRequest) -> Reply:
+    """Return the limits, and the languages that a page begins with."""
+    translators = _translators(request)
+    target = language_tag(translators[0].target_languages[0]) if translators else "en"
+    return _reply(
+        {
+            "charLimit": _most(request),
+            "keyRequired": request.context.access is not None,
+            "apiKeys": request.context.access is not None,
+            "suggestions": False,
+            "filesTranslation": False,
+            "supportedFilesFormat": [],
+            "frontendTimeout": 500,
+            "language": {
+                "source": {"code": AUTO, "name": "Auto Detect"},
+                "target": {"code": target, "name": name_of(target)},
+            },
+        }
+    )
+
+
+def _reply(body: Any) -> Reply:
+    return Reply(orjson.dumps(body))
+
+
+def _most(request: HttpRequest) -> int:
+    return request.context.limits.max_document_characters
+
+
+def _in(item: TranslateItem | ServiceError, source: str, target: str) -> Any:
+    return item if isinstance(item, ServiceError) else replace(item, source=source, target=target)
+
+
+def _answer(
+    body: LibreTranslateBody,
+    texts: Sequence[str],
+    results: Sequence[Translation | None],
+    detection: Mapping[str, Any] | None,
+) -> Mapping[str, Any]:
+    is_list = isinstance(body.q, list)
+    answer: dict[str, Any] = {"translatedText": texts if is_list else texts[0]}
+    if detection is not None:
+        answer["detectedLanguage"] = [detection] * len(texts) if is_list else detection
+    if body.alternatives:
+        others = [
+            [one.text for one in result.alternatives[1:]] if result is not None else []
+            for result in results or [None] * len(texts)
+        ]
+        answer["alternatives"] = others if is_list else others[0]
+    return answer
+
+
+def _translators(request: HttpRequest) -> Sequence[VersionStatus]:
+    """Return the translators that serve, the default first."""
+    serving = [
+        status
+        for status in request.context.registry.statuses()
+        if status.task is Task.TRANSLATE and status.state is ModelState.READY
+    ]
+    return sorted(serving, key=lambda status: not status.default_for)
+
+
+def _sides(status: VersionStatus) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return status.source_languages, status.target_languages
+
+
+def _codes(status: VersionStatus) -> Sequence[str]:
+    return [*status.source_languages, *status.target_languages]
+
+
+def _chosen(
+    translators: Sequence[VersionStatus], source: str, target: str
+) -> tuple[Selection, str, str]:
+    """Return the model for two languages, and what it calls them. Raises InvalidInputError."""
+    if not translators:
+        return Selection(), source, target  # which says why none answers
+    known = [code for one in translators for code in _codes(one)]
+    for code in (source, target):
+        if not meant_by(code, tuple(known)):
+            raise InvalidInputError(f"{code[:35]} is not supported")
+    for one in translators:
+        sources, targets = _sides(one)
+        if (of := meant_by(source, sources)) and (to := meant_by(target, targets)):
+            return Selection(one.model), of[0], to[0]
+    raise InvalidInputError(f"{source} is not translated to {target}")
+
+
+def _is_same(source: str, target: str) -> bool:
+    return language_tag(source) == language_tag(target)
+
+
+TRANSLATE = Operation(
+    LIBRETRANSLATE,
+    translate,
+    LibreTranslateBody,
+    LibreTranslateTranslation,
+    {"q": "我喜欢喝茶。", "source": "auto", "target": "en"},
+)
+DETECT = Operation(
+    LIBRETRANSLATE,
+    detect,
+    LibreTranslateDetectBody,
+    LibreTranslateDetections,
+    {"q": "我喜欢喝茶。"},
+)
+
+
+def libretranslate_routes() -> Sequence[ProtocolRoute]:
+    """Return the routes."""
+    return [
+        post("/translate", TRANSLATE),
+        post("/detect", DETECT),
+        get("/languages", LIBRETRANSLATE, languages, LibreTranslateLanguages, key_place="none"),
+        get(
+            "/frontend/settings",
+            LIBRETRANSLATE,
+            settings,
+            LibreTranslateSettings,
+            key_place="none",
+        ),
+    ]
