@@ -61,10 +61,13 @@ $(VENV)/.exports: pyproject.toml deploy/locks/exports.txt $(VENV)/.created
 	touch $@ $(VENV)/.dev $(VENV)/.serve
 
 # uv takes seconds for what takes pip a minute.
-$(VENV)/.clients: deploy/locks/clients.txt $(VENV)/.dev
+NPM_FILES := $(addprefix tests/integration/clients/,package.json package-lock.json)
+$(VENV)/.clients: deploy/locks/clients.txt $(NPM_FILES) $(VENV)/.dev
 	$(BIN)/uv venv --quiet --clear $(VENV)/clients
 	$(BIN)/uv pip install --quiet --python $(VENV)/clients/bin/python --no-deps --require-hashes \
 		--requirement deploy/locks/clients.txt
+	cp $(NPM_FILES) $(VENV)/clients
+	if command -v npm >/dev/null; then cd $(VENV)/clients && npm ci --silent --no-audit --no-fund; fi
 	touch $@
 
 serve: $(VENV)/.serve
@@ -77,7 +80,7 @@ PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
 test: $(VENV)/.dev
 	$(PYTEST) $(PARALLEL) -m "not integration" tests/unit tests/contracts
 
-test-integration: $(VENV)/.dev $(VENV)/.clients $(if $(CI),system-packages)
+test-integration: $(if $(CI),system-packages) $(VENV)/.dev $(VENV)/.clients
 	$(PYTEST) -m integration tests/integration tests/contracts tests/unit
 
 test-exports: $(VENV)/.exports
@@ -158,6 +161,7 @@ system-packages:
 	command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
 	command -v promtool >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
+	command -v npm >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends npm)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

@@ -7,7 +7,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration.clients.environment import run, snippets
+from service.api.openapi import sample
+from tests.integration.clients.environment import run, run_javascript, snippets
 from tests.integration.real_service import ROOT, RealService
 
 pytestmark = [pytest.mark.looptime(False)]
@@ -58,6 +59,33 @@ def objects(service: RealService) -> Any:
 
 def labels(service: RealService) -> Any:
     return post(service, "/v1/classify", text=HEADLINE)["results"][0]["labels"]
+
+
+def best(service: RealService, path: str, **body: Any) -> Any:
+    (label,) = post(service, path, top_k=1, **body)["results"][0]["labels"]
+    return [label["label"], pytest.approx(label["score"], abs=1e-6)]
+
+
+def topic(service: RealService) -> Any:
+    return best(service, "/v1/classify", text="Stocks fall as oil prices slide")
+
+
+def cards(service: RealService, **more: Any) -> Any:
+    answer = post(service, "/v1/detect", image=sample("cards.jpg"), **more)
+    found = answer["results"][0]["objects"]
+    return [(one["label"], pytest.approx(one["score"], abs=1e-6), one["box"]) for one in found]
+
+
+def translations(service: RealService) -> Any:
+    texts = ["我喜欢喝茶。", "他在图书馆看书。"]
+    return [one["translation"] for one in post(service, "/v1/translate", text=texts)["results"]]
+
+
+def similar(service: RealService) -> Any:
+    texts = ["dog face", "狗脸", "watermelon"]
+    results = post(service, "/v1/embed", text=texts)["results"]
+    source, *others = (np.array(one["embedding"]) for one in results)
+    return [pytest.approx(float(source @ other), abs=1e-5) for other in others]
 
 
 Expected = Callable[[RealService], Any]
@@ -111,6 +139,30 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
         lambda service: [found["label"] for found in objects(service)],
     ),
     "kserve": ("translations", lambda service: [translation(service, "今天天气很好。")]),
+    "libretranslatepy": (
+        "[translation, detected, codes]",
+        lambda service: [*translations(service)[:1], "zh", ["en", "zh"]],
+    ),
+    "deep_translator": ("translations", translations),
+    "huggingface_hub, InferenceClient": (
+        "[[topic.label, topic.score], [digit.label, digit.score], "
+        "[[one.label, one.score] for one in cards], translation, vectors.tolist(), similar]",
+        lambda service: [
+            topic(service),
+            best(service, "/v1/classify", image=sample("digit.png")),
+            [[label, score] for label, score, _ in cards(service, threshold=0.3)],
+            translations(service)[0],
+            vectors(service),
+            similar(service),
+        ],
+    ),
+    "deepstack_sdk": (
+        "cards",
+        lambda service: [
+            [label, *(int(at + 0.5) for at in box)]
+            for label, _, box in cards(service, threshold=0.3)
+        ],
+    ),
 }
 """By heading: an expression over the names of the snippet, and the value that it must have."""
 
@@ -123,3 +175,18 @@ def test_a_snippet_gives_the_native_answer(service: RealService, name: str) -> N
 
 def test_every_check_is_of_a_snippet() -> None:
     assert set(SNIPPETS) == set(snippets())
+
+
+def test_the_snippet_for_node_gives_the_native_answers(service: RealService) -> None:
+    ((name, code),) = snippets("js").items()
+    assert name == "@huggingface/inference"
+    result = (
+        "[[topics[0].label, topics[0].score], cards.map((one) => [one.label, one.score]), "
+        "translation.translation_text, vectors]"
+    )
+    assert run_javascript(service, code, result) == [
+        topic(service),
+        [[label, score] for label, score, _ in cards(service)],
+        translations(service)[0],
+        vectors(service),
+    ]
