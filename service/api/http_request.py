@@ -203,7 +203,7 @@ class HttpRequest(starlette.requests.Request):
             self.context.bodies.give_back(self._held)
             self._held = 0
 
-    def _finds_room(self, size: int) -> bool:
+    def finds_room(self, size: int) -> bool:
         """Take room for `size` bytes of the body in all; if there is none, give back all of it."""
         if size <= _SMALL_BODY:
             return True
@@ -222,7 +222,7 @@ class HttpRequest(starlette.requests.Request):
                 raise ClientDisconnect
             chunk, more = message.get("body", b""), message.get("more_body", False)
             size += len(chunk)
-            has_room = has_room and size <= most and self._finds_room(size)
+            has_room = has_room and size <= most and self.finds_room(size)
             if has_room:
                 body += chunk
             else:  # read on without keeping it, so that the client can receive the refusal

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,6 +10,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from service.access.access import Access
+from service.access.keys_file import new_key
 from service.api import ApiContext, ApiLimits, Lifecycle
 from service.protocols.oip.rpc.calls import SERVICE
 from service.protocols.oip.rpc.messages import pb
@@ -108,6 +111,29 @@ async def test_the_deadline_of_a_client_is_that_of_the_request(rpc: Rpc) -> None
     pipeline: Any = rpc.registry.named("news-topics")
     (_, request), *_ = pipeline.asked
     assert request.deadline < asyncio.get_running_loop().time() + 1
+
+
+async def test_a_call_needs_a_key_where_requests_do(tmp_path: Path) -> None:
+    key, lines = new_key("client")
+    file = tmp_path / "keys.toml"
+    file.write_text(f"{lines}\n")
+    registry = FakeRegistry()
+    context = ApiContext(registry, Lifecycle(), ApiLimits(), access=Access(file))
+    async with Rpc(context, registry) as rpc:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await rpc.infer("a")
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        answer = await rpc.infer("a", metadata=(("authorization", f"Bearer {key}"),))
+        assert answer.model_name == "news-topics"
+        load = pb.RepositoryModelLoadRequest(model_name="digits")
+        with pytest.raises(grpc.aio.AioRpcError) as forbidden:
+            await rpc.unary(
+                "RepositoryModelLoad",
+                load,
+                pb.RepositoryModelLoadResponse,
+                metadata=(("x-api-key", key),),
+            )
+        assert forbidden.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_cancelled_call_frees_its_place(rpc: Rpc) -> None:

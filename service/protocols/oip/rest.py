@@ -11,7 +11,7 @@ from service.api.errors import MalformedRequestError, Problem
 from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
 from service.api.replies import Reply
-from service.errors import InvalidInputError
+from service.errors import InvalidInputError, OverloadedError
 from service.protocols.oip import describe
 from service.protocols.oip.codings import deflated, inflated
 from service.protocols.oip.inference import (
@@ -35,6 +35,8 @@ from service.requests.pipeline import Pipeline
 _LENGTH = b"inference-header-content-length"
 _ON_LOOP = 256 * 1024
 """Bytes of a body that is parsed on the event loop; a longer one on a thread."""
+_ROOM_SECONDS = 1.0
+"""`Retry-After` of a process that has no room for a body."""
 _MODEL = "/v2/models/{model:path}"
 _VERSION = _MODEL + "/versions/{version}"
 
@@ -187,7 +189,10 @@ async def _rendered(
 async def _body(request: HttpRequest) -> bytes:
     body = await request.read_body()
     codings = request.given.get(b"content-encoding")
-    return await inflated(body, codings, request.context.limits.max_body_bytes)
+    whole = await inflated(body, codings, request.context.limits.max_body_bytes)
+    if not request.finds_room(max(len(body), len(whole))):
+        raise OverloadedError("too many large bodies at once", _ROOM_SECONDS)
+    return whole
 
 
 def _header_length(request: HttpRequest) -> int | None:

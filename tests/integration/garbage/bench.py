@@ -18,6 +18,7 @@ from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from service.api.http_request import HttpRequest
 from service.app import Engine, build_engine
 from service.page.page import page_routes
+from service.protocols import protocol_routes
 from service.settings import read_settings
 
 ROOT = Path(__file__).parents[3]
@@ -193,7 +194,9 @@ async def bench(repository: Path) -> AsyncIterator[Bench]:
             registry.start()
             while registry.not_ready():  # noqa: ASYNC110 - it has no such event
                 await asyncio.sleep(0.05)
-            yield Bench(build_api(context, None, page_routes()), context, engine)
+            yield Bench(
+                build_api(context, None, [*protocol_routes(), *page_routes()]), context, engine
+            )
 
 
 def json_of(path: str, value: Any, *headers: tuple[bytes, bytes], **more: Any) -> Visit:

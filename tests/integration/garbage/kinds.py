@@ -39,6 +39,10 @@ NOT_A_PICTURE = b"\x89PNG\r\n\x1a\n" + b"x" * 50_000
 _BASE64 = base64.b64encode(_DIGIT).decode()
 _LONG = "a" * 50_000
 
+_TENSORS = b"""{"inputs": [
+    {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["Comet seen from orbit"]}
+]}"""
+
 ANSWERS: Mapping[str, Round] = {
     "classify a text": is_answered(200, lambda: classify({"text": _TEXT}, _FRESH)),
     "classify texts": is_answered(200, lambda: classify({"text": [_TEXT] * 5}, _FRESH)),
@@ -79,6 +83,9 @@ ANSWERS: Mapping[str, Round] = {
     "embed a text and an image": is_answered(
         200, lambda: embed({"text": "dog face", "image": _BASE64}, _FRESH)
     ),
+    "classify by the Open Inference Protocol": is_answered(
+        200, lambda: raw("/v2/models/news-topics/infer", _TENSORS, b"application/json")
+    ),
     "a cached text": is_answered(200, lambda: classify({"text": _TEXT})),
     "a cached translation": is_answered(200, lambda: translate({"text": _ZH})),
     "no-cache": is_answered(
@@ -107,6 +114,12 @@ REFUSALS: Mapping[str, Round] = {
     "400 nested": is_answered(400, lambda: raw("/v1/classify", b"[" * 9999, b"application/json")),
     "400 a header": is_answered(
         400, lambda: classify({"text": "a"}, (b"x-request-priority", b"soon"))
+    ),
+    "400 a tensor of another shape": is_answered(
+        400,
+        lambda: raw(
+            "/v2/models/news-topics/infer", _TENSORS.replace(b"[1]", b"[2]"), b"application/json"
+        ),
     ),
     "400 a form without end": is_answered(
         400, lambda: form("/v1/classify", {"image": _DIGIT * 9}, end=b"")

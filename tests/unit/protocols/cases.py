@@ -51,18 +51,6 @@ def _oip_labels(answer: Any) -> Any:
     ]
 
 
-def _oip_objects(answer: Any) -> Any:
-    found = _oip_outputs(answer)
-    columns = (found["label"], found["score"], found["boxes"], found["count"])
-    return [
-        [
-            {"label": label, "score": round(score, 6), "box": box}
-            for label, score, box in list(zip(labels, scores, boxes, strict=True))[:count]
-        ]
-        for labels, scores, boxes, count in zip(*columns, strict=True)
-    ]
-
-
 _OIP_HOSTILE = tuple(
     orjson.dumps({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", **wrong}]})
     for wrong in (

@@ -1,5 +1,6 @@
 """Bodies of the Open Inference Protocol that no client sends: binary data, codings, raw bodies."""
 
+import base64
 import gzip
 import struct
 import zlib
@@ -10,11 +11,14 @@ import httpx
 import numpy as np
 import orjson
 import pytest
+from PIL import Image
 
 from service.errors import InferenceError, InvalidInputError
 from service.protocols.oip.tensors import DATATYPES, from_raw, from_values, to_raw, to_values
 from tests.unit.api.conftest import TOKEN
+from tests.unit.transforms.images import encoded
 
+IMAGE = encoded(Image.new("RGB", (8, 8), "#ff0000"))
 URL = "/v2/models/news-topics/infer"
 LENGTH = "inference-header-content-length"
 
@@ -76,6 +80,46 @@ async def test_binary_inputs_and_outputs(client: httpx.AsyncClient) -> None:
     )
     assert response.headers["content-type"] == "application/octet-stream"
     assert read(response) == await plain(client)
+
+
+@pytest.mark.parametrize("form", ["base64", "binary", "raw"])
+async def test_images_get_the_answers_of_the_native_routes(
+    client: httpx.AsyncClient, form: str
+) -> None:
+    async def infer(model: str) -> Mapping[str, Any]:
+        url = f"/v2/models/{model}/infer"
+        if form == "raw":
+            return read(await client.post(url, content=IMAGE, headers={LENGTH: "0"}))
+        if form == "binary":
+            content, headers = body(strings(IMAGE), name="image")
+            return read(await client.post(url, content=content, headers=headers))
+        data = [base64.b64encode(IMAGE).decode()]
+        given = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": data}
+        return read(await client.post(url, json={"inputs": [given]}))
+
+    async def native(path: str) -> Any:
+        response = await client.post(path, content=IMAGE, headers={"content-type": "image/png"})
+        return response.json()["results"][0]
+
+    found, (expected,) = await infer("cards"), (await native("/v1/detect"))["objects"]
+    label = found["label"][0]
+    assert (label.decode() if isinstance(label, bytes) else label) == expected["label"]
+    assert found["score"] == [pytest.approx(expected["score"])]
+    assert found["boxes"] == expected["box"]
+    assert found["count"] == [1]
+    labels = (await native("/v1/classify"))["labels"]
+    assert (await infer("digits"))["score"] == [one["score"] for one in labels]
+    if form != "raw":  # which input it is cannot be told
+        vector = (await native("/v1/embed"))["embedding"]
+        assert (await infer("emoji"))["embedding"] == vector
+
+
+async def test_what_a_body_inflates_to_is_counted(client: httpx.AsyncClient, context: Any) -> None:
+    content = gzip.compress(orjson.dumps({"id": "a" * 90_000, "inputs": []}))
+    context.bodies.held = context.limits.max_bodies_bytes - 50_000
+    response = await client.post(URL, content=content, headers={"content-encoding": "gzip"})
+    assert response.status_code == 429, response.text
+    assert context.bodies.held == context.limits.max_bodies_bytes - 50_000
 
 
 async def test_a_raw_body_is_one_input(client: httpx.AsyncClient) -> None:

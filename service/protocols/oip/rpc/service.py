@@ -178,6 +178,7 @@ async def _next(serving: Serving, messages: Any) -> Any | None:
     finally:
         reading.cancel()
         ending.cancel()
+        del reading  # its exception refers to this frame
 
 
 async def _streamed(call: Call, message: Any) -> AsyncIterator[Any]:
