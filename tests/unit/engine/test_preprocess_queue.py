@@ -1,6 +1,7 @@
 """Waiting for a preprocessing thread: in which order, and how many at once."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -141,9 +142,17 @@ async def test_an_error_is_told_to_its_caller_and_the_others_are_answered() -> N
 async def test_nobody_waits_for_threads_that_have_ended() -> None:
     threads = ThreadPoolExecutor(1)
     incoming = PreprocessQueue(threads, 1)
-    waiting = [asyncio.ensure_future(incoming.run(partial(time.sleep, 0.2))) for _ in range(5)]
-    await asyncio.sleep(0.05)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def lasts() -> None:
+        has_begun.set()
+        may_end.wait()
+
+    waiting = [asyncio.ensure_future(incoming.run(lasts)) for _ in range(5)]
+    while not has_begun.is_set():  # noqa: ASYNC110 - it is set by another thread
+        await asyncio.sleep(0.01)
     threads.shutdown(wait=False, cancel_futures=True)
+    may_end.set()
     first, *others = await asyncio.gather(*waiting, return_exceptions=True)
     assert first is None
     assert all(isinstance(error, ShuttingDownError) for error in others)
