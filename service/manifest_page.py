@@ -104,10 +104,10 @@ def keys_of(table: type) -> Iterator[Key]:
         yield Key(field.name, _type(types[field.name]), _default(field), meaning)
 
 
-def _section(title: str, table: type, said: str = "") -> Iterator[str]:
+def _section(title: str, table: type, documentation: str = "") -> Iterator[str]:
     yield f"\n## {title}\n"
-    if said:
-        yield f"{said}\n"
+    if documentation:
+        yield f"{documentation}\n"
     yield from _TABLE_HEAD
     for key in sorted(keys_of(table), key=lambda key: key.default != "required"):
         cells = (f"`{key.name}`", key.type.replace("|", "\\|"), key.default, key.meaning)
@@ -125,14 +125,14 @@ def _note_tables(table: type, within: dict[str, type]) -> None:
 
 def _meanings(table: type) -> Mapping[str, str]:
     """Return what the source says under each field, in one line."""
-    said: dict[str, str] = {}
+    documentation: dict[str, str] = {}
     for cls in reversed(table.__mro__):
         if not is_dataclass(cls):
             continue
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
         if isinstance(tree, ast.ClassDef):
-            said.update(_documented(tree.body))
-    return said
+            documentation.update(_documented(tree.body))
+    return documentation
 
 
 def _documented(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:

@@ -258,8 +258,8 @@ def _answered(response: type[BaseModel], events: Sequence[type[BaseModel]]) -> M
 
 def _streamed(events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
     kinds = [{"$ref": _SCHEMAS.format(model=event.__name__)} for event in events]
-    told = {"schema": {"anyOf": kinds, "description": "Of each event; `event` names its kind."}}
-    return dict.fromkeys(("application/x-ndjson", "text/event-stream"), told)
+    media = {"schema": {"anyOf": kinds, "description": "Of each event; `event` names its kind."}}
+    return dict.fromkeys(("application/x-ndjson", "text/event-stream"), media)
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:

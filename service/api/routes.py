@@ -167,7 +167,7 @@ def task_routes() -> Sequence[DirectRoute]:
                         "glossary": {"张伟": "Zhang Wei", "王芳": "Wang Fang"},
                         "protect": ["urls", "numbers"],
                     },
-                    "A text of several lines, told as it is translated": {
+                    "A text of several lines, streamed as it is translated": {
                         "text": "今天天气很好。\n\n我喜欢喝茶。\n  - 他在图书馆看书。\n",
                         "split": "sentences",
                         "stream": "segments",

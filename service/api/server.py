@@ -65,10 +65,10 @@ def _lasting() -> list[threading.Thread]:
 
 def _abandon(why: str) -> None:
     event = "process ended with work left undone"
-    said = threading.Thread(
+    writer = threading.Thread(
         target=_log.critical, args=(event,), kwargs={"extra": {"reason": why}}, daemon=True
     )
-    said.start()
+    writer.start()
     time.sleep(_LOG_SECONDS)  # also for the thread that writes the log
     os._exit(_ABANDONED)
 

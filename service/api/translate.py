@@ -204,7 +204,7 @@ async def translate(request: HttpRequest) -> Response:
 
 def encode_translation(answer: Translation) -> Mapping[str, Any]:
     """Return the translation as a JSON object."""
-    said = {
+    members = {
         "translation": answer.text,
         "source": answer.source,
         "target": answer.target,
@@ -212,18 +212,18 @@ def encode_translation(answer: Translation) -> Mapping[str, Any]:
         "finish_reason": answer.finish_reason,
     }
     if answer.alternatives:
-        said["alternatives"] = [
+        members["alternatives"] = [
             {"translation": one.text, "score": one.score, "finish_reason": one.finish_reason}
             for one in answer.alternatives
         ]
     if answer.glossary:
-        said["glossary"] = [
+        members["glossary"] = [
             {"source": term.source, "target": term.target, "kept": term.is_kept}
             for term in answer.glossary
         ]
     if isinstance(answer, DetectedTranslation) and answer.detection is not None:
-        said["detected"] = asdict(answer.detection)
-    return said
+        members["detected"] = asdict(answer.detection)
+    return members
 
 
 class TranslationProgress(BaseModel):

@@ -141,8 +141,8 @@ class DetectorModel(Model):
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
         shapes = {name: spec.shape for name, spec in outputs[_SESSION].items()}
-        said = self.reader.misfit(shapes)
-        return said and f"{said}; docs/detector-heads.md says how heads are declared"
+        problem = self.reader.misfit(shapes)
+        return problem and f"{problem}; docs/detector-heads.md says how heads are declared"
 
     def try_head(self, sessions: Sessions) -> str | None:
         """Check the scores for a few synthetic images."""

@@ -12,7 +12,7 @@ from service.registry.progress import LoadPhase, LoadProgress
 from service.tasks import ComposedTask, Task
 from service.telemetry import metrics
 
-_TOLD = (
+_DESCRIBED = (
     metrics.MODEL_STATE,
     metrics.MODEL_INFO,
     metrics.MODEL_LOAD_SECONDS,
@@ -253,8 +253,8 @@ def publish_limits(loaded: Loaded, max_queue_size: int | None) -> None:
 def retract(status: VersionStatus) -> None:
     """Remove the series of a version that is gone, so that reloads do not pile them up."""
     version = {"model": status.model, "version": str(status.version)}
-    for told in _TOLD:
-        told.remove_by_labels(version)
+    for metric in _DESCRIBED:
+        metric.remove_by_labels(version)
 
 
 def _identity(status: VersionStatus) -> tuple[str, ...]:

@@ -59,13 +59,13 @@ def version_digest(
         OSError: a file cannot be read.
     """
     hashed = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    told = {
+    facts = {
         "task": manifest.task,
         "family": manifest.family,
         "graphs": manifest.graphs[precision],
         "parameters": manifest.parameters,
     }
-    canonical = json.dumps(told, sort_keys=True, ensure_ascii=False)
+    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     hashed.update(fingerprint(_SCHEMA, canonical, len(files)))
     for path in files:
         with path.open("rb") as file:

@@ -103,8 +103,8 @@ def manifest_of(table: Mapping[str, Any], where: str) -> Manifest:
         ModelLoadError: it says something that cannot be. The message names `where`, the keys,
             the reasons, and the nearest right key to a misspelt one.
     """
-    if isinstance(said := table.get("default_precision"), str):
-        table = {**table, "default_precision": dict.fromkeys(get_args(DeviceKind), said)}
+    if isinstance(declared := table.get("default_precision"), str):
+        table = {**table, "default_precision": dict.fromkeys(get_args(DeviceKind), declared)}
     manifest = read_table(table, Manifest, where)
     if problems := list(_contradictions(manifest)):
         raise ModelLoadError(f"{where}: {'; '.join(problems)}")
@@ -127,11 +127,11 @@ def _called(path: Path) -> str:
 def _contradictions(manifest: Manifest) -> Iterator[str]:
     if not manifest.graphs:
         yield "graphs names no precision"
-    said = {
+    declared = {
         "default_precision": manifest.default_precision.values(),
         "tolerance": manifest.tolerance,
     }
-    for key, precisions in said.items():
+    for key, precisions in declared.items():
         for precision in sorted(set(precisions) - set(manifest.graphs)):
             yield f"{key} names {precision}, of which there are no graphs"
     sessions = {frozenset(files) for files in manifest.graphs.values()}

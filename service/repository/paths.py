@@ -149,7 +149,7 @@ def file_inside(name: str, folder: Path, root: Path, where: str) -> Path:
 
     Args:
         name: relative to the folder.
-        folder: where the file is said to be.
+        folder: where the file must be.
         root: what no link may lead out of; the folder itself or one above it.
         where: who names the file, for the error.
 
@@ -169,10 +169,10 @@ def file_inside(name: str, folder: Path, root: Path, where: str) -> Path:
             raise ModelLoadError(f"{where}: {name} is a folder, where a file must be")
         if not path.is_file():
             raise ModelLoadError(f"{where}: the file {name} does not exist")
-        said = stand_in(path)
+        problem = stand_in(path)
     except (OSError, RuntimeError) as error:  # of links in a circle the one or the other
         reason = getattr(error, "strerror", None) or "its links lead in a circle"
         raise ModelLoadError(f"{where}: {name} cannot be read: {reason}") from None
-    if said is not None:
-        raise ModelLoadError(f"{where}: {name} {said}")
+    if problem is not None:
+        raise ModelLoadError(f"{where}: {name} {problem}")
     return path

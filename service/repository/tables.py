@@ -98,9 +98,9 @@ def sentences(error: ValidationError, name_of: Callable[[Place], str] = dotted) 
 
 
 def _sentence(problem: ErrorDetails, name_of: Callable[[Place], str]) -> str:
-    said = _SAID.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    declared = _SAID.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     place = [part for part in problem["loc"] if part != "[key]"]
-    return f"{name_of(place)} {_SHOULD.sub('must', said)}" if place else said
+    return f"{name_of(place)} {_SHOULD.sub('must', declared)}" if place else declared
 
 
 def _unknown_keys(

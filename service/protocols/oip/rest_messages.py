@@ -178,10 +178,10 @@ def render_result(
 
 
 def _rendered(name: str, array: NDArray[Any], size: int | None) -> Mapping[str, Any]:
-    said = {"name": name, "datatype": datatype_of_array(array), "shape": [*array.shape]}
+    declared = {"name": name, "datatype": datatype_of_array(array), "shape": [*array.shape]}
     if size is None:
-        return {**said, "data": to_values(name, array)}
-    return {**said, "parameters": {"binary_data_size": size}}
+        return {**declared, "data": to_values(name, array)}
+    return {**declared, "parameters": {"binary_data_size": size}}
 
 
 def _binary_size(one: OipInput) -> int | None:

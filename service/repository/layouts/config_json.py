@@ -58,8 +58,8 @@ def timm_processing(files: ExportFiles, key: str) -> Iterator[Finding]:
 
 
 def _cfg(files: ExportFiles) -> Mapping[str, Any]:
-    said: Mapping[str, Any] = files.config[_KEY]
-    return {key: value for key, value in said.items() if value is not None}
+    declared: Mapping[str, Any] = files.config[_KEY]
+    return {key: value for key, value in declared.items() if value is not None}
 
 
 def _classes(files: ExportFiles) -> object:

@@ -132,9 +132,9 @@ def _text_facts(files: ExportFiles, towers: _Towers) -> Iterator[Finding]:
     text = text if isinstance(text, Mapping) else {}
     longest = text.get("max_position_embeddings", towers.max_length)
     limit, source = longest, f"{CONFIG}: text_config.max_position_embeddings"
-    said = files.tokenizer.get("model_max_length")
-    if isinstance(said, int) and said < min(longest, _UNSET_LENGTH):
-        limit, source = said, f"{TOKENIZER_CONFIG}: model_max_length"
+    declared = files.tokenizer.get("model_max_length")
+    if isinstance(declared, int) and declared < min(longest, _UNSET_LENGTH):
+        limit, source = declared, f"{TOKENIZER_CONFIG}: model_max_length"
     yield Fact("parameters.max_length", int(limit), source)
     yield from tokenizer_facts(files)
     found = padding_token(files)

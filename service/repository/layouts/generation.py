@@ -73,41 +73,41 @@ def generation_facts(files: ExportFiles, task: Mapping[str, Any]) -> Iterator[Fi
     """
     place = GENERATION if GENERATION in files.tables else CONFIG
     own = files.generation if GENERATION in files.tables else files.config
-    said = {**own, **task}
-    for key in _refused(said):
+    declared = {**own, **task}
+    for key in _refused(declared):
         raise ModelLoadError(f"{place} asks for {key}, which is not served: take it out of it")
-    yield from _ids(files, said, place)
+    yield from _ids(files, declared, place)
     for key, (rule, typed) in _RULES.items():
-        if said.get(key) is not None:
-            yield Fact(f"parameters.rules.{rule}", typed(said[key]), _source(key, task, place))
-    if least := _least(said):
-        key = "min_new_tokens" if said.get("min_new_tokens") else "min_length"
+        if declared.get(key) is not None:
+            yield Fact(f"parameters.rules.{rule}", typed(declared[key]), _source(key, task, place))
+    if least := _least(declared):
+        key = "min_new_tokens" if declared.get("min_new_tokens") else "min_length"
         yield Fact("parameters.rules.min_length", least, _source(key, task, place))
     for key, typed in (("num_beams", int), ("length_penalty", float)):
-        if said.get(key) is not None:
-            yield Fact(f"parameters.{key}", typed(said[key]), _source(key, task, place))
-    yield from _lengths(files, said, task, place)
+        if declared.get(key) is not None:
+            yield Fact(f"parameters.{key}", typed(declared[key]), _source(key, task, place))
+    yield from _lengths(files, declared, task, place)
 
 
-def _refused(said: Mapping[str, Any]) -> Iterator[str]:
+def _refused(declared: Mapping[str, Any]) -> Iterator[str]:
     """Yield the keys that would change translations, and are not served."""
     for key, idle in _NOT_SERVED.items():
-        if said.get(key) not in (None, idle):
+        if declared.get(key) not in (None, idle):
             yield key
-    if said.get("num_beams") in (None, 1):
-        yield from (key for key in _OF_GREEDY_SEARCH if said.get(key))
+    if declared.get("num_beams") in (None, 1):
+        yield from (key for key in _OF_GREEDY_SEARCH if declared.get(key))
 
 
 def _source(key: str, task: Mapping[str, Any], place: str) -> str:
     return f"{CONFIG}: task_specific_params" if key in task else f"{place}: {key}"
 
 
-def _ids(files: ExportFiles, said: Mapping[str, Any], place: str) -> Iterator[Finding]:
-    ends = said.get("eos_token_id", files.config.get("eos_token_id"))
-    start = said.get("decoder_start_token_id", files.config.get("decoder_start_token_id"))
+def _ids(files: ExportFiles, declared: Mapping[str, Any], place: str) -> Iterator[Finding]:
+    ends = declared.get("eos_token_id", files.config.get("eos_token_id"))
+    start = declared.get("decoder_start_token_id", files.config.get("decoder_start_token_id"))
     if start is None:
-        start = said.get("bos_token_id", files.config.get("bos_token_id"))
-    pad = said.get("pad_token_id", files.config.get("pad_token_id"))
+        start = declared.get("bos_token_id", files.config.get("bos_token_id"))
+    pad = declared.get("pad_token_id", files.config.get("pad_token_id"))
     eos_ids = ends if isinstance(ends, list) else [ends]
     for key, value, named in (
         ("parameters.rules.eos_ids", None if ends is None else eos_ids, "eos_token_id"),
@@ -117,25 +117,25 @@ def _ids(files: ExportFiles, said: Mapping[str, Any], place: str) -> Iterator[Fi
         if value is None:
             yield Unknown(key, f"neither {GENERATION} nor {CONFIG} has a {named}")
         else:
-            yield Fact(key, value, f"{place if named in said else CONFIG}: {named}")
+            yield Fact(key, value, f"{place if named in declared else CONFIG}: {named}")
 
 
-def _least(said: Mapping[str, Any]) -> int:
+def _least(declared: Mapping[str, Any]) -> int:
     """Return the least length, the start token included."""
-    if said.get("min_new_tokens"):
-        return int(said["min_new_tokens"]) + 1
-    return int(said.get("min_length") or 0)
+    if declared.get("min_new_tokens"):
+        return int(declared["min_new_tokens"]) + 1
+    return int(declared.get("min_length") or 0)
 
 
 def _lengths(
-    files: ExportFiles, said: Mapping[str, Any], task: Mapping[str, Any], place: str
+    files: ExportFiles, declared: Mapping[str, Any], task: Mapping[str, Any], place: str
 ) -> Iterator[Finding]:
     positions = files.config.get("max_position_embeddings")
-    if said.get("max_new_tokens") is not None:
-        usual, source = int(said["max_new_tokens"]), _source("max_new_tokens", task, place)
-    elif said.get("max_length") not in (None, _USUAL_LENGTH):
+    if declared.get("max_new_tokens") is not None:
+        usual, source = int(declared["max_new_tokens"]), _source("max_new_tokens", task, place)
+    elif declared.get("max_length") not in (None, _USUAL_LENGTH):
         # The start token counts.
-        usual, source = int(said["max_length"]) - 1, _source("max_length", task, place)
+        usual, source = int(declared["max_length"]) - 1, _source("max_length", task, place)
     else:
         usual, source = _USUAL_LENGTH, f"{place} has no max_length: as transformers takes it"
         if isinstance(positions, int):

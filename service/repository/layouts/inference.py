@@ -49,22 +49,22 @@ class Description:
 
 
 def infer(
-    folder: Path, said: Mapping[str, Any] | None = None, root: Path | None = None
+    folder: Path, explicit: Mapping[str, Any] | None = None, root: Path | None = None
 ) -> Inferred:
     """Return what the files of a directory tell, as far as model.toml does not say it.
 
     Args:
         folder: the directory.
-        said: the table of the directory's model.toml; its task and family choose the layout.
+        explicit: the table of the directory's model.toml; its task and family choose the layout.
         root: what no link may lead out of; None means the directory itself.
 
     Raises:
         ModelLoadError: a file is broken, or the task or a key that the family needs cannot be
-            told. The message says which key to add to model.toml.
+            inferred. The message says which key to add to model.toml.
     """
-    said = {} if said is None else said
+    explicit = {} if explicit is None else explicit
     files = read_export(folder, root)
-    layout, source = _chosen(files, said)
+    layout, source = _chosen(files, explicit)
     if layout is None:
         return Inferred({}, {})
     facts = [Fact("task", layout.task.value, source), Fact("family", layout.family, source)]
@@ -72,13 +72,13 @@ def infer(
     for finding in _findings(layout, files):
         if isinstance(finding, Fact):
             facts.append(finding)
-        elif not _is_said(finding.key, said):
+        elif not _is_said(finding.key, explicit):
             unknown.append(finding)
     if unknown:
         raise ModelLoadError(
             "; ".join(f"{one.reason}: add {one.key} to {MANIFEST_NAME}" for one in unknown)
         )
-    facts = [fact for fact in facts if not _is_said(fact.key, said)]
+    facts = [fact for fact in facts if not _is_said(fact.key, explicit)]
     return Inferred(_table(facts), {fact.key: fact.source for fact in facts})
 
 
@@ -107,31 +107,31 @@ def describe(folder: Path, root: Path, where: str) -> Description:
     """
     has_manifest = (folder / MANIFEST_NAME).exists()
     _refuse_checkpoint(folder, where)
-    said: Mapping[str, Any] = {}
+    explicit: Mapping[str, Any] = {}
     if has_manifest or not is_export(folder):
-        said = read_manifest_table(file_inside(MANIFEST_NAME, folder, root, where))
-    told = Inferred({}, {})
-    is_complete = said.keys() >= set(_NEEDED) and said["family"] not in _FAMILIES_OF_GRAPHS
+        explicit = read_manifest_table(file_inside(MANIFEST_NAME, folder, root, where))
+    inferred = Inferred({}, {})
+    is_complete = explicit.keys() >= set(_NEEDED) and explicit["family"] not in _FAMILIES_OF_GRAPHS
     if not is_complete or (folder / CONFIG).exists():
         try:
-            told = infer(folder, said, root)
+            inferred = infer(folder, explicit, root)
         except ModelLoadError as error:
             raise ModelLoadError(f"{where}: {error}") from None
-    sources = {**dict.fromkeys(_keys(said), MANIFEST_NAME), **told.sources}
+    sources = {**dict.fromkeys(_keys(explicit), MANIFEST_NAME), **inferred.sources}
     place = f"{where}/{MANIFEST_NAME}" if has_manifest else f"{where} (no {MANIFEST_NAME})"
-    manifest = manifest_of(merged(told.table, said), place)
+    manifest = manifest_of(merged(inferred.table, explicit), place)
     return _with_fixed_batch(Description(manifest, sources), folder, root, where)
 
 
-def _with_fixed_batch(told: Description, folder: Path, root: Path, where: str) -> Description:
+def _with_fixed_batch(inferred: Description, folder: Path, root: Path, where: str) -> Description:
     """Add the batch size of graphs that were exported for one, if nothing else says it.
 
     Raises:
         ModelLoadError: a graph takes batches of exactly another size.
     """
-    manifest = told.manifest
-    if manifest.task in (Task.TRANSLATE, Task.INFER) or _MOST in told.sources:
-        return told
+    manifest = inferred.manifest
+    if manifest.task in (Task.TRANSLATE, Task.INFER) or _MOST in inferred.sources:
+        return inferred
     for precision, files in manifest.graphs.items():
         for name in files.values():
             try:
@@ -144,9 +144,9 @@ def _with_fixed_batch(told: Description, folder: Path, root: Path, where: str) -
                 raise ModelLoadError(f"{where}: {error}") from None
             for fact in found:
                 batching = replace(manifest.batching, max_batch_size=fact.value)
-                sources = {**told.sources, fact.key: fact.source}
+                sources = {**inferred.sources, fact.key: fact.source}
                 return Description(replace(manifest, batching=batching), sources)
-    return told
+    return inferred
 
 
 def _refuse_checkpoint(folder: Path, where: str) -> None:
@@ -160,22 +160,22 @@ def _refuse_checkpoint(folder: Path, where: str) -> None:
         )
 
 
-def merged(told: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return both tables in one; what is said counts, and tables within are merged likewise.
+def merged(inferred: Mapping[str, Any], explicit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return both tables in one; explicit values count, and tables within are merged likewise.
 
-    `graphs` that are said are all there are: a precision can be left out by not naming it.
+    Explicit `graphs` are all there are: a precision can be left out by not naming it.
     """
-    both = dict(told) | dict(said)
-    for key, value in said.items():
-        inner = told.get(key)
+    both = dict(inferred) | dict(explicit)
+    for key, value in explicit.items():
+        inner = inferred.get(key)
         if isinstance(value, Mapping) and isinstance(inner, Mapping) and key not in _WHOLE:
             both[key] = merged(inner, value)
     return both
 
 
-def _chosen(files: ExportFiles, said: Mapping[str, Any]) -> tuple[Layout | None, str]:
-    """Return the first layout that knows the files, or the only one that fits what is said."""
-    task, family = said.get("task"), said.get("family")
+def _chosen(files: ExportFiles, explicit: Mapping[str, Any]) -> tuple[Layout | None, str]:
+    """Return the first layout that knows the files, or the only one that fits them."""
+    task, family = explicit.get("task"), explicit.get("family")
     possible = [
         layout
         for layout in LAYOUTS
@@ -184,30 +184,32 @@ def _chosen(files: ExportFiles, said: Mapping[str, Any]) -> tuple[Layout | None,
     for layout in possible:
         if source := layout.recognise(files):
             return layout, source
-    says_all = said.keys() >= set(_NEEDED)
+    says_all = explicit.keys() >= set(_NEEDED)
     if family is not None and possible and not (says_all and len(possible) > 1):
         return possible[0], MANIFEST_NAME
     if says_all:
         return None, MANIFEST_NAME
     # Of a family that is named, graphs are found by their names.
-    missing = [key for key in _NEEDED if key not in said and not (key == "graphs" and files.graphs)]
-    if is_known_stranger(files) and not said:
+    missing = [
+        key for key in _NEEDED if key not in explicit and not (key == "graphs" and files.graphs)
+    ]
+    if is_known_stranger(files) and not explicit:
         raise ModelLoadError(said_of(files))
     raw = f', or family = "{tensors.FAMILY}" to serve its tensors as they are'
     advice = f"add {', '.join(missing)} to {MANIFEST_NAME}{raw if files.graphs else ''}"
     raise ModelLoadError(f"{said_of(files)}: {advice}")
 
 
-def _is_said(key: str, said: Mapping[str, Any]) -> bool:
+def _is_said(key: str, explicit: Mapping[str, Any]) -> bool:
     """Tell whether model.toml says this key, or all of the table that it is in."""
     first, _, rest = key.partition(".")
-    if first in _OF_GRAPHS and "graphs" in said:
+    if first in _OF_GRAPHS and "graphs" in explicit:
         return True
-    if _SHORT_FORMS.get(first) in said:
+    if _SHORT_FORMS.get(first) in explicit:
         return True
-    if first not in said:
+    if first not in explicit:
         return False
-    inner = said[first]
+    inner = explicit[first]
     if not rest or first in _WHOLE or not isinstance(inner, Mapping):
         return True
     return _is_said(rest, inner)

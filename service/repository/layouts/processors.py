@@ -35,7 +35,7 @@ class Processor:
     crop: int | None = None
     """Edge of the centre it cuts out; None if it has no crop."""
     crops: bool = True
-    """Whether it does so unless told."""
+    """Whether it does so by default."""
     colours: tuple[Sequence[float], Sequence[float]] = _STANDARD
     """Mean and standard deviation."""
     normalises: bool = True
@@ -46,7 +46,7 @@ class Processor:
     """A `size` of one number means at most 1333 for the longer edge."""
     is_efficientnet: bool = False
     flips: bool = False
-    """Channels are blue, green, red unless told."""
+    """Channels are blue, green, red by default."""
 
 
 _DETR = Processor(
@@ -129,8 +129,10 @@ def processing_facts(files: ExportFiles) -> Iterator[Finding]:
         yield Unknown(KEY, f"there is no {PREPROCESSOR}")
         return
     if processor is None:
-        said = f"{source} names {name!r}, which is not known here" if name else f"{source} is empty"
-        yield Unknown(KEY, said)
+        problem = (
+            f"{source} names {name!r}, which is not known here" if name else f"{source} is empty"
+        )
+        yield Unknown(KEY, problem)
         return
     try:
         steps = [*_sizes(table, processor), *_values(table, processor)]

@@ -76,10 +76,10 @@ def _activation(files: ExportFiles) -> Iterator[Finding]:
     transformers' pipeline.
     """
     key = "parameters.activation"
-    for said, source in _named_activations(files):
+    for declared, source in _named_activations(files):
         # A function that is not torch's own is code, which sentence-transformers does not run.
-        if isinstance(said, str) and said.startswith("torch."):
-            name = said.rpartition(".")[2]
+        if isinstance(declared, str) and declared.startswith("torch."):
+            name = declared.rpartition(".")[2]
             if name in _ACTIVATIONS:
                 yield Fact(key, _ACTIVATIONS[name], source)
             else:
@@ -179,8 +179,8 @@ def _steps(files: ExportFiles) -> Iterator[Finding]:
 
 def _pooling(files: ExportFiles, name: str) -> Iterator[Finding]:
     table = files.table(name)
-    said = table.get("pooling_mode")
-    modes = [said] if isinstance(said, str) else list(said or ())
+    declared = table.get("pooling_mode")
+    modes = [declared] if isinstance(declared, str) else list(declared or ())
     modes = modes or [mode for key, mode in _POOLING.items() if table.get(key)]
     if len(modes) == 1 and modes[0] in _POOLING.values():
         yield Fact("parameters.pooling", modes[0], f"{name}: pooling_mode")

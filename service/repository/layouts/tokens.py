@@ -206,14 +206,14 @@ def _longest_text(files: ExportFiles) -> Iterator[tuple[int, str]]:
     """Yield what the tokenizer's length is set to, unless it is unlimited, and by what."""
     name, own = files.sentence_bert
     table, options = own if files.modules else {}, tokenizer_arguments(files)
-    for said, source in (
+    for declared, source in (
         (options.get("model_max_length"), f"{name}: processor_kwargs"),
         (table.get("max_seq_length"), f"{name}: max_seq_length"),
         (files.tokenizer.get("model_max_length"), f"{TOKENIZER_CONFIG}: model_max_length"),
     ):
-        if isinstance(said, int | float) and not isinstance(said, bool) and said > 0:
-            if said < _UNSET_LENGTH:
-                yield int(said), source
+        if isinstance(declared, int | float) and not isinstance(declared, bool) and declared > 0:
+            if declared < _UNSET_LENGTH:
+                yield int(declared), source
             return
 
 

@@ -94,10 +94,12 @@ def _read_translator(files: ExportFiles) -> Iterator[Finding]:
 def _read_in_flight(files: ExportFiles) -> Iterator[Finding]:
     yield from graph_facts(files, _IN_FLIGHT)
     metadata, name = files.signature("step").metadata, graph_name(files, "step")
-    if said := metadata.get(_FORBIDDEN):
-        if not _NUMBERS.fullmatch(said):
+    if declared := metadata.get(_FORBIDDEN):
+        if not _NUMBERS.fullmatch(declared):
             raise ModelLoadError(f"{name}: {_FORBIDDEN} in its metadata is no list of ids")
-        yield Fact("parameters.forbidden", [*map(int, said.split(","))], f"{name}: its metadata")
+        yield Fact(
+            "parameters.forbidden", [*map(int, declared.split(","))], f"{name}: its metadata"
+        )
     if metadata.get(_RENORMALIZED):
         yield Fact("parameters.renormalized", True, f"{name}: its metadata")
     yield from _read_texts(files)
@@ -165,53 +167,53 @@ def _tokenizer_files(files: ExportFiles, convention: str) -> Iterator[Finding]:
 
 
 def _source_length(files: ExportFiles) -> Iterator[Finding]:
-    said = files.tokenizer.get("model_max_length")
+    declared = files.tokenizer.get("model_max_length")
     for key in ("max_position_embeddings", "n_positions"):
         if isinstance(longest := files.config.get(key), int):
             break
     else:
         key, longest = "max_position_embeddings, whose usual value it is", _USUAL_LENGTH
-    if isinstance(said, int | float) and said < min(_UNSET_LENGTH, longest):
+    if isinstance(declared, int | float) and declared < min(_UNSET_LENGTH, longest):
         source = f"{TOKENIZER_CONFIG}: model_max_length"
-        yield Fact("parameters.max_source_length", int(said), source)
+        yield Fact("parameters.max_source_length", int(declared), source)
     else:
         yield Fact("parameters.max_source_length", longest, f"{CONFIG}: {key}")
 
 
 def _task_settings(files: ExportFiles) -> Mapping[str, Any]:
     """Return what all translation tasks of a T5 say alike of how they are generated."""
-    settings = [dict(said) for said in _tasks(files).values()]
+    settings = [dict(declared) for declared in _tasks(files).values()]
     return {
         key: value
         for key, value in (settings[0] if settings else {}).items()
-        if key != "prefix" and all(said.get(key) == value for said in settings)
+        if key != "prefix" and all(declared.get(key) == value for declared in settings)
     }
 
 
 def _tasks(files: ExportFiles) -> Mapping[tuple[str, str], Mapping[str, Any]]:
     tasks = files.config.get("task_specific_params") or {}
     return {
-        (found[1], found[2]): said
-        for name, said in tasks.items()
-        if (found := _TASK.fullmatch(name)) and isinstance(said, Mapping)
+        (found[1], found[2]): declared
+        for name, declared in tasks.items()
+        if (found := _TASK.fullmatch(name)) and isinstance(declared, Mapping)
     }
 
 
 def _task_prefixes(files: ExportFiles) -> Iterator[Finding]:
     prefixes = {
-        "-".join(pair): str(said["prefix"])
-        for pair, said in _tasks(files).items()
-        if "prefix" in said
+        "-".join(pair): str(declared["prefix"])
+        for pair, declared in _tasks(files).items()
+        if "prefix" in declared
     }
     if prefixes:
         yield Fact("parameters.prefixes", prefixes, f"{CONFIG}: task_specific_params")
     else:
-        said = (
+        declared = (
             f"{CONFIG}: task_specific_params has no translation, so the languages and the "
             'prefix of a text are unknown (such as {"en-de" = "translate English to '
             'German: "}, or "" for nothing)'
         )
-        yield Unknown("parameters.prefixes", said)
+        yield Unknown("parameters.prefixes", declared)
 
 
 def _marian_languages(files: ExportFiles) -> Iterator[Finding]:
@@ -229,8 +231,10 @@ def _marian_languages(files: ExportFiles) -> Iterator[Finding]:
             place = f"{CONFIG}: _name_or_path" if from_name else f"{TOKENIZER_CONFIG}: {key[:11]}"
             yield Fact(f"parameters.{key}", value, place)
         elif key == "source_language" or not targets:
-            said = f"neither {CONFIG} (_name_or_path) nor {TOKENIZER_CONFIG} tells the languages"
-            yield Unknown(f"parameters.{key}", said)
+            declared = (
+                f"neither {CONFIG} (_name_or_path) nor {TOKENIZER_CONFIG} tells the languages"
+            )
+            yield Unknown(f"parameters.{key}", declared)
 
 
 def _marian_targets(files: ExportFiles) -> Mapping[str, str]:

@@ -36,7 +36,7 @@ _OF_DISTRIBUTIONS = "Softmax"
 """Operator of the distributions that boxes are made of since YOLOv8."""
 _MOST_DETECTIONS = 300
 _IOU = {"yolov8": 0.7, "yolov5": 0.45, "end_to_end": 0.7}
-"""What their own programs suppress doubles by, unless told."""
+"""What their own programs suppress doubles by, by default."""
 
 
 def _task(files: ExportFiles) -> str | None:

@@ -54,9 +54,9 @@ def external_files(graph: Path, folder: Path, where: str) -> list[Path]:
 
 
 def _external_files(graph: Path, onnx: OnnxFile, folder: Path, where: str) -> list[Path]:
-    said = f"{where}: external data of {graph.name}"
+    source = f"{where}: external data of {graph.name}"
     names = {location for tensor in onnx.tensors for location in tensor.locations}
-    return [file_inside(name, graph.parent, folder, said) for name in sorted(names)]
+    return [file_inside(name, graph.parent, folder, source) for name in sorted(names)]
 
 
 def _problem(tensor: StoredTensor) -> str | None:

@@ -114,8 +114,8 @@ def mapped(graph: Path, where: str = "") -> Iterator[mmap.mmap]:
     """
     named = f"{where}: {graph.name}" if where else graph.name
     try:
-        if said := stand_in(graph):
-            raise ModelLoadError(f"{named} {said}")
+        if problem := stand_in(graph):
+            raise ModelLoadError(f"{named} {problem}")
         if kind := other_format(graph):
             raise ModelLoadError(f"{named} is {kind}, not an ONNX graph")
         with (

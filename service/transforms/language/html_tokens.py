@@ -112,9 +112,9 @@ def _end_of(source: str, start: int, text: str) -> int:
 
 def translates(token: Token, inherited: bool) -> bool:
     """Return whether the text of an element is translated."""
-    said = token.attr("translate")
-    if said is not None and said.lower() in ("", "yes", "no"):
-        return said.lower() != "no"
+    declared = token.attr("translate")
+    if declared is not None and declared.lower() in ("", "yes", "no"):
+        return declared.lower() != "no"
     if token.tag in KEPT or "notranslate" in (token.attr("class") or "").split():
         return False
     return inherited

@@ -71,8 +71,8 @@ def add_tokens(tokenizer: Tokenizer, base: str, files: TokenFiles) -> None:
                 f"the token {content!r} has the number {numbers[content]} in its files, and would "
                 f"be {tokenizer.token_to_id(content)} behind this vocabulary"
             )
-    said = {token_content(files.options.get(f"{name}_token")) for name in _NAMES}
-    known = [token for content, token in tokens.items() if content in said]
+    declared = {token_content(files.options.get(f"{name}_token")) for name in _NAMES}
+    known = [token for content, token in tokens.items() if content in declared]
     # Of those that only the class tells, a vocabulary may lack some.
     known += [t for content, t in tokens.items() if tokenizer.token_to_id(content) is not None]
     tokenizer.add_special_tokens([token for token in known if token.special])

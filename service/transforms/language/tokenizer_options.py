@@ -99,8 +99,8 @@ def lowercase(tokenizer: Tokenizer) -> None:
 def _class_of(files: TokenFiles) -> str:
     """Return transformers' class, without the ending of the fast ones; empty if nothing tells."""
     for table in (files.config, files.model):
-        if isinstance(said := table.get("tokenizer_class"), str):
-            return said.removesuffix("Fast")
+        if isinstance(declared := table.get("tokenizer_class"), str):
+            return declared.removesuffix("Fast")
     return _MODEL_TYPES.get(str(files.model.get("model_type", "")), "")
 
 

@@ -143,8 +143,8 @@ class HeadReader:
         widths = []
         for level, names in enumerate(levels):
             width = self._width({name: shapes[name] for name in names}, level)
-            if width is not None and (said := self._misfit(width)):
-                raise ValueError(said)
+            if width is not None and (declared := self._misfit(width)):
+                raise ValueError(declared)
             widths.append(width)
         if len(set(widths) - {None}) > 1:
             found = "; ".join(f"{', '.join(n)}: {w}" for n, w in zip(levels, widths, strict=True))

@@ -112,12 +112,14 @@ class Head:
                 raise ValueError(
                     "strides are for boxes given by their centre or by distances, not relative"
                 )
-        elif said := [key for key in _OF_LEVELS if self._says(key)]:
-            raise ValueError(f"{', '.join(said)} must go with strides")
+        elif declared := [key for key in _OF_LEVELS if self._says(key)]:
+            raise ValueError(f"{', '.join(declared)} must go with strides")
         elif self.boxes == "distances":
             raise ValueError("distances must go with strides, whose cells they are counted from")
-        if self.boxes == "distances" and (said := [key for key in _OF_CENTRES if self._says(key)]):
-            raise ValueError(f"{', '.join(said)} must go with boxes given by their centre")
+        if self.boxes == "distances" and (
+            declared := [key for key in _OF_CENTRES if self._says(key)]
+        ):
+            raise ValueError(f"{', '.join(declared)} must go with boxes given by their centre")
         if ("anchors" in (self.offset_unit, self.size_unit)) != bool(self.anchors):
             raise ValueError("anchors must go with offset_unit or size_unit anchors")
         if any(length <= 0 for level in self.anchors for anchor in level for length in anchor):

@@ -90,7 +90,7 @@ def test_a_manifest_is_frozen(tmp_path: Path) -> None:
         pytest.param(SMALL.replace("family =", "#"), "family is missing", id="a missing key"),
         pytest.param(
             SMALL.replace("classify", "classfy"),
-            "task must be 'classify', 'translate', 'detect' or 'embed'",
+            "task must be 'classify', 'translate', 'detect', 'embed' or 'infer'",
             id="an unknown task",
         ),
         pytest.param(
