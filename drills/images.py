@@ -108,6 +108,29 @@ def _tiff_loop(_draw: random.Random) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + struct.pack("<I", 8)
 
 
+def _many_segments(draw: random.Random) -> bytes:
+    whole = good(draw, "JPEG")
+    marker, held = draw.choice(
+        [
+            (0xE1, b"Exif\0\0II*\0" + bytes(450)),
+            (0xED, b"Photoshop 3.0\0" + b"8BIM\0\0\0\0\0\0\0\0" * 5_000),
+            (0xC0, b"\x08\0\x30\0\x40\3" + b"\1\x11\0" * 20_000),
+            (0xDB, (b"\0" + b"\1" * 64) * 1_000),
+        ]
+    )
+    segment = struct.pack(">BBH", 0xFF, marker, len(held) + 2) + held
+    return whole[:2] + segment * (draw.choice([100_000, 10_000_000]) // len(segment)) + whole[2:]
+
+
+def _many_strips(draw: random.Random) -> bytes:
+    count = draw.choice([70_000, 4_000_000])
+    entries = [(256, 4, 1, 1), (257, 4, 1, 60_000), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 3, count, 200), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, 1, 1)]
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
+    return head.ljust(200, b"\0") + bytes(2 * count)
+
+
 def _noise(draw: random.Random) -> bytes:
     return draw.randbytes(draw.choice([1, 100, 20_000]))
 
@@ -124,6 +147,8 @@ HOSTILE: Mapping[str, Callable[[random.Random], bytes]] = {
     "another kind of file": _other_kind,
     "animation": _frames,
     "TIFF whose directory is its own next": _tiff_loop,
+    "JPEG of many segments": _many_segments,
+    "TIFF of many strips": _many_strips,
     "noise": _noise,
 }
 """Makers of images by what is wrong with them; some are odd and no fault at all."""
