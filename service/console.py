@@ -99,7 +99,7 @@ def parity_table(checks: Sequence[Check]) -> Table:
         "deviation",
         "allowed",
         "flips",
-        "in company",
+        "batched",
         "check",
     )
     for check in checks:
@@ -109,12 +109,12 @@ def parity_table(checks: Sequence[Check]) -> Table:
 
 
 def curve_tables(status: VersionStatus) -> Iterator[Table]:
-    """Return, a lane each, the measured milliseconds of a batch; the favoured one is marked."""
+    """Return, a lane each, the measured milliseconds of a batch; the best size is marked."""
     for lane, measured in (status.statistics or {}).items():
         curve = measured["curve"]
         sizes = list(dict.fromkeys(rows for point in curve for rows in point["milliseconds"]))
         title = f"{status.model}/{status.version} {lane}: milliseconds of a batch, by its items"
-        table = Table("length", *sizes, "favoured", title=title, title_justify="left")
+        table = Table("length", *sizes, "best size", title=title, title_justify="left")
         for point in curve:
             cells = [f"{point['milliseconds'][rows]:.3f}" for rows in sizes]
             table.add_row(str(point["length"]), *cells, f"[bold]{point['favoured_batch']}[/bold]")

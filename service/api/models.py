@@ -92,7 +92,7 @@ def listed_model(status: VersionStatus) -> Mapping[str, Any]:
 
 
 async def show_parity(request: HttpRequest) -> Reply:
-    """Show how the answers of a model compare with its original's, alone and in company."""
+    """Show how the answers of a model compare with its original's, unbatched and in batches."""
     model = request.path_params["model"]
     versions = [
         {"version": status.version, "parity": status.parity}

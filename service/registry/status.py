@@ -246,8 +246,8 @@ def publish_limits(loaded: Loaded, max_queue_size: int | None) -> None:
     limit = max_queue_size or files.manifest.batching.max_queue_size
     metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(limit)
     for lane, engine in loaded.pipeline.engines.items():
-        favoured = engine.curve.best_batch_size(engine.curve.lengths[-1])
-        metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(favoured)
+        best_size = engine.curve.best_batch_size(engine.curve.lengths[-1])
+        metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(best_size)
 
 
 def retract(status: VersionStatus) -> None:

@@ -265,7 +265,7 @@ def test_a_lane_s_curve_names_the_batch_it_favours() -> None:
     point = {"length": 16, "favoured_batch": 4, "milliseconds": {"1": 1.0, "4": 2.5}}
     status = VersionStatus("m", 1, ModelState.READY, statistics={"text": {"curve": [point]}})
     (table,) = curve_tables(status)
-    assert [column.header for column in table.columns] == ["length", "1", "4", "favoured"]
+    assert [column.header for column in table.columns] == ["length", "1", "4", "best size"]
     assert [next(iter(column.cells)) for column in table.columns] == [
         "16",
         "1.000",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.repository.onnx_file.reader import GRAPH, INPUT, OUTPUT, mapped, read_mapped
-from service.repository.onnx_file.records import Entry, Node, OnnxFile, StoredTensor
+from service.repository.onnx_file.records import GraphEntry, Node, OnnxFile, StoredTensor
 from service.transforms.protobuf import field_header
 
 
@@ -61,14 +61,14 @@ def disjoint_parts(
     return {key: GraphPart(file, output) for key, output in outputs.items()}
 
 
-def _needed(onnx: OnnxFile, output: str) -> list[Entry]:
+def _needed(onnx: OnnxFile, output: str) -> list[GraphEntry]:
     """Return the fields of the graph that an output needs."""
     wanted = output.encode()
     nodes, names = _reached(onnx, wanted)
     return [entry for entry in onnx.entries if _is_needed(entry, wanted, nodes, names)]
 
 
-def _is_needed(entry: Entry, wanted: bytes, nodes: set[Node], names: set[bytes]) -> bool:
+def _is_needed(entry: GraphEntry, wanted: bytes, nodes: set[Node], names: set[bytes]) -> bool:
     if isinstance(entry.item, Node):
         return entry.item in nodes
     if entry.number == OUTPUT:

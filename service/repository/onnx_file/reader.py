@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from service.errors import ModelLoadError
 from service.repository.onnx_file.records import (
-    Entry,
+    GraphEntry,
     GraphSignature,
     Node,
     OnnxFile,
@@ -185,7 +185,7 @@ class _Reader:
         version = dict(numbers(data, 0, len(data))).get(_IR_VERSION, 0)
         return GraphSignature(inputs, self._values[OUTPUT], version, opsets, metadata)
 
-    def _entries(self, graph: Span) -> Iterator[Entry]:
+    def _entries(self, graph: Span) -> Iterator[GraphEntry]:
         for number, _, start, at, end in fields(self._data, *graph):
             name = b""
             item: Node | StoredTensor | None = None
@@ -204,7 +204,7 @@ class _Reader:
                 name = self._name(at, end)
             elif number == _SPARSE:
                 self._waiting.append(("SparseTensor", at, end, [], True))
-            yield Entry(number, Span(start, end), name, item)
+            yield GraphEntry(number, Span(start, end), name, item)
 
     def _follow(self) -> None:
         """Read what is nested."""

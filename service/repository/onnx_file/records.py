@@ -68,7 +68,7 @@ class StoredTensor:
         return -(-math.prod(self.shape) * self.bits // 8)
 
 
-class Entry(NamedTuple):
+class GraphEntry(NamedTuple):
     """A field of the main graph."""
 
     number: int
@@ -83,7 +83,7 @@ class OnnxFile:
     """An ONNX file: the main graph in full, and what matters of the rest."""
 
     signature: GraphSignature
-    entries: Sequence[Entry]
+    entries: Sequence[GraphEntry]
     """The main graph, field by field."""
     around: tuple[Sequence[Span], Sequence[Span]]
     """The model's other fields, before and after the graph."""

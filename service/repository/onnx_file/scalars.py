@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from service.repository.onnx_file.reader import INITIALIZER, NODE, mapped, read_mapped
-from service.repository.onnx_file.records import Entry, Node, Span
+from service.repository.onnx_file.records import GraphEntry, Node, Span
 from service.transforms.protobuf import fields, numbers
 
 # Field numbers of onnx.proto, by message.
@@ -52,7 +52,7 @@ class _Made:
 class _Walk:
     """From an output back to what it is made of."""
 
-    def __init__(self, data: mmap.mmap, entries: Sequence[Entry]) -> None:
+    def __init__(self, data: mmap.mmap, entries: Sequence[GraphEntry]) -> None:
         self._data = data
         self._made: dict[bytes, _Made] = {}
         self._stored: dict[bytes, Span] = {}
