@@ -23,13 +23,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealService]:
         yield running
 
 
-def run(service: RealService, folder: Path, allowed_ms: float, *options: str) -> tuple[int, str]:
-    """Run smoke with another level: the machine of a test may be slow and busy.
+def run(
+    service: RealService,
+    folder: Path,
+    allowed_ms: float,
+    *options: str,
+    scenario: str = "smoke",
+) -> tuple[int, str]:
+    """Run a scenario with another level: the machine of a test may be slow and busy.
 
     Locust waits a second for its workers to report their users; on a busy machine they take longer.
     Here it does not wait at all.
     """
-    text = (FOLDER / "smoke.toml").read_text(encoding="utf-8")
+    text = (FOLDER / f"{scenario}.toml").read_text(encoding="utf-8")
     text = re.sub(r"\b(p\d\d_ms) = \d+", rf"\1 = {allowed_ms}", text)
     path = folder / "own.toml"
     path.write_text(text.replace("max_lag_p99_ms = 100.0", "max_lag_p99_ms = 5000.0"))
@@ -47,11 +53,15 @@ def run(service: RealService, folder: Path, allowed_ms: float, *options: str) ->
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "distributed"])
+@pytest.mark.parametrize(
+    ("scenario", "options"),
+    [("smoke", ()), ("smoke", ("--workers", "2")), ("protocols", ())],
+    ids=["alone", "distributed", "protocols"],
+)
 def test_every_kind_is_answered_and_reported(
-    service: RealService, tmp_path: Path, options: tuple[str, ...]
+    service: RealService, tmp_path: Path, scenario: str, options: tuple[str, ...]
 ) -> None:
-    status, output = run(service, tmp_path, 9000, *options)
+    status, output = run(service, tmp_path, 9000, *options, scenario=scenario)
     assert status == 0, output
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "held"
