@@ -38,6 +38,7 @@ from models.evaluate.errors import EvaluationError
 from models.evaluate.measures import Measure, markdown_table
 from models.evaluate.served import Served, graph_bytes, precisions_of, serve
 from models.evaluate.translation import TEST_SETS, measure_zh_en
+from models.evaluate.zero_shot import measure_emoji_labels
 from models.version_files import replace_table
 from service.errors import ServiceError
 
@@ -52,12 +53,16 @@ class Subject:
     data_sets: tuple[str, ...]
 
 
+async def _measure_emoji(served: Served, data: Path) -> list[Measure]:
+    return [*await measure_emoji(served, data), *await measure_emoji_labels(served, data)]
+
+
 SUBJECTS: Mapping[str, Subject] = {
     "news-topics": Subject(measure_news_topics, ("news_aggregator",)),
     "digits": Subject(measure_digits, ("mnist",)),
     "zh-en": Subject(measure_zh_en, tuple(TEST_SETS.values())),
     "cards": Subject(measure_cards, ("playing_cards",)),
-    "emoji": Subject(measure_emoji, ("emoji_text_image",)),
+    "emoji": Subject(_measure_emoji, ("emoji_text_image",)),
 }
 
 

@@ -37,7 +37,7 @@ async def _search(
     """Look for every emoji of a split that the style draws among all of these, by its name."""
     drawn = [one for one in concepts if one.split == split and style in one.styles]
     drawings = read_style(data, style)
-    gallery = await _vectors(served, [_as_file(drawings[one.code]) for one in drawn], title)
+    gallery = await _vectors(served, [as_file(drawings[one.code]) for one in drawn], title)
     measures = []
     for language in LANGUAGES:
         names = [Text(one.names[language]) for one in drawn]
@@ -57,7 +57,8 @@ async def _vectors(served: Served, contents: Sequence[Content], title: str) -> N
     return np.stack([answer.vector for answer in answers if isinstance(answer, Embedding)])
 
 
-def _as_file(drawing: Pixels.Image) -> Image:
+def as_file(drawing: Pixels.Image) -> Image:
+    """Return a drawing as a PNG file."""
     file = BytesIO()
     drawing.save(file, "PNG")
     return Image(file.getvalue())
