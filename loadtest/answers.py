@@ -16,6 +16,7 @@ _REUSED = {"hit", "shared"}
 _PROMISED: Mapping[Kind, Sequence[str | int]] = {
     Kind.CLASSIFY_TEXT: ("results", 0, "labels"),
     Kind.CLASSIFY_IMAGE: ("results", 0, "labels"),
+    Kind.CLASSIFY_LABELS: ("results", 0, "labels"),
     Kind.TRANSLATE: ("results", 0, "translation"),
     Kind.DETECT: ("results", 0, "objects"),
     Kind.EMBED_TEXT: ("results", 0, "embedding"),

@@ -18,6 +18,7 @@ class Kind(StrEnum):
 
     CLASSIFY_TEXT = "classify text"
     CLASSIFY_IMAGE = "classify image"
+    CLASSIFY_LABELS = "classify labels"
     TRANSLATE = "translate"
     DETECT = "detect"
     EMBED_TEXT = "embed text"

@@ -25,6 +25,8 @@ _OWN = Path(__file__).with_name("data")
 _REPEATED = 20
 """Requests of a kind that are asked again and again; with more, most would be asked just once."""
 
+_LABELS = 50
+
 _JOINED = {1: 0.60, 2: 0.18, 3: 0.09, 4: 0.06, 5: 0.04, 6: 0.03}
 """Share of texts to classify by number of consecutive headlines: teasers and short articles."""
 
@@ -160,6 +162,18 @@ def _classify_image(material: Material, draw: random.Random, number: int | None)
     return Request("/v1/classify", body, {"Content-Type": "image/png"})
 
 
+def _classify_labels(material: Material, draw: random.Random, number: int | None) -> Request:
+    """A drawing, and fifty labels of which every request has the same ones."""
+    image = draw.choice(material.emoji)
+    content = base64.b64encode(image if number is None else marked(image, number)).decode()
+    body = {
+        "image": f"data:image/png;base64,{content}",
+        "labels": list(dict.fromkeys(material.phrases))[:_LABELS],
+        "top_k": 3,
+    }
+    return Request("/v1/classify", orjson.dumps(body), _JSON)
+
+
 def _translate(material: Material, draw: random.Random, number: int | None) -> Request:
     text = draw.choice(material.sentences)
     if number is not None:
@@ -228,6 +242,7 @@ def _form(image: bytes) -> bytes:
 _MAKERS: Mapping[Kind, Callable[[Material, random.Random, int | None], Request]] = {
     Kind.CLASSIFY_TEXT: _classify_text,
     Kind.CLASSIFY_IMAGE: _classify_image,
+    Kind.CLASSIFY_LABELS: _classify_labels,
     Kind.TRANSLATE: _translate,
     Kind.DETECT: _detect,
     Kind.EMBED_TEXT: _embed_text,

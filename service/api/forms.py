@@ -20,6 +20,8 @@ _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf"), "UPLOAD_ERROR_ON_BAD_CTE": T
 
 Values = dict[str, Any]
 
+_IMAGES = ("image", "source_image")
+
 _BRACKETS = re.compile(r"\[\d*\]$")
 
 # It warns about every broken form. The client is answered, and must not be able to fill the log.
@@ -108,7 +110,7 @@ class _Parts:
             listed = _BRACKETS.sub("", name)
             name = listed if listed in self._repeatable else name
             data = _data(part)
-            is_image = name == "image" and _is_binary(part, data)
+            is_image = name in _IMAGES and _is_binary(part, data)
             is_file = isinstance(part, File)  # of a wrong name, the name is what is refused
             self.found.append((name, data if is_image else _text(data, is_file)))
         except UnicodeDecodeError:

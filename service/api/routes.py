@@ -30,6 +30,7 @@ from service.api.models import (
 )
 from service.api.openapi import sample
 from service.api.replies import Reply, problem_reply
+from service.api.similarity import SimilarityRequest, SimilarityResponse, compare
 from service.api.translate import TRANSLATION_EVENTS, TranslateRequest, TranslateResponse, translate
 from service.api.video import UPLOAD, VIDEO_EVENTS, VideoRequest, analyse_video
 from service.registry.status import VersionStatus
@@ -107,6 +108,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
     TranslateRequest,
     DetectRequest,
     EmbedRequest,
+    SimilarityRequest,
     LoadRequest,
     *TRANSLATION_EVENTS,
     VideoRequest,
@@ -196,6 +198,21 @@ def task_routes() -> Sequence[DirectRoute]:
                     "A phrase and an emoji": {
                         "text": "dog face",
                         "image": f"data:image/png;base64,{sample('emoji.png')}",
+                    },
+                },
+            ),
+        ),
+        _post(
+            "/v1/similarity",
+            compare,
+            **openapi.task_documentation(
+                SimilarityRequest,
+                SimilarityResponse,
+                {
+                    "Phrases": {"source_text": "dog face", "text": ["puppy", "rocket", "狗脸"]},
+                    "Phrases and an emoji": {
+                        "source_image": sample("emoji.png"),
+                        "text": ["dog face", "rocket"],
                     },
                 },
             ),

@@ -55,6 +55,7 @@ def add_limits(document: Mapping[str, Any], limits: ApiLimits) -> None:
 def _limit(properties: Mapping[str, Any], limits: ApiLimits, is_document: bool) -> None:
     most = limits.max_document_characters if is_document else limits.max_characters
     _limit_strings(properties.get("text"), most)
+    _limit_strings(properties.get("source_text"), most)
     _limit_strings(properties.get("labels"), limits.max_characters)
     for schema in _within(properties.get("image")):
         if schema.get("type") == "string" and schema.get("format") != "binary":

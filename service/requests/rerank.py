@@ -66,7 +66,7 @@ async def rerank(  # noqa: PLR0913
         if pipeline.task is Task.EMBED:
             items = _texts(pipeline, query, documents)
             answers = await answer(models, request, task, exact, items, ask)
-            return _with_cosines(answers)
+            return with_cosines(answers, "query")
         wants_raw = raw_scores is not None
         pairs: list[AnyItem | ServiceError] = [
             document
@@ -109,10 +109,15 @@ def _texts(
     ]
 
 
-def _with_cosines(answers: Answers) -> Answers:
+def with_cosines(answers: Answers, called: str) -> Answers:
+    """Return the cosine of the first answer's vector with each of the others.
+
+    Raises:
+        ServiceError: the first item failed; the message begins with what it is `called`.
+    """
     first, *others = answers.results
     if isinstance(first, ServiceError):
-        raise error_from({**fields_of(first), "message": f"query: {first}"})
+        raise error_from({**fields_of(first), "message": f"{called}: {first}"})
     vector = _unit(first.answer)
     scores = [
         result if isinstance(result, ServiceError) else float(_unit(result.answer) @ vector)

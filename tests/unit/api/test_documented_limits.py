@@ -32,6 +32,7 @@ SMALLEST: Mapping[str, Mapping[str, Any]] = {
     "/v1/translate": {"text": "a"},
     "/v1/embed": {"text": "a"},
     "/v1/detect": {"image": BASE64},
+    "/v1/similarity": {"source_text": "a", "text": "b"},
     LOAD: {},
 }
 TYPES: Mapping[str, type | tuple[type, ...]] = {

@@ -7,6 +7,7 @@ from loadtest.kinds import Kind
 RESULTS = {
     Kind.CLASSIFY_TEXT: {"labels": [{"label": "a", "score": 1}]},
     Kind.CLASSIFY_IMAGE: {"labels": [{"label": "7", "score": 1}]},
+    Kind.CLASSIFY_LABELS: {"labels": [{"label": "dog", "score": 1}]},
     Kind.TRANSLATE: {"translation": "hello"},
     Kind.DETECT: {"objects": []},
     Kind.EMBED_TEXT: {"embedding": [0.1]},

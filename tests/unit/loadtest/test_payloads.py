@@ -8,7 +8,7 @@ from loadtest.kinds import FOREIGN, Kind
 from loadtest.pacing import Arrival
 from loadtest.payloads import STAMPS, Material, Payloads, marked, stamp
 
-IMAGES = (Kind.CLASSIFY_IMAGE, Kind.DETECT, Kind.EMBED_IMAGE)
+IMAGES = (Kind.CLASSIFY_IMAGE, Kind.CLASSIFY_LABELS, Kind.DETECT, Kind.EMBED_IMAGE)
 
 
 @pytest.fixture(scope="module")
