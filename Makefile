@@ -23,6 +23,8 @@ SCENARIO ?= smoke
 SECONDS ?= 60
 SEED ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Images often set it; then every worker, and every process of a test, would compile all files again.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: serve test test-integration test-exports test-large check format loadtest drill audit bench bench-translation models evaluate dashboards e2e lock system-packages clean
 
