@@ -55,7 +55,7 @@ def run(
 
 @pytest.mark.parametrize(
     ("scenario", "options"),
-    [("smoke", ()), ("smoke", ("--workers", "2")), ("protocols", ())],
+    [("smoke", ()), ("smoke", ("--workers", "2")), ("protocols", ("--rate-factor", "0.5"))],
     ids=["alone", "distributed", "protocols"],
 )
 def test_every_kind_is_answered_and_reported(

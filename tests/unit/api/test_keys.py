@@ -1,6 +1,8 @@
 """Requests with and without a key, through the whole application."""
 
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,7 @@ from service.api.http_request import HttpRequest
 from service.api.replies import Reply
 from service.api.routes import DirectRoute
 from service.page.page import page_routes
+from service.protocols.routes import protocol_routes
 from tests.unit.api.fakes import FakeRegistry
 
 TOKEN = "correct-horse"
@@ -114,6 +117,33 @@ async def test_without_a_known_key_nothing_is_read_or_computed(
         response = await client.request(method, path, content=b"not JSON", headers=headers)
         assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
         assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+OPEN = {
+    "/", "/page/{name:path}", "/docs", "/openapi.json", "/metrics",
+    "/health/live", "/health/ready", "/health", "/ping", "/frontend/settings",
+    "/.well-known/live", "/.well-known/ready", "/v2/health/live", "/v2/health/ready",
+    "/tei/{model:path}/health", "/tei/{model:path}", "/languages",
+}  # fmt: skip
+
+
+async def test_every_other_route_of_every_protocol_needs_a_key(
+    context: ApiContext, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(f'[keys.a]\nsha256 = "{digest_of(b"secret").hex()}"')
+    locked = replace(context, access=Access(file))
+    api = build_api(locked, None, [*page_routes(), *protocol_routes()])
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    opened = set()
+    async with httpx.AsyncClient(transport=transport, base_url="http://quartet") as client:
+        for route in (route for route in api.routes if isinstance(route, DirectRoute)):
+            path = re.sub(r"{\w+(:path)?}", "emoji", route.path)
+            for method in (route.methods or set()) - {"HEAD"}:
+                response = await client.request(method, path, json={})
+                if response.status_code != 401:
+                    opened.add(f"{method} {route.path}")
+    assert opened <= {f"GET {path}" for path in OPEN}
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/metrics", "/", "/docs", "/openapi.json"])
