@@ -1,4 +1,4 @@
-/** Classify: a text, an image or a drawn digit to labels, as bars. */
+/** Classify: a text, an image or a drawn digit to labels, the model's or one's own, as bars. */
 
 import { Pad } from "./drawing.js";
 import { examples, make, modes } from "./elements.js";
@@ -20,18 +20,31 @@ export function openClassify(models) {
     () => { panel.changed(); panel.run(); },
     () => panel.changed(),
   );
+  const ownLabels = form.querySelector("[data-labels]");
+  const field = ownLabels.querySelector("input");
   const mode = modes(form, offer);
-  examples(form, text, () => panel.changed());
+  examples(form.querySelector("[data-mode=text]"), text, () => panel.changed());
+  examples(ownLabels, field, offer);
+  field.addEventListener("input", offer);
   const digits = form.querySelector("[data-digits]");
   models.addEventListener("change", () => (digits.hidden = !models.list.some(readsDigits)));
   offer();
 
   function offer() {
-    panel.choice?.offer("classify", mode() === "text" ? "text" : "image");
+    ownLabels.hidden = mode() === "draw";
+    panel.choice?.offer(labels().length ? "zero-shot" : "classify", mode() === "text" ? "text" : "image");
+  }
+
+  function labels() {
+    if (mode() === "draw") return [];
+    return [...new Set(field.value.split(/[,，、\n]/).map((label) => label.trim()).filter(Boolean))];
   }
 
   function request() {
     const fields = { top_k: BEST, ...panel.choice.fields };
+    const given = labels();
+    if (given.length === 1) return null;
+    if (given.length) fields.labels = given;
     if (mode() === "text") return text.value.trim() ? jsonRequest(PATH, { text: text.value, ...fields }) : null;
     if (mode() === "image") return pictureRequest(PATH, picture.choice, fields);
     if (pad.empty) return null;

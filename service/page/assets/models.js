@@ -76,7 +76,7 @@ export class ModelChoice {
     models.addEventListener("change", () => this.#draw());
   }
 
-  /** Offer the models of a task that take all of these modalities; the first modality is used. */
+  /** Offer the models of a task, own or composed, for all of these modalities; the first is used. */
   offer(task, ...modalities) {
     this.#wanted = { task, modalities };
     this.#draw();
@@ -101,7 +101,7 @@ export class ModelChoice {
   #fitting() {
     const { task, modalities } = this.#wanted;
     return this.#models.list.filter(
-      (each) => each.state === "ready" && each.task === task && modalities.every((kind) => each.modalities.includes(kind)),
+      (each) => each.state === "ready" && modalities.every((kind) => can(each, task, kind)),
     );
   }
 
@@ -126,6 +126,9 @@ export class ModelChoice {
     this.#onChange();
   }
 }
+
+const can = (model, task, kind) =>
+  model.task === task ? model.modalities.includes(kind) : model.composed.includes(`${task}.${kind}`);
 
 function about(model, named) {
   if (!model) return make("p.hint.missing", {}, "No model for this is loaded.");

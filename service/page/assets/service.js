@@ -44,10 +44,12 @@ export function jsonRequest(path, body, tell) {
  * A request with a picture in a form.
  *
  * @param {import("./picture.js").Choice} picture a sample, which curl reads from here, or a file
- * @param {Record<string, string | number | undefined>} fields
+ * @param {Record<string, string | number | string[] | undefined>} fields a list is sent as several
  */
 export function pictureRequest(path, picture, fields) {
-  const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+  const given = Object.entries(fields)
+    .flatMap(([name, value]) => [value].flat().map((one) => [name, one]))
+    .filter(([, value]) => value !== undefined);
   const source = picture.sample ? "-" : `"${picture.name.replace(/["\\]/g, "\\$&")}"`;
   const options = [["image", `@${source}`], ...given].map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`);
   const whole = commandLine(path, ...options);

@@ -43,6 +43,28 @@ def test_the_sample_digit_is_classified(visit: Visit) -> None:
     assert answer.locator("li > span").first.inner_text() == "7"
 
 
+def test_labels_of_ones_own_are_chosen_among(visit: Visit, service: RealService) -> None:
+    page, labels = visit.page, ["dog", "cat", "rocket"]
+    page.locator("#classify-labels").fill("dog")
+    assert page.locator("#classify .primary").is_disabled()  # one label is no choice
+    page.locator("#classify-labels").fill(" dog,cat， rocket,dog, ")
+    answer = ask(visit, "classify")
+    [expected] = asked_directly(
+        service,
+        "classify",
+        json={"text": "Stocks fall as oil prices slide", "labels": labels},
+    )
+    assert answer.locator("li > span").all_inner_texts() == [
+        each["label"] for each in expected["labels"]
+    ]
+    page.get_by_role("radio", name="Image").check(force=True)
+    answer = ask(visit, "classify")
+    assert answer.locator("li > span").count() == 3
+    assert page.locator("#classify .curl").inner_text().count("labels=") == 3
+    page.get_by_role("radio", name="Draw a digit").check(force=True)
+    assert page.locator("#classify-labels").is_hidden()
+
+
 def test_a_digit_that_is_drawn_is_classified_when_the_pen_is_lifted(visit: Visit) -> None:
     visit.page.get_by_role("radio", name="Draw a digit").check(force=True)
     assert visit.page.locator("#classify .primary").is_disabled()
