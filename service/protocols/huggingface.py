@@ -13,6 +13,7 @@ from service.api.replies import Reply
 from service.protocols.bodies import Body
 from service.protocols.huggingface_bodies import (
     Asked,
+    AskedByLabels,
     HuggingFaceBody,
     parse,
 )
@@ -21,6 +22,7 @@ from service.protocols.protocol import (
     Protocol,
     ProtocolRoute,
     answer_items,
+    complete,
     error_reply,
     get,
     post,
@@ -31,6 +33,7 @@ from service.requests.documents import Documents
 from service.requests.pipeline import Pipeline
 from service.requests.request import Selection
 from service.requests.segment_stream import DocumentLimits
+from service.requests.zero_shot import classify_by_labels
 from service.tasks import Classification, Detections, Task
 from service.transforms.vision.boxes import whole_pixels
 
@@ -76,16 +79,28 @@ async def infer(request: HttpRequest, body: Body) -> Reply:
     """Run the model's task, as `InferenceClient(model="http://.../hf/NAME")` asks for it.
 
     The task is that of the model: text-classification, image-classification, object-detection,
-    translation, feature-extraction. An embedder also answers sentence-similarity.
+    translation, feature-extraction. An embedder also answers sentence-similarity, and with
+    `candidate_labels` it, or a classifier of pairs, answers the two zero-shot tasks.
     """
     pipeline = _pipeline(request)
     asked = parse(body, pipeline, request.context.limits)
     limits = request.context.limits
+    model = Selection(request.path_params["model"])
+    if isinstance(asked, AskedByLabels):
+        work = classify_by_labels(
+            request.context.registry,
+            request.without_transport(),
+            model,
+            asked.items,
+            asked.labels,
+        )
+        answers = complete(await request.while_connected(work), "inputs")
+        found = [_scored(outcome.answer)[: asked.top_k] for outcome in answers.outcomes]
+        return rendered(found if asked.is_list else found[0], answers)
     ask = {}
     if asked.task is Task.TRANSLATE:
         within = DocumentLimits(limits.max_segments, limits.request_timeout_seconds)
         ask = {"ask": Documents(within).answer}
-    model = Selection(request.path_params["model"])
     answers = await answer_items(request, asked.task, model, asked.items, noun="inputs", **ask)
     return rendered(_rendered(asked, answers), answers)
 
@@ -155,6 +170,10 @@ def _labels(answer: Classification, asked: Asked) -> Sequence[dict[str, Any]]:
         scores = 1 / (1 + np.exp(-scores))
     named = zip(answer.labels, scores.tolist(), strict=True)
     return [{"label": label.name, "score": score} for label, score in named][: asked.top_k]
+
+
+def _scored(answer: Classification) -> Sequence[dict[str, Any]]:
+    return [{"label": label.name, "score": label.score} for label in answer.labels]
 
 
 def _objects(found: Detections) -> Sequence[dict[str, Any]]:

@@ -13,6 +13,7 @@ from service.protocols.bodies import Body
 from service.protocols.protocol import ProtocolBody
 from service.requests.admission import ApiLimits
 from service.requests.pipeline import Pipeline
+from service.requests.zero_shot import GivenLabels
 from service.tasks import (
     AnyItem,
     ClassifyItem,
@@ -107,12 +108,26 @@ class Asked:
     top_k: int | None = None
 
 
-def parse(body: Body, pipeline: Pipeline[Any, Any], limits: ApiLimits) -> Asked:
+@dataclass(frozen=True, slots=True)
+class AskedByLabels:
+    """What a body of a zero-shot task asks for."""
+
+    items: Sequence[ClassifyItem | ServiceError]
+    labels: GivenLabels
+    """What to choose among."""
+    is_list: bool
+    """Whether the inputs are a list."""
+    top_k: int | None = None
+
+
+def parse(body: Body, pipeline: Pipeline[Any, Any], limits: ApiLimits) -> Asked | AskedByLabels:
     """Return what a body asks the model for. Raises InvalidInputError, LimitExceededError."""
     wanted = validated(body.values, HuggingFaceBody)
     inputs: Any = wanted.inputs if body.image is None else body.image
     if inputs is None:
         raise InvalidInputError("the body has no inputs")
+    if wanted.options.candidate_labels is not None:
+        return _zero_shot(inputs, wanted.options, pipeline, limits)
     parsers: Mapping[Task, _Parser] = {
         Task.CLASSIFY: _classify,
         Task.TRANSLATE: _translate,
@@ -173,6 +188,21 @@ def _classify(
     return Asked(
         Task.CLASSIFY, items, is_list, of_image, activation=activation, top_k=options.top_k
     )
+
+
+def _zero_shot(
+    inputs: Any, options: HuggingFaceParameters, pipeline: Pipeline[Any, Any], limits: ApiLimits
+) -> AskedByLabels:
+    is_named = isinstance(inputs, dict)  # as the client for JavaScript sends an image
+    values, is_list = _listed(inputs.get("image") if is_named else inputs, limits)
+    of_image = is_named or is_image(inputs, pipeline)
+    for place, label in enumerate(options.candidate_labels or ()):
+        as_text(label, limits, f"candidate_labels[{place}]")
+    labels = GivenLabels(
+        tuple(options.candidate_labels or ()), options.hypothesis_template, options.multi_label
+    )
+    items = each(values, lambda value: ClassifyItem(_content(value, of_image, limits)))
+    return AskedByLabels(items, labels, is_list, options.top_k)
 
 
 def _translate(

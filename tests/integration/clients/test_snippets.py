@@ -81,6 +81,12 @@ def translations(service: RealService) -> Any:
     return [one["translation"] for one in post(service, "/v1/translate", text=texts)["results"]]
 
 
+def chosen(service: RealService, **body: Any) -> Any:
+    answer = post(service, "/v1/classify", labels=["a dog", "a melon"], model="emoji", **body)
+    found = answer["results"][0]["labels"]
+    return [[one["label"], pytest.approx(one["score"], abs=1e-6)] for one in found]
+
+
 def similar(service: RealService) -> Any:
     texts = ["dog face", "狗脸", "watermelon"]
     results = post(service, "/v1/embed", text=texts)["results"]
@@ -146,7 +152,8 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
     "deep_translator": ("translations", translations),
     "huggingface_hub, InferenceClient": (
         "[[topic.label, topic.score], [digit.label, digit.score], "
-        "[[one.label, one.score] for one in cards], translation, vectors.tolist(), similar]",
+        "[[one.label, one.score] for one in cards], translation, vectors.tolist(), similar, "
+        "[[[one.label, one.score] for one in found] for found in (choices, pictures)]]",
         lambda service: [
             topic(service),
             best(service, "/v1/classify", image=sample("digit.png")),
@@ -154,6 +161,7 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
             translations(service)[0],
             vectors(service),
             similar(service),
+            [chosen(service, text="小狗"), chosen(service, image=sample("emoji.png"))],
         ],
     ),
     "deepstack_sdk": (

@@ -106,6 +106,12 @@ HUGGINGFACE_HOSTILE = (
     b'{"inputs": "a", "parameters": {"generate_parameters": []}}',
     b'{"inputs": "a", "parameters": {"dimensions": 0}}',
     b'{"inputs": "a", "normalize": "maybe"}',
+    b'{"inputs": "a", "parameters": {"candidate_labels": "a,b"}}',
+    b'{"inputs": "a", "parameters": {"candidate_labels": ["a"]}}',
+    b'{"inputs": "a", "parameters": {"candidate_labels": ["a", ""]}}',
+    b'{"inputs": "a", "parameters": {"candidate_labels": ["a", "a"]}}',
+    b'{"inputs": {"image": 5}, "parameters": {"candidate_labels": ["a", "b"]}}',
+    b'{"inputs": "a", "parameters": {"candidate_labels": ["a", "b"], "hypothesis_template": "x"}}',
 )
 DEEPSTACK_HOSTILE = (
     b'{"image": null}',
@@ -197,6 +203,15 @@ MORE_CASES += [
             {"text": TEXTS},
             lambda answer: answer,
             vectors,
+        ),
+        (
+            "emoji",
+            {"inputs": "dog", "parameters": {"candidate_labels": TEXTS}},
+            lambda text: {"inputs": text, "parameters": {"candidate_labels": TEXTS}},
+            "/v1/classify",
+            {"text": "dog", "labels": TEXTS},
+            lambda answer: [answer],
+            labels,
         ),
         (
             "cards",
