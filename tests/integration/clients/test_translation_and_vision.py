@@ -122,7 +122,7 @@ def failure(model, task, *arguments, **options):
         code,
         '[failure("none", "text_classification", "a"), '
         'failure("zh-en", "translation", "狗", generate_parameters={"temperature": 2.0}), '
-        'InferenceClient("http://127.0.0.1:8000/hf/cards").health_check()]',
+        'InferenceClient("http://127.0.0.1:8000/hf/cards", provider="hf-inference").health_check()]',
     )
     assert unknown[0] == 404
     assert "no model" in unknown[1]
