@@ -110,6 +110,8 @@ def test_errors_reach_the_caller_of_the_hubs_client(service: RealService) -> Non
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
+cards = InferenceClient("http://127.0.0.1:8000/hf/cards", provider="hf-inference")
+
 def failure(model, task, *arguments, **options):
     client = InferenceClient(f"http://127.0.0.1:8000/hf/{model}")
     try:
@@ -122,7 +124,7 @@ def failure(model, task, *arguments, **options):
         code,
         '[failure("none", "text_classification", "a"), '
         'failure("zh-en", "translation", "狗", generate_parameters={"temperature": 2.0}), '
-        'InferenceClient("http://127.0.0.1:8000/hf/cards", provider="hf-inference").health_check()]',
+        "cards.health_check()]",
     )
     assert unknown[0] == 404
     assert "no model" in unknown[1]
