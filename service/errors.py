@@ -200,6 +200,11 @@ def _kinds(root: type[ServiceError] = ServiceError) -> dict[str, type[ServiceErr
     return {**kinds, root.code: root}
 
 
+def is_panic(error: BaseException) -> bool:
+    """Return whether Rust code panicked, such as `tokenizers`: what it raises is no Exception."""
+    return type(error).__name__ == "PanicException"
+
+
 def kept(error: ErrorT) -> ErrorT:
     """Return an exception without tracebacks, to be kept as a value: in a list, in a future.
 

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 import regex
 import sentencex
 
+from service.errors import is_panic
 from service.transforms.language.literals import has_words
 
 Fits: TypeAlias = Callable[[str], bool]
@@ -182,8 +183,8 @@ def _segmented(language: str, block: str) -> Sequence[str]:
     """Return the sentences of a block; together they are the block."""
     try:
         parts: list[str] = sentencex.segment(language, block)
-    except BaseException as error:  # what Rust code panics with is no Exception
-        if type(error).__name__ != "PanicException":
+    except BaseException as error:
+        if not is_panic(error):
             raise
         return [block]
     if "".join(parts) != block:

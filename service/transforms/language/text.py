@@ -1,16 +1,16 @@
 """From a text to token ids and back, by a Hugging Face tokenizer."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from service.errors import InvalidInputError, ModelLoadError
+from service.errors import InvalidInputError, ModelLoadError, is_panic
 from service.transforms.language.tokenizer_files import tokenizer_of
 
 # The library would start a thread per core of its own; ours are counted and already busy.
@@ -75,7 +75,9 @@ class TextTokenizer:
         """
         try:
             return cls(tokenizer_of(path, kind, lowercases=lowercases), cuts_the_end)
-        except Exception as error:  # `tokenizers` raises no other where files do not fit
+        except BaseException as error:  # `tokenizers` raises no other where files do not fit
+            if not (isinstance(error, Exception) or is_panic(error)):
+                raise
             raise ModelLoadError(
                 f"{path.name} is no tokenizer that can be read: {error}"
             ) from error
@@ -126,7 +128,7 @@ class TextTokenizer:
         """
         # `encode` would hold the interpreter's lock (0.2 s for a long text); the batch method
         # releases it and, by not computing offsets, is faster even for one short text.
-        (encoding,) = self._tokenizer.encode_batch_fast([valid_text(text)])
+        (encoding,) = _called(self._tokenizer.encode_batch_fast, [valid_text(text)])
         if not text or text.isspace():
             raise InvalidInputError("the text is empty")
         if len(encoding) <= self._special_tokens:
@@ -136,7 +138,7 @@ class TextTokenizer:
             valid = [valid_text(text)]
             bare = self._tokenizer.encode_batch_fast(valid, add_special_tokens=False)[0]
             bare.truncate(max_length - self._special_tokens, direction=self._direction)
-            encoding = self._tokenizer.post_process(bare)
+            encoding = _called(self._tokenizer.post_process, bare)
         return np.array(encoding.ids, np.int64), cut
 
     def encode_pair(self, text: str, pair: str, max_length: int) -> tuple[TokenIds, TokenIds]:
@@ -153,15 +155,14 @@ class TextTokenizer:
         """
         if any(not part or part.isspace() for part in (text, pair)):
             raise InvalidInputError("the text is empty")
-        first, second = self._tokenizer.encode_batch_fast(
-            [valid_text(text), valid_text(pair)], add_special_tokens=False
-        )
+        texts = [valid_text(text), valid_text(pair)]
+        first, second = _called(self._tokenizer.encode_batch_fast, texts, add_special_tokens=False)
         if not (len(first) and len(second)):
             raise InvalidInputError("the text has nothing that this model reads")
         shares = _shares(len(first), len(second), max_length - self._pair_tokens)
         for encoding, share in zip((first, second), shares, strict=True):
             encoding.truncate(share, direction=self._direction)
-        both = self._tokenizer.post_process(first, second)
+        both = _called(self._tokenizer.post_process, first, second)
         return np.array(both.ids, np.int64), np.array(both.type_ids, np.int64)
 
     def types(self, length: int) -> TokenIds | None:
@@ -227,6 +228,16 @@ class _Frame:
     def has_types(self) -> bool:
         """Tell whether a type is not 0."""
         return bool(self.body_type or any(kind for _, kind in (*self.before, *self.after)))
+
+
+def _called(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function of a tokenizer. Raises InvalidInputError if it panics on this text."""
+    try:
+        return function(*arguments, **options)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise InvalidInputError("the model's tokenizer fails on this text") from None
 
 
 def _spread(ids: TokenIds) -> TokenIds:
