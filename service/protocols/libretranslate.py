@@ -35,12 +35,11 @@ from service.protocols.protocol import (
 )
 from service.registry.status import ModelState, VersionStatus
 from service.requests.documents import Documents
-from service.requests.html import HtmlDocuments
+from service.requests.html import HtmlDocuments, read_page
 from service.requests.languages import AUTO, detected, detections
 from service.requests.request import Selection
 from service.requests.segment_stream import DocumentLimits
 from service.tasks import Task, TranslateItem, Translation
-from service.transforms.language.html import parse_html
 from service.transforms.language.languages import language_tag, meant_by
 
 _MOST_DETECTIONS = 5
@@ -81,7 +80,7 @@ async def translate(request: HttpRequest, body: Body) -> Reply:
         codes = [code for one in translators for code in _codes(one)]
         text = "\n".join(text for text in wanted.texts if isinstance(text, str))
         if wanted.format == "html":
-            text = parse_html(text).text
+            text = (await read_page(text)).text
         found = await detected(text, codes)
         source = target if found is None else found.language
         confidence = 0.0 if found is None else found.confidence
