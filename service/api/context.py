@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from service.access.access import Access
 from service.registry.registry import Registry
-from service.requests.admission import ApiLimits, BodyRoom
-from service.requests.video import VideoRoom
+from service.requests.admission import ApiLimits, BodyRoom, VideoRoom
 from service.telemetry.record import RequestObserver
 
 

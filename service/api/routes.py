@@ -32,7 +32,8 @@ from service.api.openapi import sample
 from service.api.replies import Reply, problem_reply
 from service.api.similarity import SimilarityRequest, SimilarityResponse, compare
 from service.api.translate import TRANSLATION_EVENTS, TranslateRequest, TranslateResponse, translate
-from service.api.video import UPLOAD, VIDEO_EVENTS, VideoRequest, analyse_video
+from service.api.video import UPLOAD, VideoRequest, analyse_video
+from service.api.video_stream import VIDEO_EVENTS
 from service.registry.status import VersionStatus
 
 HTTP_REQUEST = "quartet.request"

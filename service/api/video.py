@@ -1,39 +1,31 @@
 """POST /v1/video: a video file to the labels, objects or vectors of its frames, as a stream."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from starlette.responses import Response
 
-from service.api.classify import ScoredLabel, encode_classification
 from service.api.content import TaskRequest, validated
-from service.api.detect import FoundObject, Ratio, encode_detections
-from service.api.embed import encode_embedding
-from service.api.errors import Problem
+from service.api.detect import Ratio
 from service.api.http_request import HttpRequest
-from service.api.openapi import ProblemBody
-from service.api.streaming import LINES, EventBody, StreamReply, accepted_form
+from service.api.streaming import LINES, StreamReply, accepted_form
 from service.api.uploads import Upload, UploadKind, receive_upload
-from service.errors import ServiceError, ShuttingDownError
+from service.api.video_stream import bodies
+from service.requests.open_video import Video
 from service.requests.request import Selection
-from service.requests.video import (
-    Event,
-    FrameResult,
-    ToItem,
-    Video,
-    VideoAnalysis,
-    VideoEnd,
-    VideoProgress,
-    VideoStart,
-)
+from service.requests.video import ToItem, VideoAnalysis
 from service.tasks import ClassifyItem, DetectItem, EmbedItem, Task
+from service.transforms.spans import Spans
 from service.transforms.vision.frames import Sampling, VideoReader
+from service.transforms.vision.tracking import LOWEST_SCORE, Tracker
 
 UPLOAD = UploadKind("video", (b"video/", b"image/gif", b"application/octet-stream"))
+
+_TRACKED_FROM = 0.5
+"""Default of `threshold` with `track`: the score from which a box begins a track."""
+_USUAL_RATE = 25.0
 
 Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -64,6 +56,16 @@ class VideoRequest(TaskRequest):
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many labels of a frame to return, best first."
     )
+    track: bool = Field(
+        False, description="Of detect: follow objects, which get an `id`; count them by label."
+    )
+    segments: bool = Field(
+        False, description="Of classify: also send the time spans in which a label is the best."
+    )
+    smoothing: Annotated[float, Field(ge=0, le=60)] = Field(
+        0.5,
+        description="Of segments: seconds after which an earlier frame counts a third.",
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> "VideoRequest":
@@ -71,6 +73,10 @@ class VideoRequest(TaskRequest):
             raise ValueError("give either fps or every")
         if self.end is not None and self.end <= self.start:
             raise ValueError("end must be after start")
+        if self.track and self.task != "detect":
+            raise ValueError("track is of task detect")
+        if self.segments and self.task != "classify":
+            raise ValueError("segments are of task classify")
         return self
 
     @property
@@ -79,86 +85,31 @@ class VideoRequest(TaskRequest):
         return Sampling(self.fps, self.every, self.start, self.end)
 
     @property
+    def _least(self) -> float:
+        return _TRACKED_FROM if self.threshold is None else self.threshold
+
+    def tracker(self, rate: float | None) -> Tracker | None:
+        """Return what follows objects in a video of this rate, if it is wanted."""
+        return Tracker(self._least, rate or _USUAL_RATE) if self.track else None
+
+    @property
+    def spans(self) -> Spans | None:
+        """Return what finds time spans, if it is wanted."""
+        return Spans(self.smoothing) if self.segments else None
+
+    @property
     def to_item(self) -> ToItem:
         """Return what makes an item of a frame."""
         match self.task:
             case "detect":
-                chosen = (self.threshold, self.iou, self.max_detections)
+                # A tracker needs the uncertain boxes, too.
+                least = min(self._least, LOWEST_SCORE) if self.track else self.threshold
+                chosen = (least, self.iou, self.max_detections)
                 return lambda frame: DetectItem(frame, *chosen)
             case "classify":
-                return lambda frame: ClassifyItem(frame, self.top_k)
+                return lambda frame: ClassifyItem(frame, None if self.segments else self.top_k)
             case "embed":
                 return EmbedItem
-
-
-class VideoBeginning(BaseModel):
-    """The first event of a stream."""
-
-    event: Literal["start"]
-    model: str
-    version: int
-    container: str = Field(description="Format of the file, by FFmpeg's name.")
-    codec: str
-    width: int = Field(description="Pixels of a frame, after rotation.")
-    height: int
-    fps: float | None = Field(description="Frames per second on average.")
-    frames: int | None = Field(description="Frames in the file, if its header says so.")
-    seconds: float | None = Field(description="Duration, if the header says so.")
-
-
-class VideoFrame(BaseModel):
-    """A frame was analysed. One member holds the result, by the task."""
-
-    event: Literal["frame"]
-    index: int = Field(description="Number of the frame in the video, from 0.")
-    time: float = Field(description="Seconds from the beginning of the video.")
-    width: int | None = None
-    height: int | None = None
-    objects: list[FoundObject] | None = Field(None, description="Of detect.")
-    labels: list[ScoredLabel] | None = Field(None, description="Of classify.")
-    embedding: list[float] | None = Field(None, description="Of embed.")
-
-
-class VideoHeartbeat(BaseModel):
-    """Nothing else was sent for some seconds."""
-
-    event: Literal["progress"]
-    frames: int = Field(description="Frames analysed so far.")
-    seconds: float = Field(description="Time in the video of the last one.")
-
-
-class VideoFault(ProblemBody):
-    """A frame that failed, or the error that ended the stream early."""
-
-    event: Literal["error"]
-    index: int | None = Field(None, description="Of the frame; absent for the video itself.")
-    time: float | None = None
-
-
-class VideoEnding(BaseModel):
-    """The last event of a stream."""
-
-    event: Literal["end"]
-    frames: int = Field(description="Frames analysed.")
-    failed: int = Field(description="Frames that failed.")
-    seconds: float = Field(description="Time in the video of the last frame.")
-    elapsed: float = Field(description="Seconds since the arrival of the request.")
-    complete: bool = Field(description="Whether all wanted frames were analysed.")
-
-
-VIDEO_EVENTS: tuple[type[BaseModel], ...] = (
-    VideoBeginning,
-    VideoFrame,
-    VideoHeartbeat,
-    VideoFault,
-    VideoEnding,
-)
-
-_ENCODE: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
-    "detect": encode_detections,
-    "classify": encode_classification,
-    "embed": encode_embedding,
-}
 
 
 async def analyse_video(request: HttpRequest) -> Response:
@@ -177,7 +128,7 @@ async def analyse_video(request: HttpRequest) -> Response:
         stack.callback(upload.remove)
         body = validated(upload.values, VideoRequest)
         analysis = await _opened(request, body, upload, stack)
-        events = _bodies(request, analysis, body.task)
+        events = bodies(request, analysis, body.task, body.top_k)
         return StreamReply(request, events, accepted_form(request) or LINES, stack.pop_all())
 
 
@@ -203,67 +154,6 @@ async def _opened(
         body.sampling,
         body.to_item,
         limits.request_timeout_seconds,
+        tracker=body.tracker(video.reader.info.rate),
+        spans=body.spans,
     )
-
-
-async def _bodies(
-    request: HttpRequest, analysis: VideoAnalysis, task: str
-) -> AsyncGenerator[EventBody, None]:
-    """Yield every event as a JSON object."""
-    try:
-        async with aclosing(analysis.events()) as events:
-            async for event in events:
-                for body in _rendered(request, analysis, task, event):
-                    yield body
-    except asyncio.CancelledError:
-        if not request.is_given_up:
-            raise
-        # The client is still connected, and what is left to send does not wait for anything.
-        error = ShuttingDownError("the service stopped before the end of the video")
-        for body in _rendered(request, analysis, task, analysis.end(error)):
-            yield body
-
-
-def _rendered(
-    request: HttpRequest, analysis: VideoAnalysis, task: str, event: Event
-) -> list[EventBody]:
-    match event:
-        case VideoStart(info):
-            model = analysis.pipeline.model
-            return [
-                {
-                    "event": "start",
-                    "model": model.name,
-                    "version": model.version,
-                    "container": info.container,
-                    "codec": info.codec,
-                    "width": info.width,
-                    "height": info.height,
-                    "fps": info.rate,
-                    "frames": info.frames,
-                    "seconds": info.seconds,
-                }
-            ]
-        case FrameResult(frame, result):
-            place = {"index": frame.index, "time": round(frame.seconds, 6)}
-            if isinstance(result, ServiceError):
-                return [{"event": "error", **place, **_problem(request, result)}]
-            return [{"event": "frame", **place, **_ENCODE[task](result.answer)}]
-        case VideoProgress(frames, seconds):
-            return [{"event": "progress", "frames": frames, "seconds": seconds}]
-        case VideoEnd():
-            end = {
-                "event": "end",
-                "frames": event.progress.frames,
-                "failed": event.failed,
-                "seconds": event.progress.seconds,
-                "elapsed": event.elapsed,
-                "complete": event.error is None and not event.failed,
-            }
-            if event.error is None:
-                return [end]
-            return [{"event": "error", **_problem(request, event.error)}, end]
-
-
-def _problem(request: HttpRequest, error: ServiceError) -> Mapping[str, Any]:
-    return Problem.of(error).members(request.request_id)

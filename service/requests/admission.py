@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.errors import OverloadedError
 from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
 
 MOST_LABELS = 1_000
 """Labels that a request may give."""
+
+# `Retry-After` of a process that analyses as many videos as it may.
+_VIDEO_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -28,6 +32,23 @@ class BodyRoom:
         """Stop counting `size` bytes."""
         self.held -= size
         HTTP_BODY_BYTES.set(self.held)
+
+
+@dataclass(slots=True)
+class VideoRoom:
+    """Counts the videos that are received or analysed."""
+
+    held: int = 0
+
+    def take(self, most: int) -> None:
+        """Count one more. Raises OverloadedError if there are as many as allowed."""
+        if self.held >= most:
+            raise OverloadedError(f"{most} videos are analysed already", _VIDEO_SECONDS)
+        self.held += 1
+
+    def give_back(self) -> None:
+        """Count one less."""
+        self.held -= 1
 
 
 @dataclass(frozen=True, slots=True)

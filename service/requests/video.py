@@ -9,10 +9,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from service.cache.responses import CacheMode
 from service.errors import (
@@ -28,11 +27,14 @@ from service.errors import (
     renewed,
 )
 from service.requests.answer import Ask, as_service_error, ask_pipeline
+from service.requests.open_video import Video
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
 from service.tasks import AnyItem, Frame
 from service.telemetry.record import Timings, longest
-from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo, VideoReader
+from service.transforms.spans import Span, Spans
+from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo
+from service.transforms.vision.tracking import Tracked, Tracker
 
 # Errors of one frame that every later frame would have, too.
 _FINAL = (
@@ -52,26 +54,6 @@ _WINDOWS_AHEAD = 2
 
 _LONGEST_WAIT = 0.1
 """Seconds between two attempts to enter a queue that is full."""
-
-_ROOM_SECONDS = 5.0
-"""`Retry-After` of a process that analyses as many videos as it may."""
-
-
-@dataclass(slots=True)
-class VideoRoom:
-    """Counts the videos that are received or analysed."""
-
-    held: int = 0
-
-    def take(self, most: int) -> None:
-        """Count one more. Raises OverloadedError if there are as many as allowed."""
-        if self.held >= most:
-            raise OverloadedError(f"{most} videos are analysed already", _ROOM_SECONDS)
-        self.held += 1
-
-    def give_back(self) -> None:
-        """Count one less."""
-        self.held -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +78,8 @@ class FrameResult:
 
     frame: DecodedFrame
     result: Outcome[Any] | ServiceError
+    tracked: Tracked | None = None
+    """The objects with their ids, if they are followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,43 +97,8 @@ class VideoEnd:
     """The longest time of each step over all frames."""
 
 
-Event: TypeAlias = VideoStart | FrameResult | VideoProgress | VideoEnd
+Event: TypeAlias = VideoStart | FrameResult | Span | VideoProgress | VideoEnd
 _Asked: TypeAlias = tuple[DecodedFrame, "asyncio.Task[Outcome[Any] | ServiceError]"]
-
-
-@dataclass(eq=False, slots=True)
-class Video:
-    """An open video, and the thread that decodes it. Leave it as a context manager."""
-
-    reader: VideoReader
-    thread: ThreadPoolExecutor
-
-    @classmethod
-    async def open(cls, open_reader: Callable[[], VideoReader]) -> Self:
-        """Open a video on a thread of its own. Raises what `open_reader` raises."""
-        thread = ThreadPoolExecutor(1, "video")
-        opening = asyncio.get_running_loop().run_in_executor(thread, open_reader)
-        try:
-            return cls(await asyncio.shield(opening), thread)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_opened)
-            thread.shutdown(wait=False)
-            raise
-        except Exception:
-            thread.shutdown(wait=False)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.thread.submit(self.reader.close)  # after the frame that it may be decoding
-        self.thread.shutdown(wait=False)
 
 
 @dataclass(eq=False, slots=True)
@@ -166,6 +115,10 @@ class VideoAnalysis:
     heartbeat: float = 5.0
     """Seconds without an event after which `VideoProgress` is yielded."""
     ask: Ask = ask_pipeline
+    tracker: Tracker | None = None
+    """Follows the objects that are detected."""
+    spans: Spans | None = None
+    """Makes time spans of the labels of frames."""
     frames: int = 0
     failed: int = 0
     seconds: float = 0.0
@@ -178,6 +131,20 @@ class VideoAnalysis:
         """Yield every event, from `VideoStart` to `VideoEnd`. Close it to cancel the work."""
         self.request.record.model = self.pipeline.model
         yield VideoStart(self.video.reader.info)
+        try:
+            async with aclosing(self._answered()) as answered:
+                async for event in answered:
+                    yield event
+                    if (span := self._span(event)) is not None:
+                        yield span
+        except DeadlineExceededError as error:
+            self._error = as_service_error(error, self.request.id)
+        if self.spans is not None and (span := self.spans.end(self.seconds)) is not None:
+            yield span
+        yield self.end()
+
+    async def _answered(self) -> AsyncGenerator[FrameResult | VideoProgress, None]:
+        """Yield the results in order. Raises DeadlineExceededError."""
         decoded = self.video.reader.frames(self.sampling)
         try:
             while not self._has_ended or self._asked:
@@ -186,7 +153,7 @@ class VideoAnalysis:
                     result = answer.result()
                     if isinstance(result, _FINAL):
                         self._error = renewed(result)
-                        break
+                        return
                     yield self._counted(frame, result)
                 elif self._next is not None and self._next.done():
                     self._take()
@@ -195,11 +162,8 @@ class VideoAnalysis:
                     self._next = loop.run_in_executor(self.video.thread, next, decoded, None)
                 elif not await self._is_news():
                     yield self._progress
-        except DeadlineExceededError as error:
-            self._error = as_service_error(error, self.request.id)
         finally:
             await self._cancel()
-        yield self.end()
 
     def end(self, error: ServiceError | None = None) -> VideoEnd:
         """Return the last event; `error` is why the work was stopped."""
@@ -273,7 +237,17 @@ class VideoAnalysis:
             self.failed += 1
         else:
             record.timings = longest((record.timings or Timings(), result.timings))
+            if self.tracker is not None:
+                tracked = self.tracker.update(frame.seconds, result.answer.objects)
+                return FrameResult(frame, result, tracked)
         return FrameResult(frame, result)
+
+    def _span(self, event: FrameResult | VideoProgress) -> Span | None:
+        if self.spans is None or isinstance(event, VideoProgress):
+            return None
+        if isinstance(event.result, ServiceError):
+            return None
+        return self.spans.add(event.frame.seconds, event.result.answer)
 
     async def _is_news(self) -> bool:
         """Wait until a frame is decoded or answered. Raises DeadlineExceededError."""
@@ -299,8 +273,3 @@ class VideoAnalysis:
         for answer in answers:
             answer.cancel()
         await asyncio.gather(*answers, return_exceptions=True)
-
-
-def _close_opened(opening: "asyncio.Future[VideoReader]") -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()

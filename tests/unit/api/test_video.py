@@ -150,3 +150,27 @@ async def test_an_unknown_model_is_refused_before_the_stream(
 async def test_other_routes_keep_their_limit(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/detect", files={"image": b"x" * 5000})
     assert response.status_code == 413
+
+
+async def test_tracked_objects_have_ids_and_are_counted(
+    client: httpx.AsyncClient, clip: bytes
+) -> None:
+    response = await client.post(URL, files={"video": clip}, data={"track": "true"})
+    _, *frames, end = events(response)
+    assert [[found["id"] for found in each["objects"]] for each in frames] == [[1]] * 6
+    assert [each["entered"] for each in frames] == [[1], [], [], [], [], []]
+    assert (end["counts"], end["entries"], end["exits"]) == ({"ace": 1}, 1, 0)
+
+
+async def test_labels_become_segments(client: httpx.AsyncClient, clip: bytes) -> None:
+    fields = {"task": "classify", "segments": "true", "top_k": "1"}
+    response = await client.post(URL, files={"video": clip}, data=fields)
+    *_, frame, segment, _ = events(response)
+    assert frame["labels"] == [{"label": "business", "score": 0.75}]
+    assert segment == {
+        "event": "segment",
+        "label": "business",
+        "start": 0.0,
+        "end": 0.5,
+        "score": 0.75,
+    }

@@ -16,15 +16,15 @@ from service.errors import (
     RateLimitedError,
     ServiceError,
 )
+from service.requests.admission import VideoRoom
+from service.requests.open_video import Video
 from service.requests.pipeline import Outcome
 from service.requests.request import Request
 from service.requests.video import (
     FrameResult,
-    Video,
     VideoAnalysis,
     VideoEnd,
     VideoProgress,
-    VideoRoom,
     VideoStart,
 )
 from service.tasks import DetectItem, Frame, Task
