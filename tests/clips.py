@@ -1,4 +1,4 @@
-"""Small videos whose frames tell their own number: all pixels of frame n are 8 n grey."""
+"""Small videos whose frames tell their own number: all pixels of frame n are 8 n grey (modulo 256)."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -33,7 +33,7 @@ def write_clip(  # noqa: PLR0913
         stream.codec_context.time_base = Fraction(1, rate if seconds is None else TICKS)
         stream.codec_context.bit_rate = 4_000_000
         for number in range(frames):
-            pixels = np.full((size[1], size[0], 3), STEP * number, np.uint8)
+            pixels = np.full((size[1], size[0], 3), STEP * number % 256, np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             at = number / rate if seconds is None else seconds[number]
             frame.pts, frame.time_base = round(TICKS * at), Fraction(1, TICKS)

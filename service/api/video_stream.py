@@ -46,7 +46,7 @@ class VideoBeginning(BaseModel):
 
 
 class TrackedObject(FoundObject):
-    """An object; its id is null until it was seen in two frames, and absent without `track`."""
+    """An object; its id is null until it was seen in three frames, and absent without `track`."""
 
     id: int | None = None
 
@@ -61,7 +61,7 @@ class VideoFrame(BaseModel):
     height: int | None = None
     objects: list[TrackedObject] | None = Field(None, description="Of detect.")
     entered: list[int] | None = Field(None, description="Of track: ids of new objects.")
-    left: list[int] | None = Field(None, description="Of track: ids not seen for a second.")
+    left: list[int] | None = Field(None, description="Of track: ids not seen for two seconds.")
     labels: list[ScoredLabel] | None = Field(None, description="Of classify.")
     embedding: list[float] | None = Field(None, description="Of embed.")
 

@@ -25,7 +25,7 @@ class RealService:
     """Of the gRPC server, if a test has chosen its port."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url, self.folder = f"http://127.0.0.1:{free_port()}", folder
         self._log = (folder / "service.log").open("wb")
         port = self.url.rpartition(":")[2]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTET_")}

@@ -2,14 +2,23 @@
 
 The method is ByteTrack's (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every
 Detection Box", ECCV 2022): a Kalman filter foretells where each object will be, and boxes are
-assigned to these places by their overlap, first the certain boxes, then the uncertain ones. Unlike
-there, the steps of the filter follow the time stamps, and boxes of different labels never match.
+assigned to these places by their overlap, first the certain boxes, then the uncertain ones.
+Different from there:
+
+- the steps of the filter follow the time stamps;
+- boxes of different labels never match;
+- the less certain a box, the less it moves the filter (Du et al., "GIAOTracker", ICCVW 2021): of
+  an object that is half hidden, only a part is seen;
+- what was lost is looked for where it was going when it was last seen well (Cao et al.,
+  "Observation-Centric SORT", CVPR 2023), with both boxes enlarged (Yang et al., "Hard to Track
+  Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering the Matching
+  Space", WACV 2023).
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +29,20 @@ from service.tasks import DetectedObject
 LOWEST_SCORE = 0.1
 """Least score of a box that may continue a track."""
 
-# The largest cost (1 - overlap) of an assignment: of certain boxes, of uncertain ones, and to an
-# object that was seen once.
-_CERTAIN, _UNCERTAIN, _TENTATIVE = 0.8, 0.5, 0.7
+# The largest cost (1 - overlap) of an assignment: of certain boxes, of uncertain ones, to an
+# object that has no id yet, and to one that was lost.
+_CERTAIN, _UNCERTAIN, _TENTATIVE, _LOST = 0.8, 0.5, 0.7, 0.8
+
+_BUFFER = 0.5
+"""By what share of its size a box is enlarged on each side, to find what was lost."""
+
+_SIGHTINGS = 3
+"""After so many an object gets its id."""
 _NEVER = 1e3
 
 # Standard deviations relative to the height of the object, as in the paper's own code.
 _POSITION, _VELOCITY = 1 / 20, 1 / 160
+_LEAST_DOUBT = 0.05
 
 _MEASURED = 4
 """Centre x, centre y, width, height; the state also holds the velocity of each."""
@@ -39,7 +55,7 @@ class Tracked:
     objects: Sequence[DetectedObject]
     """Those with the score that was asked for, and uncertain ones that continue a track."""
     ids: Sequence[int | None]
-    """Of each object; None until it was seen twice."""
+    """Of each object; None until it was seen three times."""
     entered: Sequence[int]
     left: Sequence[int]
 
@@ -51,6 +67,9 @@ class _Track:
     covariance: NDArray[np.float64]
     seconds: float
     """Of the frame in which it was seen last."""
+    seen_well: tuple[NDArray[np.float64], float]
+    """State and time of the last certain sighting."""
+    sightings: int = 1
     id: int | None = None
 
     def foretell(self, steps: float) -> None:
@@ -61,14 +80,27 @@ class _Track:
         self.mean = move @ self.mean
         self.covariance = move @ self.covariance @ move.T + steps * np.diag(noise**2)
 
-    def correct(self, box: NDArray[np.float64], seconds: float) -> None:
+    def correct(
+        self, box: NDArray[np.float64], score: float, seconds: float, is_certain: bool
+    ) -> None:
         """Take the place where the object was seen."""
-        noise = (_POSITION * max(self.mean[3], 1.0)) ** 2 * np.eye(_MEASURED)
+        doubt = max(1.0 - score, _LEAST_DOUBT)
+        noise = doubt * (_POSITION * max(self.mean[3], 1.0)) ** 2 * np.eye(_MEASURED)
         seen = self.covariance[:_MEASURED, :_MEASURED] + noise
         gain = np.linalg.solve(seen, self.covariance[:_MEASURED]).T
         self.mean = self.mean + gain @ (box - self.mean[:_MEASURED])
         self.covariance = self.covariance - gain @ seen @ gain.T
         self.seconds = seconds
+        self.sightings += 1
+        if is_certain:
+            self.seen_well = self.mean, seconds
+
+    def lost_at(self, seconds: float, rate: float) -> NDArray[np.float64]:
+        """Return where the object would be, had it moved on as when it was last seen well."""
+        mean, then = self.seen_well
+        place = mean[:_MEASURED].copy()
+        place[:2] += (seconds - then) * rate * mean[_MEASURED : _MEASURED + 2]
+        return place
 
 
 @dataclass(eq=False, slots=True)
@@ -79,10 +111,10 @@ class Tracker:
     """Least score of a box that begins a track."""
     rate: float
     """Frames per second, for the unit of time of the filter."""
-    lost_after: float = 1.0
+    lost_after: float = 2.0
     """Seconds without being seen after which an object has left."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Objects seen at least twice, by label."""
+    """Objects that got an id, by label."""
     entries: int = 0
     exits: int = 0
     _tracks: list[_Track] = field(default_factory=list)
@@ -108,15 +140,20 @@ class Tracker:
         known = [track for track in self._tracks if track.id is not None]
         tentative = [track for track in self._tracks if track.id is None]
         certain, uncertain = np.flatnonzero(is_certain), np.flatnonzero(~is_certain)
-        rest = self._assign(known, certain, objects, boxes, _CERTAIN, owner)
-        seen_now = [t for t in rest if t.seconds == self._seconds]
-        self._assign(seen_now, uncertain, objects, boxes, _UNCERTAIN, owner)
-        free = np.array([n for n in certain if n not in owner], int)
-        unseen = self._assign(tentative, free, objects, boxes, _TENTATIVE, owner)
+        seen = _Seen(objects, boxes)
+        rest = self._assign(_places(known), certain, seen, _CERTAIN, owner)
+        seen_before = [track for track in rest if track.seconds == self._seconds]
+        rest = [track for track in rest if track.seconds != self._seconds]
+        rest += self._assign(_places(seen_before), uncertain, seen, _UNCERTAIN, owner)
+        lost = [(track, track.lost_at(seconds, self.rate)) for track in rest]
+        self._assign(lost, _left(certain, owner), seen.enlarged, _LOST, owner)
+        unseen = self._assign(_places(tentative), _left(certain, owner), seen, _TENTATIVE, owner)
         self._tracks = [track for track in self._tracks if track not in unseen]
         for number, track in owner.items():
-            track.correct(boxes[number], seconds)
-        entered = self._confirm([*owner.values()])
+            score, sure = objects[number].score, bool(is_certain[number])
+            track.correct(boxes[number], score, seconds, sure)
+        seen_often = [t for t in owner.values() if t.sightings >= _SIGHTINGS]
+        entered = self._confirm(seen_often)
         for number in (int(n) for n in certain):
             if number not in owner:
                 owner[number] = self._begun(objects[number], boxes[number], seconds)
@@ -140,20 +177,20 @@ class Tracker:
 
     def _assign(
         self,
-        tracks: Sequence[_Track],
+        places: Sequence["_Place"],
         numbers: NDArray[np.intp],
-        objects: Sequence[DetectedObject],
-        boxes: NDArray[np.float64],
+        seen: "_Seen",
         most: float,
         owner: dict[int, _Track],
     ) -> list[_Track]:
-        """Give objects to tracks; return the tracks that got none."""
+        """Give objects of these numbers to tracks; return the tracks that got none."""
+        tracks = [track for track, _ in places]
         if not tracks or not len(numbers):
-            return list(tracks)
-        places = np.array([track.mean[:_MEASURED] for track in tracks])
-        cost = 1 - _overlaps(places, boxes[numbers])
-        labels = np.array([[t.label != objects[n].label for n in numbers] for t in tracks])
-        cost[labels] = _NEVER
+            return tracks
+        at = np.array([place for _, place in places]) * seen.scale
+        cost = 1 - _overlaps(at, seen.boxes[numbers] * seen.scale)
+        labels = [seen.objects[n].label for n in numbers]
+        cost[np.array([[t.label != label for label in labels] for t in tracks])] = _NEVER
         _, chosen, _ = self._solver.lapjv(cost, extend_cost=True, cost_limit=most)
         rest = []
         for track, column in zip(tracks, chosen, strict=True):
@@ -178,9 +215,42 @@ class Tracker:
     def _begun(self, found: DetectedObject, box: NDArray[np.float64], seconds: float) -> _Track:
         deviations = np.repeat((2 * _POSITION, 10 * _VELOCITY), _MEASURED) * max(box[3], 1.0)
         mean = np.concatenate([box, np.zeros(_MEASURED)])
-        track = _Track(found.label, mean, np.diag(deviations**2), seconds)
+        covariance = np.diag(deviations**2)
+        track = _Track(found.label, mean, covariance, seconds, (mean, seconds))
         self._tracks.append(track)
         return track
+
+
+_Place: TypeAlias = tuple[_Track, NDArray[np.float64]]
+"""A track, and where its object should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The objects of a frame, and their boxes as centres and sizes."""
+
+    objects: Sequence[DetectedObject]
+    boxes: NDArray[np.float64]
+    buffer: float = 0.0
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """Return what to multiply boxes with before they are compared."""
+        larger = 1 + 2 * self.buffer
+        return np.array([1.0, 1.0, larger, larger])
+
+    @property
+    def enlarged(self) -> "_Seen":
+        """Return the same objects, to be compared by enlarged boxes."""
+        return replace(self, buffer=_BUFFER)
+
+
+def _places(tracks: Sequence[_Track]) -> Sequence[_Place]:
+    return [(track, track.mean[:_MEASURED]) for track in tracks]
+
+
+def _left(numbers: NDArray[np.intp], owner: dict[int, _Track]) -> NDArray[np.intp]:
+    return np.array([number for number in numbers if int(number) not in owner], np.intp)
 
 
 def _centred(box: Sequence[float]) -> tuple[float, float, float, float]:

@@ -30,25 +30,25 @@ def test_ids_survive_that_one_object_hides_the_other() -> None:
     assert (dict(tracker.counts), tracker.entries, tracker.exits) == ({"card": 2}, 2, 0)
 
 
-def test_an_object_enters_when_it_is_seen_twice_and_leaves_after_a_second() -> None:
-    frames = [[] for _ in range(5)] + [[found(50, 50)] for _ in range(5)] + [[] for _ in range(15)]
+def test_an_object_enters_when_it_is_seen_three_times_and_leaves_after_two_seconds() -> None:
+    frames = [[] for _ in range(5)] + [[found(50, 50)] for _ in range(5)] + [[] for _ in range(25)]
     tracker, seen = follow(frames)
-    assert [list(frame.ids) for frame in seen[5:8]] == [[None], [1], [1]]
-    assert [n for n, frame in enumerate(seen) if frame.entered] == [6]
+    assert [list(frame.ids) for frame in seen[5:8]] == [[None], [None], [1]]
+    assert [n for n, frame in enumerate(seen) if frame.entered] == [7]
     (left,) = [n for n, frame in enumerate(seen) if frame.left]
-    assert left == 20
+    assert left == 30
     assert (tracker.entries, tracker.exits) == (1, 1)
 
 
 def test_who_comes_back_later_is_another() -> None:
     here: list[DetectedObject] = [found(50, 50)]
-    tracker, seen = follow([here, here, *[[]] * 15, here, here])
+    tracker, seen = follow([here, here, *[[]] * 25, here, here, here])
     assert list(seen[-1].ids) == [2]
     assert tracker.counts["card"] == 2
 
 
-def test_what_is_seen_once_is_not_counted() -> None:
-    tracker, seen = follow([[], [found(50, 50)], [], []])
+def test_what_is_seen_twice_is_not_counted() -> None:
+    tracker, seen = follow([[], [found(50, 50)], [found(51, 50)], []])
     assert tracker.counts.total() == 0
     assert list(seen[1].ids) == [None]
 
@@ -62,8 +62,10 @@ def test_an_uncertain_box_continues_a_track_and_begins_none() -> None:
 
 
 def test_labels_do_not_mix() -> None:
-    _, seen = follow([[found(50, 50)], [found(51, 50, "hand")], [found(52, 50, "hand")]])
-    assert [list(frame.ids) for frame in seen] == [[1], [None], [2]]
+    _, seen = follow(
+        [[found(50, 50)], [found(51, 50, "hand")], [found(52, 50, "hand")], [found(53, 50, "hand")]]
+    )
+    assert [list(frame.ids) for frame in seen] == [[1], [None], [None], [2]]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
