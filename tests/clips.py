@@ -1,4 +1,4 @@
-"""Small videos whose frames tell their own number: all pixels of frame n are 8 n grey (modulo 256)."""
+"""Small videos whose frames tell their own number: frame n is 8 n grey (modulo 256)."""
 
 from collections.abc import Sequence
 from fractions import Fraction

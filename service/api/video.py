@@ -7,21 +7,25 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 from starlette.responses import Response
 
-from service.api.content import TaskRequest, validated
+from service.api.content import TaskRequest, as_text, validated
 from service.api.detect import Ratio
 from service.api.http_request import HttpRequest
 from service.api.streaming import LINES, StreamReply, accepted_form
 from service.api.uploads import Upload, UploadKind, receive_upload
 from service.api.video_stream import bodies
+from service.requests.admission import ApiLimits
+from service.requests.answer import Ask, ask_pipeline
 from service.requests.open_video import Video
-from service.requests.request import Selection
 from service.requests.video import ToItem, VideoAnalysis
-from service.tasks import ClassifyItem, DetectItem, EmbedItem, Task
+from service.requests.zero_shot import GivenLabels, asking
+from service.tasks import ClassifyItem, ComposedTask, DetectItem, EmbedItem, Task
 from service.transforms.spans import Spans
 from service.transforms.vision.frames import Sampling, VideoReader
 from service.transforms.vision.tracking import LOWEST_SCORE, Tracker
 
-UPLOAD = UploadKind("video", (b"video/", b"image/gif", b"application/octet-stream"))
+UPLOAD = UploadKind(
+    "video", (b"video/", b"image/gif", b"application/octet-stream"), frozenset({"labels"})
+)
 
 _TRACKED_FROM = 0.5
 """Default of `threshold` with `track`: the score from which a box begins a track."""
@@ -56,6 +60,15 @@ class VideoRequest(TaskRequest):
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many labels of a frame to return, best first."
     )
+    labels: list[str] | None = Field(
+        None, description="Of classify: choose among these labels (zero-shot)."
+    )
+    hypothesis_template: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="Of labels: the text around each; `{}` is the place of the label."
+    )
+    multi_label: bool | None = Field(
+        None, description="Of labels: whether each is scored by itself."
+    )
     track: bool = Field(
         False, description="Of detect: follow objects, which get an `id`; count them by label."
     )
@@ -77,12 +90,32 @@ class VideoRequest(TaskRequest):
             raise ValueError("track is of task detect")
         if self.segments and self.task != "classify":
             raise ValueError("segments are of task classify")
+        if self.labels is not None and self.task != "classify":
+            raise ValueError("labels are of task classify")
         return self
 
     @property
     def sampling(self) -> Sampling:
         """Return which frames to analyse."""
         return Sampling(self.fps, self.every, self.start, self.end)
+
+    @property
+    def asked_task(self) -> Task | ComposedTask:
+        """Return what the model must be able to do."""
+        return Task(self.task) if self.labels is None else ComposedTask.ZERO_SHOT
+
+    def given_labels(self, limits: ApiLimits) -> GivenLabels | None:
+        """Return what to choose among; None for the model's own labels.
+
+        Raises:
+            InvalidInputError: a label or the template is not valid.
+            LimitExceededError: there are too many labels, or one is too long.
+        """
+        if self.labels is None:
+            return None
+        for place, label in enumerate(self.labels):
+            as_text(label, limits, f"labels[{place}]")
+        return GivenLabels(tuple(self.labels), self.hypothesis_template, self.multi_label)
 
     @property
     def _least(self) -> float:
@@ -136,24 +169,28 @@ async def _opened(
     request: HttpRequest, body: VideoRequest, upload: Upload, stack: ExitStack
 ) -> VideoAnalysis:
     """Open the video and hold its model. Raises ServiceError."""
-    limits = request.context.limits
-    selection = Selection(body.model, body.version)
-    pipeline = request.context.registry.find(
-        Task(body.task), "image", selection.model, selection.version
-    )
+    limits, without_transport = request.context.limits, request.without_transport()
+    labels = body.given_labels(limits)
+    pipeline = request.context.registry.find(body.asked_task, "image", body.model, body.version)
     if request.caller is not None:
-        await request.caller.spend(pipeline.task, (pipeline.model.name,), [])
+        await request.caller.spend(body.asked_task, (pipeline.model.name,), [])
     stack.enter_context(pipeline.held())
+    ask: Ask = ask_pipeline
+    if labels is not None:
+        scoring = asking(pipeline, without_transport, labels, "image")
+        ask = await request.while_connected(scoring)
     open_reader = partial(VideoReader, upload.path, limits.max_pixels)
     video = stack.enter_context(await request.while_connected(Video.open(open_reader)))
     upload.remove()  # it stays on the disk until the reader has closed it
     return VideoAnalysis(
-        request.without_transport(),
+        without_transport,
         video,
+        body.asked_task,
         pipeline,
         body.sampling,
         body.to_item,
         limits.request_timeout_seconds,
+        ask=ask,
         tracker=body.tracker(video.reader.info.rate),
         spans=body.spans,
     )

@@ -30,7 +30,7 @@ from service.requests.answer import Ask, as_service_error, ask_pipeline
 from service.requests.open_video import Video
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
-from service.tasks import AnyItem, Frame
+from service.tasks import AnyItem, ComposedTask, Frame, Task
 from service.telemetry.record import Timings, longest
 from service.transforms.spans import Span, Spans
 from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo
@@ -107,6 +107,7 @@ class VideoAnalysis:
 
     request: Request
     video: Video
+    task: Task | ComposedTask
     pipeline: Pipeline[Any, Any]
     sampling: Sampling
     to_item: ToItem
@@ -208,7 +209,7 @@ class VideoAnalysis:
         try:
             if (caller := self.request.caller) is not None:
                 model = self.pipeline.model.name
-                await caller.spend(self.pipeline.task, (model,), [item])
+                await caller.spend(self.task, (model,), [item])
             return await self._asked_until_there_is_room(item)
         except Exception as error:
             return kept(as_service_error(error, self.request.id))

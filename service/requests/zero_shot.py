@@ -108,7 +108,7 @@ async def classify_by_labels(
     (pipeline,) = pipelines.values()
     request.record.model = pipeline.model
     with pipeline.held():  # a reload must not close it between the labels and the items
-        ask = await _asking(pipeline, request, labels, next(iter(pipelines)))
+        ask = await asking(pipeline, request, labels, next(iter(pipelines)))
         of_labels = request.record.timings
         answers = await answer(_Found(pipelines), request, task, selection, items, ask)
     known = [one for one in (of_labels, request.record.timings) if one is not None]
@@ -133,10 +133,10 @@ class _Found:
         return self.pipelines[modality]
 
 
-async def _asking(
+async def asking(
     pipeline: Pipeline[Any, Any], request: Request, labels: GivenLabels, kind: str
 ) -> Ask:
-    """Return what asks for one item. Raises ServiceError."""
+    """Return what asks a pipeline for one item of this modality. Raises ServiceError."""
     how, window = pipeline.family.traits.label_scores, Window(pipeline, request)
     match how:
         case CosineScores():

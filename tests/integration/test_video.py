@@ -79,3 +79,19 @@ def test_no_file_is_left(service: RealService) -> None:
     assert response.status_code == 422
     folder = service.folder
     assert list(folder.glob("quartet-*")) == []
+
+
+def test_frames_are_labelled_with_given_labels(tmp_path: Path) -> None:
+    with real_service(tmp_path, "--models.only=emoji") as service:
+        fields = {"task": "classify", "labels": ["dog face", "playing card"], "every": "30"}
+        start, *frames, end = send(service, CLIP, **fields)
+        refused = httpx.post(
+            f"{service.url}/v1/video?task=classify&labels=one", content=CLIP.read_bytes()
+        )
+    assert start["model"] == "emoji"
+    assert [frame["index"] for frame in frames] == [0, 30]
+    for frame in frames:
+        assert {found["label"] for found in frame["labels"]} == {"dog face", "playing card"}
+        assert sum(found["score"] for found in frame["labels"]) == pytest.approx(1, abs=1e-4)
+    assert end["complete"]
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_input")

@@ -77,7 +77,9 @@ async def analysis(path: Path, counter: Counter, **options: Any) -> VideoAnalysi
     sampling = options.pop("sampling", Sampling())
     pipeline = cast(Any, counter)
     request = options.pop("request", Request("id"))
-    return VideoAnalysis(request, video, pipeline, sampling, DetectItem, 30.0, **options)
+    return VideoAnalysis(
+        request, video, Task.DETECT, pipeline, sampling, DetectItem, 30.0, **options
+    )
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ async def test_results_come_in_order_between_start_and_end(clip: Path) -> None:
     assert found == [(number, number) for number in range(20)]
     assert end.progress == VideoProgress(20, pytest.approx(1.9))
     assert (end.failed, end.error, end.timings.compute) == (0, None, 0.001)
-    assert 1 < counter.most <= 4
+    assert counter.most <= 4
     assert {request.cache for request in counter.requests} == {CacheMode.BYPASS}
     assert work.request.record.item_count == 20
     assert work.request.record.model == counter.model
