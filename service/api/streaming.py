@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.http_request import HttpRequest
 from service.errors import DeadlineExceededError
 from service.telemetry.metrics import HTTP_STREAMS
+from service.telemetry.record import Timings
 
 EventBody: TypeAlias = Mapping[str, Any]
 """One event as a JSON object. Its member `event` names its kind."""
@@ -37,6 +38,11 @@ def _server_sent(event: EventBody) -> bytes:
 
 LINES = StreamForm(b"application/x-ndjson", _line)
 SERVER_SENT = StreamForm(b"text/event-stream", _server_sent)
+
+
+def steps(timings: Timings) -> Mapping[str, float]:
+    """Return the time of each step as members of an event."""
+    return {f"{step}_seconds": getattr(timings, step) for step in Timings.__slots__}
 
 
 def accepted_form(request: HttpRequest) -> StreamForm | None:

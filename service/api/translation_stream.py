@@ -1,7 +1,7 @@
 """The events of a streamed translation as JSON objects."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from service.api.content import TaskRequest
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
-from service.api.streaming import EventBody, StreamForm, StreamReply
+from service.api.streaming import EventBody, StreamForm, StreamReply, steps
 from service.errors import ServiceError, ShuttingDownError
 from service.requests.documents import Documents
 from service.requests.request import Selection
@@ -27,7 +27,6 @@ from service.requests.translation_stream import (
 )
 from service.tasks import TranslateItem, Translation
 from service.telemetry.metrics import HTTP_STREAM_FIRST_SECONDS
-from service.telemetry.record import Timings
 
 Encode: TypeAlias = Callable[[Translation], Mapping[str, Any]]
 
@@ -150,10 +149,5 @@ def _end(event: StreamEnd) -> EventBody:
         "truncated": event.truncated,
         "cache": {str(kind): count for kind, count in event.cache.items()},
         "seconds": event.seconds,
-        "longest": dict(_steps(event.timings)),
+        "longest": steps(event.timings),
     }
-
-
-def _steps(timings: Timings) -> Iterator[tuple[str, float]]:
-    for step in Timings.__slots__:
-        yield f"{step}_seconds", getattr(timings, step)

@@ -14,7 +14,7 @@ from service.api.embed import encode_embedding
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.openapi import ProblemBody
-from service.api.streaming import EventBody
+from service.api.streaming import EventBody, steps
 from service.errors import ServiceError, ShuttingDownError
 from service.requests.video import (
     Event,
@@ -100,6 +100,7 @@ class VideoEnding(BaseModel):
     failed: int = Field(description="Frames that failed.")
     seconds: float = Field(description="Time in the video of the last frame.")
     elapsed: float = Field(description="Seconds since the arrival of the request.")
+    longest: dict[str, float] = Field(description="Longest seconds of each step over all frames.")
     complete: bool = Field(description="Whether all wanted frames were analysed.")
     counts: dict[str, int] | None = Field(None, description="Of track: objects by label.")
     entries: int | None = Field(None, description="Of track: objects that came.")
@@ -205,6 +206,7 @@ class _Renderer:
             "failed": event.failed,
             "seconds": event.progress.seconds,
             "elapsed": event.elapsed,
+            "longest": steps(event.timings),
             "complete": event.error is None and not event.failed,
             **followed,
         }

@@ -1,4 +1,4 @@
-"""The page at `/` on which anybody can try the four tasks, and the files that it loads.
+"""The page at `/` on which anybody can try the tasks, and the files that it loads.
 
 All of it is in this package, so it works without network. The files are read once; their entity
 tags are digests of their content, so every replica gives the same and a browser asks only for
@@ -28,6 +28,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self' blob:",
+        "media-src 'self' blob:",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -52,6 +53,7 @@ _KINDS: Mapping[str, bytes] = {
     ".svg": b"image/svg+xml",
     ".png": b"image/png",
     ".jpg": b"image/jpeg",
+    ".mp4": b"video/mp4",
     ".txt": b"text/plain; charset=utf-8",
 }
 """Media types of the served files, by suffix; other files are not served."""

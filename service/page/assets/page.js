@@ -7,11 +7,13 @@ import { openEmbed } from "./embed.js";
 import { Models } from "./models.js";
 import { openTabs } from "./tabs.js";
 import { openTranslate } from "./translate.js";
+import { openVideo } from "./video.js";
 
 const models = new Models(document.getElementById("models"), document.getElementById("readiness"));
 openClassify(models);
 openTranslate(models);
 openDetect(models);
+openVideo(models);
 const embed = openEmbed(models);
 openTabs(document.querySelector("[role=tablist]"), (id) => id === "embed" && embed.open());
 openClients(document.getElementById("clients"));

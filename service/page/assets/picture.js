@@ -15,7 +15,8 @@ import { fetchFile } from "./service.js";
 export class Picture {
   /** @type {Choice} */
   choice;
-  #preview = make("img", { alt: "", decoding: "async" });
+  #preview;
+  #kind;
   #name = make("span.name");
   #thumbs;
   #onChange;
@@ -23,18 +24,20 @@ export class Picture {
   /** The place's data-samples lists the samples: path|words,path|words. */
   constructor(place, onChange) {
     this.#onChange = onChange;
+    this.#kind = place.dataset.kind ?? "image";
+    this.#preview = this.#show({ alt: "", decoding: "async" });
     const samples = place.dataset.samples.split(",").map((each) => each.split("|"));
     this.#thumbs = samples.map(([path, words]) => this.#thumb(path, words));
-    const input = make("input", { type: "file", accept: "image/*" });
+    const input = make("input", { type: "file", accept: `${this.#kind}/*` });
     input.addEventListener("change", () => {
       if (input.files.length) this.take(input.files[0]);
       input.value = "";
     });
-    const words = make("span", {}, make("b", {}, "Choose an image"), " or drop it here");
+    const words = make("span", {}, make("b", {}, `Choose ${this.#kind === "image" ? "an image" : "a video"}`), " or drop it here");
     const drop = make("label.drop", {}, input, this.#preview, this.#name, words);
     this.#preview.addEventListener("error", () => (this.#preview.hidden = true));
     this.#receive(drop);
-    place.append(drop, make("div.thumbs", { role: "group", "aria-label": "Sample images" }, ...this.#thumbs));
+    place.append(drop, make("div.thumbs", { role: "group", "aria-label": `Sample ${this.#kind}s` }, ...this.#thumbs));
     this.#takeSample(...samples[0]);
   }
 
@@ -59,8 +62,15 @@ export class Picture {
     this.#onChange();
   }
 
+  #show(attributes) {
+    if (this.#kind === "image") return make("img", attributes);
+    const video = make("video", { ...attributes, preload: "metadata" });
+    video.muted = true;
+    return video;
+  }
+
   #thumb(path, words) {
-    const image = make("img", { src: `page/samples/${path}`, alt: words, width: 48, height: 48, loading: "lazy" });
+    const image = this.#show({ src: `page/samples/${path}`, alt: words, width: 48, height: 48, loading: "lazy" });
     const take = () => this.#takeSample(path, words);
     return make("button", { type: "button", value: `page/samples/${path}`, title: words, onclick: take }, image);
   }

@@ -46,23 +46,34 @@ export function jsonRequest(path, body, tell) {
  * @param {import("./picture.js").Choice} picture a sample, which curl reads from here, or a file
  * @param {Record<string, string | number | string[] | undefined>} fields a list is sent as several
  */
-export function pictureRequest(path, picture, fields) {
+export const pictureRequest = (path, picture, fields) => fileRequest(path, "image", picture, fields);
+
+/**
+ * A request with a file in a form.
+ *
+ * @param {string} field name of the form's field for the file
+ * @param {import("./picture.js").Choice} file
+ * @param {(event: object) => unknown} [tell] called with the events of a stream
+ */
+export function fileRequest(path, field, file, fields, tell) {
   const given = Object.entries(fields)
     .flatMap(([name, value]) => [value].flat().map((one) => [name, one]))
     .filter(([, value]) => value !== undefined);
-  const source = picture.sample ? "-" : `"${picture.name.replace(/["\\]/g, "\\$&")}"`;
-  const options = [["image", `@${source}`], ...given].map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`);
-  const whole = commandLine(path, ...options);
-  const curl = picture.sample ? `${commandLine(picture.sample)} \\\n| ${whole}` : whole;
+  const source = file.sample ? "-" : `"${file.name.replace(/["\\]/g, "\\$&")}"`;
+  const options = [[field, `@${source}`], ...given].map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`);
+  const plain = commandLine(path, ...options);
+  const whole = tell ? plain.replace("curl -s", "curl -sN") : plain;
+  const curl = file.sample ? `${commandLine(file.sample)} \\\n| ${whole}` : whole;
   return {
     path,
     curl,
     init: async (signal) => {
       const body = new FormData();
-      body.append("image", await picture.read(signal), picture.name);
+      body.append(field, await file.read(signal), file.name);
       for (const [name, value] of given) body.append(name, String(value));
       return { body };
     },
+    tell,
   };
 }
 
@@ -98,12 +109,12 @@ async function follow(response, tell, began) {
     tell(last);
   }
   if (last.event !== "end") throw new Refusal("the answer ended before its end");
-  const kinds = Object.keys(last.cache);
+  const kinds = Object.keys(last.cache ?? {});
   return {
     body: last,
-    cache: kinds.length === 1 ? kinds[0] : "miss",
-    spent: Object.entries(last.longest).map(([name, seconds]) => [name.replace("_seconds", ""), 1000 * seconds]),
-    total: 1000 * last.seconds,
+    cache: kinds.length === 1 ? kinds[0] : kinds.length ? "miss" : "",
+    spent: Object.entries(last.longest ?? {}).map(([name, seconds]) => [name.replace("_seconds", ""), 1000 * seconds]),
+    total: 1000 * (last.elapsed ?? last.seconds),
     roundTrip: performance.now() - began,
   };
 }
