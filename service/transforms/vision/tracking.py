@@ -37,7 +37,7 @@ _BUFFER = 0.5
 """By what share of its size a box is enlarged on each side, to find what was lost."""
 
 _SIGHTINGS = 3
-"""After so many an object gets its id."""
+"""After this number an object gets its id."""
 _NEVER = 1e3
 
 # Standard deviations relative to the height of the object, as in the paper's own code.

@@ -252,7 +252,7 @@ def _text(item: AnyItem) -> str | None:
             return item.text
         case ClassifyItem(Text(text)) | EmbedItem(Text(text)):
             return text
-        case DetectItem(image) if (mark := image.data.rpartition(MARK))[1]:
+        case DetectItem(Image() as image) if (mark := image.data.rpartition(MARK))[1]:
             return mark[2].decode()
         case _:
             return None
