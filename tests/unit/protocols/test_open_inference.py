@@ -109,7 +109,7 @@ async def test_images_get_the_answers_of_the_native_routes(
     assert found["count"] == [1]
     labels = (await native("/v1/classify"))["labels"]
     assert (await infer("digits"))["score"] == [one["score"] for one in labels]
-    if form != "raw":  # which input it is cannot be told
+    if form != "raw":  # nothing in it says which input it is
         vector = (await native("/v1/embed"))["embedding"]
         assert (await infer("emoji"))["embedding"] == vector
 
