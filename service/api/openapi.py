@@ -75,7 +75,7 @@ _MODEL = {
     "name": "model",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "minLength": 1},
+    "schema": {"type": "string", "pattern": r"^[^\n]+$"},  # as paths are matched
     "example": "news-topics",
 }
 TASK_HEADERS = (
