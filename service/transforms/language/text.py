@@ -21,6 +21,9 @@ TokenIds: TypeAlias = NDArray[np.int64]
 _SHORT_TEXTS = ("a", "A", "1", ".", "一")
 """Of which a vocabulary has one, whatever it is for."""
 
+_MOST_LENGTHS = 8192
+"""Texts whose number of tokens is kept."""
+
 _SAMPLED = 251
 """Ordinary tokens in the texts of warm-up."""
 
@@ -40,7 +43,7 @@ class Token:
 
 
 class TextTokenizer:
-    """Turns texts into int64 token ids. Never changes after construction; any thread may use it."""
+    """Turns texts into int64 token ids, the same whenever asked. Any thread may use it."""
 
     def __init__(self, tokenizer: Tokenizer, cuts_the_end: bool = True) -> None:
         tokenizer.no_truncation()  # what its file says of these two was for somebody's training
@@ -54,6 +57,8 @@ class TextTokenizer:
         self._has_types = self._frame.has_types
         known = [*tokenizer.get_added_tokens_decoder(), *self._frame.ids]
         self._ordinary = _spread(np.setdiff1d(ids, known) if len(ids) > len(known) else ids)
+        self._lengths: dict[int, int] = {}
+        """Tokens of the last texts, by hash: usage is counted after a text was encoded."""
         self.cuts_the_end = cuts_the_end
         """Whether a text that is too long loses its end, or else its beginning."""
         self._direction = "right" if cuts_the_end else "left"
@@ -92,9 +97,17 @@ class TextTokenizer:
 
         Special tokens are included, and nothing is cut.
         """
+        if (known := self._lengths.get(hash((text, pair)))) is not None:
+            return known
         valid = valid_text(text)
         whole = valid if pair is None else (valid, valid_text(pair))
-        return len(self._tokenizer.encode_batch_fast([whole])[0])
+        return self._note_length(text, pair, len(self._tokenizer.encode_batch_fast([whole])[0]))
+
+    def _note_length(self, text: str, pair: str | None, length: int) -> int:
+        if len(self._lengths) >= _MOST_LENGTHS:
+            self._lengths.clear()
+        self._lengths[hash((text, pair))] = length
+        return length
 
     def tokens(self, text: str, with_special: bool = True) -> list[Token]:
         """Return the tokens of a whole text. Holds the interpreter's lock while it runs."""
@@ -133,6 +146,7 @@ class TextTokenizer:
             raise InvalidInputError("the text is empty")
         if len(encoding) <= self._special_tokens:
             raise InvalidInputError("the text has nothing that this model reads")
+        self._note_length(text, None, len(encoding))
         cut = len(encoding) > max_length
         if cut:  # once more, for the special tokens of a text that is too long are at its end
             valid = [valid_text(text)]
@@ -159,6 +173,7 @@ class TextTokenizer:
         first, second = _called(self._tokenizer.encode_batch_fast, texts, add_special_tokens=False)
         if not (len(first) and len(second)):
             raise InvalidInputError("the text has nothing that this model reads")
+        self._note_length(text, pair, len(first) + len(second) + self._pair_tokens)
         shares = _shares(len(first), len(second), max_length - self._pair_tokens)
         for encoding, share in zip((first, second), shares, strict=True):
             encoding.truncate(share, direction=self._direction)

@@ -76,6 +76,16 @@ async def test_a_text_is_not_cut_in_another_way_than_asked(
         await whole.ask(model, EmbedItem(Text("a b a b")), Request())
 
 
+def test_a_text_has_the_same_length_before_and_after_it_was_encoded_and_cut() -> None:
+    words, pair = "a b a b a b", ("a b a b", "b")
+    lengths = tokenizer().length(words), tokenizer().length(*pair)
+    encoder = tokenizer()
+    ids, cut = encoder.encode(words, 5)
+    assert (len(ids), cut) == (5, True)
+    assert len(encoder.encode_pair(*pair, 6)[0]) == 6
+    assert (encoder.length(words), encoder.length(*pair)) == lengths == (8, 8)
+
+
 def test_tokens_have_their_characters_and_special_ones_their_names() -> None:
     found = tokenizer().tokens("a 狗")
     assert [(t.id, t.text, t.is_special, t.start, t.stop) for t in found] == [
