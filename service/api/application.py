@@ -38,7 +38,7 @@ from service.api.routes import (
     operation_routes,
     task_routes,
 )
-from service.api.schemas import add_limits
+from service.api.schemas import add_key, add_limits
 from service.errors import OverloadedError, ServiceError, ShuttingDownError
 from service.requests.answer import as_service_error
 from service.telemetry.metrics import (
@@ -206,6 +206,8 @@ class Api(FastAPI):
         schemas = [*REQUESTS, *chain.from_iterable(route.schemas for route in routes)]
         document = deepcopy(completed(document, schemas))  # the routes share parts of it
         add_limits(document, self.context.limits)
+        if self.context.access is not None:
+            add_key(document)
         return document
 
     async def show_openapi(self, request: HttpRequest) -> Reply:

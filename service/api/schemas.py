@@ -52,6 +52,13 @@ def add_limits(document: Mapping[str, Any], limits: ApiLimits) -> None:
                 _limit(form["schema"]["properties"], limits, False)
 
 
+def add_key(document: dict[str, Any]) -> None:
+    """Write into an OpenAPI document that requests need a key, so that /docs asks for it."""
+    schemes = document["components"]["securitySchemes"]
+    schemes["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    document["security"] = [{"key": []}]
+
+
 def _limit(properties: Mapping[str, Any], limits: ApiLimits, is_document: bool) -> None:
     most = limits.max_document_characters if is_document else limits.max_characters
     _limit_strings(properties.get("text"), most)

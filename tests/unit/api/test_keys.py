@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
+from fastapi import FastAPI
 
 from service.access.access import Access
 from service.access.keys_file import digest_of
@@ -149,6 +150,16 @@ async def test_every_other_route_of_every_protocol_needs_a_key(
 @pytest.mark.parametrize("path", ["/health/live", "/metrics", "/", "/docs", "/openapi.json"])
 async def test_what_needs_no_key(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 200
+
+
+async def test_the_documentation_asks_for_a_key_only_with_a_keys_file(
+    client: httpx.AsyncClient, api: FastAPI
+) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert document["security"] == [{"key": []}]
+    scheme = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    assert document["components"]["securitySchemes"]["key"] == scheme
+    assert "security" not in api.openapi()
 
 
 async def test_administration_with_a_key_and_with_the_token(client: httpx.AsyncClient) -> None:
