@@ -1,6 +1,7 @@
 """POST /v1/similarity: what is read, and what is refused."""
 
 import base64
+import re
 from typing import Any
 
 import httpx
