@@ -125,7 +125,7 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
     "haystack": (
         "[vector, [[document.content, document.score] for document in ranked]]",
         lambda service: [
-            vectors(service)[0],
+            vectors(service, normalize=False)[0],
             [[DOCUMENTS[place], score] for place, score in ranking(service)],
         ],
     ),
