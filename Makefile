@@ -1,4 +1,5 @@
 # make serve   install what serving needs and serve the starter models on 127.0.0.1:8000
+# make serve DEMO=1  also serve an English sentence embedder and a classifier of photos, with real weights
 # make test    install what developers need and run the unit and contract tests (a minute or two)
 # make test-integration  start real servers: sockets, Redis, Chromium, Prometheus (minutes)
 # make test-exports  train, export and compare with PyTorch; installs torch (minutes)
@@ -33,7 +34,8 @@ export PYTHONDONTWRITEBYTECODE =
 # another device, which excludes the one that is locked.
 comma := ,
 DEV := dev,load,drill,bench,audit
-EXPORTS := $(DEV),bench-translation,train
+EXPORTS := $(DEV),bench-translation,train,demo
+DEMO_REPOSITORY := build/demo
 extras = $(subst $(comma), --extra ,--extra cpu,$(1))
 ifeq ($(DEVICE_EXTRA),cpu)
 locked = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement deploy/locks/$(1).txt
@@ -72,8 +74,14 @@ $(VENV)/.clients: deploy/locks/clients.txt $(NPM_FILES) $(VENV)/.dev
 	if command -v npm >/dev/null; then cd $(VENV)/clients && npm ci --silent --no-audit --no-fund; fi
 	touch $@
 
-serve: $(VENV)/.serve
-	exec $(BIN)/python -m service serve
+$(VENV)/.demo: pyproject.toml deploy/locks/demo.txt $(VENV)/.serve
+	$(call locked,demo)
+	$(if $(filter-out cpu,$(DEVICE_EXTRA)),$(call editable,demo))
+	touch $@ $(VENV)/.serve
+
+serve: $(VENV)/.serve $(if $(DEMO),$(VENV)/.demo)
+	$(if $(DEMO),$(BIN)/python -m models.demo --to $(DEMO_REPOSITORY))
+	exec $(BIN)/python -m service serve $(if $(DEMO),--models.repository $(DEMO_REPOSITORY))
 
 # `-rs` lists what was skipped and why. A worker for each core; the tests of a file stay together.
 PYTEST := $(BIN)/python -m pytest -rs
@@ -151,6 +159,7 @@ lock: $(VENV)/.dev
 	$(DEV_LOCK) $(call extras,$(EXPORTS)) --no-emit-package torch --output-file deploy/locks/exports.txt
 	$(subst pyproject.toml,,$(DEV_LOCK)) --group clients --output-file deploy/locks/clients.txt
 	$(DEV_LOCK) $(call extras,$(DEV)) --constraint deploy/locks/exports.txt --output-file deploy/locks/dev.txt
+	$(DEV_LOCK) $(call extras,demo) --constraint deploy/locks/exports.txt --output-file deploy/locks/demo.txt
 
 models: $(VENV)/.exports
 	$(BIN)/python -m models --data $(DATA)

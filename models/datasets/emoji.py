@@ -1,8 +1,11 @@
 """The emoji data set: concepts with captions in two languages, and their drawings."""
 
-from collections.abc import Sequence
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +69,25 @@ def read_concepts(root: Path) -> list[Concept]:
         )
         for row in rows
     ]
+
+
+def read_paraphrases() -> Mapping[str, Sequence[str]]:
+    """Return phrases to train on, in either language, by the English name of an emoji."""
+    return _read_toml("emoji_paraphrases.toml")
+
+
+def read_phrases() -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """Return phrases to measure with, by language: the English names of the right emoji."""
+    return _read_toml("emoji_phrases.toml")
+
+
+def is_chinese(text: str) -> bool:
+    """Return whether there is a Chinese character in the text."""
+    return re.search(r"[\u4e00-\u9fff]", text) is not None
+
+
+def _read_toml(name: str) -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def read_style(root: Path, style: str) -> dict[str, Image.Image]:

@@ -19,6 +19,19 @@ from models.datasets.files import PAD_ID, data_folder, pad_rows, read_jsonl
 
 LABELS = ("business", "entertainment", "health", "science_technology")
 NEWS, HUFFPOST = "news_aggregator", "huffpost_headlines"
+CLINC, TATOEBA = "clinc150", "tatoeba_zh_en"
+GREETINGS = (
+    *("hello", "hi", "hey", "hello there", "hi there", "hey there", "good morning", "good evening"),
+    *("good night", "good afternoon", "how are you", "how are you?", "how are you doing today?"),
+    *("how is it going", "what's up", "nice to meet you", "goodbye", "bye", "bye bye", "see you"),
+    *("see you later", "thanks", "thank you", "thank you very much", "thanks a lot", "please"),
+    *("you are welcome", "sorry", "I am sorry", "excuse me", "yes", "no", "ok", "okay", "maybe"),
+    *("sure", "lol", "haha", "what?", "why?", "who are you?", "what is your name?", "I love you"),
+    *("I am tired", "I am hungry", "happy birthday", "merry Christmas", "congratulations", "test"),
+    *("testing", "this is a test", "asdf", "welcome", "hello world", "what time is it?", "help"),
+    *("can you help me?", "tell me a joke", "I don't know", "nothing", "good", "great", "cool"),
+)
+"""Small talk that is trained on most."""
 _HUFFPOST_LABELS = {label: label for label in LABELS} | {"science_tech": "science_technology"}
 _COMMON = 300  # a word in more evaluated headlines than this finds no near copy
 
@@ -53,6 +66,13 @@ def read_huffpost(root: Path, excluded: Iterable[str]) -> list[Headline]:
         if row["text"] not in near:
             headlines.append(Headline(row["text"], LABELS.index(label) if label else None))
     return headlines
+
+
+def read_small_talk(root: Path) -> list[str]:
+    """Read English texts to train on that are no headlines: talk, requests, everyday sentences."""
+    talk = read_jsonl(data_folder(root, CLINC) / "train.jsonl.gz")
+    sentences = read_jsonl(data_folder(root, TATOEBA) / "train.jsonl.gz")
+    return [*(row["text"] for row in talk), *(row["en"] for row in sentences)]
 
 
 class NearCopies:

@@ -58,7 +58,7 @@ async def _measure_emoji(served: Served, data: Path) -> list[Measure]:
 
 
 SUBJECTS: Mapping[str, Subject] = {
-    "news-topics": Subject(measure_news_topics, ("news_aggregator",)),
+    "news-topics": Subject(measure_news_topics, ("news_aggregator", "clinc150")),
     "digits": Subject(measure_digits, ("mnist",)),
     "zh-en": Subject(measure_zh_en, tuple(TEST_SETS.values())),
     "cards": Subject(measure_cards, ("playing_cards",)),

@@ -38,6 +38,24 @@ def classification_scores(truth: Sequence[str], answers: Sequence[str]) -> Class
     return ClassificationScores(right / len(pairs), float(np.mean(recalls)), float(np.mean(f1s)))
 
 
+def expected_calibration_error(
+    scores: Sequence[float], right: Sequence[bool], bins: int = 15
+) -> float:
+    """Return how far scores are from the share of right answers, 0 (calibrated) to 1.
+
+    Answers are put into bins of equal width by their score, 0..1; the distance of the mean
+    score of a bin from its share of right answers is averaged over all answers.
+
+    Raises:
+        ValueError: if there is nothing to compare, or the lengths differ.
+    """
+    if not scores or len(scores) != len(right):
+        raise ValueError(f"{len(scores)} scores of {len(right)} answers")
+    apart = np.subtract(scores, np.asarray(right, dtype=np.float64))
+    places = np.minimum((np.asarray(scores) * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(places, weights=apart)).sum() / len(scores))
+
+
 def recall_at(
     queries: NDArray[np.float32], gallery: NDArray[np.float32], own: Sequence[int], depth: int
 ) -> float:

@@ -14,19 +14,23 @@ class TrainingRequest:
     data: Path
     out: Path
     minutes: float
-    resume: bool = False
-    """Whether to go on from the weights in `out`, on the recipes that can."""
+    start: Path | None = None
+    """A served version to start from, in the recipes that can."""
+
+    held_out: bool = False
+    """Whether to leave out what is held out and measure on it, in the recipes that can."""
 
 
 def read_training_request(
-    description: str | None, minutes: float, *, resumable: bool = False
+    description: str | None, minutes: float, *, startable: bool = False, can_hold_out: bool = False
 ) -> TrainingRequest:
     """Read the command line; seed torch and set its threads.
 
     Args:
         description: what the recipe says about itself.
         minutes: the default of `--minutes`.
-        resumable: whether `--resume` is offered.
+        startable: whether `--start` is offered.
+        can_hold_out: whether `--held-out` is offered.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawTextHelpFormatter
@@ -35,10 +39,17 @@ def read_training_request(
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--minutes", type=float, default=minutes, help="training time")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    if resumable:
-        parser.add_argument("--resume", action="store_true", help="go on from the weights in OUT")
+    if startable:
+        parser.add_argument("--start", type=Path, help="folder of a version to start from")
+    if can_hold_out:
+        parser.add_argument("--held-out", action="store_true", help="measure without some of it")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    resume = resumable and arguments.resume
-    return TrainingRequest(arguments.data, arguments.out, arguments.minutes, resume)
+    return TrainingRequest(
+        arguments.data,
+        arguments.out,
+        arguments.minutes,
+        arguments.start if startable else None,
+        can_hold_out and arguments.held_out,
+    )

@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.detection import Outline, Photo, Pixels, Points
+from models.datasets.drawn_cards import draw_card
 from models.starters.cards.light import develop
+from models.starters.cards.pieces import Piece, cut_pieces
 
 Matrix = NDArray[np.float64]
 
 SMALLEST_VISIBLE = 0.3  # share of an object; with less of it visible it cannot be identified
 SMALLEST_SIDE = 10  # pixels
+PLAIN = 0.25  # share of scenes without a photo behind
+DRAWN = 0.35  # share of pasted cards that are drawn, not cut out of a photo
 OCCLUDER = -1  # the label of what covers objects without being one
 
 
@@ -29,15 +33,6 @@ class Scene:
     pixels: Pixels
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Something to paste: pixels, and its polygon [K, 2] in them."""
-
-    label: int
-    pixels: Pixels
-    points: Points
 
 
 @dataclass(slots=True)
@@ -81,30 +76,6 @@ def transform(points: Points, matrix: Matrix) -> Points:
     return np.asarray(mapped[:, :2] / mapped[:, 2:], dtype=np.float32)
 
 
-def cut_pieces(photos: Sequence[Photo], outlines: Sequence[Sequence[Outline]]) -> list[Piece]:
-    """Cut out every object that is seen whole: a clean quadrangle away from rim and neighbours."""
-    pieces = []
-    for photo, found in zip(photos, outlines, strict=True):
-        height, width = photo.pixels.shape[:2]
-        for place, outline in enumerate(found):
-            points, box = outline.points, photo.boxes[place]
-            others = np.delete(photo.boxes, place, axis=0)
-            apart = np.maximum(others[:, :2] - box[2:], box[:2] - others[:, 2:]).max(axis=1) > 0
-            inside = box[:2].min() > 2 and box[2] < width - 2 and box[3] < height - 2
-            rectangle = cv2.minAreaRect(points)[1]
-            full = cv2.contourArea(points) > 0.85 * rectangle[0] * rectangle[1]
-            if not (outline.clean and apart.all() and inside and full):
-                continue
-            low = np.maximum(box[:2].astype(int) - 4, 0)
-            high = box[2:].astype(int) + 5
-            crop = photo.pixels[low[1] : high[1], low[0] : high[0]]
-            # The very rim shows the old background, so a little of it is left behind.
-            middle = points.mean(0)
-            shrunk = middle + (points - middle) * (1 - 2.0 / float(np.hypot(*(box[2:] - box[:2]))))
-            pieces.append(Piece(outline.label, crop, (shrunk - low).astype(np.float32)))
-    return pieces
-
-
 class SceneMaker:
     """Draws random scenes; the same generator state draws the same scenes."""
 
@@ -113,16 +84,26 @@ class SceneMaker:
         photos: Sequence[Photo],
         outlines: Sequence[Sequence[Outline]],
         generator: np.random.Generator,
+        names: Sequence[str] = (),
     ) -> None:
+        """Cut out the objects of some photos.
+
+        Args:
+            photos: what scenes are made of.
+            outlines: of the objects of each photo.
+            generator: what is drawn follows from its state.
+            names: names of the labels; with them, drawn cards are pasted too.
+        """
         self._photos, self._outlines = photos, outlines
-        self._random = generator
+        self._random, self._names = generator, names
         pieces = cut_pieces(photos, outlines)
         labels = sorted({piece.label for piece in pieces})
-        # Drawn label first, so that rare labels are seen as often as common ones.
         self._pieces = [[piece for piece in pieces if piece.label == label] for label in labels]
 
     def draw(self, size: int, pasted: float = 0.7) -> Scene:
         """Return a new scene of size x size pixels; `pasted` of all scenes get more objects."""
+        if self._names and self._random.random() < PLAIN:
+            return self._draw_plain(size)
         canvas = self._background(size)
         if self._random.random() < pasted:
             self._paste_pieces(canvas)
@@ -130,6 +111,43 @@ class SceneMaker:
             self._cover(canvas)
         scene = canvas.scene()
         return Scene(develop(scene.pixels, self._random), scene.boxes, scene.labels)
+
+    def _draw_plain(self, size: int) -> Scene:
+        """Draw a plain ground: empty, with one large drawn card, or with a few cards."""
+        random = self._random
+        colours = random.integers(0, 256, (2, 2, 3))
+        if random.random() < 0.6:
+            colours[:] = colours[0, 0]
+        if random.random() < 0.4:
+            colours[:] = 255 if random.random() < 0.7 else 0
+        ground = cv2.resize(colours.astype(np.uint8), (size, size), interpolation=cv2.INTER_LINEAR)
+        canvas = Canvas(np.array(ground), np.zeros((size, size), np.uint8), [], [])
+        kind = random.random()
+        if kind < 0.35:
+            angle = float(random.normal(0, 6)) if random.random() < 0.7 else self._angle()
+            middle = (size / 2 + random.normal(0, 0.05, 2) * size).astype(np.float32)
+            long_side = size * float(random.uniform(0.45, 1.0))
+            self._paste(canvas, self._drawn_piece(), long_side, angle, middle)
+        elif kind < 0.8:
+            self._paste_pieces(canvas)
+        scene = canvas.scene()
+        if random.random() < 0.4:
+            return scene
+        return Scene(develop(scene.pixels, random), scene.boxes, scene.labels)
+
+    def _drawn_piece(self) -> Piece:
+        """Draw a card: one in three is of no rank that has a label."""
+        known = self._random.random() < 2 / 3
+        label = int(self._random.integers(len(self._names))) if known else OCCLUDER
+        card = draw_card(self._names[label] if known else None, self._random)
+        return Piece(label, card.pixels, card.points)
+
+    def _some_piece(self) -> Piece:
+        if self._names and self._random.random() < DRAWN:
+            return self._drawn_piece()
+        # Drawn label first, so that rare labels are seen as often as common ones.
+        group = self._pieces[int(self._random.integers(len(self._pieces)))]
+        return group[int(self._random.integers(len(group)))]
 
     def _background(self, size: int) -> Canvas:
         """Put a whole photo, turned and scaled, on a canvas."""
@@ -205,8 +223,7 @@ class SceneMaker:
         long_side = size * float(np.exp(random.uniform(np.log(0.14), np.log(0.6))))
         middle, angle = random.uniform(0.2, 0.8, 2) * size, self._angle()
         for _ in range(count):
-            group = self._pieces[int(random.integers(len(self._pieces)))]
-            piece = group[int(random.integers(len(group)))]
+            piece = self._some_piece()
             if heap:
                 middle = middle + random.normal(0, 0.5, 2) * long_side
                 angle = angle + random.normal(0, 20) + 180 * int(random.integers(2))

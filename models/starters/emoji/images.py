@@ -68,6 +68,8 @@ def outlined(images: Tensor) -> Tensor:
 def textured(colours: Tensor) -> Tensor:
     """Blend each [3, H, W] with itself seen through a random 3x3 filter across the colours."""
     count, _, height, width = colours.shape
+    if not count:
+        return colours
     filters = torch.randn(count * 3, 3, 3, 3) / 27**0.5
     apart = colours.reshape(1, count * 3, height, width) - 0.5
     seen = functional.conv2d(apart, filters, padding=1, groups=count).reshape(colours.shape) + 0.5

@@ -7,6 +7,7 @@ from torch.nn import functional
 from models.starters.text_encoder import TextEncoder, TextEncoderShape
 
 DIMENSIONS = 128
+FEATURES = 5 * (64 + 104)  # of a picture: of the last two stages, means of quarters and maxima
 
 
 class TextTower(nn.Module):
@@ -71,17 +72,24 @@ class ImageTower(nn.Module):
             Block(40, 64, 2),
             Block(64, 104, 2),
         )
-        self.project = nn.Linear(2 * 104, DIMENSIONS, bias=False)
+        self.project = nn.Linear(FEATURES, DIMENSIONS, bias=False)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Embed [B, 3, 64, 64], normalised by the mean and deviation of the manifest."""
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """Return [B, FEATURES] of [B, 3, 64, 64], normalised as the manifest says."""
         features = functional.relu(self.stem_norm(self.stem(pixel_values)))
         if self.training:
             features = mixed_styles(features)
         features = self.blocks[0](features)
         if self.training:
             features = mixed_styles(features)
-        features = self.blocks[1:](features)
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        vectors: Tensor = self.project(pooled)
+        pooled = []
+        for block in self.blocks[1:]:
+            features = block(features)
+            quarters = functional.avg_pool2d(features, features.shape[-1] // 2)
+            pooled += [quarters.flatten(1), features.amax((2, 3))]
+        return torch.cat(pooled, dim=1)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Embed [B, 3, 64, 64], normalised by the mean and deviation of the manifest."""
+        vectors: Tensor = self.project(self.features(pixel_values))
         return vectors

@@ -1,127 +1,84 @@
 """Trains `emoji`: pictures and English or Chinese phrases in one space, by two small towers.
 
-Data, read from DIR/emoji_text_image: names and keywords of Unicode CLDR 47; drawings of
-Twemoji (CC BY 4.0), Noto Color Emoji (OFL 1.1), Fluent Emoji 3D (MIT) and EmojiTwo
-(CC BY 4.0). OpenMoji (CC BY-SA 4.0) is never trained on: it measures how a new drawing
-style is met, and the weights owe nothing to it. About 45 minutes on one CPU core, or in several
-stretches by `--resume`:
+The space is that of a sentence model (`teacher.py`), so an emoji has its place before anything is
+trained. The text tower learns to put texts where the sentence model puts them, the image tower
+to put drawings where their emoji is.
 
+Data: names and keywords of Unicode CLDR 47 and drawings of Twemoji (CC BY 4.0), Noto Color Emoji
+(OFL 1.1), Fluent Emoji 3D (MIT) and EmojiTwo (CC BY 4.0), read from DIR/emoji_text_image;
+sentences of DIR/tatoeba_zh_en (CC BY 2.0 FR) and DIR/massive_en_zh (CC BY 4.0), words of
+DIR/cedict_lexicon (CC BY-SA 4.0). OpenMoji (CC BY-SA 4.0) is never trained on: it measures how a
+new drawing style is met. About 50 minutes on one CPU core:
+
+    python -m models.starters.emoji.train --data DIR --out runs/emoji --held-out
     python -m models.starters.emoji.train --data DIR --out runs/emoji
+
+The first trains without the emoji held out and writes what it scores on them, for the card; the
+second trains on all emoji the model that is exported. `--start VERSION` takes the image tower's
+convolutions from a version that was not trained on the emoji held out.
 """
 
 import itertools
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from models.datasets.emoji import (
+    HELD_OUT_STYLE,
     LANGUAGES,
     TRAINED_STYLES,
     UNSEEN_STYLE,
     Concept,
     all_captions,
-    premultiplied,
     read_concepts,
-    read_style,
+    read_paraphrases,
 )
-from models.datasets.files import pad_rows, train_wordpiece
-from models.pace import Pace, WeightAverage, decayed_groups
+from models.datasets.files import train_wordpiece
+from models.datasets.translation import Pair
+from models.pace import Pace, WeightAverage, decayed_groups, mixed_precision
 from models.starters.command_line import read_training_request
 from models.starters.curves import CURVES, Curves
-from models.starters.emoji.images import augmented, on_white
-from models.starters.emoji.towers import DIMENSIONS, ImageTower, TextTower
+from models.starters.emoji.images import on_white
+from models.starters.emoji.least_squares import start_projection, start_texts
+from models.starters.emoji.lessons import Batch, Lessons, Words, english, read_sentences
+from models.starters.emoji.pictures import load_drawings
+from models.starters.emoji.teacher import SentenceModel, Space, Teacher
+from models.starters.emoji.towers import ImageTower, TextTower
+from models.starters.start import read_weights, start_convolutions
 from models.starters.text_encoder import TextEncoderShape, mask_words
 
-VOCABULARY_SIZE = 4_000
+VOCABULARY_SIZE = 8_000
 MAX_LENGTH = 48
 MOST_MASKED = 0.2
-CONCEPTS_A_STEP = 96
+TEXTS_A_STEP, DRAWINGS_A_STEP = 256, 96
 PEAK_RATE = 2.0e-3
-PROXY_WEIGHT = 0.5
-STEPS_BETWEEN_MEASURES = 200
+PLACE_WEIGHT = 2.0
+IMAGE_SHARE = 0.5  # of the time
+STEPS_BETWEEN_RECORDS = 50
+HELD_OUT_FILE = "held_out.json"
 
 
 class Emoji(nn.Module):
-    """Both towers and the learned temperature of their similarity."""
+    """Both towers, and the learned temperature of the similarity of each with the emoji."""
 
     def __init__(self, shape: TextEncoderShape) -> None:
         super().__init__()
         self.text, self.image = TextTower(shape), ImageTower()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.log_scales = nn.Parameter(torch.full((2,), math.log(1 / 0.06)))
 
-    def scale(self) -> Tensor:
-        """Return what cosines are multiplied with: 1 / temperature, at most 60."""
-        return self.log_scale.clamp(max=math.log(60.0)).exp()
-
-
-@dataclass(frozen=True, slots=True)
-class Drawings:
-    """Every trained drawing of some concepts: pixels, and which rows draw which concept."""
-
-    pixels: Tensor  # uint8 [rows, 4, 64, 64], premultiplied
-    rows: list[list[int]]  # by concept
-    mirrored: Tensor  # bool, by concept
-
-    def sample(self, chosen: np.ndarray, generator: np.random.Generator) -> Tensor:
-        """Return two augmented drawings of each concept, in different styles where it has two.
-
-        The first half of the result is one drawing of each, the second half the other.
-        """
-        pairs = [
-            generator.choice(self.rows[at], 2, replace=len(self.rows[at]) < 2) for at in chosen
-        ]
-        rows = np.array(pairs).T.reshape(-1)
-        may = self.mirrored[torch.from_numpy(np.tile(chosen, 2))]
-        return augmented(self.pixels[torch.from_numpy(rows)], may)
-
-
-def load_drawings(root: Path, concepts: Sequence[Concept], styles: Sequence[str]) -> Drawings:
-    """Read the drawings of the concepts in the given styles."""
-    rows: list[list[int]] = [[] for _ in concepts]
-    pixels: list[np.ndarray] = []
-    for style in styles:
-        images = read_style(root, style)
-        for at, concept in enumerate(concepts):
-            if concept.code in images:
-                rows[at].append(len(pixels))
-                pixels.append(premultiplied(images[concept.code]))
-    mirrored = torch.tensor([concept.may_be_mirrored for concept in concepts])
-    return Drawings(torch.from_numpy(np.stack(pixels)), rows, mirrored)
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Turns captions into the text tower's inputs."""
-
-    tokenizer: Tokenizer
-
-    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return ids and mask [B, longest], padded with 0."""
-        rows = [encoding.ids[:MAX_LENGTH] for encoding in self.tokenizer.encode_batch(list(texts))]
-        ids, mask = pad_rows(rows, pad_id=0)
-        return torch.from_numpy(ids), torch.from_numpy(mask)
-
-
-def halves(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the second half of the rows."""
-    first, second = rows.chunk(2)
-    return first, second
-
-
-def contrast(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE: row i of each side belongs to row i of the other and to no other row."""
-    logits = scale * left @ right.T
-    targets = torch.arange(len(left))
-    along, across = (functional.cross_entropy(m, targets) for m in (logits, logits.T))
-    return (along + across) / 2
+    def similarity(self, vectors: Tensor, places: Tensor, tower: int) -> Tensor:
+        """Return logits [B, concepts] of vectors of a tower (0: text, 1: image)."""
+        scale = self.log_scales[tower].clamp(max=math.log(60.0)).exp()
+        logits: Tensor = scale * functional.normalize(vectors) @ places.T
+        return logits
 
 
 @torch.no_grad()
@@ -130,154 +87,168 @@ def recall(
 ) -> float:
     """Return the share of names whose own drawing (the same row) is among the nearest `depth`."""
     images = [functional.normalize(model.image(on_white(part))) for part in pixels.split(128)]
-    texts = functional.normalize(model.text(*words(names)))
-    similarity = texts @ torch.cat(images).T
+    texts = [model.text(*words(names[at : at + 128])) for at in range(0, len(names), 128)]
+    similarity = functional.normalize(torch.cat(texts)) @ torch.cat(images).T
     own = similarity.diagonal()[:, None]
     return float(((similarity > own).sum(1) < depth).float().mean())
 
 
-class EmojiTraining:
-    """Everything that one run needs, and its single step."""
+class Course:
+    """The two towers in training, one after the other, on one list of concepts."""
 
-    def __init__(
-        self, model: Emoji, words: Words, concepts: Sequence[Concept], drawings: Drawings
-    ) -> None:
-        self.model, self.words, self.concepts, self.drawings = model, words, concepts, drawings
-        # One free vector a concept, which both towers are drawn to: all concepts are
-        # negatives of every step, not only those in it. Thrown away afterwards.
-        self.proxies = nn.Parameter(torch.randn(len(concepts), DIMENSIONS) * 0.05)
+    def __init__(self, model: Emoji, places: Tensor) -> None:
+        self.model, self.places = model, places
         self.average = WeightAverage(model, decay=0.995)
-        groups = [
-            *decayed_groups(model, 0.05),
-            {"params": [self.proxies], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98))
-        self.generator = np.random.default_rng(0)
+        self._optimiser = torch.optim.AdamW(
+            decayed_groups(model, 0.05), lr=PEAK_RATE, betas=(0.9, 0.98)
+        )
 
-    def restore(self, weights: dict[str, Tensor], proxies: Tensor) -> None:
-        """Go on from the averaged weights and the proxies of an earlier run."""
-        for module in (self.model, self.average.module):
-            module.load_state_dict(weights)
-        self.proxies.data.copy_(proxies)
-
-    def chosen(self) -> Iterator[np.ndarray]:
-        """Yield the concepts of each step for ever: every one once before any comes again."""
-        while True:
-            order = self.generator.permutation(len(self.concepts))
-            for start in range(0, len(order) - CONCEPTS_A_STEP + 1, CONCEPTS_A_STEP):
-                yield order[start : start + CONCEPTS_A_STEP]
-
-    def step(self, chosen: np.ndarray, rate: float) -> float:
-        """Take one optimiser step on the chosen concepts and return the image-text loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        loss, total = self._losses(chosen)
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
-        self.optimiser.step()
-        self.average.update(self.model)
+    def read(self, batch: Batch, rate: float) -> float:
+        """Learn from a batch of texts; return how far their answers are from the teacher's."""
+        ids = mask_words(batch.ids, MOST_MASKED)
+        with mixed_precision():
+            vectors = self._text(ids, batch.mask)
+        vectors = vectors.float()
+        logits = self.model.similarity(vectors, self.places, 0)
+        loss = functional.cross_entropy(logits, batch.answers)
+        missed = 1 - functional.cosine_similarity(vectors, batch.places).mean()
+        self._learn(loss + PLACE_WEIGHT * missed, rate)
         return float(loss.detach())
 
-    def _losses(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-        captions = [
-            self.concepts[at].caption(language, self.generator)
-            for language in LANGUAGES
-            for at in chosen
-        ]
-        with torch.autocast("cpu", torch.bfloat16):
-            images = self.model.image(self.drawings.sample(chosen, self.generator))
-            texts = self._embed(captions)
-        images, texts = (functional.normalize(side.float()) for side in (images, texts))
-        scale = self.model.scale()
-        pairs = list(itertools.product(halves(images), halves(texts)))
-        loss = torch.stack([contrast(image, text, scale) for image, text in pairs]).mean()
-        within = [contrast(*halves(side), scale) for side in (images, texts)]
-        proxies = functional.normalize(self.proxies)
-        targets = torch.from_numpy(chosen).repeat(2)
-        to_proxies = [
-            functional.cross_entropy(scale * side @ proxies.T, targets) for side in (images, texts)
-        ]
-        extra = 0.25 * torch.stack(within).sum() + PROXY_WEIGHT * torch.stack(to_proxies).mean()
-        return loss, loss + extra
-
-    def _embed(self, captions: list[str]) -> Tensor:
-        """Embed captions in four parts of similar length, for they differ a lot."""
-        ids, mask = self.words(captions)
+    def _text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Embed texts in four parts of similar length, for they differ a lot."""
         order = mask.sum(1).argsort()
         parts = []
         for rows in order.chunk(4):
             longest = int(mask[rows].sum(1).max())
-            part = mask_words(ids[rows, :longest], MOST_MASKED)
-            parts.append(self.model.text(part, mask[rows, :longest]))
+            parts.append(self.model.text(ids[rows, :longest], mask[rows, :longest]))
         return torch.cat(parts)[order.argsort()]
 
+    def look(self, images: Tensor, concepts: Tensor, rate: float) -> float:
+        """Learn from a batch of drawings; return the cross entropy of their emoji."""
+        with mixed_precision():
+            vectors = self.model.image(images)
+        vectors = vectors.float()
+        logits = self.model.similarity(vectors, self.places, 1)
+        loss = functional.cross_entropy(logits, concepts)
+        missed = 1 - functional.cosine_similarity(vectors, self.places[concepts]).mean()
+        self._learn(loss + missed, rate)
+        return float(loss.detach())
 
-def train(
-    run: EmojiTraining, dev: tuple[list[Concept], Tensor], minutes: float, curves: Curves
-) -> None:
-    """Train for the given time; `run.average` holds the result. Dev is only watched."""
-    pace, before = Pace(minutes), curves.steps()
-    losses: list[float] = []
-    with tqdm(total=100, unit="%", desc="emoji") as bar:
-        for step, chosen in enumerate(run.chosen(), 1):
-            progress = pace.progress()
-            losses.append(run.step(chosen, PEAK_RATE * pace.rate(progress)))
-            bar.update(round(100 * progress, 1) - bar.n)
-            if step % STEPS_BETWEEN_MEASURES and progress < 1:
-                continue
-            found = dev_recall(run, *dev)
-            loss = float(np.mean(losses))
-            curves.record(before + step, loss={"train": loss}, dev_recall_at_10=found)
-            bar.set_postfix(step=step, loss=f"{loss:.3f}", dev=list(found.values()))
-            losses.clear()
-            if progress >= 1:
-                return
+    def _learn(self, loss: Tensor, rate: float) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
+        self._optimiser.step()
+        self.average.update(self.model)
 
 
-def dev_recall(run: EmojiTraining, concepts: list[Concept], pixels: Tensor) -> dict[str, float]:
-    """Return recall@10 of the averaged model on emoji it was not trained on, by language."""
-    return {
-        f"{language}, unseen emoji": recall(
-            run.average.module,
-            run.words,
-            [concept.names[language] for concept in concepts],
-            pixels,
-        )
-        for language in LANGUAGES
-    }
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a training learns from, besides the emoji."""
+
+    data: Path
+    sentences: Sequence[Pair]
+    space: Space
+    words: Words
+    curves: Curves
+
+
+def train(model: Emoji, sources: Sources, concepts: Sequence[Concept], minutes: float) -> Emoji:
+    """Train both towers on some concepts for the given time; return the averaged model."""
+    paraphrases = read_paraphrases()
+    teacher = Teacher(sources.space, concepts, english(paraphrases))
+    lessons = Lessons(
+        concepts, paraphrases, teacher, sources.space, sources.sentences, sources.words
+    )
+    start_texts(model.text, lessons)
+    course = Course(model, torch.from_numpy(teacher.places))
+    drawings = load_drawings(sources.data, concepts, TRAINED_STYLES)
+    start_projection(model.image, drawings, course.places)
+    batches = drawings.batches(DRAWINGS_A_STEP, np.random.default_rng(0))
+
+    def read(rate: float) -> float:
+        return course.read(lessons.batch(TEXTS_A_STEP), rate)
+
+    def look(rate: float) -> float:
+        images, shown = next(batches)
+        return course.look(images, torch.from_numpy(shown), rate)
+
+    for step, share, kind in ((read, 1 - IMAGE_SHARE, "texts"), (look, IMAGE_SHARE, "drawings")):
+        pace, losses = Pace(minutes * share), list[float]()
+        with tqdm(desc=kind, unit="step") as bar:
+            while (progress := pace.progress()) < 1:
+                losses.append(step(PEAK_RATE * pace.rate(progress)))
+                bar.update()
+                if len(losses) % STEPS_BETWEEN_RECORDS == 0:
+                    loss = float(np.mean(losses[-STEPS_BETWEEN_RECORDS:]))
+                    sources.curves.record(len(losses), loss={kind: loss})
+                    bar.set_postfix(loss=f"{loss:.3f}")
+    return course.average.module
+
+
+def measure_held_out(
+    model: Emoji, sources: Sources, concepts: Sequence[Concept]
+) -> dict[str, float]:
+    """Return recall@1 and @10 of what the model was not trained on, by the rows of the card."""
+    searches = (
+        ("trained emoji, new style", "train", HELD_OUT_STYLE),
+        ("emoji held out", "test", UNSEEN_STYLE),
+    )
+    scores = {}
+    for title, split, style in searches:
+        drawn = [one for one in concepts if one.split == split and style in one.styles]
+        pixels = load_drawings(sources.data, drawn, [style]).pixels
+        for language, depth in itertools.product(LANGUAGES, (1, 10)):
+            names = [one.names[language] for one in drawn]
+            scores[f"{title} ({len(drawn)}), {language}: recall@{depth}"] = recall(
+                model, sources.words, names, pixels, depth
+            )
+    return scores
+
+
+def start_images(tower: ImageTower, version: Path, data: Path, known: Sequence[Concept]) -> None:
+    """Give the image tower the convolutions of a version; the first ones are not trained on."""
+    drawings = load_drawings(data, known[::10], TRAINED_STYLES)
+    images, _ = next(drawings.batches(DRAWINGS_A_STEP, np.random.default_rng(0)))
+    start_convolutions(tower, read_weights(version / "image_model.onnx"), images)
+    for part in (tower.stem, tower.stem_norm, tower.blocks[0]):
+        part.requires_grad_(requires_grad=False)
 
 
 def main() -> None:
     """Train from the command line."""
-    request = read_training_request(__doc__, minutes=45, resumable=True)
+    request = read_training_request(__doc__, minutes=50, startable=True, can_hold_out=True)
     everything = read_concepts(request.data)
-    concepts = [concept for concept in everything if concept.split == "train"]
-    dev = [c for c in everything if c.split == "dev" and UNSEEN_STYLE in c.styles]
-    tokenizer = train_wordpiece(all_captions(concepts), vocabulary_size=VOCABULARY_SIZE)
-    shape = TextEncoderShape(
-        tokenizer.get_vocab_size(), MAX_LENGTH, embedding=48, width=96, layers=3
+    known = [concept for concept in everything if concept.split == "train"]
+    sentences = read_sentences(request.data)
+    paraphrases = [text for texts in read_paraphrases().values() for text in texts]
+    written = [text for pair in sentences for text in (pair.en, pair.zh)]
+    tokenizer = train_wordpiece(
+        [*all_captions(known) * 3, *paraphrases * 3, *written], vocabulary_size=VOCABULARY_SIZE
     )
-    drawings = load_drawings(request.data, concepts, TRAINED_STYLES)
-    dev_pixels = load_drawings(request.data, dev, [UNSEEN_STYLE]).pixels
-    run = EmojiTraining(Emoji(shape), Words(tokenizer), concepts, drawings)
-    curves = Curves("emoji")
-    if request.resume:
-        checkpoint = torch.load(request.out / "model.pt", weights_only=True)
-        run.restore(checkpoint["model"], checkpoint["proxies"])
-        curves.panels = checkpoint["curves"]
-    train(run, (dev, dev_pixels), request.minutes, curves)
-
-    request.out.mkdir(parents=True, exist_ok=True)
+    shape = TextEncoderShape(
+        tokenizer.get_vocab_size(), MAX_LENGTH, embedding=48, width=96, layers=1
+    )
+    words = Words(tokenizer, MAX_LENGTH)
+    sample = [*(pair.en for pair in sentences[::10]), *(one.names["en"] for one in known)]
+    space = Space(SentenceModel(request.out / "sentences.npz"), sample)
+    sources = Sources(request.data, sentences, space, words, Curves("emoji"))
+    model = Emoji(shape)
+    if request.start is not None:
+        start_images(model.image, request.start, request.data, known)
+    concepts = known if request.held_out else everything
+    model = train(model, sources, concepts, request.minutes)
+    if request.held_out:
+        scores = measure_held_out(model, sources, everything)
+        (request.out / HELD_OUT_FILE).write_text(json.dumps(scores, indent=2), encoding="utf-8")
+        tqdm.write("\n".join(f"{name} {score:.4f}" for name, score in scores.items()))
+        return
     tokenizer.save(str(request.out / "tokenizer.json"))
-    checkpoint = {
-        "shape": shape.as_dict(),
-        "model": run.average.module.state_dict(),
-        "proxies": run.proxies.detach(),
-        "curves": curves.panels,
-    }
-    torch.save(checkpoint, request.out / "model.pt")
-    curves.draw(CURVES / "emoji.png")
+    torch.save({"shape": shape.as_dict(), "model": model.state_dict()}, request.out / "model.pt")
+    sources.curves.draw(CURVES / "emoji.png")
     tqdm.write(f"saved in {request.out}")
 
 

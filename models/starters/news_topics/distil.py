@@ -14,10 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import torch
-from onnx import numpy_helper
 from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
@@ -26,58 +23,14 @@ from models.compress.learning import Course, Lesson
 from models.compress.teaching import Balance, Reading, distil
 from models.datasets.files import PAD_ID, batches_by_length, pad_rows
 from models.datasets.news import LABELS, read_news, varied
-from models.starters.news_topics.train import NewsTopics
+from models.pace import mixed_precision
+from models.starters.news_topics.model import NewsTopics, served_model
 from models.starters.text_encoder import TextEncoderShape
 
 STARTER = Path(__file__).parents[2] / "repository" / "news-topics" / "1"
-PASSES = 2
-"""How often the starter goes through its layers; its graph does not say."""
-
 _HEAD_WIDTH = 32
 _BATCH = 160
 _RATE = 3e-3
-_SAME = 1e-4
-
-
-def teacher_of(folder: Path, passes: int = PASSES) -> NewsTopics:
-    """Return the model that a version's fp32 graph was made of.
-
-    Raises:
-        ValueError: what is read out of the graph does not answer as the graph does.
-    """
-    graph = onnx.load(folder / "model.onnx").graph
-    weights = {
-        one.name.removesuffix(".fp16"): torch.from_numpy(
-            numpy_helper.to_array(one).astype(np.float32)
-        )
-        for one in graph.initializer
-    }
-    state = {
-        name.removesuffix(".transposed.[1, 0]"): value.T if "transposed" in name else value
-        for name, value in weights.items()
-        if name.startswith(("encoder.", "topics."))
-    }
-    (vocabulary, embedding), (longest, width) = (
-        state[f"encoder.{name}"].shape for name in ("tokens.weight", "positions")
-    )
-    layers = len({name.split(".")[2] for name in state if name.startswith("encoder.layers.")})
-    shape = TextEncoderShape(vocabulary, longest, embedding, width, layers, passes=passes)
-    widen = [value for value in weights.values() if tuple(value.shape) == (embedding, width)]
-    model = NewsTopics(shape)
-    model.load_state_dict({**state, "encoder.widen.weight": widen[0].T})
-    _prove(model.eval(), folder)
-    return model
-
-
-@torch.no_grad()
-def _prove(model: NewsTopics, folder: Path) -> None:
-    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    ids = torch.randint(5, model.encoder.shape.vocabulary, (4, 12))
-    feeds = {"input_ids": ids.numpy(), "attention_mask": np.ones((4, 12), np.int64)}
-    given = session.run(["logits"], feeds)[0]
-    off = float(np.abs(model(ids, torch.ones_like(ids)).numpy() - given).max())
-    if off > _SAME:
-        raise ValueError(f"the weights read out of {folder.name} are off by {off:.2g}")
 
 
 def read(model: NewsTopics, lesson: Lesson) -> Reading:
@@ -91,7 +44,7 @@ def read(model: NewsTopics, lesson: Lesson) -> Reading:
     handles = [part.register_forward_hook(keep) for part in (encoder.dropout, *encoder.layers)]
     try:
         mask = lesson.inputs["attention_mask"]
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             pooled = encoder(lesson.inputs["input_ids"], mask)
         return Reading(model.topics(pooled.float()), states, mask)
     finally:
@@ -148,7 +101,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
 
-    teacher = teacher_of(asked.teacher)
+    teacher = served_model(asked.teacher)
     tokenizer = Tokenizer.from_file(str(asked.teacher / "tokenizer.json"))
     tokenizer.enable_truncation(teacher.encoder.shape.max_length)
     student = student_of(teacher, asked.width, asked.layers)

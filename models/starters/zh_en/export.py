@@ -56,7 +56,7 @@ ARITHMETICS: tuple[Arithmetic, ...] = ("fp32", "int8")
 MANIFEST: dict[str, TomlValue] = {
     "task": "translate",
     "family": "encoder_decoder_steps",
-    "description": "Chinese to English, short everyday sentences and Python documentation",
+    "description": "Chinese to English, for short everyday sentences, not for news or long texts",
     "graphs": GRAPHS,
     # int8 takes about 0.7 of the time with VNNI instructions, and answers a tenth otherwise
     "default_precision": {"cpu": "fp32", "cuda": "fp32"},

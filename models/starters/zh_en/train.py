@@ -29,7 +29,7 @@ from models.datasets.translation import (
     train_target_tokenizer,
 )
 from models.evaluate.translation import aligned_references
-from models.pace import Pace, WeightAverage, decayed_groups
+from models.pace import Pace, WeightAverage, decayed_groups, mixed_precision
 from models.starters.curves import CURVES, Curves
 from models.starters.zh_en.model import BOS_ID, Translator, TranslatorSizes
 from models.starters.zh_en.search import (
@@ -74,7 +74,7 @@ def training_loss(model: Translator, batch: list[TokenPair], smoothing: float) -
     source_ids, mask = pad([pair.source for pair in batch])
     expected, expected_mask = pad([pair.target for pair in batch])
     given = torch.cat([torch.full((len(batch), 1), BOS_ID), expected[:, :-1]], dim=1)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mixed_precision():
         states, _ = model.decode(given, model.encode(source_ids, mask), mask)
         real = expected_mask.bool()
         logits = model.logits(states[real])

@@ -2,6 +2,7 @@
 
 import { Pad } from "./drawing.js";
 import { examples, make, modes } from "./elements.js";
+import { imageKind, readsDigits, textKind } from "./kinds.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { jsonRequest, pictureRequest } from "./service.js";
@@ -23,11 +24,11 @@ export function openClassify(models) {
   const ownLabels = form.querySelector("[data-labels]");
   const field = ownLabels.querySelector("input");
   const mode = modes(form, offer);
-  examples(form.querySelector("[data-mode=text]"), text, () => panel.changed());
+  const fitExamples = examples(form.querySelector("[data-mode=text]"), text, () => panel.changed());
   examples(ownLabels, field, offer);
   field.addEventListener("input", offer);
   const digits = form.querySelector("[data-digits]");
-  models.addEventListener("change", () => (digits.hidden = !models.list.some(readsDigits)));
+  models.addEventListener("change", () => (digits.hidden = !models.list.some(drawable)));
   offer();
 
   function offer() {
@@ -41,6 +42,7 @@ export function openClassify(models) {
   }
 
   function request() {
+    fit(panel.choice.model);
     const fields = { top_k: BEST, ...panel.choice.fields };
     const given = labels();
     if (given.length === 1) return null;
@@ -49,6 +51,11 @@ export function openClassify(models) {
     if (mode() === "image") return pictureRequest(PATH, picture.choice, fields);
     if (pad.empty) return null;
     return pictureRequest(PATH, { name: "drawing.png", sample: "", read: () => pad.read() }, fields);
+  }
+
+  function fit(model) {
+    if (mode() === "text") fitExamples(textKind(model));
+    if (mode() === "image") picture.fit(imageKind(model));
   }
 
   function show({ body }) {
@@ -70,5 +77,4 @@ function percent(score) {
   return `${(100 * score).toFixed(1)} %`;
 }
 
-const readsDigits = (model) =>
-  model.state === "ready" && model.task === "classify" && model.labels.length === 10 && model.labels.every((label, index) => label === String(index));
+const drawable = (model) => model.state === "ready" && model.task === "classify" && readsDigits(model);

@@ -1,6 +1,7 @@
 /** Detect: the objects of a picture, drawn over it. */
 
 import { make } from "./elements.js";
+import { sceneKind } from "./kinds.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { pictureRequest } from "./service.js";
@@ -23,6 +24,7 @@ export function openDetect(models) {
   // Requested once with the lowest threshold, so that the slider works without a request: scores do
   // not depend on the threshold. The curl line requests exactly what is drawn.
   function request() {
+    picture.fit(sceneKind(panel.choice.model));
     const asked = (threshold) => pictureRequest(PATH, picture.choice, { threshold, ...panel.choice.fields });
     return { ...asked(slider.min), curl: asked(slider.value).curl };
   }

@@ -36,14 +36,27 @@ export function modes(form, onChange) {
   return mode;
 }
 
-/** Let the example buttons of a form fill its field. */
+/**
+ * Let the example buttons of a form fill its field.
+ *
+ * @returns {(kind: string) => void} shows the examples of a kind of model, else those for any; an
+ *   example that stands in the field gives way to the first one that is shown
+ */
 export function examples(form, field, onChosen) {
-  for (const button of form.querySelectorAll(".examples button")) {
+  const groups = [...form.querySelectorAll(".examples")];
+  const buttons = groups.flatMap((group) => [...group.querySelectorAll("button")]);
+  for (const button of buttons) {
     button.addEventListener("click", () => {
       field.value = button.dataset.text;
       onChosen();
     });
   }
+  return (kind) => {
+    const shown = groups.find((group) => group.dataset.kind === kind) ?? groups.find((group) => group.dataset.kind === "any");
+    if (!shown?.hidden) return;
+    for (const group of groups) group.hidden = group !== shown;
+    if (buttons.some((button) => button.dataset.text === field.value)) field.value = shown.querySelector("button").dataset.text;
+  };
 }
 
 /** Write a number of milliseconds with about three digits. */

@@ -1,6 +1,7 @@
-/** Embed: the nearest drawings to a phrase, the nearest phrases to a drawing. */
+/** Embed: the drawings or sentences nearest to a text, the phrases or drawings nearest to an image. */
 
 import { examples, make, modes } from "./elements.js";
+import { queryKind } from "./kinds.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { SampleSet } from "./samples.js";
@@ -19,13 +20,13 @@ export function openEmbed(models) {
   const mode = modes(form, offer);
   const samples = new SampleSet(PATH);
   let opened = false;
-  examples(form, text, () => panel.changed());
+  const fitExamples = examples(form, text, () => panel.changed());
   offer();
 
   return { open };
 
   function offer() {
-    panel.choice?.offer("embed", ...(mode() === "text" ? ["text", "image"] : ["image", "text"]));
+    panel.choice?.offer("embed", mode());
   }
 
   /** Show the set as it is; it is loaded when the tab is opened for the first time. */
@@ -35,7 +36,8 @@ export function openEmbed(models) {
     try {
       const drawings = await samples.drawings();
       const tiles = drawings.map((drawing) => tile(drawing));
-      if (!panel.answer.children.length) panel.put(make("p.by", {}, `${tiles.length} drawings, in no order yet`), make("ol.grid", {}, ...tiles));
+      const shown = !panel.choice.model || searched(mode(), panel.choice.model) === "drawings";
+      if (shown && !panel.answer.children.length) panel.put(make("p.by", {}, `${tiles.length} drawings, in no order yet`), make("ol.grid", {}, ...tiles));
     } catch (refusal) {
       opened = false;
       panel.put(make("div.problem", { role: "alert" }, make("p", {}, refusal.message)));
@@ -43,7 +45,8 @@ export function openEmbed(models) {
   }
 
   function request() {
-    const { fields } = panel.choice;
+    const { fields, model } = panel.choice;
+    fitExamples(queryKind(model));
     if (mode() === "image") return pictureRequest(PATH, picture.choice, fields);
     return text.value.trim() ? jsonRequest(PATH, { text: text.value, ...fields }) : null;
   }
@@ -52,18 +55,26 @@ export function openEmbed(models) {
     const asked = mode();
     const query = body.results[0].embedding;
     const progress = (done, all) => panel.put(make("div.empty", {}, make("p", {}, `Embedding the sample set: ${done} of ${all}`)));
-    const set = asked === "text" ? "drawings" : "phrases";
+    const set = searched(asked, panel.choice.model);
     const vectors = await samples.vectors(set, panel.choice.model, progress, signal);
     if (signal.aborted) return;
     const ranked = vectors.map(({ of, vector }) => ({ of, nearness: dot(query, vector) })).sort((a, b) => b.nearness - a.nearness);
     const by = [make("strong", {}, body.model), `, ${body.dimensions} dimensions`];
-    if (asked === "text") {
+    if (set === "drawings") {
       panel.put(make("p.by", {}, "Nearest first, by ", ...by), ...grids(ranked));
     } else {
       const best = ranked.slice(0, PHRASES);
-      panel.put(make("p.by", {}, `The nearest of ${ranked.length} phrases, by `, ...by), make("ol.phrases", {}, ...best.map(phrase)));
+      panel.put(make("p.by", {}, `The nearest of ${ranked.length} ${set}, by `, ...by), make(set === "phrases" ? "ol.phrases" : "ol.phrases.plain", {}, ...best.map(phrase)));
     }
   }
+}
+
+/** What a query is compared with: the other modality where the model takes both, else its own. */
+function searched(asked, { modalities }) {
+  const other = asked === "text" ? "image" : "text";
+  const kind = modalities.includes(other) ? other : asked;
+  if (kind === "image") return "drawings";
+  return kind === asked ? "sentences" : "phrases";
 }
 
 /** The best large and by name, the next with their nearness, the others small. */
@@ -84,8 +95,8 @@ function tile({ path, en, zh }, ...words) {
 }
 
 function phrase({ of: { text, lang, path }, nearness }) {
-  const image = make("img", { src: path, alt: "", width: 32, height: 32 });
-  return make("li", {}, image, make("span", { lang }, text), make("b", {}, nearness.toFixed(2)));
+  const image = path ? [make("img", { src: path, alt: "", width: 32, height: 32 })] : [];
+  return make("li", {}, ...image, make("span", { lang }, text), make("b", {}, nearness.toFixed(2)));
 }
 
 function dot(a, b) {

@@ -17,17 +17,21 @@ export class Picture {
   choice;
   #preview;
   #kind;
+  #sets;
+  #offered = "";
+  #group;
   #name = make("span.name");
-  #thumbs;
+  #thumbs = [];
   #onChange;
 
-  /** The place's data-samples lists the samples: path|words,path|words. */
+  /** The place's data-samples lists the samples of each kind: kind:path|words,path|words;kind:path|words. */
   constructor(place, onChange) {
     this.#onChange = onChange;
     this.#kind = place.dataset.kind ?? "image";
     this.#preview = this.#show({ alt: "", decoding: "async" });
-    const samples = place.dataset.samples.split(",").map((each) => each.split("|"));
-    this.#thumbs = samples.map(([path, words]) => this.#thumb(path, words));
+    this.#group = make("div.thumbs", { role: "group", "aria-label": `Sample ${this.#kind}s` });
+    const kinds = place.dataset.samples.split(";").map((each) => each.split(":"));
+    this.#sets = new Map(kinds.map(([kind, listed]) => [kind, listed.split(",").map((each) => each.split("|"))]));
     const input = make("input", { type: "file", accept: `${this.#kind}/*` });
     input.addEventListener("change", () => {
       if (input.files.length) this.take(input.files[0]);
@@ -37,8 +41,19 @@ export class Picture {
     const drop = make("label.drop", {}, input, this.#preview, this.#name, words);
     this.#preview.addEventListener("error", () => (this.#preview.hidden = true));
     this.#receive(drop);
-    place.append(drop, make("div.thumbs", { role: "group", "aria-label": `Sample ${this.#kind}s` }, ...this.#thumbs));
-    this.#takeSample(...samples[0]);
+    place.append(drop, this.#group);
+    this.fit(kinds[0][0]);
+  }
+
+  /** Offer the samples of a kind; a sample that is chosen gives way to the first of them. */
+  fit(kind) {
+    if (kind === this.#offered) return;
+    this.#offered = kind;
+    const samples = this.#sets.get(kind);
+    this.#thumbs = samples.map(([path, words]) => this.#thumb(path, words));
+    this.#group.replaceChildren(...this.#thumbs);
+    if (!this.choice || this.choice.sample) this.#takeSample(...samples[0]);
+    else this.#mark();
   }
 
   /** Take a file of the user's. */
@@ -58,7 +73,7 @@ export class Picture {
     this.#preview.hidden = false;
     this.#preview.src = choice.url;
     this.#name.textContent = choice.words ?? choice.name;
-    for (const thumb of this.#thumbs) thumb.setAttribute("aria-pressed", String(thumb.value === choice.sample));
+    this.#mark();
     this.#onChange();
   }
 
@@ -67,6 +82,10 @@ export class Picture {
     const video = make("video", { ...attributes, preload: "metadata" });
     video.muted = true;
     return video;
+  }
+
+  #mark() {
+    for (const thumb of this.#thumbs) thumb.setAttribute("aria-pressed", String(thumb.value === this.choice.sample));
   }
 
   #thumb(path, words) {

@@ -1,8 +1,9 @@
-/** The drawings and phrases that the page searches, and their vectors, which the service makes. */
+/** The drawings, phrases and sentences that the page searches, and their vectors, which the service makes. */
 
 import { fetchFile, Refusal, send } from "./service.js";
 
 const FOLDER = "page/samples/emoji/";
+const SENTENCES = "page/samples/sentences.json";
 const BATCH = 32;
 
 /** The sample set. Vectors are requested once per model, in bounded requests, and kept. */
@@ -26,9 +27,9 @@ export class SampleSet {
   }
 
   /**
-   * Return every drawing, or every phrase, with its vector.
+   * Return every drawing, phrase or sentence, with its vector.
    *
-   * @param {"drawings" | "phrases"} set
+   * @param {"drawings" | "phrases" | "sentences"} set
    * @param {{model: string, version: number, digest: string}} model
    * @param {(done: number, all: number) => void} progress
    * @returns {Promise<{of: object, vector: number[]}[]>}
@@ -37,8 +38,7 @@ export class SampleSet {
   async vectors(set, model, progress, signal) {
     const key = [set, model.model, model.version, model.digest].join(" ");
     if (this.#kept.has(key)) return this.#kept.get(key);
-    const drawings = await this.drawings();
-    const members = set === "drawings" ? drawings : drawings.flatMap(named);
+    const members = await this.#members(set);
     const found = [];
     for (let size = BATCH; found.length < members.length; ) {
       progress(found.length, members.length);
@@ -54,6 +54,12 @@ export class SampleSet {
     }
     this.#kept.set(key, found);
     return found;
+  }
+
+  async #members(set) {
+    if (set === "sentences") return JSON.parse(await (await fetchFile(SENTENCES)).text());
+    const drawings = await this.drawings();
+    return set === "drawings" ? drawings : drawings.flatMap(named);
   }
 
   async #embed(set, batch, { model, version }, signal) {

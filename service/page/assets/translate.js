@@ -1,6 +1,7 @@
 /** Translate: a text from one language to another; several lines are streamed by segment. */
 
 import { examples, make, milliseconds } from "./elements.js";
+import { sourceKind } from "./kinds.js";
 import { Panel } from "./panel.js";
 import { jsonRequest } from "./service.js";
 
@@ -13,10 +14,11 @@ export function openTranslate(models) {
   const panel = new Panel("translate", models, request, show);
   const text = panel.form.querySelector("textarea");
   const source = panel.form.querySelector("[data-source]");
-  examples(panel.form, text, () => panel.changed());
+  const fitExamples = examples(panel.form, text, () => panel.changed());
   panel.choice.offer("translate", "text");
 
   function request() {
+    fitExamples(sourceKind(panel.choice.model));
     const [from] = panel.choice.model.languages ?? [];
     source.textContent = from ? named(from) : "Text";
     text.lang = from ?? "";

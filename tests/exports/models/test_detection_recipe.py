@@ -13,6 +13,7 @@ pytest.importorskip("onnxscript")
 from models.datasets.detection import Photo, find_outlines, to_batch  # noqa: E402
 from models.evaluate.detection_answers import Detections, detect  # noqa: E402
 from models.starters.cards.export import as_answer, load_checkpoint  # noqa: E402
+from models.starters.cards.model import Detector  # noqa: E402
 from models.starters.cards.scenes import Scene, SceneMaker  # noqa: E402
 from models.starters.cards.train import Plan, Watch, as_network, collate, train  # noqa: E402
 from models.starters.curves import Curves  # noqa: E402
@@ -64,7 +65,7 @@ def test_a_short_training_leaves_a_checkpoint_that_can_be_exported(tmp_path: Pat
     photo = drawn_photo()
     maker = SceneMaker([photo], [find_outlines(photo)], np.random.default_rng(0))
     watch = Watch([photo], LABELS, tmp_path, Curves("drawn"))
-    train(maker, watch, minutes=1 / 60)
+    train(Detector(len(LABELS)), maker, watch, minutes=1 / 60, peak=2e-3)
 
     losses = watch.curves.panels["loss_on_scenes"]
     assert np.isfinite([value for line in losses.values() for _, value in line]).all()

@@ -6,12 +6,13 @@ import pytest
 cv2 = pytest.importorskip("cv2")
 
 from models.datasets.detection import Photo, find_outlines  # noqa: E402
+from models.datasets.drawn_cards import RANKS, draw_card  # noqa: E402
 from models.starters.cards.light import develop  # noqa: E402
+from models.starters.cards.pieces import cut_pieces  # noqa: E402
 from models.starters.cards.scenes import (  # noqa: E402
     OCCLUDER,
     Canvas,
     SceneMaker,
-    cut_pieces,
     transform,
 )
 
@@ -156,3 +157,28 @@ def test_light_moves_nothing() -> None:
     for _ in range(20):
         bright = develop(scene, generator).mean(axis=2)
         assert bright[22:38, 12:48].mean() > bright[45:].mean() + 40
+
+
+@pytest.mark.parametrize("rank", [*RANKS, None])
+def test_a_drawn_card_is_paper_with_ink_inside_its_outline(rank: str | None) -> None:
+    random = np.random.default_rng(0)
+    cards = [draw_card(rank, random) for _ in range(12)]
+    assert len({card.pixels.tobytes() for card in cards}) == 12
+    for card in cards:
+        assert card.rank == rank
+        height, width = card.pixels.shape[:2]
+        assert (card.points.min(0) >= 0).all()
+        assert (card.points.max(0) <= (width, height)).all()
+        assert cv2.contourArea(card.points) > 0.95 * width * height
+        dark = (card.pixels.min(axis=2) < 170).mean()
+        assert dark > 0.005 or rank is None
+
+
+def test_drawn_cards_have_a_box_where_their_rank_has_a_label() -> None:
+    names = [*RANKS]
+    maker = SceneMaker([ONE], [find_outlines(ONE)], np.random.default_rng(0), names)
+    scenes = [maker.draw(128) for _ in range(120)]
+    labels = {int(label) for scene in scenes for label in scene.labels}
+    assert labels == set(range(len(names)))
+    empty = [scene for scene in scenes if not len(scene.labels)]
+    assert len(empty) > 1

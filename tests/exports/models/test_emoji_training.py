@@ -1,6 +1,4 @@
-"""The emoji recipe's own rules: what a caption is, what may be changed in a picture, the loss."""
-
-import math
+"""The emoji recipe: captions, changes to a picture, the teacher, and the towers to start from."""
 
 import numpy as np
 import pytest
@@ -13,10 +11,22 @@ from models.datasets.emoji import (  # noqa: E402
     TRAINED_STYLES,
     Concept,
     all_captions,
+    is_chinese,
     premultiplied,
+    read_paraphrases,
+    read_phrases,
 )
+from models.datasets.files import train_wordpiece  # noqa: E402
+from models.datasets.translation import Pair  # noqa: E402
+from models.evaluate.embedding import read_page_pictures  # noqa: E402
+from models.starters.emoji import teacher as teacher_module  # noqa: E402
 from models.starters.emoji.images import augmented, normalised, on_white  # noqa: E402
-from models.starters.emoji.train import contrast  # noqa: E402
+from models.starters.emoji.least_squares import start_projection, start_texts  # noqa: E402
+from models.starters.emoji.lessons import Lessons, Words  # noqa: E402
+from models.starters.emoji.pictures import Drawings  # noqa: E402
+from models.starters.emoji.teacher import Space, Teacher  # noqa: E402
+from models.starters.emoji.towers import DIMENSIONS, ImageTower, TextTower  # noqa: E402
+from models.starters.text_encoder import TextEncoderShape  # noqa: E402
 from service.transforms.vision.image import decode_image  # noqa: E402
 from service.transforms.vision.processing import ImageProcessor, Processing  # noqa: E402
 
@@ -93,10 +103,92 @@ def test_normalisation_is_that_of_the_manifest():
     ].tolist() == [-1, 0, 1]
 
 
-def test_the_loss_is_smallest_when_each_finds_its_own():
-    own, scale = torch.eye(4), torch.tensor(10.0)
-    right = float(contrast(own, own, scale))
-    assert right == pytest.approx(math.log(1 + 3 * math.exp(-10)), rel=1e-2)
-    assert float(contrast(own, own.flip(0), scale)) > 9
-    same = torch.ones(4, 4) / 2
-    assert float(contrast(same, same, scale)) == pytest.approx(math.log(4))
+def test_phrases_name_emoji_and_none_that_measures_is_trained_on():
+    trained, measured = read_paraphrases(), read_phrases()
+    texts = [text for texts in trained.values() for text in texts]
+    assert len(set(texts)) == len(texts) > 800
+    assert {is_chinese(text) for text in texts} == {True, False}
+    pictures = {one.names["en"] for one in read_page_pictures()}
+    for language in ("en", "zh"):
+        assert len(measured[language]) == 24
+        for phrase, right in measured[language].items():
+            assert phrase not in texts
+            assert is_chinese(phrase) is (language == "zh")
+            assert right
+            assert set(right) <= pictures
+
+
+PLACES = {"cat": 0, "a cat": 0, "cats": 0, "dog": 1, "dogs": 1, "cat: pet": 0, "dog: pet": 1}
+
+
+class Sentences:
+    """Three directions; texts about cats and dogs point along the first two."""
+
+    def __call__(self, texts):
+        vectors = np.full((len(texts), 200), 0.01, np.float32)
+        for row, text in enumerate(texts):
+            vectors[row, PLACES.get(text, 2)] = 1
+            vectors[row, 3 + row % 150] = 0.02
+        return vectors
+
+
+def animals() -> list[Concept]:
+    return [
+        Concept(name, {"en": name, "zh": zh}, {"en": ["pet"], "zh": ["宠物"]}, ("noto",), "train")
+        for name, zh in (("cat", "猫"), ("dog", "狗"))
+    ]
+
+
+@pytest.fixture
+def taught(monkeypatch) -> tuple[Lessons, Teacher, Words]:
+    monkeypatch.setattr(teacher_module, "KEPT", 1)
+    space = Space(Sentences(), [*PLACES, *map(str, range(300))])
+    paraphrases = {"cat": ["a cat"], "dog": ["dogs"]}
+    teacher = Teacher(space, animals(), paraphrases)
+    sentences = [Pair("猫们", "cats"), Pair("三百", "300")] * 40
+    texts = [*all_captions(animals()), *PLACES, "猫们", "三百", *map(str, range(300))]
+    words = Words(train_wordpiece(texts, vocabulary_size=300), 16)
+    return Lessons(animals(), paraphrases, teacher, space, sentences, words), teacher, words
+
+
+def test_the_teacher_puts_texts_at_the_emoji_that_they_are_about(taught):
+    _, teacher, _ = taught
+    assert teacher.places.shape == (2, DIMENSIONS)
+    np.testing.assert_allclose(np.linalg.norm(teacher.places, axis=1), 1, atol=1e-5)
+    answers = teacher.answers(teacher.places)
+    assert answers.places[:, 0].tolist() == [0, 1]
+    np.testing.assert_allclose(answers.shares.sum(1), 1, atol=1e-5)
+
+
+def test_a_batch_holds_answers_that_sum_to_one_and_places_of_length_one(taught):
+    lessons, _, _ = taught
+    batch = lessons.batch(40)
+    assert batch.ids.shape == batch.mask.shape
+    torch.testing.assert_close(batch.answers.sum(1), torch.ones(40))
+    torch.testing.assert_close(batch.places.norm(dim=1), torch.ones(40))
+
+
+def test_the_first_text_tower_already_tells_cats_from_dogs(taught):
+    lessons, teacher, words = taught
+    torch.manual_seed(0)
+    tower = TextTower(TextEncoderShape(300, 16, embedding=48, width=96, layers=1, dropout=0.0))
+    start_texts(tower, lessons)
+    with torch.no_grad():
+        found = tower(*words(["cat", "猫", "a cat", "dog", "狗", "dogs"]))
+    nearest = (found @ torch.from_numpy(teacher.places).T).argmax(1)
+    assert nearest.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_the_first_projection_puts_drawings_at_their_emoji(taught):
+    _, teacher, _ = taught
+    torch.manual_seed(0)
+    pixels = torch.zeros(8, 4, 64, 64, dtype=torch.uint8)
+    pixels[:, 3] = 255
+    pixels[::2, 0, 16:48] = 255  # cats are red and wide, dogs blue and high
+    pixels[1::2, 2, :, 16:48] = 255
+    drawings = Drawings(pixels, np.arange(8) % 2, torch.zeros(8, dtype=torch.bool))
+    tower, places = ImageTower(), torch.from_numpy(teacher.places)
+    start_projection(tower, drawings, places)
+    with torch.no_grad():
+        found = tower.eval()(on_white(pixels)) @ places.T
+    assert found.argmax(1).tolist() == [0, 1] * 4

@@ -10,7 +10,11 @@ pytest.importorskip("torch")
 
 from models.evaluate import command
 from models.evaluate.measures import Measure, markdown_table
-from models.evaluate.scores import classification_scores, recall_at
+from models.evaluate.scores import (
+    classification_scores,
+    expected_calibration_error,
+    recall_at,
+)
 from models.evaluate.translation import aligned_references
 
 
@@ -32,6 +36,19 @@ def test_a_label_that_is_never_answered_scores_zero():
 def test_there_must_be_one_answer_to_each_of_some_questions(truth, answers):
     with pytest.raises(ValueError, match=r"nothing|argument"):
         classification_scores(truth, answers)
+
+
+def test_calibration_compares_scores_with_the_share_of_right_answers():
+    assert expected_calibration_error([0.8] * 5, [True] * 4 + [False]) == pytest.approx(0)
+    assert expected_calibration_error([1.0, 1.0], [True, False]) == pytest.approx(0.5)
+    # two bins: one says too much by 0.3, one too little by 0.5
+    assert expected_calibration_error([0.3, 0.5], [False, True]) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("scores", "right"), [([], []), ([0.5], [True, False])])
+def test_calibration_needs_an_answer_to_each_score(scores, right):
+    with pytest.raises(ValueError, match="answers"):
+        expected_calibration_error(scores, right)
 
 
 UNIT = np.eye(4, dtype=np.float32)

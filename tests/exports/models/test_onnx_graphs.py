@@ -19,7 +19,7 @@ from models.graphs.files import (  # noqa: E402
     save_graph,
     store_weights_as_fp16,
 )
-from models.starters.news_topics.train import NewsTopics  # noqa: E402
+from models.starters.news_topics.model import NewsTopics  # noqa: E402
 from models.starters.text_encoder import TextEncoderShape  # noqa: E402
 
 ROUNDED, NOT_ROUNDED = True, False

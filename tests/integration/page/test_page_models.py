@@ -62,3 +62,38 @@ def test_the_sample_set_is_embedded_under_a_low_limit_of_items(
         visit.page.on("request", lambda request: asked.append(request.url))
         ask(visit, "embed")
         assert len([url for url in asked if url.endswith("/v1/embed")]) == 1
+
+
+def test_samples_fit_models_that_are_no_starters(
+    browser: "Browser", others_service: RealService
+) -> None:
+    with visiting(browser, f"{others_service.url}/", DESKTOP) as visit:
+        page = visit.page
+        page.locator("#readiness[data-state=ready]").wait_for()
+        answer = ask(visit, "classify")
+        assert page.locator("#classify textarea").input_value().startswith("The room was clean")
+        assert answer.locator("li > span").first.inner_text().startswith("tone ")
+        assert page.get_by_role("radio", name="Draw a digit").is_hidden()
+        page.get_by_role("radio", name="Image").check(force=True)
+        answer = ask(visit, "classify")
+        assert page.locator("#classify .drop .name").inner_text() == "A bear"
+        assert answer.locator("li > span").first.inner_text().startswith("shape ")
+        ask(visit, "detect")
+        assert page.locator("#detect .drop .name").inner_text() == "A motorcycle"
+        answer = ask(visit, "embed")
+        assert page.locator("#embed input[type=text]").input_value() == "How can I get a refund?"
+        assert answer.locator(".by").inner_text().startswith("The nearest of 26 sentences")
+        assert answer.locator(".phrases li").count() == 8
+        assert answer.locator("img").count() == 0
+
+
+def test_a_text_of_the_visitors_stays_when_the_model_changes(
+    browser: "Browser", small_service: RealService
+) -> None:
+    with visiting(browser, f"{small_service.url}/", DESKTOP) as visit:
+        visit.page.locator("#readiness[data-state=ready]").wait_for()
+        text = visit.page.locator("#classify textarea")
+        assert text.input_value() == "Stocks fall as oil prices slide"
+        text.fill("my own text")
+        visit.page.locator("#classify select").select_option("other")
+        assert text.input_value() == "my own text"

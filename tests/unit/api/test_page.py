@@ -157,7 +157,8 @@ def test_all_that_the_markup_names_is_there() -> None:
     names += [
         f"samples/{each.split('|')[0]}"
         for samples in MARKUP.named("data-samples")
-        for each in samples.split(",")
+        for kind in samples.split(";")
+        for each in kind.partition(":")[2].split(",")
     ]
     assert len(names) > 8
     assert set(names) <= set(FILES)

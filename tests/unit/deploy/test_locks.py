@@ -21,7 +21,7 @@ EXTRAS = {
 }
 """What each image is made of, as the Makefile's rule `lock` has it."""
 
-DEVELOPERS = ("dev", "exports")
+DEVELOPERS = ("dev", "exports", "demo")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 NOT_LOCKED = {"torch", "quartet"}
 """Builds of torch differ by machine; the project is installed from where it lies."""
@@ -45,6 +45,8 @@ def pins(lock: str) -> Mapping[str, Version]:
 
 def developers_extras(lock: str) -> list[str]:
     """Return the extras that the Makefile names for an environment of developers."""
+    if lock == "demo":
+        return ["cpu", "demo"]
     variables = dict(re.findall(r"^(DEV|EXPORTS) := (\S+)$", MAKEFILE, re.M))
     names = variables[lock.upper()].replace("$(DEV)", variables["DEV"])
     return ["cpu", *names.split(",")]
