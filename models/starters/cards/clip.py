@@ -1,6 +1,6 @@
 """The page's sample video: two cards that pass each other, made of photos of the test split.
 
-    .venv/bin/python -m models.starters.cards.clip --data DATA --to service/page/samples/cards.mp4
+.venv/bin/python -m models.starters.cards.clip --data DATA --to service/page/samples/cards.mp4
 """
 
 import argparse
@@ -13,7 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.detection import Outline, Photo, Pixels, find_outlines, read_labels, read_photos
+from models.datasets.detection import (
+    Outline,
+    Photo,
+    Pixels,
+    find_outlines,
+    read_labels,
+    read_photos,
+)
 
 WIDTH, HEIGHT, RATE, SECONDS = 448, 336, 12, 5
 CARD_HEIGHT = 150
@@ -91,7 +98,7 @@ def largest(photos: Sequence[Photo], label: int) -> tuple[Photo, Outline]:
     def rank(pair: tuple[Photo, Outline]) -> float:
         width, height = np.ptp(pair[1].points, axis=0)
         fill = cv2.contourArea(pair[1].points) / float(width * height)
-        return float(height * (fill > 0.85) * (height > 1.2 * width))  # noqa: PLR2004 - upright
+        return float(height * (fill > 0.85) * (height > 1.2 * width))
 
     return max(found, key=rank)
 

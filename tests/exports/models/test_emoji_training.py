@@ -186,7 +186,7 @@ def test_the_first_projection_puts_drawings_at_their_emoji(taught):
     pixels[:, 3] = 255
     pixels[::2, 0, 16:48] = 255  # cats are red and wide, dogs blue and high
     pixels[1::2, 2, :, 16:48] = 255
-    drawings = Drawings(pixels, np.arange(8) % 2, torch.zeros(8, dtype=torch.bool))
+    drawings = Drawings(pixels, np.arange(8) % 2, torch.zeros(8, dtype=torch.bool), torch.ones(8))
     tower, places = ImageTower(), torch.from_numpy(teacher.places)
     start_projection(tower, drawings, places)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from service.page.page import CONTENT_SECURITY_POLICY, page_files
 FILES = page_files()
 CODE = sorted(name for name in FILES if name.endswith((".html", ".css", ".js", ".svg")))
 LARGEST_PAGE = 150_000
-LARGEST_SAMPLES = 300_000
+LARGEST_SAMPLES = 350_000
 VOID = {"input", "img", "meta", "link", "rect"}
 
 
