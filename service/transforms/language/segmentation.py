@@ -228,7 +228,8 @@ def _most_that_fit(text: str, start: int, ends: Sequence[int], fits: Fits) -> in
     """
 
     def together(count: int) -> bool:
-        return fits(text[start : ends[count - 1]].strip())
+        begin, end = _stripped(text, (start, ends[count - 1]))
+        return fits(text[begin:end])
 
     low, high = 0, 1
     while high <= len(ends) and together(high):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import regex
 import sentencex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.transforms.language import segmentation
@@ -64,6 +64,7 @@ def test_a_language_with_spaces_gets_one_only_where_nothing_separates(text: str,
 
 
 @given(TEXTS, st.integers(8, 60))
+@example("你你M\u0600 ", 9)  # the space belongs to the mark before it
 def test_every_piece_fits_unless_it_is_a_single_character_to_a_reader(text: str, most: int) -> None:
     fits = at_most(most)
     for segment in split(text, TO_ENGLISH, fits).segments:
