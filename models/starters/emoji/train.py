@@ -74,10 +74,13 @@ class Emoji(nn.Module):
         self.text, self.image = TextTower(shape), ImageTower()
         self.log_scales = nn.Parameter(torch.full((2,), math.log(1 / 0.06)))
 
+    def scale(self, tower: int = 0) -> Tensor:
+        """Return what cosines are multiplied with: 1 / temperature, at most 60."""
+        return self.log_scales[tower].clamp(max=math.log(60.0)).exp()
+
     def similarity(self, vectors: Tensor, places: Tensor, tower: int) -> Tensor:
         """Return logits [B, concepts] of vectors of a tower (0: text, 1: image)."""
-        scale = self.log_scales[tower].clamp(max=math.log(60.0)).exp()
-        logits: Tensor = scale * functional.normalize(vectors) @ places.T
+        logits: Tensor = self.scale(tower) * functional.normalize(vectors) @ places.T
         return logits
 
 
