@@ -80,6 +80,10 @@ def test_an_emoji_is_nearer_to_its_own_name_than_to_another(
     assert nearness.argmax() == 0
 
 
+# Vectors of tokens and sparse vectors: no starter model gives them.
+NO_STARTER_ANSWERS = {"/embed_all", "/embed_sparse"}
+
+
 def examples(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -95,7 +99,7 @@ def test_every_json_example_of_the_documentation_answers(service: RealService) -
     asked = {path for _, path, _ in found}
     assert {"/v1/classify", "/v1/translate", "/v1/detect", "/v1/embed"} <= asked
     for _, path, example in found:
-        if "{model}" in path:
+        if "{model}" in path or path in NO_STARTER_ANSWERS:
             continue
         response = httpx.post(f"{service.url}{path}", json=example["value"], timeout=120)
         assert response.status_code == 200, (path, example, response.text)
