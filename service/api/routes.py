@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 from fastapi.routing import APIRoute
@@ -117,6 +118,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
 )
 
 
+@cache
 def task_routes() -> Sequence[DirectRoute]:
     """Return the routes of the tasks."""
     video = _post(
@@ -221,6 +223,7 @@ def task_routes() -> Sequence[DirectRoute]:
     ]
 
 
+@cache
 def model_routes() -> Sequence[DirectRoute]:
     """Return the routes that show, load and unload models."""
     return [
@@ -255,6 +258,7 @@ def model_routes() -> Sequence[DirectRoute]:
     ]
 
 
+@cache
 def operation_routes() -> Sequence[DirectRoute]:
     """Return the routes for monitoring."""
     health = openapi.operations_documentation({200: {"model": HealthResponse}})

@@ -1,6 +1,7 @@
 """All routes of the protocols. A path that several protocols share is listed here."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from service.protocols.deepstack import deepstack_routes
 from service.protocols.huggingface import huggingface_routes
@@ -15,6 +16,7 @@ from service.protocols.tei import RANK, tei_routes
 from service.protocols.weaviate import SCORE, weaviate_routes
 
 
+@cache
 def protocol_routes() -> Sequence[ProtocolRoute]:
     """Return the routes of every protocol."""
     return [
