@@ -9,7 +9,7 @@ from tempfile import NamedTemporaryFile
 from typing import IO, Any
 from urllib.parse import parse_qsl
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
@@ -166,26 +166,17 @@ class _Form:
         boundary = parse_options_header(self.content_type)[1].get(b"boundary")
         if not boundary:
             raise MalformedRequestError("the multipart content type names no boundary")
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._begin_data,
-                "on_part_data": self._take,
-                "on_part_end": self._end_part,
-                "on_end": self._end,
-            },
-        )
+        try:
+            self._parser = MultipartParser(boundary, self._callbacks())
+        except FormParserError as error:
+            raise MalformedRequestError(f"the form cannot be read: {error}") from None
 
     def write(self, chunk: bytes) -> None:
         """Parse a part of the body. Raises MalformedRequestError, LimitExceededError."""
         assert self._parser is not None  # noqa: S101 - for mypy
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise MalformedRequestError(f"the form cannot be read: {error}") from None
 
     def finished(self) -> list[tuple[str, str | bytes]]:
@@ -199,6 +190,18 @@ class _Form:
     def close(self) -> None:
         """Forget the parser, whose callbacks refer to this object."""
         self._parser = None
+
+    def _callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._begin_data,
+            "on_part_data": self._take,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
 
     def _begin(self) -> None:
         if len(self._fields) >= _MOST_FIELDS:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import OverloadedError
-from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
+from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES, VIDEOS
 
 MOST_LABELS = 1_000
 """Labels that a request may give."""
@@ -45,10 +45,12 @@ class VideoRoom:
         if self.held >= most:
             raise OverloadedError(f"{most} videos are analysed already", _VIDEO_SECONDS)
         self.held += 1
+        VIDEOS.set(self.held)
 
     def give_back(self) -> None:
         """Count one less."""
         self.held -= 1
+        VIDEOS.set(self.held)
 
 
 @dataclass(frozen=True, slots=True)

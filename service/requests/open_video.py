@@ -41,6 +41,7 @@ class Video:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.reader.stop()
         self.thread.submit(self.reader.close)  # after the frame that it may be decoding
         self.thread.shutdown(wait=False)
 

@@ -31,6 +31,7 @@ from service.requests.open_video import Video
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
 from service.tasks import AnyItem, ComposedTask, Frame, Task
+from service.telemetry.metrics import VIDEO_FRAMES
 from service.telemetry.record import Timings, longest
 from service.transforms.spans import Span, Spans
 from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo
@@ -186,10 +187,12 @@ class VideoAnalysis:
     def _has_room(self) -> bool:
         if self._has_ended or self._next is not None:
             return False
-        info = self.video.reader.info
-        most = _AHEAD_BYTES // (3 * info.width * info.height)
-        ahead = min(_WINDOWS_AHEAD * self.pipeline.window, max(_LEAST_AHEAD, most))
-        return len(self._asked) < ahead
+        if len(self._asked) < _LEAST_AHEAD:
+            return True
+        # The size of frames may change in the middle of a video.
+        sizes = [frame.pixels.nbytes for frame, _ in self._asked]
+        has_bytes = sum(sizes) + sizes[-1] <= _AHEAD_BYTES
+        return has_bytes and len(sizes) < _WINDOWS_AHEAD * self.pipeline.window
 
     def _take(self) -> None:
         """Ask for the frame that was decoded last, or note the end."""
@@ -237,6 +240,7 @@ class VideoAnalysis:
         if isinstance(result, ServiceError):
             self.failed += 1
         else:
+            VIDEO_FRAMES.labels(self.task.value).inc()
             record.timings = longest((record.timings or Timings(), result.timings))
             if self.tracker is not None:
                 tracked = self.tracker.update(frame.seconds, result.answer.objects)
@@ -271,6 +275,8 @@ class VideoAnalysis:
     async def _cancel(self) -> None:
         answers = [answer for _, answer in self._asked]
         self._asked.clear()
+        if self._next is not None:
+            self._next.cancel()  # else an error of it would be logged as never retrieved
         for answer in answers:
             answer.cancel()
         await asyncio.gather(*answers, return_exceptions=True)

@@ -246,6 +246,8 @@ HTTP_BODIES_REFUSED = Counter(
     "http_bodies_refused",
     "Requests refused with 429 because the bodies in memory had reached their limit.",
 )
+VIDEOS = Gauge("videos", "Videos received or analysed now.")
+VIDEO_FRAMES = Counter("video_frames", "Frames of videos analysed, by task.", ("task",))
 HTTP_STREAMS = Gauge("http_streams", "Open streams, by route template.", ("route",))
 HTTP_STREAM_SECONDS = Histogram(
     "http_stream_seconds",

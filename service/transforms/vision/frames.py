@@ -5,40 +5,30 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.errors import InvalidInputError
+from service.transforms.vision.video_file import VideoFile
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
-# Playlists (HLS, concat, DASH) are left out: they name further files and addresses to read.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,"
-    "mjpeg,h264,hevc,ivf,obu,m4v,nut,rtsp,sdp"
-)
-
-# Packets in a row that cannot be decoded. A stream that lost a few goes on at the next key frame.
-_MOST_DAMAGED = 500
-
-# A file whose header announces this share of frames more than it has was cut short.
+# A file whose header announces this share of time more than it has was cut short.
 _CUT_SHORT = 0.98
 
 _QUARTER = 90
 
+_STEPS_BACK = (0.0, 1.0, 4.0, 16.0)
+"""Seconds before `start` to search for a key frame, if nearer ones come too late."""
 
-class MissingVideoError(UnsupportedMediaTypeError):
-    """PyAV is not installed."""
+_BACK = 1.0
+"""Seconds. Time stamps that jump back further begin again, as where two recordings were joined."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "this server cannot decode video: the package `av` is missing (extra `video`)"
-        )
+_MOST_RATE = 1000.0
+"""Frames per second. More than this is a clock, not a rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +72,7 @@ class DecodedFrame:
 
 
 class VideoReader:
-    """An open video. Not thread-safe; every method may block."""
+    """An open video. Not thread-safe except `stop`; every method may block."""
 
     def __init__(
         self,
@@ -104,17 +94,15 @@ class VideoReader:
             LimitExceededError: its frames have too many pixels.
             UnsupportedMediaTypeError: it is of an unknown kind, or PyAV is missing.
         """
-        self._av = _av()
-        self._max_pixels = max_pixels
         self._is_live = protocols != "file"
-        self._container = self._opened(str(source), protocols, timeout)
+        self._file = VideoFile(str(source), max_pixels, protocols, timeout)
         try:
-            self._stream = self._video()
-            self._frames = self._decoded()
+            self._frames = self._file.frames()
             self._first = self._beginning()
+            self._origin = self._stamp(self._first)
             self.info = self._described()
         except BaseException:
-            self._container.close()
+            self._file.close()
             raise
 
     def __enter__(self) -> Self:
@@ -128,23 +116,28 @@ class VideoReader:
     ) -> None:
         self.close()
 
+    def stop(self) -> None:
+        """Make a running `frames` end soon. May be called from another thread."""
+        self._file.is_stopped = True
+
     def close(self) -> None:
         """Close the file. No other call may be running."""
-        self._container.close()
+        self._file.close()
 
     def frames(self, sampling: Sampling) -> Iterator[DecodedFrame]:
         """Yield the wanted frames in order.
 
         Raises:
             InvalidInputError: after the last frame that could be read: the video is damaged or cut
-                short.
+                short. Or it cannot be searched for `start`.
             LimitExceededError: a frame has more pixels than the limit.
         """
         has_jumped = self._jump(sampling.start)
+        clock = _Clock(self._rate)
         step = None if sampling.fps is None else 1 / sampling.fps
-        due, index, wanted, seconds = sampling.start, -1, 0, 0.0
+        due, index, wanted = sampling.start, -1, 0
         for number, frame in enumerate(self._frames):
-            seconds = self._seconds(frame, index + 1)
+            seconds = clock.seconds(self._seconds(frame), index + 1)
             index = round(seconds * self._rate) if has_jumped and not number else index + 1
             if sampling.end is not None and seconds >= sampling.end:
                 return
@@ -159,59 +152,25 @@ class VideoReader:
                     continue
                 due = max(due + step, seconds - step / 2)
             yield DecodedFrame(index, seconds, self._pixels(frame))
-        if not has_jumped and not self._is_live:
-            self._check_whole(index + 1, seconds)
-
-    def _opened(self, source: str, protocols: str, timeout: float | None) -> "InputContainer":
-        options = {"protocol_whitelist": protocols, "format_whitelist": _CONTAINERS}
-        if source.startswith("rtsp://"):
-            options["rtsp_transport"] = "tcp"
-        try:
-            opened: InputContainer = self._av.open(source, options=options, timeout=timeout)
-        except self._av.error.FFmpegError as error:
-            raise InvalidInputError(f"the video cannot be read: {_reason(error)}") from None
-        except ValueError as error:  # an encoding of the metadata
-            raise InvalidInputError(f"the video cannot be read: {error}") from None
-        return opened
-
-    def _video(self) -> "VideoStream":
-        if not self._container.streams.video:
-            raise InvalidInputError("there is no video in the file")
-        stream = self._container.streams.video[0]
-        context = stream.codec_context
-        if context is None:
-            raise UnsupportedMediaTypeError("there is no decoder for this video")
-        self._check_size(context.width, context.height)
-        context.thread_count = 1  # the cores belong to the models
-        context.options = {"max_pixels": str(self._max_pixels)}
-        return stream
-
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > self._max_pixels:
-            raise LimitExceededError(
-                f"a frame of {width} x {height} pixels is over the limit of {self._max_pixels}"
-            )
+        if not has_jumped and not self._is_live and not self._file.is_stopped:
+            self._check_whole()
 
     def _described(self) -> VideoInfo:
-        stream, container = self._stream, self._container
-        rate = stream.average_rate or stream.guessed_rate
-        seconds: float | None = None
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            seconds = container.duration / self._av.time_base
-        width, height = self._first.width, self._first.height
-        if _turns(self._first) % 2:
+        file, first = self._file, self._first
+        width, height = first.width, first.height
+        if _turns(first) % 2:
             width, height = height, width
         return VideoInfo(
-            container.format.name.partition(",")[0],
-            stream.codec_context.name,
-            width,
-            height,
-            float(rate) if rate else None,
-            stream.frames or None,
-            seconds,
+            file.container, file.codec, width, height, self._average(), file.count, file.seconds
         )
+
+    def _average(self) -> float | None:
+        """Return the frames per second; None if only the clock of the time stamps is known."""
+        first = self._first
+        rates = [self._file.rate]
+        if first.duration and first.time_base:
+            rates.append(float(1 / (first.duration * first.time_base)))
+        return next((rate for rate in rates if rate and rate <= _MOST_RATE), None)
 
     def _beginning(self) -> "VideoFrame":
         """Take the first frame, and put it back: only it says how the video is turned."""
@@ -222,87 +181,85 @@ class VideoReader:
         return frame
 
     def _jump(self, start: float) -> bool:
-        """Go to the last key frame before `start`; return whether frames were left out."""
-        if start <= 0 or self._is_live or self._stream.time_base is None:
+        """Go to a key frame before `start`; return whether frames were left out."""
+        if start <= 0 or self._is_live or not self._file.is_searchable:
             return False
-        offset = int(start / self._stream.time_base) + (self._stream.start_time or 0)
-        try:
-            self._container.seek(offset, stream=self._stream)
-        except self._av.error.FFmpegError:
-            return False  # not every file can be searched; it is read from the beginning
-        self._frames = self._decoded()
-        return True
+        for back in _STEPS_BACK:
+            if start <= back or not self._file.seek(start - back):
+                break
+            self._frames = self._file.frames()
+            first = next(self._frames, None)
+            if first is None:  # after the end
+                return True
+            at = self._seconds(first)
+            self._frames = chain([first], self._frames)
+            if at is not None and at <= start:
+                return True
+        if not self._file.seek(-_STEPS_BACK[-1]):
+            raise InvalidInputError("the video cannot be searched; leave out start")
+        self._frames = self._file.frames()
+        return False
 
     @property
     def _rate(self) -> float:
         return self.info.rate or 1.0
 
-    def _seconds(self, frame: "VideoFrame", number: int) -> float:
-        if frame.pts is None or frame.time_base is None:
-            return number / self._rate
-        return float((frame.pts - (self._stream.start_time or 0)) * frame.time_base)
+    def _seconds(self, frame: "VideoFrame") -> float | None:
+        """Return the time of a frame by its own stamp."""
+        stamp, unit = self._stamp(frame), frame.time_base
+        if stamp is None or unit is None:
+            return None
+        return float((stamp - (self._origin or 0)) * unit)
 
-    def _decoded(self) -> Iterator["VideoFrame"]:
-        """Yield every frame. Raises InvalidInputError after the last one of a damaged file."""
-        damaged = in_a_row = 0
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._av.error.FFmpegError as error:
-                raise InvalidInputError(f"the video ends early: {_reason(error)}") from None
-            if packet is None:
-                break
-            try:
-                decoded = packet.decode()
-            except self._av.error.FFmpegError:
-                damaged, in_a_row = damaged + 1, in_a_row + 1
-                if in_a_row > _MOST_DAMAGED:
-                    break
-                continue
-            in_a_row = 0
-            for frame in decoded:
-                damaged += frame.is_corrupt
-                yield frame
-        if damaged:
-            raise InvalidInputError(f"the video is damaged: {damaged} of its frames")
+    def _stamp(self, frame: "VideoFrame") -> int | None:
+        # AVI has no presentation times; FFmpeg invents ones that are in the order of the packets.
+        return frame.dts if self._file.container == "avi" else frame.pts
 
     def _pixels(self, frame: "VideoFrame") -> NDArray[np.uint8]:
-        self._check_size(frame.width, frame.height)
+        self._file.check_size(frame.width, frame.height)
         pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
         turns = _turns(frame)
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
-    def _check_whole(self, count: int, seconds: float) -> None:
-        frames, duration = self.info.frames, self.info.seconds
-        if frames is not None and count < _CUT_SHORT * frames - 1:
-            raise InvalidInputError(
-                f"the video is cut short: {count} of the {frames} frames that it announces"
-            )
+    def _check_whole(self) -> None:
+        """Compare what was read of all streams with what the header announces."""
+        announced, reached = self._file.whole_seconds, self._file.reached
         if (
-            frames is None
-            and duration is not None
-            and seconds < _CUT_SHORT * duration - 2 / self._rate
+            announced is not None
+            and reached is not None
+            and reached < _CUT_SHORT * announced - 2 / self._rate
         ):
             raise InvalidInputError(
-                f"the video is cut short: {seconds:.1f} of the {duration:.1f} seconds announced"
+                f"the video is cut short: {reached:.1f} of the {announced:.1f} seconds announced"
             )
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Gives each frame a time that is never before that of an earlier one."""
+
+    rate: float
+    _last: float | None = None
+    _shift: float = 0.0
+
+    def seconds(self, stamp: float | None, number: int) -> float:
+        """Return the time of the next frame.
+
+        Args:
+            stamp: its own time; None if it has none.
+            number: its place in the video.
+        """
+        now = number / self.rate if stamp is None else stamp + self._shift
+        if self._last is not None and now < self._last:
+            if stamp is not None and now < self._last - _BACK:
+                self._shift += self._last + 1 / self.rate - now
+                now = stamp + self._shift
+            else:
+                now = self._last
+        self._last = now
+        return now
 
 
 def _turns(frame: "VideoFrame") -> int:
     """Return how many quarter turns, counterclockwise, make a frame upright."""
     return round(frame.rotation / _QUARTER) % 4
-
-
-def _av() -> Any:
-    try:
-        import av  # noqa: PLC0415 - an extra, which takes 60 MB
-        import av.logging  # noqa: PLC0415
-    except ImportError:
-        raise MissingVideoError from None
-    av.logging.set_level(None)  # FFmpeg would write to the standard error stream
-    return av
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from service.api import ApiContext, ApiLimits, Lifecycle
 from tests.clips import write_clip
@@ -118,6 +119,8 @@ async def test_what_is_no_video_is_refused(client: httpx.AsyncClient) -> None:
         ({"json": {"video": "..."}}, 415),
         ({"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"content": b"--x\r\n\r\nab", "headers": {"content-type": FORM}}, 400),
+        ({"content": b"--x\r\n", "headers": {"content-type": FORM + 300 * "x"}}, 400),
+        ({"content": b"--x\r\n" + 9000 * b"h", "headers": {"content-type": FORM}}, 400),
         ({"files": {"video": b"x" * (MOST + 1)}}, 413),
         ({"files": {"video": b"x"}, "data": {"model": "m" * 70_000}}, 413),
     ],
@@ -138,6 +141,21 @@ async def test_more_videos_than_allowed_are_told_to_wait(
     context.videos.give_back()
     assert response.status_code == 429
     assert response.headers["retry-after"] == "5"
+
+
+async def test_videos_and_frames_are_counted(
+    client: httpx.AsyncClient, context: ApiContext, clip: bytes
+) -> None:
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    before = value("video_frames_total", task="detect")
+    events(await client.post(URL, files={"video": clip}))
+    assert value("video_frames_total", task="detect") == before + 6
+    context.videos.take(1)
+    assert value("videos") == 1
+    context.videos.give_back()
+    assert value("videos") == 0
 
 
 async def test_an_unknown_model_is_refused_before_the_stream(

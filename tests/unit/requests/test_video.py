@@ -210,6 +210,40 @@ async def test_large_frames_are_not_held_many_at_a_time(
     assert counter.most <= 3
 
 
+async def test_frames_that_become_large_are_not_held_many_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = write_clip(tmp_path / "a.mjpeg", 4, size=(16, 16), codec="mjpeg").read_bytes()
+    path = write_clip(tmp_path / "b.mjpeg", 20, codec="mjpeg")
+    path.write_bytes(small + path.read_bytes())
+    monkeypatch.setattr("service.requests.video._AHEAD_BYTES", 3 * 64 * 48 * 3)
+    counter = Counter(window=50)
+    work = await analysis(path, counter)
+    with work.video:
+        async with aclosing(work.events()) as events:
+            for _ in range(8):
+                await anext(events)
+            counter.may_answer.clear()
+            reading = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.2)
+            assert counter.running <= 3
+            counter.may_answer.set()
+            await reading
+
+
+async def test_a_frame_that_is_searched_for_is_given_up(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 3000)
+    work = await analysis(path, Counter(), sampling=Sampling(every=100_000), heartbeat=0.01)
+    with work.video:
+        async with aclosing(work.events()) as events:
+            for _ in range(3):  # the start, the first frame, and that the second is far
+                await anext(events)
+    before = work.video.reader._file.reached
+    work.video.thread.shutdown(wait=True)
+    assert before is not None
+    assert work.video.reader._file.reached < 290  # of 300 seconds
+
+
 async def test_a_video_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(InvalidInputError):
