@@ -146,6 +146,10 @@ class Api(FastAPI):
         method, path = scope["method"], scope["path"]
         if (route := self._direct.get((method, path))) is not None:
             return route
+        if "//" in path or path.endswith("/"):  # a client's base URL ends with a slash, or its path
+            scope["path"] = path = "/" + "/".join(part for part in path.split("/") if part)
+            if (route := self._direct.get((method, path))) is not None:
+                return route
         for route in self._templates.get(path[1:].partition("/")[0], ()):
             if method in (route.methods or ()) and (found := route.path_regex.match(path)):
                 convertors = route.param_convertors

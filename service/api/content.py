@@ -172,7 +172,7 @@ def as_text(value: object, limits: ApiLimits, name: str = "text", most: int | No
     """
     most = limits.max_characters if most is None else most
     if not isinstance(value, str):
-        raise InvalidInputError(f"a {name} must be a string")
+        raise InvalidInputError(f"the {name} must be a string")
     if not value:
         raise InvalidInputError(f"the {name} is empty")
     if len(value) > most:

@@ -126,7 +126,8 @@ def refusal(error: ValidationError, model: type[BaseModel]) -> InvalidInputError
         case "json_invalid":
             return MalformedRequestError(first["msg"])
         case "model_type" | "dict_type":
-            return InvalidInputError("the body must be a JSON object")
+            named = f"{where}:" if where else "the body"
+            return InvalidInputError(f"{named} must be a JSON object")
         case "extra_forbidden":
             known = ", ".join(model.model_fields)
             return InvalidInputError(f"unknown key {where!r}; known are {known}")

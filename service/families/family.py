@@ -59,6 +59,8 @@ class Traits(Generic[ItemT, AnswerT]):
     """Tokens that the model reads of a text; a longer one is cut."""
     labels: tuple[str, ...] = ()
     """Names of a classifier's scores, in the graph's order; they may repeat."""
+    pooling: str = "none"
+    """How a text's vector comes from its tokens; "none": the graph gives the vector."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """What an item may ask to put before its text, by name."""
     lane_of: Callable[[ItemT], str] | None = None

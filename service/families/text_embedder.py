@@ -60,6 +60,7 @@ def open_text_embedder(
     traits: Traits[EmbedItem, Embedding] = Traits(
         tokenizer=texts.tokenizer,
         max_tokens=texts.max_length,
+        pooling=parameters.pooling,
         prompts=parameters.prompts,
         label_scores=CosineScores(parameters.logit_scale),
     )

@@ -87,12 +87,16 @@ def _parsed(body: bytes, content_type: bytes, reading: Reading, limits: ApiLimit
 
 def refuse_token_ids(values: Sequence[Any]) -> None:
     """Raise InvalidInputError for inputs that are token ids instead of texts."""
-    if any(isinstance(value, int | list) for value in values):
+    if any(isinstance(one, int) for value in values for one in _members(value)):
         raise InvalidInputError(
             "the input is an array of token ids, and the tokens of the client are not those of "
             "this model: send the texts themselves (in langchain-openai, set "
             "check_embedding_ctx_length=False)"
         )
+
+
+def _members(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def parse_object(body: bytes, limits: ApiLimits, most_values: int) -> dict[str, Any]:

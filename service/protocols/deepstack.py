@@ -13,7 +13,7 @@ from service.api.http_request import HttpRequest
 from service.api.openapi import sample
 from service.api.replies import Reply
 from service.errors import InvalidInputError
-from service.protocols.bodies import Body
+from service.protocols.bodies import Body, Reading
 from service.protocols.protocol import (
     Operation,
     Protocol,
@@ -56,7 +56,7 @@ def _key_of(values: Mapping[str, Any]) -> str | None:
     return key if isinstance(key, str) and key else None
 
 
-DEEPSTACK = Protocol("deepstack", DeepStackError, render_error, key_of=_key_of)
+DEEPSTACK = Protocol("deepstack", DeepStackError, render_error, Reading(with_query=True), _key_of)
 
 
 class DeepStackBody(ProtocolBody):

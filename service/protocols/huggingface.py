@@ -210,7 +210,14 @@ def huggingface_routes() -> Sequence[ProtocolRoute]:
     """Return the routes."""
     example = {"model": "news-topics"}
     return [
-        get("/hf/{model:path}/health", HUGGINGFACE, health, HuggingFaceHealth, example),
+        get(
+            "/hf/{model:path}/health",
+            HUGGINGFACE,
+            health,
+            HuggingFaceHealth,
+            example,
+            key_place="none",
+        ),
         get("/hf/{model:path}/info", HUGGINGFACE, info, HuggingFaceInfo, example),
         post("/hf/{model:path}", INFER),
     ]

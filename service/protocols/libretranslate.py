@@ -86,6 +86,7 @@ async def translate(request: HttpRequest, body: Body) -> Reply:
         confidence = 0.0 if found is None else found.confidence
         detection = {"confidence": round(100 * confidence, 1), "language": source}
     if _is_same(source, target):
+        await _spend(request, items)
         return _reply(_answer(wanted, list(wanted.texts), [], detection))
     selection, source, target = _chosen(translators, source, target)
     asked = [_in(item, source, target) for item in items if item is not None]
@@ -110,8 +111,9 @@ async def detect(request: HttpRequest, body: Body) -> Reply:
     wanted = parsed(body, LibreTranslateDetectBody)
     if not wanted.q:
         raise MalformedRequestError("Invalid request: missing q parameter")
-    text = as_text(wanted.q, request.context.limits, "text", _most(request)).text
-    found = [one for one in await detections(text) if one.confidence >= _LEAST_CONFIDENCE]
+    text = as_text(wanted.q, request.context.limits, "text", _most(request))
+    await _spend(request, [text])
+    found = [one for one in await detections(text.text) if one.confidence >= _LEAST_CONFIDENCE]
     return _reply(
         [
             {"confidence": round(100 * one.confidence, 1), "language": one.language}
@@ -159,6 +161,12 @@ async def settings(request: HttpRequest) -> Reply:
     )
 
 
+async def _spend(request: HttpRequest, items: Sequence[Any]) -> None:
+    """Count items that no model has to answer for the key of the request."""
+    if request.caller is not None:
+        await request.caller.spend(Task.TRANSLATE, (), [item for item in items if item is not None])
+
+
 def _reply(body: Any) -> Reply:
     return Reply(orjson.dumps(body))
 
@@ -183,11 +191,17 @@ def _answer(
         answer["detectedLanguage"] = [detection] * len(texts) if is_list else detection
     if body.alternatives:
         others = [
-            [one.text for one in result.alternatives[1:]] if result is not None else []
+            _alternatives(result) if result is not None else []
             for result in results or [None] * len(texts)
         ]
         answer["alternatives"] = others if is_list else others[0]
     return answer
+
+
+def _alternatives(found: Translation) -> Sequence[str]:
+    """Return the other translations. Hypotheses of other tokens may have the same text."""
+    texts = dict.fromkeys(one.text for one in found.alternatives)
+    return [text for text in texts if text != found.text]
 
 
 def _translators(request: HttpRequest) -> Sequence[VersionStatus]:

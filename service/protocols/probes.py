@@ -12,11 +12,14 @@ from service.api.http_request import HttpRequest
 from service.api.replies import Reply
 from service.errors import ModelNotReadyError, ShuttingDownError
 from service.protocols.protocol import ProtocolRoute, get, rendered
-from service.protocols.tei import BELOW_MODEL, TEI, selection, text_model
+from service.protocols.tei import BELOW_MODEL, TEI
+from service.protocols.tei_tokens import selection, text_model
 from service.requests.pipeline import Pipeline
 from service.tasks import ComposedTask, Task
 
 _EXAMPLE = {"model": "emoji"}
+_POOLINGS = {"lasttoken": "last_token"}
+"""Names of text-embeddings-inference that differ."""
 
 
 class HealthAnswer(BaseModel):
@@ -114,7 +117,8 @@ def probe_routes() -> Sequence[ProtocolRoute]:
 
 def _model_type(pipeline: Pipeline[Any, Any], labels: Sequence[str]) -> dict[str, Any]:
     if pipeline.task is Task.EMBED:
-        return {"embedding": {}}
+        pooling = pipeline.family.traits.pooling
+        return {"embedding": {"pooling": _POOLINGS.get(pooling, pooling)}}
     kind = "reranker" if (ComposedTask.RERANK, "text") in pipeline.abilities else "classifier"
     by_number = {str(number): label for number, label in enumerate(labels)}
     return {kind: {"id2label": by_number, "label2id": {v: int(k) for k, v in by_number.items()}}}

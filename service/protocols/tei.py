@@ -6,7 +6,6 @@ A server of text-embeddings-inference has one model. Here each route asks the de
 `/tei/{model}` as the address of the server chooses a model.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +20,6 @@ from service.api.replies import Reply
 from service.cache.responses import CacheOutcome, together
 from service.errors import (
     InvalidInputError,
-    ModelNotFoundError,
-    ModelRequiredError,
     ServiceError,
     error_from,
     fields_of,
@@ -56,13 +53,10 @@ from service.protocols.tei_bodies import (
     TeiVectors,
     VertexAnswer,
     VertexBody,
-    texts_of,
 )
-from service.requests.pipeline import Pipeline
-from service.requests.request import Selection
+from service.protocols.tei_tokens import decode, selection, text_model, tokenize
 from service.requests.rerank import ranking, rerank
 from service.tasks import Classification, Task
-from service.transforms.language.text import TextTokenizer
 
 
 def render_error(problem: Problem) -> Reply:
@@ -74,11 +68,6 @@ def render_error(problem: Problem) -> Reply:
 
 
 TEI = Protocol("tei", TeiError, render_error)
-
-
-def selection(request: HttpRequest) -> Selection:
-    """Return the model in the path."""
-    return Selection(request.path_params.get("model"))
 
 
 async def embed(request: HttpRequest, body: Body) -> Reply:
@@ -155,67 +144,6 @@ async def similarity(request: HttpRequest, body: Body) -> Reply:
     return rendered([float(_double(source) @ _double(other)) for other in others], answers)
 
 
-async def tokenize(request: HttpRequest, body: Body) -> Reply:
-    """Return the tokens of texts."""
-    wanted, limits = parsed(body, TeiTokenizeBody), request.context.limits
-    texts = [as_text(value, limits, "input").text for value in texts_of(wanted.inputs, limits)]
-    pipeline = text_model(request)
-    prompts = pipeline.family.traits.prompts
-    if wanted.prompt_name is not None and wanted.prompt_name not in prompts:
-        known = ", ".join(prompts) or "none"
-        raise InvalidInputError(f"this model has no prompt of that name; it has {known}")
-    prompt = prompts[wanted.prompt_name] if wanted.prompt_name is not None else ""
-    tokenizer = _tokenizer(pipeline)
-    found = await asyncio.to_thread(
-        lambda: [tokenizer.tokens(prompt + text, wanted.add_special_tokens) for text in texts]
-    )
-    return rendered(
-        [
-            [
-                {
-                    "id": token.id,
-                    "text": token.text,
-                    "special": token.is_special,
-                    "start": token.start,
-                    "stop": token.stop,
-                }
-                for token in tokens
-            ]
-            for tokens in found
-        ]
-    )
-
-
-async def decode(request: HttpRequest, body: Body) -> Reply:
-    """Return the texts of token ids."""
-    wanted = parsed(body, TeiDecodeBody)
-    rows = wanted.ids if any(isinstance(one, list) for one in wanted.ids) else [wanted.ids]
-    tokenizer = _tokenizer(text_model(request))
-    for row in rows:
-        if not isinstance(row, list) or not all(_is_id(one, tokenizer) for one in row):
-            raise InvalidInputError(f"ids must be whole numbers from 0 to {tokenizer.largest_id}")
-    skip = wanted.skip_special_tokens
-    texts = await asyncio.to_thread(
-        lambda: [tokenizer.decode(np.array(row, np.int64), skip) for row in rows]
-    )
-    return rendered(texts)
-
-
-def text_model(request: HttpRequest) -> Pipeline[Any, Any]:
-    """Return the model in the path, else the default embedder, else the default text classifier.
-
-    Raises:
-        ServiceError: there is none.
-    """
-    registry = request.context.registry
-    if (name := selection(request).model) is not None:
-        return registry.named(name)
-    try:
-        return registry.find(Task.EMBED, "text", None, None)
-    except (ModelNotFoundError, ModelRequiredError):
-        return registry.find(Task.CLASSIFY, "text", None, None)
-
-
 async def default_task(request: HttpRequest, body: Body) -> Reply:
     """Do what the model is for: embed or classify `inputs`, or order `texts`."""
     if "texts" in body.values:
@@ -246,18 +174,6 @@ async def predict_instances(request: HttpRequest, body: Body) -> Reply:
 
 def _prediction(answer: Classification) -> Sequence[dict[str, Any]]:
     return [{"score": label.score, "label": label.name} for label in answer.labels]
-
-
-def _tokenizer(pipeline: Pipeline[Any, Any]) -> TextTokenizer:
-    if (tokenizer := pipeline.family.traits.tokenizer) is None:
-        raise InvalidInputError(f"model {pipeline.model.name!r} has no tokenizer of texts")
-    return tokenizer
-
-
-def _is_id(value: object, tokenizer: TextTokenizer) -> bool:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return False
-    return 0 <= value <= tokenizer.largest_id
 
 
 def _double(vector: NDArray[np.float32]) -> NDArray[np.float64]:

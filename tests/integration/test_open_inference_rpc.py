@@ -123,6 +123,12 @@ async def test_a_call_needs_a_key_where_requests_do(tmp_path: Path) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await rpc.infer("a")
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert (await rpc.unary("ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse)).live
+        assert (
+            await rpc.unary("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse)
+        ).ready
+        asked = pb.ModelReadyRequest(name="digits")
+        assert (await rpc.unary("ModelReady", asked, pb.ModelReadyResponse)).ready
         answer = await rpc.infer("a", metadata=(("authorization", f"Bearer {key}"),))
         assert answer.model_name == "news-topics"
         load = pb.RepositoryModelLoadRequest(model_name="digits")

@@ -33,7 +33,8 @@ class RequestedOutput:
     is_binary: bool | None = None
     """None leaves it to the request."""
     classes: int = 0
-    """Return this many of the largest values as "value:index"; 0 returns the tensor."""
+    """Return this many of the largest values, as "value:index:label" where there are labels and
+    else "value:index"; 0 returns the tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,9 @@ async def infer(
     outputs = native_tensors(found) if signature is None else joined(found, signature)
     if call.outputs:
         is_batched = signature is None or signature.is_batched
+        names = _named(outputs, pipeline) if signature is None else None
         outputs = {
-            one.name: _classified(outputs[one.name], one.classes, is_batched)
+            one.name: _classified(outputs[one.name], one.classes, is_batched, names)
             for one in call.outputs
         }
     model = pipeline.model
@@ -173,15 +175,39 @@ def _check_outputs(wanted: Sequence[RequestedOutput], known: Mapping[str, Tensor
             raise InvalidInputError(f"output {one.name!r} holds strings, which have no classes")
 
 
-def _classified(output: NDArray[Any], classes: int, is_batched: bool) -> NDArray[Any]:
-    """Return the largest values of each row as "value:index"."""
+def _named(
+    outputs: Mapping[str, NDArray[Any]], pipeline: Pipeline[Any, Any]
+) -> NDArray[Any] | None:
+    """Return "index:label" for each score, whose rows are sorted; None for a task without labels.
+
+    The index is the label's place among those of the model, or in the row if it is not of them.
+    """
+    if "label" not in outputs:
+        return None
+    known = {name.encode(): at for at, name in enumerate(pipeline.family.traits.labels)}
+    rows = [
+        [b"%d:%b" % (known.get(name, at), name) for at, name in enumerate(row)]
+        for row in outputs["label"].tolist()
+    ]
+    return np.array(rows, object).reshape(outputs["label"].shape)
+
+
+def _classified(
+    output: NDArray[Any], classes: int, is_batched: bool, names: NDArray[Any] | None
+) -> NDArray[Any]:
+    """Return the largest values of each row as "value:index", or as "value:index:label"."""
     if not classes:
         return output
+    if names is not None and names.shape != output.shape:
+        names = None
     rows = output.reshape(len(output), -1) if is_batched else output.reshape(1, -1)
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :classes]
     named = [
-        [b"%f:%d" % (row[index], index) for index in order.tolist()]
-        for row, order in zip(rows, best, strict=True)
+        [
+            b"%f:%b" % (row[index], b"%d" % index if names is None else names[at][index])
+            for index in order.tolist()
+        ]
+        for at, (row, order) in enumerate(zip(rows, best, strict=True))
     ]
     array = np.array(named, object).reshape(best.shape)
     return array if is_batched else array[0]

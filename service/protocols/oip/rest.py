@@ -11,6 +11,7 @@ from service.api.errors import MalformedRequestError, Problem
 from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
 from service.api.replies import Reply
+from service.api.routes import KeyPlace
 from service.errors import InvalidInputError, OverloadedError
 from service.protocols.oip import describe
 from service.protocols.oip.codings import deflated, inflated
@@ -216,6 +217,10 @@ def _json(body: Mapping[str, Any] | Sequence[Any], status: int = 200) -> Reply:
     return Reply(orjson.dumps(body), status)
 
 
+def _key_place(ending: str) -> KeyPlace:
+    return "none" if ending == "/ready" else "headers"
+
+
 _STARTER = {"model": "news-topics", "version": "1"}
 _EXAMPLE = {
     "inputs": [
@@ -256,7 +261,7 @@ def oip_routes() -> Sequence[ProtocolRoute]:
         ),
         # A name may hold a slash, so the paths with more behind the name come first.
         *(
-            get(path + ending, OIP, show, OipObject, _STARTER)
+            get(path + ending, OIP, show, OipObject, _STARTER, _key_place(ending))
             for ending, show in sorted(shown.items(), reverse=True)
             for path in (_VERSION, _MODEL)
         ),

@@ -1,11 +1,11 @@
 """Requests and responses of the protocol over REST: a JSON object, and raw tensors after it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from service.api.content import validated
 from service.api.errors import MalformedRequestError
@@ -26,13 +26,20 @@ _MOST_VALUES = 1_000_000
 _MOST_TENSORS = 1_024
 
 
+def _unless_null(empty: type) -> BeforeValidator:
+    return BeforeValidator(lambda value: empty() if value is None else value)
+
+
+_Parameters = Annotated[dict[str, Any], _unless_null(dict)]
+
+
 class OipInput(ProtocolBody):
     """One input tensor."""
 
     name: str
     shape: list[int]
     datatype: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: _Parameters = Field(default_factory=dict)
     data: list[Any] | None = Field(
         None, description="Values, flat or nested; absent if they follow the JSON object as bytes."
     )
@@ -42,16 +49,16 @@ class OipRequestedOutput(ProtocolBody):
     """One output tensor to return."""
 
     name: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: _Parameters = Field(default_factory=dict)
 
 
 class OipInferBody(ProtocolBody):
     """Tensors to feed to a model."""
 
     id: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: _Parameters = Field(default_factory=dict)
     inputs: list[OipInput]
-    outputs: list[OipRequestedOutput] = Field(
+    outputs: Annotated[list[OipRequestedOutput], _unless_null(list)] = Field(
         default_factory=list, description="The outputs to return; all if absent."
     )
 

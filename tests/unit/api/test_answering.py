@@ -199,7 +199,7 @@ async def test_a_failed_item_loses_nothing_of_the_others(client: httpx.AsyncClie
     assert body["errors"] == [
         {"index": 1, "code": "inference_failed", "detail": "the model failed"},
         {"index": 2, "code": "invalid_input", "detail": "the text is empty"},
-        {"index": 3, "code": "invalid_input", "detail": "a text must be a string"},
+        {"index": 3, "code": "invalid_input", "detail": "the text must be a string"},
     ]
     results = [result and result["translation"] for result in body["results"]]
     assert results == ["[一]", None, None, None, "[二]"]

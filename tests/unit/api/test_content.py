@@ -117,10 +117,10 @@ async def test_texts_and_pairs_of_texts_may_be_mixed(
         ({"text": "a"}, "a pair must have text and text_pair, and nothing else"),
         ({"text": "a", "text_pair": "b", "top_k": 1}, "and nothing else"),
         ({"text": "a", "text_pair": ""}, "the text_pair is empty"),
-        ({"text": "a", "text_pair": 3}, "a text_pair must be a string"),
+        ({"text": "a", "text_pair": 3}, "the text_pair must be a string"),
         ({"text": "a", "text_pair": "b\0"}, "the text_pair has a null character"),
         ({"text": "a", "text_pair": "b" * 1001}, "the text_pair has 1001 characters"),
-        ({"text": ["a"], "text_pair": "b"}, "a text must be a string"),
+        ({"text": ["a"], "text_pair": "b"}, "the text must be a string"),
     ],
 )
 async def test_a_wrong_pair_is_refused_alone(
@@ -154,7 +154,7 @@ async def test_only_classify_reads_pairs(client: httpx.AsyncClient) -> None:
     for task in ("translate", "embed"):
         response = await client.post(f"/v1/{task}", json={"text": pair})
         assert response.status_code == 422
-        assert "a text must be a string" in response.text
+        assert "the text must be a string" in response.text
 
 
 async def test_a_prompt_is_named_for_texts_only(

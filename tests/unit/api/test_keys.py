@@ -124,7 +124,8 @@ OPEN = {
     "/", "/page/{name:path}", "/docs", "/openapi.json", "/metrics",
     "/health/live", "/health/ready", "/health", "/ping", "/frontend/settings",
     "/.well-known/live", "/.well-known/ready", "/v2/health/live", "/v2/health/ready",
-    "/tei/{model:path}/health", "/tei/{model:path}", "/languages",
+    "/tei/{model:path}/health", "/tei/{model:path}", "/languages", "/hf/{model:path}/health",
+    "/v2/models/{model:path}/ready", "/v2/models/{model:path}/versions/{version}/ready",
 }  # fmt: skip
 
 

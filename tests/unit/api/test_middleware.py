@@ -31,7 +31,7 @@ def series() -> int:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nothing", 404, "not_found"),
-        ("GET", "/v1/classify/", 404, "not_found"),
+        ("GET", "/v1/classify/", 405, "method_not_allowed"),
         ("POST", "/v1/../etc/passwd", 404, "not_found"),
         ("GET", "/v1/classify", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),

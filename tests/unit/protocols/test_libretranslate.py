@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from service.protocols.libretranslate import _alternatives
 from service.registry.status import ModelState, VersionStatus
-from service.tasks import Task
+from service.tasks import Alternative, FinishReason, Task, Translation
 
 
 @pytest.fixture
@@ -88,6 +89,13 @@ async def test_alternatives_are_asked_for(client: httpx.AsyncClient, registry: A
     assert (item.alternatives, item.num_beams) == (6, 6)
     answer = await ask(client, q="狗\n脸", source="zh", target="en", alternatives=1)
     assert answer == {"translatedText": "[狗]\n[脸]", "alternatives": []}
+
+
+def test_no_alternative_repeats_a_translation() -> None:
+    texts = ("I like tea.", "I drink tea.", "I like tea.", "I drink tea.", "Tea!")
+    hypotheses = tuple(Alternative(text, -1.0, FinishReason.STOP) for text in texts)
+    found = Translation("I like tea.", "zh", "en", False, alternatives=hypotheses)
+    assert _alternatives(found) == ["I drink tea.", "Tea!"]
 
 
 @pytest.mark.usefixtures("translators")

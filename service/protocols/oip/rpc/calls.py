@@ -86,7 +86,7 @@ class Call:
     held: int = 0
     """Bytes of the message that are counted in the room for large bodies."""
 
-    async def admit(self, size: int, *, is_ending: bool) -> None:
+    async def admit(self, size: int, *, is_ending: bool, needs_key: bool) -> None:
         """Check the key of a call and find room for its message. Raises ServiceError."""
         context = self.context
         if is_ending or context.lifecycle.shutting_down:
@@ -95,7 +95,7 @@ class Call:
             if not context.bodies.take(size, context.limits.max_bodies_bytes):
                 raise OverloadedError("too many large messages at once", _ROOM_SECONDS)
             self.held = size
-        if context.access is not None:
+        if needs_key and context.access is not None:
             self.caller = context.access.caller(key_in(self.headers))
             self.record.key = self.caller.name
             await self.caller.begin()
@@ -133,7 +133,13 @@ class Call:
 
 @asynccontextmanager
 async def answering(
-    serving: Serving, rpc: Any, method: str, *, size: int = 0, is_stream: bool = False
+    serving: Serving,
+    rpc: Any,
+    method: str,
+    *,
+    size: int = 0,
+    is_stream: bool = False,
+    needs_key: bool = True,
 ) -> AsyncIterator[Call]:
     """Admit a call, end it with the status of the error that its block raises, and record it.
 
@@ -143,6 +149,7 @@ async def answering(
         method: name of the method; a constant.
         size: bytes of the message.
         is_stream: whether the call may last as long as a stream.
+        needs_key: whether the key is checked, if there is a keys file; no for a probe.
     """
     context = serving.context
     call = _call(context, rpc, is_stream)
@@ -152,7 +159,7 @@ async def answering(
     serving.active += 1
     serving.arrived += 1
     try:
-        await call.admit(size, is_ending=serving.is_ending)
+        await call.admit(size, is_ending=serving.is_ending, needs_key=needs_key)
         yield call
         record.status = HTTPStatus.OK
     except asyncio.CancelledError:

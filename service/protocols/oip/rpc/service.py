@@ -118,6 +118,8 @@ _METHODS: Final[Mapping[str, tuple[_Method, Any]]] = {
     "RepositoryModelLoad": (_load, pb.RepositoryModelLoadRequest),
     "RepositoryModelUnload": (_unload, pb.RepositoryModelUnloadRequest),
 }
+_PROBES: Final = frozenset({"ServerLive", "ServerReady", "ModelReady"})
+"""Methods that need no key, as over REST."""
 
 
 def handlers(serving: Serving) -> Any:
@@ -145,7 +147,8 @@ def _serialized(message: Any) -> bytes:
 
 def _unary(serving: Serving, name: str, act: _Method) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(message: Any, rpc: Any) -> Any:
-        async with answering(serving, rpc, name, size=message.ByteSize()) as call:
+        size, needs_key = message.ByteSize(), name not in _PROBES
+        async with answering(serving, rpc, name, size=size, needs_key=needs_key) as call:
             return await act(call, message)
 
     return answer
