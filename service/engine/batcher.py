@@ -87,6 +87,7 @@ class Batcher:
             self._executed,
             self._ceiling,
             self._overdue.count,
+            most_pending=self._limits.max_queue_size,
         )
 
     @property

@@ -40,6 +40,8 @@ class EngineStatistics(NamedTuple):
     """Runs that were stopped and have not ended in time."""
     rows_in_use: int | None = None
     """Rows that running items may use; None for an engine that has no rows."""
+    most_pending: int = 0
+    """Items that may wait; further ones are refused."""
 
 
 class Engine(Protocol):

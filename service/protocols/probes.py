@@ -46,6 +46,7 @@ class InfoAnswer(BaseModel):
     model_dtype: str
     served_model_name: str
     model_type: dict[str, Any]
+    max_concurrent_requests: int
     max_input_length: int
     max_batch_tokens: int
     max_batch_requests: int
@@ -81,7 +82,8 @@ async def info(request: HttpRequest) -> Reply:
         if status.version == pipeline.model.version
     )
     longest = pipeline.family.traits.max_tokens or 0
-    ceiling = min(engine.statistics().ceiling for engine in pipeline.engines.values())
+    states = [engine.statistics() for engine in pipeline.engines.values()]
+    ceiling = min(state.ceiling for state in states)
     return rendered(
         {
             "name": "quartet",
@@ -92,6 +94,7 @@ async def info(request: HttpRequest) -> Reply:
             "model_dtype": status.precision or "",
             "served_model_name": pipeline.model.name,
             "model_type": _model_type(pipeline, status.labels),
+            "max_concurrent_requests": min(state.most_pending for state in states),
             "max_input_length": longest,
             "max_batch_tokens": longest * ceiling,
             "max_batch_requests": ceiling,

@@ -200,7 +200,7 @@ def with_statistics(status: VersionStatus, loaded: Loaded) -> VersionStatus:
     lanes = {}
     for name, engine in loaded.pipeline.engines.items():
         curve, statistics = engine.curve, engine.statistics()._asdict()
-        del statistics["rows_in_use"]  # a metric has it
+        del statistics["rows_in_use"], statistics["most_pending"]  # metrics have them
         lanes[name] = {
             **statistics,
             "curve": [

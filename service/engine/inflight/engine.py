@@ -145,6 +145,7 @@ class InFlightEngine:
             self._scheduler.most_rows,
             self._overdue.count,
             sum(instance.used_rows for instance in instances),
+            self._limits.max_queue_size,
         )
 
     @property

@@ -240,10 +240,11 @@ async def test_a_bug_in_forming_a_batch_leaves_nobody_waiting() -> None:
 
 
 async def test_its_state_can_be_seen() -> None:
-    async with running(Echo(), max_batch_size=2) as batcher:
+    async with running(Echo(), max_batch_size=2, max_queue_size=5) as batcher:
         callers = [asyncio.create_task(batcher.submit(work(v))) for v in (1, 2, 3)]
         await asyncio.sleep(0.01)
         assert repr(batcher) == "<Batcher 1 waiting, 1 running>"
         await asyncio.gather(*callers)
         seen = batcher.statistics()
     assert (seen.inference_count, seen.execution_count) == (3, 2)
+    assert seen.most_pending == 5
