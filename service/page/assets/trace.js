@@ -14,9 +14,9 @@ export class Trace {
   #root;
 
   constructor(panel) {
-    const copy = document.getElementById("trace").content.cloneNode(true);
-    this.#root = copy.firstElementChild;
-    panel.append(copy);
+    const content = document.getElementById("trace").content.cloneNode(true);
+    this.#root = content.firstElementChild;
+    panel.append(content);
     const button = this.#find("[data-copy]");
     button.addEventListener("click", () => copy(this.#find(".curl code"), button));
   }
