@@ -14,6 +14,7 @@ import uvicorn
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from service.api.connection import Protocol
+from service.api.exchange import Turns
 from tests.unit.api.fakes import FakePipeline, FakeRegistry
 
 
@@ -52,11 +53,17 @@ class HttpServer:
 @contextmanager
 def serving(limits: ApiLimits) -> Iterator[HttpServer]:
     """Serve until the end of the block."""
+
+    class Sharing(Protocol):
+        """A connection as `service.api.server` makes it."""
+
+        turns = Turns()
+
     registry = FakeRegistry()
     context = ApiContext(registry, Lifecycle(), limits, "token")
     config = uvicorn.Config(
         build_api(context),
-        http=Protocol,
+        http=Sharing,
         log_config=None,
         access_log=False,
         ws="none",

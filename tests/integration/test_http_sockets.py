@@ -204,7 +204,8 @@ def test_pipelined_requests_are_answered_in_order(server: HttpServer) -> None:
         connection.sendall(b"".join(request("/v1/translate", {"text": t}) for t in texts))
         received = b""
         while received.count(b"translation") < len(texts):
-            received += connection.recv(65536)
+            received += (more := connection.recv(65536))
+            assert more, received
         assert re.findall(rb"\[(\d)\]", received) == [b"1", b"2", b"3"]
 
 
