@@ -50,9 +50,17 @@ class Answer:
             return None
 
     def fault(self) -> str:
-        """Return what a refusal lacks of a problem with a request id; empty if nothing."""
+        """Return what a refusal lacks of a problem with a request id; empty if nothing.
+
+        A path that belongs to a protocol answers in the protocol's own shape.
+        """
         if self.status < 400:
             return ""
+        if self.headers.get("content-type") == "application/json":
+            return self._fault_of_protocol()
+        return self._fault_of_problem()
+
+    def _fault_of_problem(self) -> str:
         if self.headers.get("content-type") != "application/problem+json":
             return f"{self.status} is {self.headers.get('content-type')}, not a problem"
         problem = self.json()
@@ -63,6 +71,12 @@ class Answer:
         if problem.get("request_id") != self.headers.get("x-request-id", ""):
             return f"{self.status} has no request id, or two"
         return ""
+
+    def _fault_of_protocol(self) -> str:
+        body = self.json()
+        if not isinstance(body, dict) or not (body.get("error") or body.get("message")):
+            return f"{self.status} has no error in its JSON"
+        return "" if self.headers.get("x-request-id") else f"{self.status} has no request id"
 
 
 class Connection:
