@@ -31,6 +31,8 @@ class Video:
         except Exception:
             thread.shutdown(wait=False)
             raise
+        finally:
+            del opening  # it holds the error, whose traceback holds this frame
 
     def __enter__(self) -> Self:
         return self

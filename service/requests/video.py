@@ -140,7 +140,7 @@ class VideoAnalysis:
                     if (span := self._span(event)) is not None:
                         yield span
         except DeadlineExceededError as error:
-            self._error = as_service_error(error, self.request.id)
+            self._error = kept(as_service_error(error, self.request.id))
         if self.spans is not None and (span := self.spans.end(self.seconds)) is not None:
             yield span
         yield self.end()
@@ -201,7 +201,7 @@ class VideoAnalysis:
         try:
             frame = decoding.result()
         except Exception as error:
-            self._error, frame = as_service_error(error, self.request.id), None
+            self._error, frame = kept(as_service_error(error, self.request.id)), None
         if frame is None:
             self._has_ended = True
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from ctypes import CDLL, c_size_t
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
@@ -53,8 +54,7 @@ class VideoFile:
         self._av = _av()
         self._max_pixels = max_pixels
         # A file of 2 kB can announce an index of gigabytes.
-        most = c_size_t(max(_LEAST_BLOCK, _PIXEL_BYTES * max_pixels))
-        CDLL(self._av._core.__file__).av_max_alloc(most)
+        _limit_blocks(self._av._core.__file__, max(_LEAST_BLOCK, _PIXEL_BYTES * max_pixels))
         self.is_stopped = False
         """Set from any thread, to make `frames` end."""
         self.reached: float | None = None
@@ -163,6 +163,8 @@ class VideoFile:
                 packet = next(packets, None)
             except self._av.error.FFmpegError as error:
                 raise InvalidInputError(f"the video ends early: {_reason(error)}") from None
+            except IndexError:  # PyAV's, at the end: a stream that began later cannot be flushed
+                return
             if packet is None:
                 return
             if packet.pts is not None and packet.time_base is not None:
@@ -200,6 +202,12 @@ class VideoFile:
         context.thread_count = 1  # the cores belong to the models
         context.options = {"max_pixels": str(self._max_pixels)}
         return stream
+
+
+@cache
+def _limit_blocks(library: str, most: int) -> None:
+    """Limit the bytes that FFmpeg allocates at once, for the whole process."""
+    CDLL(library).av_max_alloc(c_size_t(most))
 
 
 def _av() -> Any:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[3]
 STARTERS = ROOT / "models" / "repository"
 STARTER_NAMES = ("cards", "digits", "emoji", "news-topics", "zh-en")
 TOKEN = "correct-horse"
+MOST_VIDEO = 1_000_000
 QUEUE = 8
 """Items that may wait for a model."""
 
@@ -186,7 +187,7 @@ async def bench(repository: Path) -> AsyncIterator[Bench]:
     context = ApiContext(
         registry=engine.registry,
         lifecycle=Lifecycle(),
-        limits=ApiLimits(max_body_bytes=200_000),
+        limits=ApiLimits(max_body_bytes=200_000, max_video_bytes=MOST_VIDEO),
         admin_token=TOKEN,
     )
     with patch.object(HttpRequest, "watch_after", 0.005):  # or each that leaves would take 0.2 s

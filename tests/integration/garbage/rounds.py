@@ -19,6 +19,9 @@ _SAMPLES = ROOT / "service" / "page" / "samples"
 _DIGIT = (_SAMPLES / "digit.png").read_bytes()
 
 
+CLIP = (_SAMPLES / "cards.mp4").read_bytes()
+
+
 _CARDS = (_SAMPLES / "cards.jpg").read_bytes()
 
 
@@ -139,6 +142,22 @@ def without_room(round_: Round) -> Round:
             await round_(bench)
         finally:
             bench.context.bodies.give_back(most)
+
+    return once
+
+
+def without_video_room(round_: Round) -> Round:
+    """Do it while as many videos as allowed are analysed."""
+
+    async def once(bench: Bench) -> None:
+        most = bench.context.limits.max_videos
+        for _ in range(most):
+            bench.context.videos.take(most)
+        try:
+            await round_(bench)
+        finally:
+            for _ in range(most):
+                bench.context.videos.give_back()
 
     return once
 

@@ -24,6 +24,7 @@ from tests.integration.garbage.kinds import (
 )
 from tests.integration.garbage.models import repository
 from tests.integration.garbage.rounds import Round
+from tests.integration.garbage.videos import VIDEOS
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -83,9 +84,9 @@ async def left_behind(service: Bench, once: Round, rounds: int, warm: int = _WAR
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("kind", [*ANSWERS, *REFUSALS, *DISCONNECTS])
+@pytest.mark.parametrize("kind", [*ANSWERS, *REFUSALS, *DISCONNECTS, *VIDEOS])
 async def test_a_request_leaves_nothing_to_collect(service: Bench, kind: str) -> None:
-    once = {**ANSWERS, **REFUSALS, **DISCONNECTS}[kind]
+    once = {**ANSWERS, **REFUSALS, **DISCONNECTS, **VIDEOS}[kind]
     assert not await left_behind(service, once, ROUNDS)
 
 

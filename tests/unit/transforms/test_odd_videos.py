@@ -152,3 +152,12 @@ def test_who_stops_it_gets_no_more_frames(tmp_path: Path) -> None:
         next(frames)
         video.stop()
         assert list(frames) == []
+
+
+def test_a_stream_that_begins_later_does_no_harm(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.flv", 1000, codec="flv")
+    sound = b"\x2f" + bytes(100)
+    tag = b"\x08" + len(sound).to_bytes(3, "big") + bytes(7) + sound
+    late = (tag + len(tag).to_bytes(4, "big")) * 5
+    path.write_bytes(path.read_bytes() + late)
+    assert len(read(path)) == 1000
