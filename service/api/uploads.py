@@ -1,6 +1,7 @@
 """Bodies that are written to a file while they arrive: a form with one file, or the file itself."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,10 +17,19 @@ from starlette.requests import ClientDisconnect
 from service.api.errors import MalformedRequestError
 from service.api.forms import collected
 from service.api.http_request import HttpRequest
-from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    OverloadedError,
+    UnsupportedMediaTypeError,
+)
+
+_log = logging.getLogger(__name__)
 
 _BLOCK = 1024 * 1024
 """Bytes that are written at once, on a thread."""
+_DISK_SECONDS = 30.0
+"""`Retry-After` of a disk that is full."""
 _MOST_FIELDS = 100
 _MOST_FIELD_BYTES = 64 * 1024
 """All fields of a form that are not the file."""
@@ -67,20 +77,25 @@ async def receive_upload(
         LimitExceededError: the body is longer than `most`.
         UnsupportedMediaTypeError: the Content-Type is neither a form's nor the file's.
         RequestTimeoutError: the body did not arrive before the deadline.
+        OverloadedError: the disk is full.
         ClientDisconnect: the client disconnected before its end.
     """
     query = request.scope["query_string"].decode("ascii", "replace")
     pairs: list[tuple[str, str | bytes]] = [*parse_qsl(query, keep_blank_values=True)]
-    with NamedTemporaryFile(dir=folder, prefix="quartet-", delete=False) as file:
-        received = Upload(Path(file.name), {})
-        try:
-            pairs += await _body(request, kind, file, most)
-            if not file.tell():
-                raise InvalidInputError(f"the {kind.field} is empty")  # noqa: TRY301
-            return Upload(received.path, collected(pairs, set(kind.repeatable)))
-        except BaseException:
-            received.remove()
-            raise
+    try:
+        with NamedTemporaryFile(dir=folder, prefix="quartet-", delete=False) as file:
+            received = Upload(Path(file.name), {})
+            try:
+                pairs += await _body(request, kind, file, most)
+                if not file.tell():
+                    raise InvalidInputError(f"the {kind.field} is empty")  # noqa: TRY301
+                return Upload(received.path, collected(pairs, set(kind.repeatable)))
+            except BaseException:
+                received.remove()
+                raise
+    except OSError as error:
+        _log.error("no upload can be written", extra={"reason": str(error)})
+        raise OverloadedError(f"the disk has no room for the {kind.field}", _DISK_SECONDS) from None
 
 
 async def _body(

@@ -1,6 +1,7 @@
 """POST /v1/video: uploads in every form, events, refusals; no file is left."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,17 @@ async def test_more_videos_than_allowed_are_told_to_wait(
     context.videos.give_back()
     assert response.status_code == 429
     assert response.headers["retry-after"] == "5"
+
+
+async def test_a_disk_without_room_is_told(client: httpx.AsyncClient) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST // 4, hard))  # of each file
+    try:
+        response = await client.post(URL, content=b"x" * (MOST // 2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (response.status_code, response.json()["code"]) == (429, "overloaded")
+    assert "the disk has no room" in response.json()["detail"]
 
 
 async def test_videos_and_frames_are_counted(
