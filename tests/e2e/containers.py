@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.looptime(False), pytest.mark.timeout(600)]
 
 REPLICAS = 2
 LOOKUPS = "response_cache_lookups_total"
-ADDED_BYTES = 350_000_000
+ADDED_BYTES = 500_000_000  # of these, 105 MB are FFmpeg, and 100 MB ONNX Runtime
 TOKEN = {"Authorization": "Bearer only-for-this-test"}
 SAMPLES = ROOT / "service" / "page" / "samples"
 CARDS = (SAMPLES / "cards.jpg").read_bytes()
@@ -98,7 +98,7 @@ def all_up(compose: Composed) -> bool:
 # --- The image ------------------------------------------------------------------------------------
 
 
-def test_the_image_adds_less_than_350_mb_to_its_base(stack: Composed) -> None:
+def test_the_image_adds_less_than_500_mb_to_its_base(stack: Composed) -> None:
     base = re.search(r"^ARG PYTHON_IMAGE=(\S+)", DOCKERFILE, re.MULTILINE)
     assert base is not None
     sizes = [
