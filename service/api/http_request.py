@@ -82,8 +82,6 @@ class HttpRequest(starlette.requests.Request):
         self.deadline = self._arrived + context.limits.request_timeout_seconds
         self.must_close = False
         """Whether to close the connection, because the rest of the body was not read."""
-        self._body_read: bytes | None = None
-        """The body after `peek_body`, until it is read."""
         self._held = 0
         """Bytes of the body that are counted in the room for bodies."""
         self._watcher: asyncio.Task[None] | None = None
@@ -176,20 +174,12 @@ class HttpRequest(starlette.requests.Request):
             ServiceError: it is not valid HTTP.
             ClientDisconnect: the client disconnected before its end.
         """
-        if self._body_read is not None:
-            body, self._body_read = self._body_read, None
-            return body
         if WHOLE_BODY in self.scope:
             body = await self._receive_all()
         else:
             body = await self.before_deadline(self._receive_all())
         self.record.received, self.record.read_at = len(body), time.perf_counter()
         return body
-
-    async def peek_body(self) -> bytes:
-        """Return the whole body, which is still to be read. Raises what `read_body` raises."""
-        self._body_read = await self.read_body()
-        return self._body_read
 
     def before_deadline(self, work: Awaitable[ResultT]) -> Coroutine[Any, Any, ResultT]:
         """Await `work`, which reads the body. Raises RequestTimeoutError at the deadline."""

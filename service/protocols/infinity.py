@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.api.classify import classify as classify_natively
 from service.api.content import as_text, check_count, each
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
@@ -28,7 +27,6 @@ from service.protocols.protocol import (
     rendered,
     selected,
 )
-from service.protocols.shared import SharedRoute
 from service.registry.status import ModelState
 from service.requests.admission import ApiLimits
 from service.requests.answer import Answers
@@ -197,13 +195,8 @@ def infinity_routes() -> Sequence[ProtocolRoute]:
     vllm = Operation(VLLM, classify_as_vllm, ClassifyBody, VllmClasses, example)
     return [
         post("/classify", infinity, vllm),
-        SharedRoute("/v1/classify", classify_natively, b'"input"', _is_of_sglang, vllm),
         get("/models", INFINITY, list_models, InfinityModels),
     ]
-
-
-def _is_of_sglang(values: Mapping[str, Any]) -> bool:
-    return "input" in values and values.keys().isdisjoint(("text", "image"))
 
 
 @dataclass(slots=True)

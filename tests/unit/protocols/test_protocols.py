@@ -165,7 +165,6 @@ TWICE = "/tei/{model:path}/"
 """Before paths whose operations have a case without it."""
 SAME = {
     "/embeddings",
-    "/v1/classify",
     "/detect",
     "/hf/{model:path}",
     "/v1/vision/custom/list",
