@@ -16,7 +16,7 @@ from service.errors import (
 )
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request, Selection
-from service.tasks import AnyItem, ComposedTask, Task, modality
+from service.tasks import AnyItem, ComposedTask, Task
 from service.telemetry.metrics import INFERENCE_REQUESTS, UNKNOWN_MODEL
 from service.telemetry.record import longest
 from service.types import ModelIdentity
@@ -118,7 +118,7 @@ def find_pipelines(
         ServiceError: no model can answer one of them.
         InvalidInputError: two models would have to share the request.
     """
-    wanted = {modality(item) for item in items if not isinstance(item, ServiceError)}
+    wanted = {item.modality for item in items if not isinstance(item, ServiceError)}
     name, version = selection.model, selection.version
     try:
         found = {kind: models.find(task, kind, name, version) for kind in sorted(wanted)}
@@ -163,6 +163,6 @@ async def _answer_one(
     if isinstance(item, ServiceError):
         return item
     try:
-        return await ask(pipelines[modality(item)], item, request)
+        return await ask(pipelines[item.modality], item, request)
     except Exception as error:  # a bug with one item must not lose the answers of the others
         return kept(as_service_error(error, request.id))

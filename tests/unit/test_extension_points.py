@@ -104,8 +104,8 @@ def test_a_task_is_everywhere_that_a_task_must_be(task: Task) -> None:
     assert (f"/v1/{task.value}" in paths) == (task in NATIVE), "add it to service/api/routes.py"
     assert any(entry.task is task for entry in FAMILIES.values()), "add a family"
     item, answer = TYPES[task]
-    assert item in get_args(AnyItem), "add its item to AnyItem in service/tasks.py"
-    assert answer in get_args(Answer), "add its answer to Answer in service/tasks.py"
+    assert item in get_args(AnyItem), "add its item to AnyItem in service/tasks/"
+    assert answer in get_args(Answer), "add its answer to Answer in service/tasks/"
     found = deviation(example(answer), example(answer))
     assert found == 0, "compare its answers in service/repository/deviation.py"
 

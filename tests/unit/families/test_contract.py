@@ -95,7 +95,7 @@ def test_an_item_for_another_family_is_refused(family: Opened[Any, Any], case: C
 
 
 def test_an_item_of_another_modality_would_be_refused_by_its_routing(case: Case, name: str) -> None:
-    assert {tasks.modality(item) for item in case.items} == FAMILIES[name].modalities
+    assert {item.modality for item in case.items} == FAMILIES[name].modalities
 
 
 def test_a_work_says_its_lane_and_length(family: Opened[Any, Any], case: Case) -> None:
@@ -226,7 +226,7 @@ def test_images_and_long_texts_are_heavy_and_short_texts_are_not(
     name: str, family: Opened[Any, Any], case: Case
 ) -> None:
     for item in case.items:
-        assert family.processor.offload(item) == (tasks.modality(item) == "image")
+        assert family.processor.offload(item) == (item.modality == "image")
     if "text" in FAMILIES[name].modalities:
         assert family.processor.offload(item_of(name, "one " * 1000))
 

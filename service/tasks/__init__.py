@@ -1,0 +1,65 @@
+"""What the service promises, task by task: what goes in, what comes out.
+
+Families answer these; the HTTP schemas in `service.api` translate to and from them.
+"""
+
+from typing import TypeAlias
+
+from service.tasks.common import (
+    Ability,
+    Classification,
+    ClassifyItem,
+    ComposedTask,
+    Content,
+    Frame,
+    Image,
+    Label,
+    Part,
+    Task,
+    Text,
+    fingerprint,
+)
+from service.tasks.detection import DetectedObject, Detections, DetectItem
+from service.tasks.embedding import Embedding, EmbedItem
+from service.tasks.inference import Inference, InferItem
+from service.tasks.translation import (
+    Alternative,
+    FinishReason,
+    KeptTerm,
+    LiteralKind,
+    TranslateItem,
+    Translation,
+)
+
+AnyItem: TypeAlias = ClassifyItem | TranslateItem | DetectItem | EmbedItem | InferItem
+Answer: TypeAlias = Classification | Translation | Detections | Embedding | Inference
+
+__all__ = [
+    "Ability",
+    "Alternative",
+    "Answer",
+    "AnyItem",
+    "Classification",
+    "ClassifyItem",
+    "ComposedTask",
+    "Content",
+    "DetectItem",
+    "DetectedObject",
+    "Detections",
+    "EmbedItem",
+    "Embedding",
+    "FinishReason",
+    "Frame",
+    "Image",
+    "InferItem",
+    "Inference",
+    "KeptTerm",
+    "Label",
+    "LiteralKind",
+    "Part",
+    "Task",
+    "Text",
+    "TranslateItem",
+    "Translation",
+    "fingerprint",
+]
