@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,12 +61,8 @@ Ability: TypeAlias = tuple[Task | ComposedTask, str]
 class Text:
     """A text as the caller sent it."""
 
+    modality: ClassVar = "text"
     text: str
-
-    @property
-    def modality(self) -> str:
-        """What the item is made of."""
-        return "text"
 
     def fingerprint(self) -> bytes:
         """Return the text, marked as one."""
@@ -77,14 +73,10 @@ class Text:
 class Image:
     """An encoded image file (PNG, JPEG, ...) as the caller sent it."""
 
+    modality: ClassVar = "image"
     data: bytes
     max_pixels: int = 50_000_000
     """Refuse an image with more pixels before decoding it; set by the caller."""
-
-    @property
-    def modality(self) -> str:
-        """What the item is made of."""
-        return "image"
 
     def fingerprint(self) -> bytes:
         """Return the file, marked as an image; the limit does not change its answer."""
@@ -95,13 +87,9 @@ class Image:
 class Frame:
     """A decoded picture, such as a frame of a video."""
 
+    modality: ClassVar = "image"
     pixels: NDArray[np.uint8]
     """RGB, (height, width, 3)."""
-
-    @property
-    def modality(self) -> str:
-        """What the item is made of."""
-        return "image"
 
     def fingerprint(self) -> bytes:
         """Return the pixels, marked as a picture of this size."""

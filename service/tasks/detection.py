@@ -1,6 +1,7 @@
 """An image to find objects in, and the objects."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from service.tasks.common import Frame, Image, fingerprint
 
@@ -9,17 +10,13 @@ from service.tasks.common import Frame, Image, fingerprint
 class DetectItem:
     """An image to find objects in. What is None is the model's own default."""
 
+    modality: ClassVar = "image"
     image: Image | Frame
     threshold: float | None = None
     """Least score of an object."""
     iou: float | None = None
     """Two boxes of one label that overlap more than this are one object."""
     max_detections: int | None = None
-
-    @property
-    def modality(self) -> str:
-        """What the item is made of."""
-        return "image"
 
     def fingerprint(self) -> bytes:
         """Return the image and every threshold."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -13,13 +13,9 @@ from service.tasks.common import Part, fingerprint
 class InferItem:
     """Tensors to feed to a graph, by input. Strings are arrays of `bytes` (dtype object)."""
 
+    modality: ClassVar = "tensor"
     tensors: Mapping[str, NDArray[Any]]
     """Without the batch axis, if the model is batched."""
-
-    @property
-    def modality(self) -> str:
-        """What the item is made of."""
-        return "tensor"
 
     def fingerprint(self) -> bytes:
         """Return every tensor with its name, type and shape."""

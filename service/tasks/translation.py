@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from service.tasks.common import fingerprint
 
@@ -24,6 +24,7 @@ class FinishReason(StrEnum):
 class TranslateItem:
     """A text to translate. What is None is the model's own default."""
 
+    modality: ClassVar = "text"
     text: str
     source: str | None = None
     target: str | None = None
@@ -37,11 +38,6 @@ class TranslateItem:
     """Words of the text, and what must stand for each in the translation."""
     protect: tuple[LiteralKind, ...] = ()
     """What of the text must stand in the translation as it is."""
-
-    @property
-    def modality(self) -> str:
-        """What the item is made of."""
-        return "text"
 
     def fingerprint(self) -> bytes:
         """Return the text and every decoding parameter."""
