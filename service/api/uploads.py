@@ -14,7 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from service.api.errors import MalformedRequestError
+from service.api.errors import MalformedRequestError, RequestTimeoutError
 from service.api.forms import collected
 from service.api.http_request import HttpRequest
 from service.errors import (
@@ -30,6 +30,8 @@ _BLOCK = 1024 * 1024
 """Bytes that are written at once, on a thread."""
 _DISK_SECONDS = 30.0
 """`Retry-After` of a disk that is full."""
+_LEAST_PACE = 32 * 1024
+"""Bytes that must arrive in the time of a request, else the upload is given up."""
 _MOST_FIELDS = 100
 _MOST_FIELD_BYTES = 64 * 1024
 """All fields of a form that are not the file."""
@@ -76,7 +78,7 @@ async def receive_upload(
         InvalidInputError: there is no file in it, or the file is empty.
         LimitExceededError: the body is longer than `most`.
         UnsupportedMediaTypeError: the Content-Type is neither a form's nor the file's.
-        RequestTimeoutError: the body did not arrive before the deadline.
+        RequestTimeoutError: the body did not arrive before the deadline, or it arrives too slowly.
         OverloadedError: the disk is full.
         ClientDisconnect: the client disconnected before its end.
     """
@@ -139,13 +141,23 @@ async def _copy(
     file: IO[bytes],
     most: int,
 ) -> None:
-    size, more = 0, True
+    size, more, due = 0, True, _LEAST_PACE
+    loop, seconds = asyncio.get_running_loop(), request.context.limits.request_timeout_seconds
+    until = loop.time() + seconds
     while more:
-        message = await request.receive()
+        try:
+            async with asyncio.timeout_at(until):
+                message = await request.receive()
+        except TimeoutError:
+            request.must_close = True
+            detail = f"the body arrives too slowly: less than {_LEAST_PACE} bytes in {seconds:g} s"
+            raise RequestTimeoutError(detail) from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
+        if size >= due:
+            due, until = size + _LEAST_PACE, loop.time() + seconds
         if size > most:
             request.must_close = more
             raise LimitExceededError(f"the body is over the limit of {most} bytes")

@@ -180,7 +180,8 @@ async def _opened(
         scoring = asking(pipeline, without_transport, labels, "image")
         ask = await request.while_connected(scoring)
     open_reader = partial(VideoReader, upload.path, limits.max_pixels)
-    video = stack.enter_context(await request.while_connected(Video.open(open_reader)))
+    opening = Video.open(open_reader, request.context.videos.begin_thread())
+    video = stack.enter_context(await request.while_connected(opening))
     upload.remove()  # it stays on the disk until the reader has closed it
     return VideoAnalysis(
         without_transport,

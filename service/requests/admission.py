@@ -1,5 +1,6 @@
 """Limits of one request, and of the bodies of all requests together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +37,21 @@ class BodyRoom:
 
 @dataclass(slots=True)
 class VideoRoom:
-    """Counts the videos that are received or analysed."""
+    """Counts the videos that are received or analysed, and the threads that decode them.
+
+    A thread may go on for some seconds after its client has left, to the end of what it decodes.
+    """
 
     held: int = 0
+    threads: int = 0
 
     def take(self, most: int) -> None:
-        """Count one more. Raises OverloadedError if there are as many as allowed."""
-        if self.held >= most:
+        """Count one more video.
+
+        Raises:
+            OverloadedError: there are as many as allowed, or twice as many threads.
+        """
+        if self.held >= most or self.threads >= 2 * most:
             raise OverloadedError(f"{most} videos are analysed already", _VIDEO_SECONDS)
         self.held += 1
         VIDEOS.set(self.held)
@@ -51,6 +60,14 @@ class VideoRoom:
         """Count one less."""
         self.held -= 1
         VIDEOS.set(self.held)
+
+    def begin_thread(self) -> Callable[[], None]:
+        """Count one more thread. Call what is returned when it has ended."""
+        self.threads += 1
+        return self._end_thread
+
+    def _end_thread(self) -> None:
+        self.threads -= 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -16,20 +17,31 @@ class Video:
 
     reader: VideoReader
     thread: ThreadPoolExecutor
+    when_closed: Callable[[], object]
 
     @classmethod
-    async def open(cls, open_reader: Callable[[], VideoReader]) -> Self:
-        """Open a video on a thread of its own. Raises what `open_reader` raises."""
-        thread = ThreadPoolExecutor(1, "video")
-        opening = asyncio.get_running_loop().run_in_executor(thread, open_reader)
+    async def open(
+        cls,
+        open_reader: Callable[[], VideoReader],
+        when_closed: Callable[[], object] = lambda: None,
+    ) -> Self:
+        """Open a video on a thread of its own. Raises what `open_reader` raises.
+
+        Args:
+            open_reader: opens it; called on the thread.
+            when_closed: called on the event loop when the thread is done with the video, also if
+                it could not be opened.
+        """
+        loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "video")
+        opening = loop.run_in_executor(thread, open_reader)
         try:
-            return cls(await asyncio.shield(opening), thread)
+            return cls(await asyncio.shield(opening), thread, when_closed)
         except asyncio.CancelledError:
-            opening.add_done_callback(_close_opened)
-            thread.shutdown(wait=False)
+            opening.add_done_callback(partial(_close_opened, thread, when_closed))
             raise
         except Exception:
             thread.shutdown(wait=False)
+            when_closed()
             raise
         finally:
             del opening  # it holds the error, whose traceback holds this frame
@@ -44,10 +56,25 @@ class Video:
         traceback: TracebackType | None,
     ) -> None:
         self.reader.stop()
-        self.thread.submit(self.reader.close)  # after the frame that it may be decoding
-        self.thread.shutdown(wait=False)
+        _close(self.reader, self.thread, self.when_closed)
 
 
-def _close_opened(opening: "asyncio.Future[VideoReader]") -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
+def _close(
+    reader: VideoReader, thread: ThreadPoolExecutor, when_closed: Callable[[], object]
+) -> None:
+    """Close a reader on its thread, after the frame that it may be decoding."""
+    closing = asyncio.get_running_loop().run_in_executor(thread, reader.close)
+    closing.add_done_callback(lambda _: when_closed())
+    thread.shutdown(wait=False)
+
+
+def _close_opened(
+    thread: ThreadPoolExecutor,
+    when_closed: Callable[[], object],
+    opening: "asyncio.Future[VideoReader]",
+) -> None:
+    if opening.cancelled() or opening.exception() is not None:
+        thread.shutdown(wait=False)
+        when_closed()
+    else:
+        _close(opening.result(), thread, when_closed)

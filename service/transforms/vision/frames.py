@@ -64,7 +64,7 @@ class DecodedFrame:
     """One frame, upright."""
 
     index: int
-    """Counts the frames of the video from 0; after a jump to `start`, computed from the rate."""
+    """Counts the frames of the video from 0."""
     seconds: float
     """From the beginning of the video, by the frame's own time stamp."""
     pixels: NDArray[np.uint8]
@@ -99,7 +99,7 @@ class VideoReader:
         try:
             self._frames = self._file.frames()
             self._first = self._beginning()
-            self._origin = self._stamp(self._first)
+            self._origin = self._file.stamp(self._first)
             self.info = self._described()
         except BaseException:
             self._file.close()
@@ -132,13 +132,12 @@ class VideoReader:
                 short. Or it cannot be searched for `start`.
             LimitExceededError: a frame has more pixels than the limit.
         """
-        has_jumped = self._jump(sampling.start)
+        first = self._jump(sampling.start)
         clock = _Clock(self._rate)
         step = None if sampling.fps is None else 1 / sampling.fps
-        due, index, wanted = sampling.start, -1, 0
-        for number, frame in enumerate(self._frames):
-            seconds = clock.seconds(self._seconds(frame), index + 1)
-            index = round(seconds * self._rate) if has_jumped and not number else index + 1
+        due, wanted = sampling.start, 0
+        for index, frame in enumerate(self._frames, first):
+            seconds = clock.seconds(self._seconds(frame), index)
             if sampling.end is not None and seconds >= sampling.end:
                 return
             if seconds < sampling.start:
@@ -152,7 +151,7 @@ class VideoReader:
                     continue
                 due = max(due + step, seconds - step / 2)
             yield DecodedFrame(index, seconds, self._pixels(frame))
-        if not has_jumped and not self._is_live and not self._file.is_stopped:
+        if not first and not self._is_live and not self._file.is_stopped:
             self._check_whole()
 
     def _described(self) -> VideoInfo:
@@ -180,25 +179,32 @@ class VideoReader:
         self._frames = chain([frame], self._frames)
         return frame
 
-    def _jump(self, start: float) -> bool:
-        """Go to a key frame before `start`; return whether frames were left out."""
+    def _jump(self, start: float) -> int:
+        """Go to a key frame before `start`; return how many frames were left out."""
         if start <= 0 or self._is_live or not self._file.is_searchable:
-            return False
+            return 0
         for back in _STEPS_BACK:
             if start <= back or not self._file.seek(start - back):
                 break
             self._frames = self._file.frames()
             first = next(self._frames, None)
             if first is None:  # after the end
-                return True
+                return 1
             at = self._seconds(first)
             self._frames = chain([first], self._frames)
             if at is not None and at <= start:
-                return True
+                return self._left_out(first, start - back)
         if not self._file.seek(-_STEPS_BACK[-1]):
             raise InvalidInputError("the video cannot be searched; leave out start")
         self._frames = self._file.frames()
-        return False
+        return 0
+
+    def _left_out(self, first: "VideoFrame", place: float) -> int:
+        """Count the frames before `first`, which is found again at `place`."""
+        count = self._file.count_before(first) if self._file.seek(-_STEPS_BACK[-1]) else None
+        self._file.seek(place)
+        self._frames = self._file.frames()
+        return round((self._seconds(first) or 0.0) * self._rate) if count is None else count
 
     @property
     def _rate(self) -> float:
@@ -206,18 +212,13 @@ class VideoReader:
 
     def _seconds(self, frame: "VideoFrame") -> float | None:
         """Return the time of a frame by its own stamp."""
-        stamp, unit = self._stamp(frame), frame.time_base
+        stamp, unit = self._file.stamp(frame), frame.time_base
         if stamp is None or unit is None:
             return None
         return float((stamp - (self._origin or 0)) * unit)
 
-    def _stamp(self, frame: "VideoFrame") -> int | None:
-        # AVI has no presentation times; FFmpeg invents ones that are in the order of the packets.
-        return frame.dts if self._file.container == "avi" else frame.pts
-
     def _pixels(self, frame: "VideoFrame") -> NDArray[np.uint8]:
-        self._file.check_size(frame.width, frame.height)
-        pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        pixels = self._file.pixels(frame)
         turns = _turns(frame)
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 

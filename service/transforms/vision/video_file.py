@@ -5,10 +5,14 @@ from ctypes import CDLL, c_size_t
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -60,6 +64,8 @@ class VideoFile:
         self.reached: float | None = None
         """Seconds from the beginning at which the last packet of any stream ended."""
         self._input = self._opened(source, protocols, timeout)
+        # One of our own: that of a frame starts a thread for each core, which lasts as the frame.
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
         try:
             self._stream = self._video()
         except BaseException:
@@ -131,6 +137,32 @@ class VideoFile:
             raise LimitExceededError(
                 f"a frame of {width} x {height} pixels is over the limit of {self._max_pixels}"
             )
+
+    def pixels(self, frame: "VideoFrame") -> NDArray[np.uint8]:
+        """Return a frame as RGB, [height, width, 3]. Raises LimitExceededError."""
+        self.check_size(frame.width, frame.height)
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        return np.asarray(rgb.to_ndarray(), np.uint8)
+
+    def stamp(self, frame: "VideoFrame | Packet[VideoStream]") -> int | None:
+        """Return the time of a frame, in its own time base; None if it has none."""
+        # AVI has no presentation times; FFmpeg invents ones that are in the order of the packets.
+        return frame.dts if self.container == "avi" else frame.pts
+
+    def count_before(self, frame: "VideoFrame") -> int | None:
+        """Count the earlier frames without decoding them; None if they have no times.
+
+        `seek` to the beginning before, and to another place afterwards.
+        """
+        count, limit = 0, self.stamp(frame)
+        if limit is None:
+            return None
+        for packet in self._packets():
+            if packet.dts is not None and packet.dts >= limit:  # no later one is shown earlier
+                break
+            stamp = self.stamp(packet)
+            count += stamp is not None and stamp < limit and not packet.is_discard
+        return count
 
     def frames(self) -> Iterator["VideoFrame"]:
         """Yield every frame. Raises InvalidInputError after the last one of a damaged file."""

@@ -1,12 +1,16 @@
 """POST /v1/video: uploads in every form, events, refusals; no file is left."""
 
+import asyncio
 import json
 import resource
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from service.api import ApiContext, ApiLimits, Lifecycle
@@ -132,6 +136,21 @@ async def test_a_wrong_body_is_refused(
     response = await client.post(URL, **request_)
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_upload_that_stalls_is_given_up(api: FastAPI, context: ApiContext) -> None:
+    limits = replace(context.limits, request_timeout_seconds=0.05)
+    object.__setattr__(context, "limits", limits)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b"x"
+            await asyncio.sleep(0.01)
+
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://quartet") as client:
+        response = await client.post(URL, content=dripping())
+    assert (response.status_code, response.json()["code"]) == (408, "request_timeout")
 
 
 async def test_more_videos_than_allowed_are_told_to_wait(

@@ -1,6 +1,7 @@
 """Frames on their way through a model: order, bounds, failures and cancellation."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -248,6 +249,27 @@ async def test_a_video_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) ->
     (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(InvalidInputError):
         await analysis(tmp_path / "a.mp4", Counter())
+
+
+async def test_a_thread_counts_until_it_has_ended(tmp_path: Path) -> None:
+    room, may_open = VideoRoom(), threading.Event()
+    path = write_clip(tmp_path / "a.mp4")
+
+    def opened() -> VideoReader:
+        may_open.wait()
+        return VideoReader(path, 1_000_000)
+
+    leaving = asyncio.create_task(Video.open(opened, room.begin_thread()))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    room.begin_thread()
+    with pytest.raises(OverloadedError):
+        room.take(1)
+    may_open.set()
+    while room.threads > 1:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    room.take(1)
 
 
 def test_only_so_many_videos_find_room() -> None:

@@ -80,6 +80,24 @@ def test_a_varying_rate_is_sampled_by_time(tmp_path: Path) -> None:
     assert numbers(read(path, Sampling(fps=1))) == [0, 3, 5, 6]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_frames_before_the_start_are_counted(tmp_path: Path, name: str) -> None:
+    seconds = [number / 10 + (number > 9) * 5.0 for number in range(20)]
+    path = write_clip(tmp_path / name, seconds=seconds)
+    for start in (0.3, 5.0, 6.55):
+        frames = read(path, Sampling(start=start))
+        assert numbers(frames) == [n for n, at in enumerate(seconds) if at >= start]
+
+
+def test_decoding_takes_one_thread(tmp_path: Path) -> None:
+    threads = Path("/proc/self/task")
+    with VideoReader(write_clip(tmp_path / "a.mp4", size=(640, 480)), MOST) as video:
+        before = {*threads.iterdir()}
+        frames = list(video.frames(ALL))
+        assert {*threads.iterdir()} <= before
+    assert len(frames) == 20
+
+
 @pytest.mark.parametrize(("degrees", "corner"), [(90, "right"), (180, "bottom"), (270, "left")])
 def test_a_turned_phone_gives_upright_frames(tmp_path: Path, degrees: int, corner: str) -> None:
     import av  # noqa: PLC0415

@@ -117,7 +117,24 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         for number in range(5):
             container.mux(video.encode(grey(number)))
         container.mux(video.encode(None))
+    path.write_bytes(covers_first(path.read_bytes()))
+    with av.open(str(path)) as container:
+        covers = [bool(s.disposition & s.disposition.attached_pic) for s in container.streams.video]
+    assert covers == [True, False]
     assert numbers(read(path)) == list(range(5))
+
+
+def covers_first(data: bytes) -> bytes:
+    """Move the metadata of an MP4 file, which hold the cover, in front of its tracks."""
+    begin = data.index(b"moov") + 4
+    end = begin - 8 + int.from_bytes(data[begin - 8 : begin - 4], "big")
+    atoms, at = [], begin
+    while at < end:
+        size = int.from_bytes(data[at : at + 4], "big")
+        atoms.append(data[at : at + size])
+        at += size
+    atoms.sort(key=lambda atom: atom[4:8] == b"trak")
+    return data[:begin] + b"".join(atoms) + data[end:]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (999, 1)])
