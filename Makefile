@@ -9,6 +9,7 @@
 # make loadtest  send a realistic load and check the service level (SCENARIO=smoke, HOST=URL of a running service)
 # make drill   test guarantees under hostile input and failures (DRILL=heads SECONDS=30 SEED=1)
 # make bench   compare the service with a bare session (Linux, about 20 minutes)
+# make bench-peers  compare the service with Mosec, LitServe and a naive server (about an hour)
 # make bench-translation  compare in-flight translation with CTranslate2 (about 15 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
 # make dashboards  regenerate the Grafana dashboards
@@ -27,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Images often set it; then every worker, and every process of a test, would compile all files again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: serve test test-integration test-exports test-large check format loadtest drill audit bench bench-translation models evaluate dashboards e2e lock system-packages clean
+.PHONY: serve test test-integration test-exports test-large check format loadtest drill audit bench bench-peers bench-translation models evaluate dashboards e2e lock system-packages clean
 
 # The environments of developers, and so of CI, hold what deploy/locks lists and nothing newer.
 # Two things are not in the locks: torch, whose builds differ by machine, and ONNX Runtime for
@@ -72,6 +73,12 @@ $(VENV)/.clients: deploy/locks/clients.txt $(NPM_FILES) $(VENV)/.dev
 		--requirement deploy/locks/clients.txt
 	cp $(NPM_FILES) $(VENV)/clients
 	if command -v npm >/dev/null; then cd $(VENV)/clients && npm ci --silent --no-audit --no-fund; fi
+	touch $@
+
+$(VENV)/.peers: deploy/locks/peers.txt $(VENV)/.dev
+	$(BIN)/uv venv --quiet --clear $(VENV)/peers
+	$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --no-deps --require-hashes \
+		--requirement deploy/locks/peers.txt
 	touch $@
 
 $(VENV)/.demo: pyproject.toml deploy/locks/demo.txt $(VENV)/.serve
@@ -128,6 +135,9 @@ drill: $(VENV)/.dev $(if $(CI),system-packages)
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(VENV)/.dev $(VENV)/.peers
+	$(BIN)/python -m benchmarks.peers
+
 bench-translation: $(VENV)/.exports
 	$(BIN)/python -m benchmarks.translation
 
@@ -158,6 +168,7 @@ lock: $(VENV)/.dev
 	$(LOCK) --extra cpu --extra train --find-links $(TORCH_LINKS) --output-file deploy/locks/tools.txt
 	$(DEV_LOCK) $(call extras,$(EXPORTS)) --no-emit-package torch --output-file deploy/locks/exports.txt
 	$(subst pyproject.toml,,$(DEV_LOCK)) --group clients --output-file deploy/locks/clients.txt
+	$(subst pyproject.toml,,$(DEV_LOCK)) --group peers --constraint deploy/locks/exports.txt --output-file deploy/locks/peers.txt
 	$(DEV_LOCK) $(call extras,$(DEV)) --constraint deploy/locks/exports.txt --output-file deploy/locks/dev.txt
 	$(DEV_LOCK) $(call extras,demo) --constraint deploy/locks/exports.txt --output-file deploy/locks/demo.txt
 

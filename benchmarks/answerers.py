@@ -5,32 +5,25 @@ at a time.
 """
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.in_process import PRECISIONS, Answerer, DetectorAnswerer, Item, TextAnswerer
+from benchmarks.in_process import PRECISIONS, Answerer, Item, open_text_or_image
 from service.families import FAMILIES
 from service.repository.manifest import read_manifest, read_parameters
 from service.runtime.providers import Device
 from service.runtime.session import OrtSession
-from service.tasks import TranslateItem
+from service.tasks import Task, TranslateItem
 
 
 def open_answerer(folder: Path, threads: int | None) -> Answerer:
     """Open a version's folder; `threads` of None leaves a session to its own defaults."""
-    manifest = tomllib.loads((folder / "model.toml").read_text(encoding="utf-8"))
-    match manifest["family"]:
-        case "text_classifier":
-            return TextAnswerer.open(folder, manifest, threads)
-        case "detector":
-            return DetectorAnswerer.open(folder, manifest, threads)
-        case "encoder_decoder_steps":
-            return TranslationAnswerer.open(folder, threads)
-        case family:
-            raise ValueError(f"no answerer for the family {family}")
+    manifest = read_manifest(folder / "model.toml")
+    if manifest.task is Task.TRANSLATE:
+        return TranslationAnswerer.open(folder, threads)
+    return open_text_or_image(folder, threads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 A few lines a task, which share no code with the service: what a user would write.
 """
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -82,7 +83,13 @@ class TextAnswerer:
 
     def answer(self, item: Item) -> Mapping[str, Any]:
         """Return labels by descending probability."""
-        logits = self.run(self.collate([item]))[0][0]
+        return self.answers([item])[0]
+
+    def answers(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
+        """Answer a batch."""
+        return [self._ranked(logits) for logits in self.run(self.collate(items))[0]]
+
+    def _ranked(self, logits: NDArray[Any]) -> Mapping[str, Any]:
         scores = np.exp(logits - logits.max())
         scores /= scores.sum()
         ranked = np.argsort(-scores)
@@ -123,8 +130,23 @@ class DetectorAnswerer:
 
     def answer(self, item: Item) -> Mapping[str, Any]:
         """Return objects by descending score, boxes in pixels of the photo."""
-        pixels, scale, corner, size = self._letterbox(item)
-        output = self.run({"images": pixels[None]})[0][0]
+        return self.answers([item])[0]
+
+    def answers(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
+        """Answer a batch."""
+        squares = [self._letterbox(item) for item in items]
+        # One is not copied: the limit answers one at a time.
+        one = squares[0][0][None]
+        batch = one if len(squares) == 1 else np.stack([pixels for pixels, *_ in squares])
+        outputs = self.run({"images": batch})[0]
+        return [
+            self._objects(output, *square[1:])
+            for output, square in zip(outputs, squares, strict=True)
+        ]
+
+    def _objects(
+        self, output: NDArray[Any], scale: float, corner: NDArray[Any], size: NDArray[Any]
+    ) -> Mapping[str, Any]:
         best = output[4:].max(axis=0)
         chosen = np.flatnonzero(best >= self.parameters["score_threshold"])
         chosen = chosen[np.argsort(-best[chosen])]
@@ -174,6 +196,25 @@ class DetectorAnswerer:
         pixels[:, top : top + fitted[1], left : left + fitted[0]] = resized.transpose(2, 0, 1)
         pixels[:, top : top + fitted[1], left : left + fitted[0]] /= 255
         return pixels, scale, np.array([left, top]), np.array(image.size)
+
+
+TextOrImage: TypeAlias = TextAnswerer | DetectorAnswerer
+
+
+def open_text_or_image(folder: Path, threads: int | None) -> TextOrImage:
+    """Open the folder of a classifier's or a detector's version.
+
+    Raises:
+        ValueError: it is another family's.
+    """
+    manifest = tomllib.loads((folder / "model.toml").read_text(encoding="utf-8"))
+    match manifest["family"]:
+        case "text_classifier":
+            return TextAnswerer.open(folder, manifest, threads)
+        case "detector":
+            return DetectorAnswerer.open(folder, manifest, threads)
+        case family:
+            raise ValueError(f"no answerer for the family {family}")
 
 
 def _suppressed(boxes: NDArray[Any], labels: NDArray[Any], most: float) -> list[int]:

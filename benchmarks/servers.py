@@ -101,9 +101,22 @@ class Server:
         tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
         raise RuntimeError(f"the server did not become ready:\n{tail}")
 
+    def pause(self) -> None:
+        """Stop all its processes until `resume`, so that what they poll takes no processor time."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let all its processes go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for process in self._family():
+            process.send_signal(number)
+
     def stop(self) -> int:
         """Send SIGTERM and wait; return the exit status."""
         if self._process.poll() is None:
+            self.resume()
             self._process.send_signal(signal.SIGTERM)
         try:
             return self._process.wait(_STOP_SECONDS)
