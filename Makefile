@@ -98,7 +98,7 @@ test: $(VENV)/.dev
 	$(PYTEST) $(PARALLEL) -m "not integration" tests/unit tests/contracts
 
 test-integration: $(if $(CI),system-packages) $(VENV)/.dev $(VENV)/.clients
-	$(PYTEST) -m integration tests/integration tests/contracts tests/unit
+	$(PYTEST) $(PARALLEL) -m integration tests/integration tests/contracts tests/unit
 
 test-exports: $(VENV)/.exports
 	$(PYTEST) $(PARALLEL) tests/exports

@@ -171,7 +171,7 @@ def _round(
     at: tuple[int, int],
     given: argparse.Namespace,
 ) -> list[Reading]:
-    """Measure every server once; who goes first changes from round to round."""
+    """Measure every server once; the first server is another one in each round."""
     number, concurrency = at
     bodies = given.out / "bodies" / subject.name
     question = Question(given.seconds / 2)
