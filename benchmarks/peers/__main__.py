@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers`: Quartet beside other servers, in turn, on the same models.
+"""`python -m benchmarks.peers`: Quartet compared with other servers, in turn, on the same models.
 
 All servers of a subject are started and answer the same items, which are compared. Then, for each
 round and concurrency: the in-process limit, every server in turn with all others paused, and the

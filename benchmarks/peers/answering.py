@@ -14,7 +14,7 @@ WAIT_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Of a peer's program: FOLDER PORT ROUTE WORKERS BATCH."""
+    """The command line of a peer: FOLDER PORT ROUTE WORKERS BATCH."""
 
     folder: Path
     port: int
