@@ -24,6 +24,7 @@ _PROMISED: Mapping[Kind, Sequence[str | int]] = {
     Kind.EMBED_OPENAI: ("data", 0, "embedding"),
     Kind.EMBED_RERANK: ("results", 2, "relevance_score"),
     Kind.CLASSIFY_OIP: ("outputs", 0, "data"),
+    Kind.DETECT_WORKFLOW: ("results", 0, "steps", "cards"),
 }
 """Where in the body the answer of each kind is."""
 

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     EMBED_OPENAI = "embed openai"
     EMBED_RERANK = "embed rerank"
     CLASSIFY_OIP = "classify oip"
+    DETECT_WORKFLOW = "detect workflow"
 
     @property
     def task(self) -> Task:
@@ -33,8 +34,8 @@ class Kind(StrEnum):
         return Task(self.value.split()[0])
 
 
-FOREIGN = frozenset({Kind.EMBED_OPENAI, Kind.EMBED_RERANK, Kind.CLASSIFY_OIP})
-"""Kinds in the protocols of other services: OpenAI, rerankers, Open Inference Protocol."""
+FOREIGN = frozenset({Kind.EMBED_OPENAI, Kind.EMBED_RERANK, Kind.CLASSIFY_OIP, Kind.DETECT_WORKFLOW})
+"""Kinds of the scenario `protocols` only: OpenAI, rerankers, Open Inference Protocol, workflows."""
 
 KINDS: Sequence[Kind] = tuple(Kind)
 """In a fixed order: samples keep the position of a kind, not its name."""

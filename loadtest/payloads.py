@@ -230,6 +230,12 @@ def _classify_oip(material: Material, draw: random.Random, number: int | None) -
     return Request("/v2/models/news-topics/infer", orjson.dumps({"inputs": [tensor]}), _JSON)
 
 
+def _detect_workflow(material: Material, draw: random.Random, number: int | None) -> Request:
+    image = draw.choice(material.photos[1.0])
+    body = image if number is None else marked(image, number)
+    return Request("/v1/run/cards", body, {"Content-Type": "image/jpeg"})
+
+
 def _form(image: bytes) -> bytes:
     head = (
         f"--{_BOUNDARY}\r\n"
@@ -250,4 +256,5 @@ _MAKERS: Mapping[Kind, Callable[[Material, random.Random, int | None], Request]]
     Kind.EMBED_OPENAI: _embed_openai,
     Kind.EMBED_RERANK: _embed_rerank,
     Kind.CLASSIFY_OIP: _classify_oip,
+    Kind.DETECT_WORKFLOW: _detect_workflow,
 }

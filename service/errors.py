@@ -232,6 +232,13 @@ def renewed(error: ErrorT) -> ErrorT:
     return fresh
 
 
+def named(name: str, error: ErrorT) -> ErrorT:
+    """Return an equal exception whose message begins with the name of what failed."""
+    found = renewed(error)
+    found.args = (f"{name}: {error}",)
+    return found
+
+
 def as_inference_error(error: Exception) -> ServiceError:
     """Return a ServiceError as it is, and anything else as an InferenceError."""
     if isinstance(error, ServiceError):

@@ -93,7 +93,7 @@ class TaskRequest(BaseModel):
     version: Version | None = Field(None, description="Its version; else the one that serves.")
 
 
-RequestT = TypeVar("RequestT", bound=TaskRequest)
+RequestT = TypeVar("RequestT", bound=BaseModel)
 ValueT = TypeVar("ValueT")
 ItemT = TypeVar("ItemT")
 
@@ -130,7 +130,7 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
     raise UnsupportedMediaTypeError(_expected(takes_images))
 
 
-def _most_parameters(model: type[TaskRequest]) -> int:
+def _most_parameters(model: type[BaseModel]) -> int:
     """Return how many fields of a form or a query a valid request has, besides its items."""
     labels = MOST_LABELS if "labels" in model.model_fields else 0
     return len(model.model_fields) + labels

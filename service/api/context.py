@@ -1,5 +1,6 @@
 """What the routes need besides the request."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -35,3 +36,5 @@ class ApiContext:
     """Returns why the device computes nothing, or None."""
     bodies: BodyRoom = field(default_factory=BodyRoom)
     videos: VideoRoom = field(default_factory=VideoRoom)
+    cropped_images: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
+    """Bounds the images whose pixels workflows keep for their crops."""

@@ -78,6 +78,13 @@ _MODEL = {
     "schema": {"type": "string", "pattern": r"^[^\n]+$"},  # as paths are matched
     "example": "news-topics",
 }
+WORKFLOW = {
+    "name": "workflow",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": r"^[^/\n]+$"},
+    "example": "cards",
+}
 TASK_HEADERS = (
     _header(
         "X-Request-Timeout-Ms",
@@ -152,6 +159,7 @@ def task_documentation(
     response: type[BaseModel],
     examples: Examples,
     events: Sequence[type[BaseModel]] = (),
+    path: Sequence[Mapping[str, Any]] = (),
 ) -> Documentation:
     """Return the OpenAPI members of a task's route.
 
@@ -160,6 +168,7 @@ def task_documentation(
         response: schema of the response.
         examples: bodies by summary.
         events: schemas of the events of a stream.
+        path: the parameters of the path.
     """
     content: dict[str, Any] = {
         "application/json": {
@@ -189,7 +198,7 @@ def task_documentation(
         "responses": {200: _answered(response, events), "default": PROBLEM},
         "openapi_extra": {
             "requestBody": {"required": True, "content": content},
-            "parameters": TASK_HEADERS,
+            "parameters": [*path, *TASK_HEADERS],
         },
     }
 

@@ -86,6 +86,11 @@ def answers_reply(
             encode(result.answer) if isinstance(result, Outcome) else None
             for result in answers.results
         ]
+    return results_reply(request, answers, members)
+
+
+def results_reply(request: HttpRequest, answers: Answers, members: Mapping[str, Any]) -> Reply:
+    """Return the members of a response, as a problem if an item failed."""
     if answers.cache is None:
         return _failure_reply(request, answers, members)
     cache = (b"x-cache", answers.cache.encode())

@@ -31,6 +31,7 @@ from service.api.models import (
 )
 from service.api.openapi import sample
 from service.api.replies import Reply, problem_reply
+from service.api.run import RunRequest, RunResponse, WorkflowsResponse, list_workflows, run
 from service.api.similarity import SimilarityRequest, SimilarityResponse, compare
 from service.api.translate import TRANSLATION_EVENTS, TranslateRequest, TranslateResponse, translate
 from service.api.video import UPLOAD, VideoRequest, analyse_video
@@ -111,6 +112,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
     DetectRequest,
     EmbedRequest,
     SimilarityRequest,
+    RunRequest,
     LoadRequest,
     *TRANSLATION_EVENTS,
     VideoRequest,
@@ -220,6 +222,16 @@ def task_routes() -> Sequence[DirectRoute]:
                 },
             ),
         ),
+        _post(
+            "/v1/run/{workflow}",
+            run,
+            **openapi.task_documentation(
+                RunRequest,
+                RunResponse,
+                {"Two playing cards": {"image": sample("cards.jpg")}},
+                path=[openapi.WORKFLOW],
+            ),
+        ),
     ]
 
 
@@ -227,6 +239,9 @@ def task_routes() -> Sequence[DirectRoute]:
 def model_routes() -> Sequence[DirectRoute]:
     """Return the routes that show, load and unload models."""
     return [
+        _get(
+            "/v1/workflows", list_workflows, **openapi.model_documentation(WorkflowsResponse, False)
+        ),
         _get("/v1/models", list_models, **openapi.model_documentation(ModelsResponse, False)),
         _get(
             "/v1/models/{model:path}/parity",

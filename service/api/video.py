@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 from starlette.responses import Response
 
-from service.api.content import TaskRequest, as_text, validated
+from service.api.content import ModelName, TaskRequest, as_text, validated
 from service.api.detect import Ratio
 from service.api.http_request import HttpRequest
+from service.api.run import open_run
 from service.api.streaming import LINES, StreamReply, accepted_form
 from service.api.uploads import Upload, UploadKind, receive_upload
 from service.api.video_stream import bodies
+from service.errors import InvalidInputError
 from service.requests.admission import ApiLimits
 from service.requests.answer import Ask, ask_pipeline
 from service.requests.open_video import Video
@@ -31,6 +33,9 @@ _TRACKED_FROM = 0.5
 """Default of `threshold` with `track`: the score from which a box begins a track."""
 _USUAL_RATE = 25.0
 
+_OF_ALL = {"workflow", "fps", "every", "start", "end"}
+"""Parameters that do not depend on what is done with a frame."""
+
 Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
@@ -41,6 +46,9 @@ class VideoRequest(TaskRequest):
 
     task: Literal["detect", "classify", "embed"] = Field(
         "detect", description="What to do with each frame."
+    )
+    workflow: ModelName | None = Field(
+        None, description="Run the steps of this workflow on each frame, in place of a task."
     )
     fps: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         None, description="At most this many frames per second of the video. The default is all."
@@ -92,6 +100,9 @@ class VideoRequest(TaskRequest):
             raise ValueError("segments are of task classify")
         if self.labels is not None and self.task != "classify":
             raise ValueError("labels are of task classify")
+        others = self.model_fields_set - _OF_ALL
+        if self.workflow is not None and others:
+            raise ValueError(f"with a workflow, {min(others)} is of no use")
         return self
 
     @property
@@ -169,6 +180,8 @@ async def _opened(
     request: HttpRequest, body: VideoRequest, upload: Upload, stack: ExitStack
 ) -> VideoAnalysis:
     """Open the video and hold its model. Raises ServiceError."""
+    if body.workflow is not None:
+        return await _opened_workflow(request, body, body.workflow, upload, stack)
     limits, without_transport = request.context.limits, request.without_transport()
     labels = body.given_labels(limits)
     pipeline = request.context.registry.find(body.asked_task, "image", body.model, body.version)
@@ -179,10 +192,7 @@ async def _opened(
     if labels is not None:
         scoring = asking(pipeline, without_transport, labels, "image")
         ask = await request.while_connected(scoring)
-    open_reader = partial(VideoReader, upload.path, limits.max_pixels)
-    opening = Video.open(open_reader, request.context.videos.begin_thread())
-    video = stack.enter_context(await request.while_connected(opening))
-    upload.remove()  # it stays on the disk until the reader has closed it
+    video = await _opened_video(request, upload, stack)
     return VideoAnalysis(
         without_transport,
         video,
@@ -195,3 +205,33 @@ async def _opened(
         tracker=body.tracker(video.reader.info.rate),
         spans=body.spans,
     )
+
+
+async def _opened_workflow(
+    request: HttpRequest, body: VideoRequest, name: str, upload: Upload, stack: ExitStack
+) -> VideoAnalysis:
+    """Open the video and hold the models of a workflow. Raises ServiceError."""
+    workflow = request.context.registry.workflows.find(name)
+    if workflow.input != "image":
+        raise InvalidInputError(f"workflow {name!r} takes {workflow.input}")
+    run = await request.while_connected(open_run(request, workflow, stack))
+    return VideoAnalysis(
+        run.request,
+        await _opened_video(request, upload, stack),
+        run.first.task,
+        run.first,
+        body.sampling,
+        lambda frame: frame,
+        request.context.limits.request_timeout_seconds,
+        ask=run.ask,
+        charges=False,
+    )
+
+
+async def _opened_video(request: HttpRequest, upload: Upload, stack: ExitStack) -> Video:
+    """Open the video until the stack is closed. Raises ServiceError."""
+    open_reader = partial(VideoReader, upload.path, request.context.limits.max_pixels)
+    opening = Video.open(open_reader, request.context.videos.begin_thread())
+    video = stack.enter_context(await request.while_connected(opening))
+    upload.remove()  # it stays on the disk until the reader has closed it
+    return video

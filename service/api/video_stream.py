@@ -14,6 +14,7 @@ from service.api.embed import encode_embedding
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.openapi import ProblemBody
+from service.api.run import encode_results
 from service.api.streaming import EventBody, steps
 from service.errors import ServiceError, ShuttingDownError
 from service.requests.video import (
@@ -24,6 +25,7 @@ from service.requests.video import (
     VideoProgress,
     VideoStart,
 )
+from service.requests.workflow import StepResults
 from service.tasks import Classification
 from service.transforms.spans import Span
 from service.transforms.vision.frames import VideoInfo
@@ -64,6 +66,10 @@ class VideoFrame(BaseModel):
     left: list[int] | None = Field(None, description="Of track: ids not seen for two seconds.")
     labels: list[ScoredLabel] | None = Field(None, description="Of classify.")
     embedding: list[float] | None = Field(None, description="Of embed.")
+    steps: dict[str, dict[str, Any]] | None = Field(
+        None, description="Of a workflow: as in the results of `/v1/run`."
+    )
+    failed: int | None = Field(None, description="Of a workflow: steps that failed.")
 
 
 class VideoSegment(BaseModel):
@@ -185,6 +191,8 @@ class _Renderer:
         if isinstance(event.result, ServiceError):
             return {"event": "error", **place, **self._problem(event.result)}
         answer = event.result.answer
+        if isinstance(answer, StepResults):
+            return {"event": "frame", **place, **encode_results(answer)}
         if event.tracked is not None:
             answer = replace(answer, objects=tuple(event.tracked.objects))
         elif isinstance(answer, Classification):

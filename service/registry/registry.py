@@ -43,6 +43,7 @@ from service.registry.wanted import (
     default_not_ready,
     phrase,
 )
+from service.registry.workflows import Workflows
 from service.repository.listing import Listing
 from service.requests.pipeline import Pipeline
 from service.tasks import ComposedTask, Task
@@ -58,6 +59,7 @@ class Registry:
     ) -> None:
         self._repository, self._loader, self._options = repository, loader, options
         self._listing = Listing(repository)
+        self.workflows = Workflows(self._listing.workflows, self)
         self._defaults = Defaults(options.defaults)
         self._statuses = Statuses()
         self._draining = Draining(options.drain_seconds)

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
 from service.repository.layouts.exports import is_export
 from service.repository.paths import MODEL_NAME, VERSION_NAME, other_format_of
 from service.repository.tables import did_you_mean
+from service.repository.workflows import FOLDER, Workflow, read_workflows
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
@@ -115,6 +116,8 @@ class Contents:
     """Those that have at least one version, by name."""
     unusable: Mapping[str, str]
     """Why, for each folder that looks like a model and is not one; at most 100."""
+    workflows: Mapping[str, Workflow | str] = field(default_factory=dict)
+    """By name, each workflow or why it is none; at most 100."""
 
 
 class ModelFolders:
@@ -146,7 +149,8 @@ class ModelFolders:
                 models.append(path.name)
             elif len(unusable) < _MOST_UNUSABLE:
                 unusable[printable(path.name)] = reason
-        return Contents(tuple(models), unusable)
+        workflows = read_workflows(self.root) if self._only is None else {}
+        return Contents(tuple(models), unusable, workflows)
 
     def versions(self, model: str) -> list[int]:
         """Return the versions of a model, ascending. They may still turn out to be broken.
@@ -185,6 +189,8 @@ class ModelFolders:
             ) from None
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _PASSED_OVER:
+                continue
+            if entry.name == FOLDER and any(Path(entry.path).glob("*.toml")):
                 continue
             if self._only in (None, entry.name) and (_is_folder(entry) or _is_broken(entry)):
                 yield self.root / entry.name

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from service.errors import ServiceError
+from service.repository.workflows import Workflow
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +31,11 @@ class Contents(Protocol):
         """Return why, for each folder that cannot be a model."""
         ...
 
+    @property
+    def workflows(self) -> Mapping[str, Workflow | str]:
+        """Return each workflow by name, or why it is none."""
+        ...
+
 
 class ListsModels(Protocol):
     """What the listing needs of a repository."""
@@ -36,6 +43,14 @@ class ListsModels(Protocol):
     def contents(self) -> Contents:
         """Read the repository. Raises ModelLoadError if its folder cannot be read."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWorkflow:
+    """A workflow as it was last read without an error, and what is wrong with its file now."""
+
+    workflow: Workflow | None
+    reason: str | None
 
 
 class Listing:
@@ -49,6 +64,7 @@ class Listing:
         self._repository = repository
         self._models: frozenset[str] = frozenset()
         self._unusable: Mapping[str, str] = {}
+        self._workflows: Mapping[str, ListedWorkflow] = {}
         self._next_reading = 0.0
         self._reading: asyncio.Task[None] | None = None
 
@@ -70,6 +86,11 @@ class Listing:
         self._read_soon()
         return self._unusable
 
+    def workflows(self) -> "Mapping[str, ListedWorkflow]":
+        """Return the workflows by name."""
+        self._read_soon()
+        return self._workflows
+
     async def stop(self) -> None:
         """Forget the reading that runs, if one does."""
         if self._reading is not None:
@@ -78,7 +99,18 @@ class Listing:
 
     def _keep(self, contents: Contents) -> Sequence[str]:
         self._models, self._unusable = frozenset(contents.models), contents.unusable
+        self._workflows = {
+            name: self._listed(name, found) for name, found in contents.workflows.items()
+        }
         return contents.models
+
+    def _listed(self, name: str, found: Workflow | str) -> "ListedWorkflow":
+        if isinstance(found, Workflow):
+            return ListedWorkflow(found, None)
+        before = self._workflows.get(name)
+        if before is None or before.reason != found:
+            _log.warning("workflow not read", extra={"workflow": name, "reason": found})
+        return ListedWorkflow(None if before is None else before.workflow, found)
 
     def _read_soon(self) -> None:
         loop = asyncio.get_running_loop()

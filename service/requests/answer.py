@@ -94,6 +94,12 @@ async def answer(
         results = await asyncio.gather(
             *(_answer_one(pipelines, item, request, ask) for item in items)
         )
+    return gathered(request, model, results)
+
+
+def gathered(request: Request, model: ModelIdentity | None, results: Sequence[Result]) -> Answers:
+    """Return the results of a request, and note them in its record."""
+    record = request.record
     outcomes = [result for result in results if isinstance(result, Outcome)]
     if len(outcomes) == len(results) == 1:
         record.timings, record.cache = outcomes[0].timings, outcomes[0].cache

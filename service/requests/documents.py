@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from service.cache.responses import together
-from service.errors import InvalidInputError, LimitExceededError, ServiceError, renewed
+from service.errors import InvalidInputError, LimitExceededError, ServiceError, named, renewed
 from service.requests.languages import DetectedTranslation, resolve_source
 from service.requests.pipeline import Outcome
 from service.requests.request import Request
@@ -124,9 +124,7 @@ def outcome_of(done: SegmentDone) -> Outcome[Translation]:
 
 def _located(segment: Segment, fault: ServiceError) -> ServiceError:
     """Return an equal exception that names the characters of the segment."""
-    found = renewed(fault)
-    found.args = (f"characters {segment.start} to {segment.end}: {fault}",)
-    return found
+    return named(f"characters {segment.start} to {segment.end}", fault)
 
 
 def _terms_of(answers: Sequence[Translation]) -> Iterator[KeptTerm]:

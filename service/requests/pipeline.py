@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from service.cache.responses import CacheMode, CacheOutcome, ResponseCache, cache_key
 from service.engine.engine import Engine
@@ -24,6 +24,8 @@ from service.telemetry.meters import Meter
 from service.telemetry.record import Timings
 from service.transforms.language.segmentation import Document
 from service.types import AnswerT, ItemT, ModelIdentity, PreparedItem, Processor, Tensors
+
+ResultT = TypeVar("ResultT")
 
 Watch: TypeAlias = Callable[[Tensors], None]
 """Called with the partial result after each decoding step, if the engine batches in flight.
@@ -139,6 +141,18 @@ class Pipeline(Generic[ItemT, AnswerT]):
             return split(item, in_sentences)
         incoming = self.incoming[self._lane_of(item)]
         return await incoming.run(partial(split, item, in_sentences))
+
+    async def run_on_thread(self, function: Callable[[], ResultT], request: Request) -> ResultT:
+        """Call a function on the threads that preprocess items, and wait like an item.
+
+        Raises:
+            DeadlineExceededError: the result did not come in time.
+            ShuttingDownError: the process stops.
+            Exception: the function raised it.
+        """
+        incoming = next(iter(self.incoming.values()))
+        share = None if request.caller is None else request.caller.share
+        return await incoming.run(function, request.deadline, request.priority, share)
 
     async def answer(
         self, item: ItemT, request: Request, watch: Watch | None = None

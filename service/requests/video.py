@@ -46,7 +46,7 @@ _FINAL = (
     ShuttingDownError,
 )
 
-ToItem: TypeAlias = Callable[[Frame], AnyItem]
+ToItem: TypeAlias = Callable[[Frame], AnyItem | Frame]
 
 _AHEAD_BYTES = 64 * 1024 * 1024
 """Pixels of decoded frames that wait for their answers, for each video."""
@@ -121,6 +121,8 @@ class VideoAnalysis:
     """Follows the objects that are detected."""
     spans: Spans | None = None
     """Makes time spans of the labels of frames."""
+    charges: bool = True
+    """Whether frames are charged to the caller here, and not by `ask`."""
     frames: int = 0
     failed: int = 0
     seconds: float = 0.0
@@ -210,14 +212,14 @@ class VideoAnalysis:
     async def _answer(self, frame: DecodedFrame) -> Outcome[Any] | ServiceError:
         item = self.to_item(Frame(frame.pixels))
         try:
-            if (caller := self.request.caller) is not None:
+            if self.charges and (caller := self.request.caller) is not None:
                 model = self.pipeline.model.name
                 await caller.spend(self.task, (model,), [item])
             return await self._asked_until_there_is_room(item)
         except Exception as error:
             return kept(as_service_error(error, self.request.id))
 
-    async def _asked_until_there_is_room(self, item: AnyItem) -> Outcome[Any]:
+    async def _asked_until_there_is_room(self, item: AnyItem | Frame) -> Outcome[Any]:
         loop = asyncio.get_running_loop()
         while True:
             soon = loop.time() + self.patience

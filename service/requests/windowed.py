@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from service.errors import DeadlineExceededError, OverloadedError, ServiceError, kept, renewed
-from service.requests.answer import as_service_error
+from service.errors import DeadlineExceededError, OverloadedError, ServiceError, kept, named
+from service.requests.answer import Ask, as_service_error, ask_pipeline
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
 from service.tasks import AnyItem
@@ -26,8 +26,10 @@ _YIELD_EVERY = 32
 class Window:
     """Answers items of one caller; make one for all items that share the window."""
 
-    def __init__(self, pipeline: Pipeline[Any, Any], request: Request) -> None:
-        self._pipeline, self._request = pipeline, request
+    def __init__(
+        self, pipeline: Pipeline[Any, Any], request: Request, ask: Ask = ask_pipeline
+    ) -> None:
+        self.pipeline, self._request, self._ask = pipeline, request, ask
         self._gate = asyncio.Semaphore(pipeline.window)
         self._has_asked = False
 
@@ -53,36 +55,45 @@ class Window:
                 if place % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
 
-        await asyncio.gather(*(work() for _ in range(min(self._pipeline.window, len(items)))))
+        await asyncio.gather(*(work() for _ in range(min(self.pipeline.window, len(items)))))
         for name, result in zip(called, call.results, strict=True):
             if isinstance(result, ServiceError):
-                raise _named(name, result)
+                raise named(name, result)
         return [result for result in call.results if isinstance(result, Outcome)]
 
-    async def _answer_one(self, item: AnyItem, place: int, call: "_Call") -> None:
-        waits, self._has_asked = self._has_asked, True
-        while not call.has_failed:
-            try:
-                call.results[place] = await self._pipeline.answer(item, self._request)
-            except OverloadedError as error:
-                if not waits:
-                    call.fail(place, error)
-                    return
-                seconds = min(error.retry_after or _LONGEST_WAIT, _LONGEST_WAIT)
-            except Exception as error:  # a bug, too
-                call.fail(place, as_service_error(error, self._request.id))
-                return
-            else:
-                return
-            if self._is_late(seconds):
-                late = DeadlineExceededError("the deadline passed while the queue was full")
-                call.fail(place, late)
-                return
-            await asyncio.sleep(seconds)
+    async def ask(self, item: AnyItem, request: Request) -> Outcome[Any]:
+        """Return the outcome of one item, which waits for room like those of `answer`.
 
-    def _is_late(self, seconds: float) -> bool:
-        deadline = self._request.deadline
-        return deadline is not None and asyncio.get_running_loop().time() + seconds > deadline
+        Raises:
+            ServiceError: the item failed, or found no room before its deadline.
+        """
+        async with self._gate:
+            return await self._ask_with_room(item, request, _Call([]))
+
+    async def _answer_one(self, item: AnyItem, place: int, call: "_Call") -> None:
+        if call.has_failed:
+            return
+        try:
+            call.results[place] = await self._ask_with_room(item, self._request, call)
+        except OverloadedError as error:
+            if not call.has_failed:  # else it need not wait for room
+                call.fail(place, error)
+        except Exception as error:  # a bug, too
+            call.fail(place, as_service_error(error, self._request.id))
+
+    async def _ask_with_room(self, item: AnyItem, request: Request, call: "_Call") -> Outcome[Any]:
+        """Return an outcome. Raises the item's error, or that of the full queue after a failure."""
+        waits, self._has_asked = self._has_asked, True
+        while True:
+            try:
+                return await self._ask(self.pipeline, item, request)
+            except OverloadedError as error:
+                if not waits or call.has_failed:
+                    raise
+                seconds = min(error.retry_after or _LONGEST_WAIT, _LONGEST_WAIT)
+            if _is_late(request, seconds):
+                raise DeadlineExceededError("the deadline passed while the queue was full")
+            await asyncio.sleep(seconds)
 
 
 @dataclass(slots=True)
@@ -98,8 +109,7 @@ class _Call:
         self.has_failed = True
 
 
-def _named(name: str, error: ServiceError) -> ServiceError:
-    """Return an equal exception that names the item."""
-    found = renewed(error)
-    found.args = (f"{name}: {error}",)
-    return found
+def _is_late(request: Request, seconds: float) -> bool:
+    """Return whether a request has less than these seconds left."""
+    deadline = request.deadline
+    return deadline is not None and asyncio.get_running_loop().time() + seconds > deadline

@@ -246,6 +246,11 @@ HTTP_BODIES_REFUSED = Counter(
     "http_bodies_refused",
     "Requests refused with 429 because the bodies in memory had reached their limit.",
 )
+WORKFLOW_INPUTS = Counter(
+    "workflow_inputs",
+    "Inputs of workflows, by outcome: ok, partial (some steps failed) or the error code.",
+    ("workflow", "outcome"),
+)
 VIDEOS = Gauge("videos", "Videos received or analysed now.")
 VIDEO_FRAMES = Counter("video_frames", "Frames of videos analysed, by task.", ("task",))
 HTTP_STREAMS = Gauge("http_streams", "Open streams, by route template.", ("route",))

@@ -1,8 +1,9 @@
 """A registry without models: its answers are simple, its waiting and failing are real."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +24,10 @@ from service.families.translation.texts import divided
 from service.registry.parity import Comparison, Parity
 from service.registry.registry import Registry
 from service.registry.status import ModelState, VersionStatus
+from service.registry.workflows import Workflows
+from service.repository.listing import ListedWorkflow
 from service.repository.repository import PrecisionNotFoundError
+from service.repository.workflows import Workflow, read_workflows
 from service.requests.pipeline import Outcome, Pipeline, Watch
 from service.requests.request import Request
 from service.tasks import (
@@ -52,6 +56,7 @@ from service.transforms.vision.image import decode_image
 from service.types import ModelIdentity
 
 DIMENSIONS = 4
+STARTERS = Path(__file__).parents[3] / "models" / "repository"
 MARK = b"\0text:"
 """After the data of an image: what follows is to its models what a text is to theirs."""
 MOST_CHARACTERS = 100
@@ -92,6 +97,9 @@ class FakePipeline:
     def check_room(self) -> None:
         if self.is_full:
             raise OverloadedError("the queue is full", retry_after=1.2)
+
+    async def run_on_thread(self, function: Callable[[], Any], request: Request) -> Any:
+        return function()
 
     async def split(self, item: AnyItem, in_sentences: bool) -> Document | None:
         self.holders_at_split = self.holders
@@ -181,8 +189,18 @@ class FakeRegistry(Registry):
             (ComposedTask.ZERO_SHOT, "text"): emoji,
             (ComposedTask.ZERO_SHOT, "image"): emoji,
         }
+        self.workflow_files: dict[str, Workflow | str] = dict(read_workflows(STARTERS))
+        self.workflows = Workflows(self._listed_workflows, self)
         self.reasons: dict[str, str] = {}
         self.unloaded: list[str] = []
+
+    def _listed_workflows(self) -> Mapping[str, ListedWorkflow]:
+        return {
+            name: ListedWorkflow(found, None)
+            if isinstance(found, Workflow)
+            else ListedWorkflow(None, found)
+            for name, found in self.workflow_files.items()
+        }
 
     def find(
         self, task: Task | ComposedTask, modality: str, model: str | None, version: int | None

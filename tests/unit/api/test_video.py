@@ -223,3 +223,30 @@ async def test_labels_become_segments(client: httpx.AsyncClient, clip: bytes) ->
         "end": 0.5,
         "score": 0.75,
     }
+
+
+async def test_the_steps_of_a_workflow_run_on_each_frame(
+    client: httpx.AsyncClient, clip: bytes
+) -> None:
+    data = {"every": "3", "workflow": "cards"}
+    response = await client.post(URL, files={"video": clip}, data=data)
+    start, *frames, end = events(response)
+    assert (start["model"], end["complete"]) == ("cards", True)
+    assert [each["index"] for each in frames] == [0, 3]
+    (found,) = frames[0]["steps"]["cards"]["objects"]
+    assert found["steps"]["vector"]["embedding"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "detail"),
+    [
+        ({"workflow": "cards", "track": "true"}, 422, "with a workflow, track is of no use"),
+        ({"workflow": "zh-news"}, 422, "workflow 'zh-news' takes text"),
+        ({"workflow": "nothing"}, 404, "there is no workflow 'nothing'"),
+    ],
+)
+async def test_a_workflow_that_does_not_fit_a_video_is_refused(
+    client: httpx.AsyncClient, clip: bytes, data: dict[str, str], status: int, detail: str
+) -> None:
+    response = await client.post(URL, files={"video": clip}, data=data)
+    assert (response.status_code, detail in response.json()["detail"]) == (status, True)

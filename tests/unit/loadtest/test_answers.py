@@ -19,6 +19,7 @@ FOREIGN = {
     Kind.EMBED_OPENAI: {"data": [{"embedding": "AACAPw=="}]},
     Kind.EMBED_RERANK: {"results": [{"relevance_score": score} for score in (0.9, 0.5, 0.1)]},
     Kind.CLASSIFY_OIP: {"outputs": [{"data": ["business"]}, {"data": [0.9]}]},
+    Kind.DETECT_WORKFLOW: {"results": [{"steps": {"cards": {"objects": []}}}]},
 }
 
 

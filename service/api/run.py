@@ -1,0 +1,161 @@
+"""POST /v1/run/{workflow}: texts or images through the steps of a workflow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.classify import encode_classification
+from service.api.content import Images, Texts, as_image, as_text, check_count, each, read_request
+from service.api.detect import encode_detections
+from service.api.embed import encode_embedding
+from service.api.http_request import HttpRequest
+from service.api.replies import Reply, results_reply
+from service.api.schemas import given
+from service.api.translate import encode_translation
+from service.errors import InvalidInputError, ServiceError
+from service.registry.workflows import WorkflowStatus
+from service.repository.workflows import Workflow
+from service.requests.admission import ApiLimits
+from service.requests.answer import Result
+from service.requests.languages import DetectedTranslation
+from service.requests.pipeline import Outcome
+from service.requests.workflow import StepResults, WorkflowRun, run_workflow
+from service.tasks import Classification, Content, Detections, Embedding, Translation
+
+
+class RunRequest(BaseModel):
+    """Images or texts, whichever the workflow takes."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"oneOf": [given("text", "image"), given("image", "text")]},
+    )
+
+    text: Texts | None = None
+    image: Images | None = None
+
+    def inputs(self, workflow: Workflow, limits: ApiLimits) -> Sequence[Content | ServiceError]:
+        """Return the inputs. Raises InvalidInputError, LimitExceededError."""
+        if (self.text is None) == (self.image is None):
+            raise InvalidInputError("give either text or image")
+        if (self.text is None) == (workflow.input == "text"):
+            raise InvalidInputError(f"workflow {workflow.name!r} takes {workflow.input}")
+        values = self.text or self.image or []
+        check_count(len(values), limits)
+        if self.text is None:
+            return each(values, lambda value: as_image(value, limits))
+        return each(values, lambda value: as_text(value, limits))
+
+
+class StepModel(BaseModel):
+    """The model that a step asked."""
+
+    model: str
+    version: int
+
+
+class RunResult(BaseModel):
+    """What the steps made of one input."""
+
+    steps: dict[str, dict[str, Any]] = Field(
+        description="By step, the result as the route of its task gives it, or `error` with `code` "
+        "and `detail`. An object of a step that detects has `steps` of its own: those that took "
+        "its crop. A step is absent if the step before it failed."
+    )
+    failed: int = Field(description="Steps that failed, those of crops included.")
+
+
+class RunResponse(BaseModel):
+    """One result for each input, in order."""
+
+    workflow: str
+    models: dict[str, StepModel] = Field(description="By step.")
+    results: list[RunResult]
+
+
+class WorkflowsResponse(BaseModel):
+    """Every workflow of the repository, by name."""
+
+    workflows: list[WorkflowStatus]
+
+
+_ENCODE: Mapping[type, Callable[[Any], Mapping[str, Any]]] = {
+    Classification: encode_classification,
+    Detections: encode_detections,
+    Embedding: encode_embedding,
+    Translation: encode_translation,
+    DetectedTranslation: encode_translation,
+}
+
+
+async def run(request: HttpRequest) -> Reply:
+    """Run the steps of a workflow of the repository, such as: find objects, label each of them.
+
+    A step that fails does not fail the others; its error stands in its place. An input fails if
+    nothing came back for it.
+    """
+    context = request.context
+    workflow = context.registry.workflows.find(request.path_params["workflow"])
+    body = await read_request(request, RunRequest)
+    inputs = body.inputs(workflow, context.limits)
+    with ExitStack() as stack:
+        opening = open_run(request, workflow, stack)
+        running = await request.while_connected(opening)
+        answers = await request.while_connected(run_workflow(running, inputs))
+        members: dict[str, Any] = {}
+        if answers.outcomes:
+            members = {
+                "workflow": workflow.name,
+                "models": {
+                    name: {
+                        "model": window.pipeline.model.name,
+                        "version": window.pipeline.model.version,
+                    }
+                    for name, window in running.windows.items()
+                },
+                "results": [
+                    encode_results(result.answer) if isinstance(result, Outcome) else None
+                    for result in answers.results
+                ],
+            }
+    return results_reply(request, answers, members)
+
+
+async def open_run(request: HttpRequest, workflow: Workflow, stack: ExitStack) -> WorkflowRun:
+    """Find and hold the models of a workflow. Raises ServiceError."""
+    context = request.context
+    make = partial(WorkflowRun.open, context.registry, request.without_transport(), workflow)
+    return await make(context.cropped_images, context.limits, stack)
+
+
+def encode_results(results: StepResults) -> Mapping[str, Any]:
+    """Return the results of one input as a JSON object."""
+    return {"steps": _steps(results), "failed": results.failed}
+
+
+def _steps(results: StepResults) -> Mapping[str, Any]:
+    return {
+        name: _step(result, results.objects.get(name)) for name, result in results.by_step.items()
+    }
+
+
+def _step(result: Result, crops: Sequence[StepResults] | None) -> Mapping[str, Any]:
+    if isinstance(result, ServiceError):
+        return {"error": {"code": result.code, "detail": str(result)}}
+    members = dict(_ENCODE[type(result.answer)](result.answer))
+    if crops is not None:
+        members["objects"] = [
+            {**found, "steps": _steps(crop)}
+            for found, crop in zip(members["objects"], crops, strict=True)
+        ]
+    return members
+
+
+async def list_workflows(request: HttpRequest) -> Reply:
+    """List the workflows of the repository, with their steps, and why one cannot run."""
+    statuses = request.context.registry.workflows.statuses()
+    return Reply(orjson.dumps({"workflows": statuses}))
