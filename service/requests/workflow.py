@@ -163,8 +163,7 @@ class WorkflowRun:
         except ServiceError as error:
             WORKFLOW_INPUTS.labels(self.workflow.name, error.code).inc()
             raise
-        outcome = "partial" if results.failed else "ok"
-        WORKFLOW_INPUTS.labels(self.workflow.name, outcome).inc()
+        WORKFLOW_INPUTS.labels(self.workflow.name, "partial" if results.failed else "ok").inc()
         done = [each for each in results.everything() if isinstance(each, Outcome)]
         cache, timings = together(each.cache for each in done), [each.timings for each in done]
         return Outcome(results, cache, longest(timings) if timings else Timings())
@@ -173,17 +172,14 @@ class WorkflowRun:
         self, name: str, content: Content, request: Request, into: StepResults
     ) -> None:
         """Run the steps that take what a step gave."""
-        takers = self.workflow.takers(name).items()
-        await asyncio.gather(
-            *(self._run(taker, step, content, request, into) for taker, step in takers)
-        )
+        takers = self.workflow.takers(name)
+        await asyncio.gather(*(self._run(t, takers[t], content, request, into) for t in takers))
         order = [step for step in self.workflow.steps if step in into.by_step]
         into.by_step = {step: into.by_step[step] for step in order}
 
     async def _run(
         self, name: str, step: Step, content: Content, request: Request, into: StepResults
     ) -> None:
-        assert isinstance(step, ModelStep)  # noqa: S101 - crops are not content
         result = into.by_step[name] = await self._ask(name, step, content, request)
         if isinstance(result, ServiceError):
             return
@@ -198,12 +194,12 @@ class WorkflowRun:
             case Classification(labels=(best, *_)):
                 await self._follow(name, Text(best.name), request, into)
 
-    async def _ask(self, name: str, step: ModelStep, content: Content, request: Request) -> Result:
+    async def _ask(self, name: str, step: Step, content: Content, request: Request) -> Result:
+        assert isinstance(step, ModelStep)  # noqa: S101 - crops are not content
         window, item = self.windows[name], step.item(content)
         try:
             if request.caller is not None:
-                model = window.pipeline.model.name
-                await request.caller.spend(step.ability, (model,), [item])
+                await request.caller.spend(step.ability, (window.pipeline.model.name,), [item])
             return await window.ask(item, request)
         except Exception as error:  # a bug with one step must not lose the others
             return kept(as_service_error(error, request.id))
@@ -231,8 +227,8 @@ class WorkflowRun:
         if not chosen:
             return
         boxes = [objects[place].box for place in chosen]
-        detector = self.windows[str(step.input)].pipeline
         try:
+            detector = self.windows[str(step.input)].pipeline
             async with self._pixels(content, detector, request) as pixels:
                 following = []
                 for place, picture in zip(chosen, crops(pixels, boxes, step.margin), strict=True):

@@ -247,9 +247,7 @@ HTTP_BODIES_REFUSED = Counter(
     "Requests refused with 429 because the bodies in memory had reached their limit.",
 )
 WORKFLOW_INPUTS = Counter(
-    "workflow_inputs",
-    "Inputs of workflows, by outcome: ok, partial (some steps failed) or the error code.",
-    ("workflow", "outcome"),
+    "workflow_inputs", "Inputs of workflows; partial: some steps failed.", ("workflow", "outcome")
 )
 VIDEOS = Gauge("videos", "Videos received or analysed now.")
 VIDEO_FRAMES = Counter("video_frames", "Frames of videos analysed, by task.", ("task",))
