@@ -201,6 +201,7 @@ def _detect(data: DataFile) -> Questions:
                 Image((folder / one["file_name"]).read_bytes()),
                 threshold=_LOWEST_SCORE,
                 max_detections=_MOST_BOXES,
+                masks="none",
             )
             for one in table["images"]
         ]

@@ -10,7 +10,7 @@ from service.api.http_request import HttpRequest
 from service.api.replies import Reply, task_reply
 from service.errors import ServiceError
 from service.requests.admission import ApiLimits
-from service.tasks import DetectedObject, Detections, DetectItem, Task
+from service.tasks import DetectedObject, Detections, DetectItem, Mask, MaskForm, Task
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
@@ -26,6 +26,11 @@ class DetectRequest(TaskRequest):
     max_detections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="How many objects to return, best first."
     )
+    masks: MaskForm | None = Field(
+        None,
+        description="How to write masks, for a model that finds them: COCO's compressed run-length "
+        "encoding (the default), polygons, PNG files, or none, which is faster.",
+    )
 
     def items(self, limits: ApiLimits) -> Sequence[DetectItem | ServiceError]:
         """Return the items. Raises InvalidInputError, LimitExceededError."""
@@ -33,9 +38,24 @@ class DetectRequest(TaskRequest):
         return each(
             self.image,
             lambda image: DetectItem(
-                as_image(image, limits), self.threshold, self.iou, self.max_detections
+                as_image(image, limits), self.threshold, self.iou, self.max_detections, self.masks
             ),
         )
+
+
+class ObjectMask(BaseModel):
+    """The pixels of an object. It has the members of the form that was asked for."""
+
+    size: tuple[int, int] | None = Field(None, description="Of rle: height and width.")
+    counts: str | None = Field(
+        None, description="Of rle: COCO's compressed counts; `pycocotools.mask.decode` reads both."
+    )
+    polygons: list[list[tuple[float, float]]] | None = Field(
+        None, description="Outlines in the image's pixels, to fill by the even-odd rule."
+    )
+    png: str | None = Field(
+        None, description="A PNG as large as the image in base64, white where the object is."
+    )
 
 
 class FoundObject(BaseModel):
@@ -44,6 +64,17 @@ class FoundObject(BaseModel):
     label: str
     score: float
     box: tuple[float, float, float, float]
+    mask: ObjectMask | None = Field(None, description="Of a model that finds masks.")
+    keypoints: list[list[float]] | None = Field(
+        None,
+        description="Of a model that finds keypoints: x and y of each, and how likely it is "
+        "visible if the model says so.",
+    )
+    rotated_box: tuple[float, float, float, float, float] | None = Field(
+        None,
+        description="Of a model that finds rotated boxes: centre x and y, width, height, and the "
+        "angle of the width in radians, clockwise. `box` is the upright box around it.",
+    )
 
 
 class DetectResult(BaseModel):
@@ -71,9 +102,28 @@ async def detect(request: HttpRequest) -> Reply:
 
 def encode_detections(answer: Detections) -> Mapping[str, Any]:
     """Return the objects as a JSON object."""
-    objects = [_encode_object(found) for found in answer.objects]
+    size = answer.height, answer.width
+    objects = [_encode_object(found, size) for found in answer.objects]
     return {"width": answer.width, "height": answer.height, "objects": objects}
 
 
-def _encode_object(found: DetectedObject) -> Mapping[str, Any]:
-    return {"label": found.label, "score": found.score, "box": found.box}
+def _encode_object(found: DetectedObject, size: tuple[int, int]) -> Mapping[str, Any]:
+    encoded: dict[str, Any] = {"label": found.label, "score": found.score, "box": found.box}
+    if found.mask is not None:
+        encoded["mask"] = _encode_mask(found.mask, size)
+    if found.keypoints is not None:
+        encoded["keypoints"] = found.keypoints
+    if found.rotated_box is not None:
+        encoded["rotated_box"] = found.rotated_box
+    return encoded
+
+
+def _encode_mask(mask: Mask, size: tuple[int, int]) -> Mapping[str, Any]:
+    encoded: dict[str, Any] = {}
+    if mask.rle is not None:
+        encoded |= {"size": size, "counts": mask.rle}
+    if mask.polygons is not None:
+        encoded["polygons"] = mask.polygons
+    if mask.png is not None:
+        encoded["png"] = mask.png
+    return encoded

@@ -20,7 +20,7 @@ from service.requests.answer import Ask, ask_pipeline
 from service.requests.open_video import Video
 from service.requests.video import ToItem, VideoAnalysis
 from service.requests.zero_shot import GivenLabels, asking
-from service.tasks import ClassifyItem, ComposedTask, DetectItem, EmbedItem, Task
+from service.tasks import ClassifyItem, ComposedTask, DetectItem, EmbedItem, MaskForm, Task
 from service.transforms.spans import Spans
 from service.transforms.vision.frames import Sampling, VideoReader
 from service.transforms.vision.tracking import LOWEST_SCORE, Tracker
@@ -65,6 +65,7 @@ class VideoRequest(TaskRequest):
     max_detections: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="How many objects of a frame to return, best first."
     )
+    masks: MaskForm = Field("none", description="How to write masks, for a model that finds them.")
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many labels of a frame to return, best first."
     )
@@ -148,7 +149,7 @@ class VideoRequest(TaskRequest):
             case "detect":
                 # A tracker needs the uncertain boxes, too.
                 least = min(self._least, LOWEST_SCORE) if self.track else self.threshold
-                chosen = (least, self.iou, self.max_detections)
+                chosen = (least, self.iou, self.max_detections, self.masks)
                 return lambda frame: DetectItem(frame, *chosen)
             case "classify":
                 return lambda frame: ClassifyItem(frame, None if self.segments else self.top_k)

@@ -8,7 +8,7 @@ import hmac
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -26,11 +26,12 @@ from service.tasks import (
     Inference,
     KeptTerm,
     Label,
+    Mask,
     Task,
     Translation,
 )
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the stored encoding; part of every key and envelope."""
 
 MAX_SECRET = hashlib.blake2b.MAX_KEY_SIZE
@@ -64,6 +65,8 @@ def _checksum(key: str, payload: bytes, secret: bytes) -> bytes:
 
 _FLOAT32 = np.dtype("<f4")
 _LENGTH_SIZE = 4
+_OBJECT = 6
+"""Values of an object without a mask, keypoints or a rotated box."""
 _STRINGS = "strings"
 """Stands for the type of a tensor of strings."""
 
@@ -121,8 +124,24 @@ def _decode_alternative(row: Any) -> Alternative:
 
 
 def _encode_detections(answer: Detections) -> bytes:
-    rows = [(one.label, _finite(one.score), *map(_finite, one.box)) for one in answer.objects]
+    rows = [
+        (one.label, _finite(one.score), *map(_finite, one.box), *_further(one))
+        for one in answer.objects
+    ]
     return orjson.dumps((answer.width, answer.height, rows))
+
+
+def _further(one: DetectedObject) -> Sequence[Any]:
+    """Return what an object has besides its box; nothing for most models."""
+    mask, points, rotated = one.mask, one.keypoints, one.rotated_box
+    if mask is None and points is None and rotated is None:
+        return ()
+    written = None if mask is None else (mask.rle, mask.polygons, mask.png)
+    return (
+        written,
+        None if points is None else [list(map(_finite, point)) for point in points],
+        None if rotated is None else list(map(_finite, rotated)),
+    )
 
 
 def _decode_detections(data: bytes) -> Detections:
@@ -131,8 +150,22 @@ def _decode_detections(data: bytes) -> Detections:
 
 
 def _decode_object(row: Any) -> DetectedObject:
-    label, score, *box = _typed(row, str, float, float, float, float, float)
-    return DetectedObject(label, score, (box[0], box[1], box[2], box[3]))
+    label, score, *box = _typed(row[:_OBJECT], str, float, float, float, float, float)
+    found = DetectedObject(label, score, (box[0], box[1], box[2], box[3]))
+    if len(row) == _OBJECT:
+        return found
+    mask, points, rotated = row[_OBJECT:]
+    return replace(
+        found,
+        mask=None if mask is None else _decode_mask(*mask),
+        keypoints=None if points is None else tuple(map(tuple, points)),
+        rotated_box=None if rotated is None else tuple(_typed(rotated, *[float] * 5)),
+    )
+
+
+def _decode_mask(rle: str | None, rings: Any, png: str | None) -> Mask:
+    polygons = None if rings is None else tuple(tuple(map(tuple, ring)) for ring in rings)
+    return Mask(rle, polygons, png)
 
 
 def _encode_embedding(answer: Embedding) -> bytes:

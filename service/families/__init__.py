@@ -19,6 +19,8 @@ from service.families.dual_encoder import (
 )
 from service.families.family import FamilyEntry
 from service.families.image_embedder import ImageEmbedderParameters, open_image_embedder
+from service.families.segmenter import SegmenterParameters, open_segmenter
+from service.families.set_segmenter import SetSegmenterParameters, open_set_segmenter
 from service.families.tensors.family import TensorsParameters, open_tensors
 from service.families.text_embedder import (
     TextEmbedderParameters,
@@ -59,6 +61,8 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     ),
     "detector": FamilyEntry(Task.DETECT, _IMAGE, DetectorParameters, open_detector),
     "detr_detector": FamilyEntry(Task.DETECT, _IMAGE, DetrDetectorParameters, open_detr_detector),
+    "segmenter": FamilyEntry(Task.DETECT, _IMAGE, SegmenterParameters, open_segmenter),
+    "set_segmenter": FamilyEntry(Task.DETECT, _IMAGE, SetSegmenterParameters, open_set_segmenter),
     "dual_encoder": FamilyEntry(
         Task.EMBED,
         _TEXT | _IMAGE,

@@ -1,7 +1,7 @@
 """Single-stage detectors: the YOLO family, and any other that a declared head describes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,17 +19,22 @@ from service.families.detections import (
     limits_of,
     place_of,
     size_of,
+    with_masks,
 )
 from service.families.family import Opened, Traits, check_labels
 from service.families.image_input import ImageInput, check_colour
-from service.tasks import Detections, DetectItem
+from service.tasks import Detections, DetectItem, ObjectPart
 from service.transforms.vision.boxes import to_original
 from service.transforms.vision.geometry import Placement, Shape
-from service.transforms.vision.head_reader import HeadReader
+from service.transforms.vision.head_extras import Extras, points_to_original
+from service.transforms.vision.head_reader import Candidates, HeadReader
 from service.transforms.vision.head_trial import head_problem, made_up
 from service.transforms.vision.heads import HEADS, Head
 from service.transforms.vision.image import WHITE
+from service.transforms.vision.masks import Grid, prototype_regions
 from service.transforms.vision.processing import ImageProcessor, Processing
+from service.transforms.vision.regions import RegionForm
+from service.transforms.vision.rotated import enclosing, rotated_to_original, suppress_rotated
 from service.types import Lane, Model, PreparedItem, Sessions, Tensors, TensorSpec
 
 _SESSION = "model"
@@ -53,6 +58,14 @@ class DetectorParameters:
     """How the graph lays out its candidates; YOLO 9 and 11 are as v8, v10 is end to end."""
     head: Head | None = None
     """A layout without a name of its own."""
+    prototypes: str | None = None
+    """Output of mask prototypes [B, k, height, width], of a head that ends with k numbers for the
+    mask of each candidate."""
+    keypoints: tuple[int, int] | None = None
+    """Number of keypoints, and the numbers of each (x, y and perhaps visibility), of a head that
+    ends with them."""
+    rotated: bool = False
+    """Whether the head ends with the angle of each box, in radians."""
     score_threshold: float = 0.25
     """Least score of an object, where the item does not say."""
     iou_threshold: float = 0.5
@@ -66,12 +79,34 @@ class DetectorParameters:
         check_labels(self.labels)
         check_colour([self.pad_value, *self.background])
         self.limits.checked()
-        _ = self.recipe  # validates the sizes
+        _ = self.recipe, self.extras  # which validate their keys
 
     @property
     def limits(self) -> Limits:
         """Return the limits of an item that sets none."""
-        return Limits(self.score_threshold, self.iou_threshold, self.max_detections)
+        masks: RegionForm | None = None if self.prototypes is None else "rle"
+        return Limits(self.score_threshold, self.iou_threshold, self.max_detections, masks)
+
+    @property
+    def extras(self) -> Extras:
+        """Return what the head says besides boxes. Raises ValueError."""
+        return Extras(self.prototypes, self.keypoints, self.rotated)
+
+    @property
+    def finds(self) -> frozenset[ObjectPart]:
+        """Return what is found of an object besides its box."""
+        parts: Mapping[ObjectPart, bool] = {
+            "masks": self.prototypes is not None,
+            "keypoints": self.keypoints is not None,
+            "rotated_box": self.rotated,
+        }
+        return frozenset(part for part, is_found in parts.items() if is_found)
+
+    @property
+    def named_head(self) -> Head:
+        """Return the head, declared or named."""
+        head = self.head or HEADS[self.layout]
+        return replace(head, boxes="centre") if self.rotated and self.head is None else head
 
     @property
     def recipe(self) -> Processing:
@@ -93,11 +128,10 @@ def open_detector(folder: Path, parameters: DetectorParameters) -> Opened[Detect
     if recipe.fixed is None:
         raise ValueError("images must all be made of one size: resize by letterbox or stretch")
     images = ImageInput(ImageProcessor(recipe), parameters.background)
-    head = parameters.head or HEADS[parameters.layout]
-    reader = HeadReader.of(head, len(labels), recipe.fixed)
+    reader = HeadReader.of(parameters.named_head, len(labels), recipe.fixed, parameters.extras)
     model = DetectorModel(images, recipe.fixed, reader, parameters.limits)
     traits: Traits[DetectItem, Detections] = Traits(
-        head_problem=model.head_problem, try_head=model.try_head
+        head_problem=model.head_problem, try_head=model.try_head, finds=parameters.finds
     )
     return Opened(DetectorProcessor(labels, images, parameters.limits), model, traits)
 
@@ -125,11 +159,14 @@ class DetectorModel(Model):
                 "head.batched is false, so the graph takes one image at a time: set "
                 "batching.max_batch_size = 1"
             )
-        output = self._arranged(session.run(self.images.feeds(batch, session)))
-        best = self.reader.best_scores(output)
+        outputs = session.run(self.images.feeds(batch, session))
+        output = self._arranged(outputs)
+        best, maps = self.reader.best_scores(output), self.reader.extras.maps(outputs)
         return [
-            self._found(candidates, scores, prepared)
-            for candidates, scores, prepared in zip(output, best, batch, strict=True)
+            self._found(candidates, scores, prepared, None if maps is None else maps[row])
+            for row, (candidates, scores, prepared) in enumerate(
+                zip(output, best, batch, strict=True)
+            )
         ]
 
     @override
@@ -160,17 +197,51 @@ class DetectorModel(Model):
             raise InferenceError(str(error)) from None
 
     def _found(
-        self, output: NDArray[np.float32], best: NDArray[np.float32], prepared: PreparedItem
+        self,
+        output: NDArray[np.float32],
+        best: NDArray[np.float32],
+        prepared: PreparedItem,
+        prototypes: NDArray[np.float32] | None,
     ) -> Tensors:
         """Return one image's objects, best first."""
-        limits = limits_of(prepared)
+        limits, place = limits_of(prepared), place_of(prepared)
         found = self.reader.found(output, best, limits.threshold, self.shape)
         if not self.reader.head.suppress:
-            limits = Limits(limits.threshold, None, limits.max_detections)
+            limits = replace(limits, iou=None)
+        extras = self.reader.extras
+        if extras.rotated:
+            return self._rotated(found, limits, prepared)
         chosen = kept(found.boxes, found.scores, found.labels, limits)
-        return {
-            "boxes": to_original(found.boxes[chosen], place_of(prepared)),
+        answer = {
+            "boxes": to_original(found.boxes[chosen], place),
             "scores": found.scores[chosen],
             "labels": found.labels[chosen],
             "size": size_of(prepared),
+        }
+        more = found.extras[chosen]
+        if extras.keypoints is not None:
+            answer["keypoints"] = points_to_original(more, extras.keypoints, place)
+        if prototypes is None or limits.masks is None:
+            return answer
+        grid = Grid.of((prototypes.shape[1], prototypes.shape[2]), self.shape, place)
+        regions = prototype_regions(prototypes, more, answer["boxes"], grid)
+        return with_masks(answer, regions, limits.masks)
+
+    def _rotated(self, found: Candidates, limits: Limits, prepared: PreparedItem) -> Tensors:
+        place, upright = place_of(prepared), found.boxes
+        middle, size = (upright[:, :2] + upright[:, 2:]) / 2, upright[:, 2:] - upright[:, :2]
+        rotated = np.concatenate([middle, size, found.extras[:, :1]], axis=1)
+        if limits.iou is None:
+            chosen = kept(upright, found.scores, found.labels, limits)
+        else:
+            most = limits.max_detections
+            chosen = suppress_rotated(rotated, found.scores, limits.iou, most, found.labels)
+        moved = rotated_to_original(rotated[chosen], place)
+        edges = np.array([place.width, place.height] * 2, np.float32)
+        return {
+            "boxes": np.clip(enclosing(moved), 0, edges),
+            "scores": found.scores[chosen],
+            "labels": found.labels[chosen],
+            "size": size_of(prepared),
+            "rotated": moved,
         }

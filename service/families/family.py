@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from service.engine.inflight.scheduler import InFlight
-from service.tasks import Ability, Task
+from service.tasks import Ability, ObjectPart, Task
 from service.transforms.language.segmentation import Document
 from service.transforms.language.text import TextTokenizer
 from service.types import (
@@ -75,6 +75,8 @@ class Traits(Generic[ItemT, AnswerT]):
     """Source and target languages."""
     label_scores: CosineScores | EntailmentScores | None = None
     """How answers become scores of labels that a request gives."""
+    finds: frozenset[ObjectPart] = frozenset()
+    """What a detector finds of an object besides its box."""
 
     # Of the model
     head_problem: Callable[[Mapping[str, Mapping[str, TensorSpec]]], str | None] | None = None

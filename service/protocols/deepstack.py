@@ -123,7 +123,7 @@ async def detection(request: HttpRequest, body: Body) -> Reply:
         request,
         Task.DETECT,
         Selection(request.path_params.get("model")),
-        [DetectItem(as_image(image, request.context.limits), least)],
+        [DetectItem(as_image(image, request.context.limits), least, masks="none")],
         noun="image",
     )
     (outcome,) = answers.outcomes

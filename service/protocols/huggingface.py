@@ -137,7 +137,8 @@ def _tag(pipeline: Pipeline[Any, Any]) -> str:
         case Task.TRANSLATE:
             return "translation"
         case Task.DETECT:
-            return "object-detection"
+            has_masks = "masks" in pipeline.family.traits.finds
+            return "image-segmentation" if has_masks else "object-detection"
         case Task.EMBED:
             return "feature-extraction"
         case task:
@@ -183,6 +184,7 @@ def _objects(found: Detections) -> Sequence[dict[str, Any]]:
             "label": one.label,
             "score": one.score,
             "box": dict(zip(edges, whole_pixels(one.box, found.width, found.height), strict=True)),
+            **({} if one.mask is None else {"mask": one.mask.png}),
         }
         for one in found.objects
     ]

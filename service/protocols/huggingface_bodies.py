@@ -20,6 +20,7 @@ from service.tasks import (
     DetectItem,
     EmbedItem,
     Image,
+    MaskForm,
     Task,
     Text,
     TranslateItem,
@@ -232,9 +233,9 @@ def _detect(
 ) -> Asked:
     if isinstance(inputs, list):
         raise InvalidInputError("object detection takes one image at a time")
-    return Asked(
-        Task.DETECT, [DetectItem(as_image(inputs, limits), options.threshold)], False, True
-    )
+    masks: MaskForm | None = "png" if "masks" in pipeline.family.traits.finds else None
+    item = DetectItem(as_image(inputs, limits), options.threshold, masks=masks)
+    return Asked(Task.DETECT, [item], False, True)
 
 
 def _embed(

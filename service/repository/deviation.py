@@ -15,15 +15,23 @@ from service.tasks import (
     Detections,
     Embedding,
     Inference,
+    Mask,
     Task,
     Translation,
 )
 from service.transforms.vision.boxes import Boxes, iou_matrix
+from service.transforms.vision.regions import mask_of
+from service.transforms.vision.rotated import rotated_overlaps
 
 CERTAIN_SCORE = 0.3
 """Golden objects below it are too close to a usual threshold to be asked for."""
 
 MATCHING_IOU = 0.9
+
+_PLACE = 2
+"""Numbers of a keypoint's place; how visible it is may follow."""
+_NEAR_POINT = 0.05
+"""How far a keypoint may be from its golden place, as a share of the box's diagonal."""
 
 _TIE = 1e-6
 """Labels whose scores differ by less are equally good."""
@@ -36,7 +44,8 @@ def deviation(answer: Answer, golden: Answer) -> float:
     that differ count 1.
     Translate: 0 if the texts are equal, else 1. Detect: the largest difference of scores over
     the golden objects of at least `CERTAIN_SCORE`, where one that has no partner of its label
-    and `MATCHING_IOU` counts 1. It is infinite for answers that cannot be compared (of another
+    and `MATCHING_IOU` counts 1; a golden mask, rotated box or set of keypoints must match, too.
+    It is infinite for answers that cannot be compared (of another
     task, with other labels, of another length) or that are not finite.
     """
     match answer, golden:
@@ -45,7 +54,7 @@ def deviation(answer: Answer, golden: Answer) -> float:
         case Translation(), Translation():
             return float(answer.text != golden.text)
         case Detections(), Detections():
-            return _of_objects(answer.objects, golden.objects)
+            return _of_objects(answer, golden)
         case Embedding(), Embedding():
             return _of_vectors(answer, golden)
         case Inference(), Inference():
@@ -120,26 +129,68 @@ def _of_arrays(got: NDArray[Any], wanted: NDArray[Any]) -> float:
     return math.inf if math.isnan(largest) else largest
 
 
-def _of_objects(found: Sequence[DetectedObject], golden: Sequence[DetectedObject]) -> float:
-    wanted = [one for one in golden if one.score >= CERTAIN_SCORE]
+def _of_objects(answer: Detections, golden: Detections) -> float:
+    wanted = [one for one in golden.objects if one.score >= CERTAIN_SCORE]
+    found, shape = answer.objects, (answer.height, answer.width)
     overlaps = iou_matrix(_boxes(wanted), _boxes(found))
     # Objects of one label overlap less than the NMS lets them, so no two golden objects can
     # claim the same partner at an overlap of 0.9.
     return max(
-        (_of_object(found, one, row) for one, row in zip(wanted, overlaps, strict=True)),
+        (_of_object(found, one, row, shape) for one, row in zip(wanted, overlaps, strict=True)),
         default=0.0,
     )
 
 
 def _of_object(
-    found: Sequence[DetectedObject], golden: DetectedObject, overlaps: Sequence[float]
+    found: Sequence[DetectedObject],
+    golden: DetectedObject,
+    overlaps: Sequence[float],
+    shape: tuple[int, int],
 ) -> float:
     partners = [
         _difference(one.score, golden.score)
         for one, overlap in zip(found, overlaps, strict=True)
-        if one.label == golden.label and overlap >= MATCHING_IOU
+        if one.label == golden.label and overlap >= MATCHING_IOU and _matches(one, golden, shape)
     ]
     return min(partners, default=1.0)
+
+
+def _matches(one: DetectedObject, golden: DetectedObject, shape: tuple[int, int]) -> bool:
+    """Compare what the golden object has besides its box."""
+    return (
+        (golden.mask is None or _covers(one.mask, golden.mask, shape))
+        and (golden.rotated_box is None or _is_turned(one.rotated_box, golden.rotated_box))
+        and (golden.keypoints is None or _has_points(one, golden))
+    )
+
+
+def _covers(mask: Mask | None, golden: Mask, shape: tuple[int, int]) -> bool:
+    if mask is None or mask.rle is None or golden.rle is None:
+        return mask == golden
+    if mask.rle == golden.rle:
+        return True
+    try:
+        first, second = (mask_of(text.encode(), shape) for text in (mask.rle, golden.rle))
+    except ValueError:  # of an image of another size
+        return False
+    return bool((first & second).sum() >= MATCHING_IOU * (first | second).sum())
+
+
+def _is_turned(box: Sequence[float] | None, golden: Sequence[float]) -> bool:
+    if box is None:
+        return False
+    boxes = np.array([box, golden], np.float32)
+    return bool(rotated_overlaps(boxes[:1], boxes[1:])[0, 0] >= MATCHING_IOU)
+
+
+def _has_points(one: DetectedObject, golden: DetectedObject) -> bool:
+    points, wanted = one.keypoints or (), golden.keypoints or ()
+    if [len(point) for point in points] != [len(point) for point in wanted]:
+        return False
+    left, top, right, bottom = golden.box
+    allowed = max(1.0, _NEAR_POINT * math.hypot(right - left, bottom - top))
+    pairs = zip(points, wanted, strict=True)
+    return all(math.dist(a[:_PLACE], b[:_PLACE]) <= allowed for a, b in pairs)
 
 
 def _boxes(objects: Sequence[DetectedObject]) -> Boxes:

@@ -28,6 +28,7 @@ from service.tasks import (
     Inference,
     InferItem,
     Label,
+    Mask,
     Task,
     Text,
     TranslateItem,
@@ -180,6 +181,16 @@ class _Object(_Shape):
     label: str
     score: _Number
     box: tuple[_Number, _Number, _Number, _Number]
+    mask: str | None = None
+    """Counts of COCO's compressed run-length encoding."""
+    keypoints: tuple[tuple[_Number, ...], ...] | None = None
+    rotated_box: tuple[_Number, _Number, _Number, _Number, _Number] | None = None
+
+    def found(self) -> DetectedObject:
+        mask = None if self.mask is None else Mask(rle=self.mask)
+        return DetectedObject(
+            self.label, self.score, self.box, mask, self.keypoints, self.rotated_box
+        )
 
 
 class _Detections(_Shape):
@@ -194,7 +205,7 @@ class _DetectRecord(_Record):
 
     def to_golden(self, read_image: _ReadImage) -> Golden:
         asked, found = self.item, self.answer
-        objects = tuple(DetectedObject(one.label, one.score, one.box) for one in found.objects)
+        objects = tuple(one.found() for one in found.objects)
         item = DetectItem(read_image(asked.image), asked.threshold, asked.iou, asked.max_detections)
         return Golden(item, Detections(objects, found.width, found.height))
 

@@ -19,7 +19,14 @@ from service.tasks.common import (
     Text,
     fingerprint,
 )
-from service.tasks.detection import DetectedObject, Detections, DetectItem
+from service.tasks.detection import (
+    DetectedObject,
+    Detections,
+    DetectItem,
+    Mask,
+    MaskForm,
+    ObjectPart,
+)
 from service.tasks.embedding import Embedding, EmbedItem
 from service.tasks.inference import Inference, InferItem
 from service.tasks.translation import (
@@ -56,6 +63,9 @@ __all__ = [
     "KeptTerm",
     "Label",
     "LiteralKind",
+    "Mask",
+    "MaskForm",
+    "ObjectPart",
     "Part",
     "Task",
     "Text",

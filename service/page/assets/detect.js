@@ -5,6 +5,7 @@ import { sceneKind } from "./kinds.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { pictureRequest } from "./service.js";
+import { drawShapes, makeShapes } from "./shapes.js";
 
 const PATH = "v1/detect";
 const TINTS = 6;
@@ -35,7 +36,7 @@ export function openDetect(models) {
     const image = make("img", { alt: `The picture ${name}`, width: result.width, height: result.height });
     await loaded(image, url);
     if (signal.aborted) return;
-    const stage = make("div.stage", {}, image, make("div.boxes"));
+    const stage = make("div.stage", {}, image, makeShapes(), make("div.boxes"));
     stage.style.setProperty("--ratio", String(result.width / result.height));
     shown = { stage, result, model: body.model };
     panel.put(make("p.by"), stage, make("ul.objects"));
@@ -50,6 +51,7 @@ export function openDetect(models) {
     panel.answer.querySelector(".by").replaceChildren(count, make("strong", {}, model));
     const boxes = found.map((object) => box(object, result, tints.get(object.label)));
     stage.querySelector(".boxes").replaceChildren(...[...boxes].reverse()); // the best on top
+    drawShapes(stage.querySelector(".shapes"), found, boxes, result);
     keepApart(boxes.map((element) => element.firstElementChild));
     const rows = found.map((object, index) => row(object, tints.get(object.label), boxes[index]));
     panel.answer.querySelector(".objects").replaceChildren(...rows);

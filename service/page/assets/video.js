@@ -4,6 +4,7 @@ import { make } from "./elements.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { fileRequest } from "./service.js";
+import { drawShapes, makeShapes } from "./shapes.js";
 
 const PATH = "v1/video";
 const TINTS = 6;
@@ -44,6 +45,7 @@ class Film {
   #marks = new Map();
   #screen;
   #boxes = make("div.boxes");
+  #shapes = makeShapes();
   #by;
   #rows = make("div.timeline", { role: "img", "aria-label": "When each label was found" });
   #seconds;
@@ -57,7 +59,7 @@ class Film {
     this.#screen.muted = true;
     this.#load(choice);
     this.#by = make("p.by", {}, "Analysing by ", make("strong", {}, start.model));
-    const stage = make("div.stage", {}, this.#screen, this.#boxes);
+    const stage = make("div.stage", {}, this.#screen, this.#shapes, this.#boxes);
     stage.style.setProperty("--ratio", String(start.width / start.height));
     this.root = make("div.film", {}, this.#by, stage, this.#rows);
     this.#timer = setInterval(() => this.#draw(), 50);
@@ -110,7 +112,10 @@ class Film {
     if (!this.root.isConnected) return;
     const now = this.#screen.currentTime + 0.5 / (this.#info.fps || 25);
     const frame = this.#frames.findLast(({ time }) => time <= now);
-    this.#boxes.replaceChildren(...(frame?.objects ?? []).map((object) => this.#box(object)));
+    const objects = frame?.objects ?? [];
+    const boxes = objects.map((object) => this.#box(object));
+    this.#boxes.replaceChildren(...boxes);
+    drawShapes(this.#shapes, objects, boxes, this.#info);
   }
 
   #box({ id, label, score, box: [left, top, right, bottom] }) {

@@ -137,10 +137,12 @@ def serving(registry: Registry) -> Sequence[Pipeline[Any, Any]]:
 def _specs(
     pipeline: Pipeline[Any, Any],
 ) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec], bool]:
-    signature = pipeline.family.traits.signature
+    traits = pipeline.family.traits
+    signature = traits.signature
     if signature is not None:
         return signature.inputs, signature.outputs, signature.is_batched
-    return native_inputs(pipeline.modalities), native_outputs(pipeline.task), True
+    inputs = native_inputs(pipeline.modalities)
+    return inputs, native_outputs(pipeline.task, traits.finds), True
 
 
 def _tensors(specs: Mapping[str, TensorSpec]) -> Sequence[Mapping[str, Any]]:

@@ -117,7 +117,10 @@ async def infer(
     if answers.cache is None:
         raise worst_error(answers, "row")
     found = [outcome.answer for outcome in answers.outcomes]
-    outputs = native_tensors(found) if signature is None else joined(found, signature)
+    if signature is None:
+        outputs = native_tensors(found, pipeline.family.traits.finds)
+    else:
+        outputs = joined(found, signature)
     if call.outputs:
         is_batched = signature is None or signature.is_batched
         names = _named(outputs, pipeline) if signature is None else None
@@ -159,8 +162,10 @@ def raw_inputs(pipeline: Pipeline[Any, Any], body: bytes) -> Mapping[str, InputT
 
 
 def _specs(pipeline: Pipeline[Any, Any]) -> Mapping[str, TensorSpec]:
-    signature = pipeline.family.traits.signature
-    return native_outputs(pipeline.task) if signature is None else signature.outputs
+    traits = pipeline.family.traits
+    if traits.signature is None:
+        return native_outputs(pipeline.task, traits.finds)
+    return traits.signature.outputs
 
 
 def _check_outputs(wanted: Sequence[RequestedOutput], known: Mapping[str, TensorSpec]) -> None:

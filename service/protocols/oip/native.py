@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -22,9 +23,12 @@ from service.tasks import (
     Answer,
     AnyItem,
     Classification,
+    DetectedObject,
     Detections,
     Embedding,
     Inference,
+    Mask,
+    ObjectPart,
     Task,
     TranslateItem,
     Translation,
@@ -56,6 +60,11 @@ _OUTPUTS: Final[Mapping[Task, Mapping[str, TensorSpec]]] = {
     },
     Task.EMBED: {"embedding": TensorSpec(_FLOATS, (None, None))},
 }
+_OF_OBJECTS: Final[Mapping[ObjectPart, Mapping[str, TensorSpec]]] = {
+    "masks": {"mask": TensorSpec(_STRINGS, (None, None))},
+    "keypoints": {"keypoints": TensorSpec(_FLOATS, (None, None, None, None))},
+    "rotated_box": {"rotated_box": TensorSpec(_FLOATS, (None, None, 5))},
+}
 
 
 def native_inputs(modalities: frozenset[str]) -> Mapping[str, TensorSpec]:
@@ -63,9 +72,12 @@ def native_inputs(modalities: frozenset[str]) -> Mapping[str, TensorSpec]:
     return {name: TensorSpec(_STRINGS, (None,)) for name in sorted(modalities, reverse=True)}
 
 
-def native_outputs(task: Task) -> Mapping[str, TensorSpec]:
-    """Return the outputs of a model of a native task."""
-    return _OUTPUTS[task]
+def native_outputs(task: Task, finds: frozenset[ObjectPart]) -> Mapping[str, TensorSpec]:
+    """Return the outputs of a model of a native task, which finds these parts of objects."""
+    outputs = dict(_OUTPUTS[task])
+    for part in sorted(finds):
+        outputs |= _OF_OBJECTS[part]
+    return outputs
 
 
 def native_items(
@@ -166,10 +178,16 @@ def _paired(texts: Sequence[Any], pairs: Sequence[Any]) -> list[Any]:
     return [{"text": text, "text_pair": pair} for text, pair in zip(texts, pairs, strict=True)]
 
 
-def native_tensors(answers: Sequence[Answer]) -> Mapping[str, NDArray[Any]]:
+def native_tensors(
+    answers: Sequence[Answer], finds: frozenset[ObjectPart]
+) -> Mapping[str, NDArray[Any]]:
     """Return answers of one task as tensors, one row an answer.
 
     Rows with fewer labels or objects than others end with empty labels, zero scores and zero boxes.
+
+    Args:
+        answers: at least one.
+        finds: what the model finds of objects besides boxes.
     """
     first = answers[0]
     match first:
@@ -184,17 +202,46 @@ def native_tensors(answers: Sequence[Answer]) -> Mapping[str, NDArray[Any]]:
             return {"translation": np.array(texts, object)}
         case Detections():
             rows = [one.objects for one in answers if isinstance(one, Detections)]
+            most = max(map(len, rows))
             boxes = [_floats([one.box for one in row], 4) for row in rows]
             return {
-                "boxes": _padded(boxes, (max(map(len, rows)), 4)),
+                "boxes": _padded(boxes, (most, 4)),
                 "label": _strings([[one.label for one in row] for row in rows]),
                 "score": _floats([[one.score for one in row] for row in rows]),
                 "count": np.array(list(map(len, rows)), np.int32),
+                **_parts_of(rows, most, finds),
             }
         case Embedding():
             return {"embedding": np.stack([a.vector for a in answers if isinstance(a, Embedding)])}
         case Inference():
             return first.outputs
+
+
+def _parts_of(
+    rows: Sequence[Sequence[DetectedObject]], most: int, finds: frozenset[ObjectPart]
+) -> Mapping[str, NDArray[Any]]:
+    """Return masks (as counts, polygons in JSON or PNG in base64), keypoints and rotated boxes."""
+    parts: dict[str, NDArray[Any]] = {}
+    if "masks" in finds:
+        parts["mask"] = _strings([[_mask_text(one.mask) for one in row] for row in rows])
+    if "keypoints" in finds:
+        points = [[one.keypoints or () for one in row] for row in rows]
+        shape = next((np.shape(one) for row in points for one in row), (0, 0))
+        parts["keypoints"] = _padded(
+            [np.array(row, np.float32).reshape(len(row), *shape) for row in points], (most, *shape)
+        )
+    if "rotated_box" in finds:
+        rotated = [[one.rotated_box or () for one in row] for row in rows]
+        parts["rotated_box"] = _padded([_floats(row, 5) for row in rotated], (most, 5))
+    return parts
+
+
+def _mask_text(mask: Mask | None) -> str:
+    if mask is None:
+        return ""
+    if mask.polygons is not None:
+        return orjson.dumps(mask.polygons).decode()
+    return mask.rle or mask.png or ""
 
 
 def _strings(rows: Sequence[Sequence[str]]) -> NDArray[Any]:

@@ -77,6 +77,7 @@ _PROCESSORS: Final[Mapping[str, Processor]] = {
     "ConditionalDetr": _DETR,
     "DeformableDetr": _DETR,
     "Yolos": Processor(_DETR.size, colours=_IMAGENET, multiple_of=16, limits_longest=True),
+    "Segformer": Processor({"height": 512, "width": 512}, colours=_IMAGENET),
     "RTDetr": Processor({"height": 640, "width": 640}, colours=_IMAGENET, normalises=False),
 }
 
@@ -110,6 +111,7 @@ _OF_MODELS: Final[Mapping[str, str]] = {
     "conditional_detr": "ConditionalDetr",
     "deformable_detr": "DeformableDetr",
     "yolos": "Yolos",
+    "segformer": "Segformer",
     "rt_detr": "RTDetr",
     "rt_detr_v2": "RTDetr",
     "d_fine": "RTDetr",

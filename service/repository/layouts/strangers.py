@@ -22,8 +22,8 @@ _MOST_SHOWN = 4
 _DECLARED: Final = (
     "it may be a detector, whose head model.toml must declare: "
     'task = "detect", family = "detector", labels, [parameters.processing] and [parameters.head]; '
-    "docs/detector-heads.md has them for YuNet, NanoDet, SCRFD, YOLO and others. What segments "
-    "images, or finds poses or depth in them, is not served"
+    "docs/detector-heads.md has them for YuNet, NanoDet, SCRFD, YOLO and others. One that "
+    'labels each pixel has family = "segmenter", labels and [parameters.processing]'
 )
 _CLASSIFIED: Final = (
     "it may be a classifier, of which model.toml must say what the graph does not: "

@@ -23,6 +23,9 @@ _SINGLE = {"model": "model"}
 
 _AXES = (0, 2)
 """Of a classifier's scores; none where the graph does not say."""
+_SET_SEGMENTERS = frozenset({"DetrForSegmentation", "MaskFormerForInstanceSegmentation"})
+_MAP_AXES = 4
+"""Of scores for each pixel."""
 _HEADS = frozenset({"logits", "pred_boxes", "pred_masks"})
 _MULTI_LABEL = "multi_label_classification"
 
@@ -57,6 +60,26 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
     alone = only_label(files)
     if files.config.get("problem_type") == _MULTI_LABEL or alone:
         yield Fact("parameters.activation", "sigmoid", alone or f"{CONFIG}: problem_type")
+
+
+def _is_segmenter(files: ExportFiles) -> str | None:
+    if files.architecture.endswith("ForSemanticSegmentation"):
+        return _ARCHITECTURES
+    known_by = _by_outputs(files, {"logits"})
+    is_map = known_by and len(files.signature().outputs["logits"].shape) == _MAP_AXES
+    return known_by if is_map else None
+
+
+def _read_segmenter(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, _SINGLE)
+    yield from label_facts(files)
+    yield from processing_facts(files)
+
+
+def _is_set_segmenter(files: ExportFiles) -> str | None:
+    if files.architecture in _SET_SEGMENTERS:
+        return _ARCHITECTURES
+    return _by_outputs(files, {"logits", "pred_masks"})
 
 
 def _is_set_detector(files: ExportFiles) -> str | None:
@@ -96,5 +119,7 @@ def _by_outputs(files: ExportFiles, wanted: Set[str]) -> str | None:
 
 LAYOUTS: Final = (
     Layout(Task.CLASSIFY, "image_classifier", _is_classifier, _read_classifier),
+    Layout(Task.DETECT, "segmenter", _is_segmenter, _read_segmenter),
+    Layout(Task.DETECT, "set_segmenter", _is_set_segmenter, _read_segmenter),
     Layout(Task.DETECT, "detr_detector", _is_set_detector, _read_set_detector),
 )

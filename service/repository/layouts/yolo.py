@@ -24,7 +24,10 @@ from service.tasks import Task
 from service.transforms.vision.head_outputs import shown
 from service.transforms.vision.heads import HEADS
 
-_DETECT, _CLASSIFY = "detect", "classify"
+_DETECT, _CLASSIFY, _SEMANTIC = "detect", "classify", "semantic"
+_SEGMENT, _POSE, _ROTATED = "segment", "pose", "obb"
+_FINDING = frozenset({_DETECT, _SEGMENT, _POSE, _ROTATED})
+"""Tasks of detectors."""
 _SINGLE = {"model": "model"}
 _FOUND_NUMBERS = 6
 """Of an object that the graph has chosen itself: four of its box, a score and a label."""
@@ -46,20 +49,34 @@ def _task(files: ExportFiles) -> str | None:
     metadata = files.signature().metadata
     if "names" not in metadata or not metadata.keys() & {"stride", "task"}:
         return None
-    return metadata.get("task", _DETECT)  # YOLOv5 of old writes stride and names alone
+    if "task" in metadata:
+        return metadata["task"]
+    # YOLOv5 of old writes stride and names alone.
+    return _DETECT if _prototypes(files.signature()) is None else _SEGMENT
 
 
 def _is_detector(files: ExportFiles) -> str | None:
     task = _task(files)
-    if task not in (None, _DETECT, _CLASSIFY):
+    if task not in (None, _CLASSIFY, _SEMANTIC, *_FINDING):
         raise ModelLoadError(
             f"{graph_name(files)} is for the task {task!r} (its metadata), which is not served"
         )
-    return f"{graph_name(files)}: its metadata" if task == _DETECT else None
+    return f"{graph_name(files)}: its metadata" if task in _FINDING else None
 
 
 def _is_classifier(files: ExportFiles) -> str | None:
     return f"{graph_name(files)}: its metadata" if _task(files) == _CLASSIFY else None
+
+
+def _is_segmenter(files: ExportFiles) -> str | None:
+    return f"{graph_name(files)}: its metadata" if _task(files) == _SEMANTIC else None
+
+
+def _read_segmenter(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, _SINGLE)
+    signature, name = files.signature(), graph_name(files)
+    yield from _label_facts(signature, name)
+    yield from _letterbox_facts(signature, name)
 
 
 def _read_detector(files: ExportFiles) -> Iterator[Finding]:
@@ -68,13 +85,11 @@ def _read_detector(files: ExportFiles) -> Iterator[Finding]:
         return
     signature, name = files.signature(), graph_name(files)
     yield from _label_facts(signature, name)
-    if _task(files) != _DETECT:
+    task = _task(files)
+    if task not in _FINDING:
         return  # any other head: model.toml declares it
-    if (size := _image_size(signature)) is None:
-        yield Unknown("parameters.processing", f"{name} does not tell its image size")
-    else:
-        yield from _processing("letterbox", list(size), f"{name}: metadata imgsz, or its input")
-        yield Fact("parameters.processing.antialias", False, f"{name}: its metadata")
+    yield from _letterbox_facts(signature, name)
+    yield from _extra_facts(task, signature, name)
     yield from _layout_facts(files, signature, name)
     yield Fact("parameters.max_detections", _MOST_DETECTIONS, f"{name}: its metadata")
 
@@ -94,9 +109,39 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
     yield Fact("parameters.activation", "none", f"{name}: metadata task")
 
 
-def _processing(resize: str, size: list[int], source: str) -> Iterator[Finding]:
-    yield Fact("parameters.processing.resize", resize, source)
-    yield Fact("parameters.processing.size", size, source)
+def _extra_facts(task: str, signature: GraphSignature, name: str) -> Iterator[Finding]:
+    """Tell what the head says besides boxes."""
+    source = f"{name}: metadata task"
+    if task == _ROTATED:
+        yield Fact("parameters.rotated", True, source)
+    if task == _SEGMENT:
+        prototypes = _prototypes(signature)
+        if prototypes is None:
+            yield Unknown("parameters.prototypes", f"{name} gives no maps for masks")
+        else:
+            yield Fact("parameters.prototypes", prototypes, f"{name}: its outputs")
+    if task == _POSE:
+        shape = literal(signature.metadata.get("kpt_shape", ""))
+        if _are_sides(shape) and len(shape) == 2:  # noqa: PLR2004 - points, and numbers of each
+            yield Fact("parameters.keypoints", list(shape), f"{name}: metadata kpt_shape")
+        else:
+            yield Unknown("parameters.keypoints", f"the metadata of {name} has no kpt_shape")
+
+
+def _prototypes(signature: GraphSignature) -> str | None:
+    """Return the output of maps for masks, which is not the first."""
+    maps = [n for n, spec in signature.outputs.items() if len(spec.shape) == 4]  # noqa: PLR2004
+    return maps[0] if len(maps) == 1 and maps[0] != next(iter(signature.outputs)) else None
+
+
+def _letterbox_facts(signature: GraphSignature, name: str) -> Iterator[Finding]:
+    if (size := _image_size(signature)) is None:
+        yield Unknown("parameters.processing", f"{name} does not tell its image size")
+        return
+    source = f"{name}: metadata imgsz, or its input"
+    yield Fact("parameters.processing.resize", "letterbox", source)
+    yield Fact("parameters.processing.size", list(size), source)
+    yield Fact("parameters.processing.antialias", False, f"{name}: its metadata")
 
 
 def _label_facts(signature: GraphSignature, name: str) -> Iterator[Finding]:
@@ -135,7 +180,7 @@ def _layout_facts(files: ExportFiles, signature: GraphSignature, name: str) -> I
     """
     file = next(iter(files.graphs[MODEL_ROLE].values()))
     used = operators(read_onnx(file_inside(file, files.folder, files.root, "graphs")))
-    fits = _fitting(signature)
+    fits = _fitting(signature, _task(files))
     layout, known_by = _evidence(signature.metadata, used, fits)
     if layout in fits:
         yield Fact("parameters.layout", layout, f"{name}: {known_by}")
@@ -176,7 +221,7 @@ def _of_old_exporter(used: Set[str], fits: Collection[str]) -> tuple[str, str]:
     return "", "it has metadata stride without task, so it may be of YOLOv5 or an early YOLOv8"
 
 
-def _fitting(signature: GraphSignature) -> Sequence[str]:
+def _fitting(signature: GraphSignature, task: str | None) -> Sequence[str]:
     """Return the layouts that the shape of the first output does not rule out."""
     names = names_in(signature.metadata)
     first = next(iter(signature.outputs.values()), None)
@@ -188,7 +233,10 @@ def _fitting(signature: GraphSignature) -> Sequence[str]:
         layout: _FOUND_NUMBERS if layout == "end_to_end" else HEADS[layout].numbers(len(names))
         for layout in lengths
     }
-    return [n for n, length in lengths.items() if length in (None, wanted[n])]
+    if task == _DETECT:
+        return [n for n, length in lengths.items() if length in (None, wanted[n])]
+    # Numbers of masks, keypoints or angles follow.
+    return [n for n, length in lengths.items() if length is None or length > wanted[n]]
 
 
 def _selects(metadata: Mapping[str, str]) -> bool:
@@ -200,5 +248,6 @@ def _selects(metadata: Mapping[str, str]) -> bool:
 
 LAYOUTS: Final = (
     Layout(Task.DETECT, "detector", _is_detector, _read_detector),
+    Layout(Task.DETECT, "segmenter", _is_segmenter, _read_segmenter),
     Layout(Task.CLASSIFY, "image_classifier", _is_classifier, _read_classifier),
 )

@@ -75,7 +75,7 @@ def suppress(
     Returns:
         Indices of those kept, best first.
     """
-    order = _best_first(scores)
+    order = best_first(scores)
     boxes = boxes[order]
     names = np.zeros(len(order), np.intp) if labels is None else labels[order]
 
@@ -103,7 +103,7 @@ def _survivors(doubles: NDArray[np.bool_]) -> Indices:
     return np.flatnonzero(alive)
 
 
-def _best_first(scores: Scores) -> Indices:
+def best_first(scores: Scores) -> Indices:
     """Return the indices of the best candidates by descending score, ties in their order."""
     if scores.size <= MAX_CANDIDATES:
         return np.argsort(-scores, kind="stable")

@@ -96,7 +96,8 @@ class Sizing:
         top, left = 0, 0
         if self.resize == "letterbox":
             canvas = self.square
-            scale_x = scale_y = min(canvas[1] / width, canvas[0] / height)
+            if self._truncates:  # YOLOX takes one scale for both axes
+                scale_x = scale_y = min(canvas[1] / width, canvas[0] / height)
             if self.anchor == "centre":
                 top, left = (canvas[0] - shape[0]) // 2, (canvas[1] - shape[1]) // 2
         elif self.crop is not None:

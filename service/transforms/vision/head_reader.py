@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
 from service.transforms.vision.geometry import Shape
 from service.transforms.vision.head_cells import Cells, Floats, sigmoid, softmax
+from service.transforms.vision.head_extras import NO_EXTRAS, Extras, extras_misfit
 from service.transforms.vision.head_outputs import (
     laid_out,
     measured,
@@ -36,6 +37,8 @@ class Candidates:
     boxes: Boxes
     scores: Scores
     labels: Indices
+    extras: Floats
+    """[N, numbers]: the numbers after the head's own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +49,14 @@ class HeadReader:
     labels: int
     cells: Cells | None
     """Where the head has strides."""
+    extras: Extras = NO_EXTRAS
     _accepted: set[tuple[tuple[int, ...], ...]] = field(default_factory=set, repr=False)
     """Shapes of outputs that were compared with the head, so that each is compared once."""
 
     @classmethod
-    def of(cls, head: Head, labels: int, shape: Shape) -> "HeadReader":
+    def of(cls, head: Head, labels: int, shape: Shape, extras: Extras = NO_EXTRAS) -> "HeadReader":
         """Prepare for inputs of this height and width."""
-        return cls(head, labels, Cells.of(head, shape) if head.strides else None)
+        return cls(head, labels, Cells.of(head, shape) if head.strides else None, extras)
 
     def misfit(self, shapes: Mapping[str, tuple[int | None, ...]]) -> str | None:
         """Return why a graph with outputs of these shapes has no such head; None if it may."""
@@ -114,7 +118,8 @@ class HeadReader:
             real = (best[chosen] > 0) & (named[chosen] >= 0) & (named[chosen] < self.labels)
             chosen = chosen[real]
             labels = named[chosen].astype(np.intp)
-        return Candidates(self._boxes(output, chosen, shape), best[chosen], labels)
+        more = output[self.head.numbers(self.labels) :, chosen].T
+        return Candidates(self._boxes(output, chosen, shape), best[chosen], labels, more)
 
     def score_numbers(self, output: Floats) -> Floats:
         """Return the numbers [B, k, N] that scores are made of, before any activation."""
@@ -140,10 +145,10 @@ class HeadReader:
         self, levels: Sequence[Sequence[str]], shapes: Mapping[str, Sequence[int | None]]
     ) -> None:
         """Compare every level's outputs with the declaration. Raises ValueError."""
-        widths = []
+        widths, further = [], self.extras.count(shapes)
         for level, names in enumerate(levels):
             width = self._width({name: shapes[name] for name in names}, level)
-            if width is not None and (declared := self._misfit(width)):
+            if width is not None and (declared := self._misfit(width, further)):
                 raise ValueError(declared)
             widths.append(width)
         if len(set(widths) - {None}) > 1:
@@ -183,9 +188,11 @@ class HeadReader:
                 f"{', '.join(map(str, strides))} there are {wanted}"
             )
 
-    def _misfit(self, found: int) -> str | None:
+    def _misfit(self, found: int, further: int | None) -> str | None:
         head = self.head
         wanted, end = head.numbers(self.labels), head.scores_end(self.labels)
+        if further != 0:
+            return extras_misfit(found - wanted, further)
         if found >= wanted and (
             head.label_at is not None or end in (head.box_at, head.objectness_at, found)
         ):

@@ -23,6 +23,7 @@ from service.tasks import (
     InferItem,
     KeptTerm,
     Label,
+    Mask,
     Task,
     Text,
     TranslateItem,
@@ -41,6 +42,9 @@ tensors = st.dictionaries(
     | hnp.arrays(object, _shapes, elements=st.binary()),
     max_size=3,
 )
+
+_rings = st.lists(st.lists(st.tuples(scores, scores), max_size=3).map(tuple), max_size=3)
+masks = st.builds(Mask, st.none() | st.text(), st.none() | _rings.map(tuple), st.none() | st.text())
 
 ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
     Task.CLASSIFY: st.builds(
@@ -61,7 +65,17 @@ ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
     Task.DETECT: st.builds(
         Detections,
         st.lists(
-            st.builds(DetectedObject, st.text(), scores, st.tuples(*[scores] * 4)), max_size=5
+            st.builds(
+                DetectedObject,
+                st.text(),
+                scores,
+                st.tuples(*[scores] * 4),
+                st.none() | masks,
+                st.none()
+                | st.lists(st.lists(scores, max_size=3).map(tuple), max_size=3).map(tuple),
+                st.none() | st.tuples(*[scores] * 5),
+            ),
+            max_size=5,
         ).map(tuple),
         sizes,
         sizes,
@@ -93,7 +107,14 @@ ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
         st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
         st.lists(st.sampled_from(["urls", "emails", "numbers"]), max_size=3).map(tuple),
     ),
-    Task.DETECT: st.builds(DetectItem, images, numbers, numbers, counts),
+    Task.DETECT: st.builds(
+        DetectItem,
+        images,
+        numbers,
+        numbers,
+        counts,
+        st.none() | st.sampled_from(["rle", "polygons", "png", "none"]),
+    ),
     Task.EMBED: st.builds(EmbedItem, contents),
     Task.INFER: st.builds(InferItem, tensors),
 }

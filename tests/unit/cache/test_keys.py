@@ -92,7 +92,13 @@ def test_a_text_that_spells_an_image_is_another_key() -> None:
         ),
         (
             DetectItem(Image(b"x")),
-            {"image": Image(b"y"), "threshold": 0.1, "iou": 0.2, "max_detections": 3},
+            {
+                "image": Image(b"y"),
+                "threshold": 0.1,
+                "iou": 0.2,
+                "max_detections": 3,
+                "masks": "png",
+            },
         ),
         (
             EmbedItem(Text("x")),

@@ -156,6 +156,33 @@ def set_session() -> NumpySession:
     return NumpySession(compute, SET_INPUTS)
 
 
+def map_session() -> NumpySession:
+    """Scores of black, red and green for each square of four by four pixels."""
+
+    def compute(feeds: Arrays) -> Arrays:
+        images = feeds["pixel_values"]
+        count, _, height, width = images.shape
+        squares = images.reshape(count, 3, height // 4, 4, width // 4, 4)
+        red, green, _ = np.moveaxis(squares.mean(axis=(3, 5)), 1, 0)
+        return {"logits": 4 * np.stack([np.full_like(red, 0.5), red, green], axis=1)}
+
+    return NumpySession(compute, IMAGE_INPUTS)
+
+
+def query_session() -> NumpySession:
+    """Three queries: red, green and nothing, with a mask of squares of four by four pixels."""
+
+    def compute(feeds: Arrays) -> Arrays:
+        images = feeds["pixel_values"]
+        count, _, height, width = images.shape
+        squares = images.reshape(count, 3, height // 4, 4, width // 4, 4)
+        masks = 8 * squares.mean(axis=(3, 5), dtype=np.float64) - 4
+        logits = np.tile(np.array([[4, 0, 0], [0, 3, 0], [0, 0, 2]]), (count, 1, 1))
+        return {"logits": logits.astype(np.float32), "pred_masks": masks.astype(np.float32)}
+
+    return NumpySession(compute, IMAGE_INPUTS)
+
+
 class TranslatorGraphs:
     """A translator of two layers whose next token depends on every token before it."""
 
