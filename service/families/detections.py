@@ -152,9 +152,13 @@ def with_masks(found: Tensors, regions: Iterator[Region], form: RegionForm) -> T
     except ValueError as error:
         raise LimitExceededError(str(error)) from None
     rows = {name: array[masks.places] for name, array in found.items() if name != "size"}
-    form_number = np.array(FORMS.index(form))
-    written = {"masks": masks.data, "mask_ends": masks.ends, "mask_form": form_number}
-    return {**rows, "size": found["size"], **written}
+    return {
+        **rows,
+        "size": found["size"],
+        "masks": masks.data,
+        "mask_ends": masks.ends,
+        "mask_form": np.array(FORMS.index(form)),
+    }
 
 
 def _completed(objects: Sequence[DetectedObject], result: Tensors) -> Sequence[DetectedObject]:

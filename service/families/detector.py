@@ -212,7 +212,7 @@ class DetectorModel(Model):
         if extras.rotated:
             return self._rotated(found, limits, prepared)
         chosen = kept(found.boxes, found.scores, found.labels, limits)
-        answer = {
+        answer: dict[str, NDArray[Any]] = {
             "boxes": to_original(found.boxes[chosen], place),
             "scores": found.scores[chosen],
             "labels": found.labels[chosen],

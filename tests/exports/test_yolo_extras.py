@@ -55,9 +55,10 @@ def near(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
 async def test_it_answers_as_ultralytics(task: str, is_final: bool, tmp_path: Path) -> None:
     alone, _ = await answers(exported(tmp_path / "m", task, is_final), items())
     wanted_of_all = RECORD[f"{task} {is_final}"]
-    assert min(map(len, wanted_of_all)) > 2
-    for found, wanted, image in zip(alone, wanted_of_all, heads.IMAGES, strict=True):
+    assert min(map(len, wanted_of_all)) > 1
+    for found, recorded, image in zip(alone, wanted_of_all, heads.IMAGES, strict=True):
         edges = [image.width, image.height] * 2
+        wanted = sorted(recorded, key=lambda one: -one["score"])  # a final head's are in its order
         assert [one.label for one in found.objects] == [one["label"] for one in wanted]
         for one, other in zip(found.objects, wanted, strict=True):
             assert one.score == pytest.approx(other["score"], abs=1e-4)
@@ -80,7 +81,14 @@ async def test_each_pixel_has_the_label_that_ultralytics_gives_it(tmp_path: Path
             assert near(regions.get(label, np.zeros_like(there)), there)
 
 
-async def test_other_forms_show_the_same_masks(tmp_path: Path) -> None:
-    async with serving(exported(tmp_path / "m", "segment")) as loaded:
-        assert loaded.files.manifest.parameters["prototypes"] == "output1"
-        assert loaded.family.traits.finds == {"masks"}
+async def test_an_export_says_what_it_finds(tmp_path: Path) -> None:
+    for task, wanted in (
+        ("segment", {"prototypes": "output1"}),
+        ("pose", {"keypoints": list(heads.POINTS)}),
+        ("obb", {"rotated": True}),
+    ):
+        async with serving(exported(tmp_path / task, task)) as loaded:
+            parameters = loaded.files.manifest.parameters
+            assert {key: parameters.get(key) for key in wanted} == wanted
+            (part,) = loaded.pipeline.family.traits.finds
+            assert part in ("masks", "keypoints", "rotated_box")

@@ -30,7 +30,7 @@ EXTRAS = {"segment": PROTOTYPES, "pose": POINTS[0] * POINTS[1], "obb": 1}
 KINDS = [(task, is_final) for task in EXTRAS for is_final in (False, True)]
 SIZES = [(64, 48), (40, 64), (201, 147), (90, 611)]
 IMAGES = [picture(size, seed) for seed, size in enumerate(SIZES)]
-THRESHOLD, IOU = 0.3, 0.5
+THRESHOLD, IOU = 0.62, 0.5
 RECORD = Path(__file__).with_name("ultralytics.json")
 
 
@@ -61,9 +61,9 @@ class Builder:
     def convolved(self, kernel: int, count: int, gain: float, seed: int) -> str:
         random = np.random.default_rng(seed)
         weights = random.normal(0, gain / kernel, (count, 3, kernel, kernel))
-        centred = self("Sub", "images", self("ReduceMean", "images"))
+        weights -= weights.mean(axis=(2, 3), keepdims=True)  # plain grey gives zero
         shape = [kernel, kernel]
-        return self("Conv", centred, weights, kernel_shape=shape, strides=shape)
+        return self("Conv", "images", weights, kernel_shape=shape, strides=shape)
 
 
 def model(task: str, is_final: bool = False) -> onnx.ModelProto:
@@ -89,7 +89,7 @@ def model(task: str, is_final: bool = False) -> onnx.ModelProto:
         axis = 2 if is_final else 1
         make.nodes.append(helper.make_node("Concat", names, ["output0"], axis=axis))
     if task == "segment":
-        maps = make.convolved(SIDE // MAP, PROTOTYPES, 1.0, 1)
+        maps = make.convolved(SIDE // MAP, PROTOTYPES, 4.0, 1)
         make.nodes.append(helper.make_node("Tanh", [maps], ["output1"]))
         shapes["output1"] = [1, PROTOTYPES, MAP, MAP]
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])
@@ -108,7 +108,7 @@ def model(task: str, is_final: bool = False) -> onnx.ModelProto:
 def _candidates(make: Builder, extra: int, task: str) -> Iterator[str]:
     """Yield boxes, scores and further numbers, [1, numbers, N] each."""
     widths = [2, 2, len(NAMES), extra]
-    whole = make.convolved(CELL, sum(widths), 0.6, 0)
+    whole = make.convolved(CELL, sum(widths), 4.0, 0)
     flat = make("Reshape", whole, make.constant([1, sum(widths), COUNT], np.int64))
     parts = [f"{name}_raw" for name in ("middle", "size", "score", "extra")]
     split = make.constant(widths, np.int64)
@@ -117,7 +117,7 @@ def _candidates(make: Builder, extra: int, task: str) -> Iterator[str]:
     centres = np.stack([xs.ravel(), ys.ravel()])[None]
     yield make("Add", make("Mul", make("Tanh", parts[0]), [4.0]), centres)
     yield make("Add", make("Mul", make("Tanh", parts[1]), [9.0]), [14.0])
-    yield make("Sigmoid", parts[2])
+    yield make("Sigmoid", make("Mul", parts[2], [0.5]))
     numbers = make("Tanh", parts[3])
     if task == "obb":
         numbers = make("Mul", numbers, [1.5])
@@ -189,7 +189,7 @@ def record() -> None:
         written[f"{task} {is_final}"] = [
             _semantic(one) if task == "semantic" else [*_recorded(one, task)] for one in answers
         ]
-    text = json.dumps(json.loads(json.dumps(written), parse_float=lambda x: round(float(x), 4)))
+    text = json.dumps(json.loads(json.dumps(written), parse_float=lambda x: round(float(x), 6)))
     RECORD.write_text(text.replace('}, {"label', '},\n{"label') + "\n")
 
 

@@ -4,7 +4,7 @@ Overlap is that of normal distributions with the boxes' means and variances, by 
 suppresses doubles (https://arxiv.org/abs/2106.06072).
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def rotated_overlaps(first: RotatedBoxes, second: RotatedBoxes) -> NDArray[np.fl
     return overlap
 
 
-def _covariances(boxes: RotatedBoxes) -> tuple[NDArray[np.float32], ...]:
+def _covariances(boxes: RotatedBoxes) -> tuple[NDArray[Any], ...]:
     along, across = boxes[:, 2] ** 2 / 12, boxes[:, 3] ** 2 / 12
     cos, sin = np.cos(boxes[:, 4]), np.sin(boxes[:, 4])
     return (
