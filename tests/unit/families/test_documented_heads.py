@@ -29,6 +29,10 @@ def faces(*kinds: tuple[str, int]) -> Shapes:
 DET_10G = (("448", "451", "454"), ("471", "474", "477"), ("494", "497", "500"))
 """Score, box and points of each level, as insightface's file calls them."""
 SHAPES: Mapping[str, Shapes] = {
+    "YOLO with masks, keypoints or rotated boxes": {
+        "output0": (1, 4 + 2 + 32, 8400),
+        "output1": (1, 32, 160, 160),
+    },
     "NanoDet": {"output": (1, 40**2 + 20**2 + 10**2 + 5**2, 2 + 32)},
     "YuNet": faces(("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)),
     "SCRFD": {
