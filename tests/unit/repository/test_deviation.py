@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from service.tasks import (
     Detections,
     Embedding,
     Label,
+    Mask,
     Task,
     Translation,
 )
+from service.transforms.vision.regions import Region, counts_of
 
 NAN = float("nan")
 
@@ -36,6 +39,20 @@ def found(*objects: DetectedObject) -> Detections:
 
 def thing(label: str = "a", score: float = 0.8, left: float = 0.0) -> DetectedObject:
     return DetectedObject(label, score, (left, 0.0, left + 40.0, 40.0))
+
+
+def masked(height: int, extra: bytes = b"") -> DetectedObject:
+    window = np.ones((height, 40), np.bool_)
+    counts = counts_of(Region(window, 0, 0, (100, 100))) + extra
+    return replace(thing(), mask=Mask(rle=counts.decode()))
+
+
+def turned(angle: float) -> DetectedObject:
+    return replace(thing(), rotated_box=(20.0, 20.0, 50.0, 10.0, angle))
+
+
+def posed(*points: tuple[float, ...]) -> DetectedObject:
+    return replace(thing(), keypoints=points)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +86,17 @@ def thing(label: str = "a", score: float = 0.8, left: float = 0.0) -> DetectedOb
             0.2,
             id="several objects in another order",
         ),
+        pytest.param(found(masked(39)), found(masked(40)), 0.0, id="a mask, overlap 0.98"),
+        pytest.param(found(masked(35)), found(masked(40)), 1.0, id="a mask, overlap 0.88"),
+        pytest.param(found(masked(40, b"1")), found(masked(40)), 1.0, id="a mask of another size"),
+        pytest.param(found(thing()), found(masked(40)), 1.0, id="no mask"),
+        pytest.param(found(masked(40)), found(thing()), 0.0, id="a mask that no golden has"),
+        pytest.param(found(turned(0.01)), found(turned(0.0)), 0.0, id="turned a little"),
+        pytest.param(found(turned(0.3)), found(turned(0.0)), 1.0, id="turned too far"),
+        pytest.param(found(thing()), found(turned(0.0)), 1.0, id="no rotated box"),
+        pytest.param(found(posed((1, 2, 0.1))), found(posed((3, 3, 0.9))), 0.0, id="near points"),
+        pytest.param(found(posed((1, 2))), found(posed((3, 5))), 1.0, id="a point too far"),
+        pytest.param(found(posed((1, 2, 0))), found(posed((1, 2))), 1.0, id="points unlike"),
         pytest.param(text("hi"), vector(1.0), math.inf, id="answers of two tasks"),
     ],
 )
