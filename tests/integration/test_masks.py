@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.transforms.vision.regions import mask_of
+from tests.browser import running_browser, visiting
 from tests.exports import yolo_heads as heads
+from tests.integration.page.asking import DESKTOP, ask, choose
 from tests.integration.real_service import RealService, real_service
 from tests.unit.transforms.images import encoded
 
@@ -131,3 +133,41 @@ def test_the_open_inference_protocol_has_an_output_for_it(
     else:
         assert outputs[name]["shape"] == [1, *np.shape(native)]
         np.testing.assert_allclose(outputs[name]["data"], np.ravel(native), rtol=1e-6)
+
+
+PAINTED = """(canvas) => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  return Array.from({ length: width * height }, (_, at) => data[4 * at + 3] > 0);
+}"""
+
+
+@pytest.mark.browser
+def test_the_page_paints_masks_points_and_rotated_boxes(service: RealService) -> None:
+    with (
+        running_browser() as browser,
+        visiting(browser, f"{service.url}/", DESKTOP) as visit,
+    ):
+        page = visit.page
+        page.locator("#readiness[data-state=ready]").wait_for()
+        page.locator("#tab-detect").click()
+        choose(visit, "detect", "picture.png", FILE, "image/png")
+        # The page asks for every object and draws those above its slider, at 0.3 at first.
+        least = page.locator("#detect [type=range]").input_value()
+        for model in ("segment", "pose", "obb"):
+            page.locator("#detect select").select_option(model)
+            canvas = ask(visit, "detect").locator("canvas")
+            painted = np.array(canvas.evaluate(PAINTED)).reshape(IMAGE.height, IMAGE.width)
+            objects = detect(service, model, threshold=least, iou="0.7")
+            if model == "segment":
+                union = np.logical_or.reduce([from_counts(one["mask"]) for one in objects])
+                np.testing.assert_array_equal(painted, union)
+            elif model == "pose":
+                points = np.concatenate([one["keypoints"] for one in objects])
+                visible = points[points[:, 2] >= 0.5, :2].astype(int)
+                columns, rows = visible.T
+                is_within = (columns < IMAGE.width) & (rows < IMAGE.height)
+                assert painted[rows[is_within], columns[is_within]].all()
+            else:
+                assert painted.any()
+                assert page.locator("#detect .box.around").count() == len(objects)
