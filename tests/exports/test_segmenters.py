@@ -1,6 +1,8 @@
 """SegFormer and DETR with masks from export directories, against transformers on PyTorch."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,17 @@ import transformers as tf  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from service import tasks  # noqa: E402
+from service.families.set_segmenter import (  # noqa: E402
+    SetSegmenterParameters,
+    open_set_segmenter,
+)
+from service.repository.manifest import read_parameters  # noqa: E402
 from service.tasks import DetectedObject, Detections, DetectItem  # noqa: E402
 from service.transforms.vision.regions import mask_of  # noqa: E402
 from tests.exports.exporting import export_directory, seeded, settled  # noqa: E402
 from tests.exports.pictures import FILES, PICTURES  # noqa: E402
 from tests.exports.serving import answers  # noqa: E402
+from tests.unit.families.sessions import IMAGE_INPUTS, NumpySession  # noqa: E402
 
 pytestmark = [pytest.mark.looptime(False)]
 
@@ -71,27 +79,60 @@ async def test_detr_finds_the_segments_of_transformers(tmp_path: Path) -> None:
     model = seeded(tf.DetrForSegmentation, config)
     processor = tf.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 110})
     settled(model, processor(PICTURES, return_tensors="pt"))
+    with torch.no_grad():  # so that queries differ, and each of them finds something
+        model.detr.model.query_position_embeddings.weight.normal_(0, 4)
+        model.mask_head.out_lay.weight.mul_(20)
+        model.detr.class_labels_classifier.weight.mul_(6)
+        model.detr.class_labels_classifier.bias[-1] = -20
     folder = export_directory(model, processor, tmp_path / "m", "image-segmentation")
     items, wanted = [], []
     for file, image in zip(FILES, PICTURES, strict=True):
         with torch.no_grad():
             outputs = model(**processor(image, return_tensors="pt"))
-        scores = outputs.logits.softmax(-1)[0, :, :-1].max(-1).values.sort().values
-        least = float(scores[-6:-4].mean())  # five objects, before they share the pixels
         (segments,) = processor.post_process_panoptic_segmentation(
-            outputs, least, target_sizes=[image.size[::-1]]
+            outputs, target_sizes=[image.size[::-1]]
         )
-        items.append(DetectItem(tasks.Image(file), threshold=least))
+        items.append(DetectItem(tasks.Image(file)))
         wanted.append(segments)
-    assert sum(len(one["segments_info"]) for one in wanted) > len(wanted)
+    assert all(one["segments_info"] for one in wanted)
     for found in await answers(folder, items):
         for answer, one in zip(found, wanted, strict=True):
-            numbers = one["segmentation"].numpy()
-            infos = sorted(one["segments_info"], key=lambda info: -info["score"])
-            assert [o.label for o in answer.objects] == [
-                LABELS["id2label"][info["label_id"]] for info in infos
-            ]
-            for mine, info in zip(answer.objects, infos, strict=True):
-                assert mine.score == pytest.approx(info["score"], abs=1e-4)
-                wrong = pixels(mine, answer) != (numbers == info["id"])
-                assert wrong.mean() <= MOST_WRONG
+            compare(answer, one)
+
+
+def test_several_segments_are_those_of_transformers() -> None:
+    """Of outputs that are made up, since random weights find one segment of an image."""
+    random = np.random.default_rng(0)
+    processor, sizes = tf.MaskFormerImageProcessor(), [image.size[::-1] for image in PICTURES]
+    logits = random.normal(0, 3, (len(FILES), 9, 5)).astype(np.float32)
+    logits[..., :-1] += 2
+    rough = random.normal(1, 6, (len(FILES), 9, 4, 4)).astype(np.float32)
+    masks = torch.nn.functional.interpolate(torch.from_numpy(rough), (24, 32), mode="bicubic")
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.from_numpy(logits), masks_queries_logits=masks
+    )
+    wanted = processor.post_process_panoptic_segmentation(outputs, target_sizes=sizes)
+    assert sum(len(one["segments_info"]) for one in wanted) > 2 * len(wanted)
+    parameters = {"labels": [*LABELS["id2label"].values()], "processing": {"size": [24, 32]}}
+    family = open_set_segmenter(Path(), read_parameters(parameters, SetSegmenterParameters))
+    session = NumpySession(
+        lambda _: {"class_queries_logits": logits, "masks_queries_logits": masks.numpy()},
+        IMAGE_INPUTS,
+    )
+    items = [DetectItem(tasks.Image(file)) for file in FILES]
+    prepared = [family.processor.preprocess(item) for item in items]
+    results = family.model.infer({"model": session}, prepared)
+    for result, item, one in zip(results, items, wanted, strict=True):
+        compare(family.processor.postprocess(result, item), one)
+
+
+def compare(answer: Detections, wanted: dict[str, Any]) -> None:
+    numbers = wanted["segmentation"].numpy()
+    infos = sorted(wanted["segments_info"], key=lambda info: -info["score"])
+    assert [one.label for one in answer.objects] == [
+        LABELS["id2label"][info["label_id"]] for info in infos
+    ]
+    for one, info in zip(answer.objects, infos, strict=True):
+        assert one.score == pytest.approx(info["score"], abs=1e-4)
+        wrong = pixels(one, answer) != (numbers == info["id"])
+        assert wrong.mean() <= MOST_WRONG
