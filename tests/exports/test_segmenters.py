@@ -101,19 +101,25 @@ async def test_detr_finds_the_segments_of_transformers(tmp_path: Path) -> None:
 
 
 def test_several_segments_are_those_of_transformers() -> None:
-    """Of outputs that are made up, since random weights find one segment of an image."""
+    """The outputs are made up: random weights find one segment of an image."""
     random = np.random.default_rng(0)
     processor, sizes = tf.MaskFormerImageProcessor(), [image.size[::-1] for image in PICTURES]
     logits = random.normal(0, 3, (len(FILES), 9, 5)).astype(np.float32)
     logits[..., :-1] += 2
-    rough = random.normal(1, 6, (len(FILES), 9, 4, 4)).astype(np.float32)
+    rough = random.normal(-3, 6, (len(FILES), 9, 3, 3)).astype(np.float32)
     masks = torch.nn.functional.interpolate(torch.from_numpy(rough), (24, 32), mode="bicubic")
     outputs = SimpleNamespace(
         class_queries_logits=torch.from_numpy(logits), masks_queries_logits=masks
     )
-    wanted = processor.post_process_panoptic_segmentation(outputs, target_sizes=sizes)
+    wanted = processor.post_process_panoptic_segmentation(
+        outputs, overlap_mask_area_threshold=0.4, target_sizes=sizes
+    )
     assert sum(len(one["segments_info"]) for one in wanted) > 2 * len(wanted)
-    parameters = {"labels": [*LABELS["id2label"].values()], "processing": {"size": [24, 32]}}
+    parameters = {
+        "labels": [*LABELS["id2label"].values()],
+        "processing": {"size": [24, 32]},
+        "visible_share": 0.4,
+    }
     family = open_set_segmenter(Path(), read_parameters(parameters, SetSegmenterParameters))
     session = NumpySession(
         lambda _: {"class_queries_logits": logits, "masks_queries_logits": masks.numpy()},
