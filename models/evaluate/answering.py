@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -192,16 +192,22 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
+_OF_BOXES: Final = {"COCO mAP": 0, "mAP@0.5": 1, "mAP@0.75": 2, "mean recall, 100 boxes": 8}
+_OF_MASKS: Final = {"COCO mAP of masks": 0, "mAP@0.5 of masks": 1}
+"""Places in COCO's list of results."""
+
+
 def _detect(data: DataFile) -> Questions:
     table = _coco_table(data.path)
     folder = data.path.parent if data.images is None else data.images
+    has_masks = all("segmentation" in one for one in table["annotations"])
     try:
         items = [
             DetectItem(
                 Image((folder / one["file_name"]).read_bytes()),
                 threshold=_LOWEST_SCORE,
                 max_detections=_MOST_BOXES,
-                masks="none",
+                masks=None if has_masks else "none",
             )
             for one in table["images"]
         ]
@@ -223,9 +229,12 @@ def _detect(data: DataFile) -> Questions:
             if one.label in numbers
         ]
         _refuse_other_labels(answers, numbers, data.path)
-        stats = _coco_stats(table, found)
-        names = {"COCO mAP": 0, "mAP@0.5": 1, "mAP@0.75": 2, "mean recall, 100 boxes": 8}
-        return Findings([Measure(name, stats[at]) for name, at in names.items()])
+        stats = _coco_stats(table, found, "bbox")
+        measures = [Measure(name, stats[at]) for name, at in _OF_BOXES.items()]
+        if has_masks and (masks := _with_masks(table, answers, numbers)):
+            stats = _coco_stats(table, masks, "segm")
+            measures += [Measure(name, stats[at]) for name, at in _OF_MASKS.items()]
+        return Findings(measures)
 
     return Questions(items, judge)
 
@@ -260,13 +269,33 @@ def _coco_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def _coco_stats(table: dict[str, Any], found: list[dict[str, Any]]) -> Sequence[float]:
+def _with_masks(
+    table: dict[str, Any], answers: Sequence[Answer], numbers: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return the objects that have a mask, as COCO's library takes them."""
+    return [
+        {
+            "image_id": image["id"],
+            "category_id": numbers[one.label],
+            "segmentation": {"size": [answer.height, answer.width], "counts": one.mask.rle},
+            "score": one.score,
+        }
+        for image, answer in zip(table["images"], answers, strict=True)
+        if isinstance(answer, Detections)
+        for one in answer.objects
+        if one.label in numbers and one.mask is not None
+    ]
+
+
+def _coco_stats(
+    table: dict[str, Any], found: list[dict[str, Any]], kind: Literal["bbox", "segm"]
+) -> Sequence[float]:
     if not found:
         return [0.0] * 12
     logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(table)
-        evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox")
+        evaluation = COCOeval_faster(truth, truth.loadRes(found), kind)
         evaluation.run()
     return [float(value) for value in evaluation.stats]
 

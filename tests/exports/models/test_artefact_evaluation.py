@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,14 @@ from service.tasks import (
     Classification,
     DetectedObject,
     Detections,
+    DetectItem,
     Label,
+    Mask,
     Task,
     Text,
     Translation,
 )
+from service.transforms.vision.regions import Region, counts_of
 
 pytestmark = pytest.mark.looptime(False)
 
@@ -151,6 +155,32 @@ def test_a_detector_is_scored_by_the_measures_of_coco(tmp_path: Path):
     found = Detections((DetectedObject("ten", 0.9, (1, 1, 9, 9)),), 20, 20)
     with pytest.raises(EvaluationError, match="the model finds others"):
         questions_of(Task.DETECT, data).judge([found] * len(golden))
+
+
+def test_masks_are_scored_where_the_data_has_some(tmp_path: Path) -> None:
+    outline = [10, 10, 50, 10, 50, 40, 10, 40]
+    annotation = {"image_id": 0, "category_id": 1, "bbox": [10, 10, 40, 30]}
+    table = {
+        "images": [{"id": 0, "file_name": "0.png", "width": 80, "height": 60}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{**annotation, "segmentation": [outline]}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(table))
+    (tmp_path / "0.png").write_bytes(b"")
+    questions = questions_of(Task.DETECT, DataFile(tmp_path / "coco.json"))
+    (item,) = questions.items
+    assert isinstance(item, DetectItem)
+    assert item.masks is None
+    window = np.ones((30, 40), np.bool_)
+    cat = DetectedObject("cat", 0.9, (10, 10, 50, 40))
+    for width, score in ((40, 1.0), (10, 0.0)):
+        counts = counts_of(Region(window[:, :width], 10, 10, (60, 80))).decode()
+        found = Detections((replace(cat, mask=Mask(rle=counts)),), 80, 60)
+        scores = {one.name: one.value for one in questions.judge([found]).measures}
+        assert scores["COCO mAP of masks"] == pytest.approx(score)
+        assert scores["COCO mAP"] == pytest.approx(1.0)
+    scores = {one.name for one in questions.judge([Detections((cat,), 80, 60)]).measures}
+    assert "COCO mAP of masks" not in scores
 
 
 def test_where_several_labels_hold_each_counts_from_one_half_on(tmp_path: Path):
