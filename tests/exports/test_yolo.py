@@ -98,7 +98,7 @@ def export(layout: str, folder: Path, written: dict[str, str], dynamic: bool = T
     return head
 
 
-def fitted(image: Image.Image, corner: bool) -> tuple[np.ndarray, float, int, int]:
+def fitted(image: Image.Image, corner: bool) -> tuple[np.ndarray, list[float], int, int]:
     """The letterbox as the YOLO programs make it, with OpenCV."""
     pixels = np.asarray(image)
     height, width = pixels.shape[:2]
@@ -110,13 +110,15 @@ def fitted(image: Image.Image, corner: bool) -> tuple[np.ndarray, float, int, in
     top = 0 if corner else round((SIDE - down) / 2 - 0.1)
     canvas = np.full((SIDE, SIDE, 3), 114, np.uint8)
     canvas[top : top + down, left : left + across] = pixels
-    return canvas, gain, left, top
+    # YOLOX takes one scale for both axes, Ultralytics that of each.
+    scales = [gain, gain] if corner else [across / width, down / height]
+    return canvas, scales * 2, left, top
 
 
 def expected(head: Head, image: Image.Image) -> list[tuple[str, float, list[float]]]:
     """Names, scores and boxes, worked out one candidate after the other."""
     is_yolox = head.layout == "yolox"
-    canvas, gain, left, top = fitted(image, corner=is_yolox)
+    canvas, scales, left, top = fitted(image, corner=is_yolox)
     pixels = canvas[..., ::-1].astype(np.float32) if is_yolox else canvas / np.float32(255)
     with torch.no_grad():
         inputs = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
@@ -145,7 +147,7 @@ def expected(head: Head, image: Image.Image) -> list[tuple[str, float, list[floa
             kept.append((name, score, box))
     edges = [image.width, image.height] * 2
     return [
-        (name, score, np.clip((box - [left, top, left, top]) / gain, 0, edges).tolist())
+        (name, score, np.clip((box - [left, top, left, top]) / scales, 0, edges).tolist())
         for name, score, box in kept
     ]
 
@@ -219,7 +221,8 @@ async def test_a_head_without_a_name_is_declared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ({"task": "segment"}, "segment"),
+        ({"task": "depth"}, "depth"),
+        ({"task": "segment"}, "add parameters.prototypes"),
         ({"names": "{0: 'a'}"}, "add parameters.layout"),
         ({"names": "__import__('os')"}, "add parameters.labels"),
     ],

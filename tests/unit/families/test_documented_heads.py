@@ -97,7 +97,7 @@ def test_a_documented_manifest_reads_outputs_of_the_model(title: str) -> None:
     last = title == "BlazeFace"
     images = TensorSpec("float32", (None, None, None, 3) if last else (None, 3, None, None))
     session = NumpySession(lambda _: outputs, {"input": images})
-    item = DetectItem(tasks.Image(drawing((90, 60))), threshold=0.0)
+    item = DetectItem(tasks.Image(drawing((90, 60))), threshold=0.0, masks="none")
     (result,) = family.model.infer({"model": session}, [family.processor.preprocess(item)])
     assert family.processor.postprocess(result, item).objects
     assert isinstance(family.model, DetectorModel)

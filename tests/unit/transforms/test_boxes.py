@@ -123,5 +123,6 @@ def test_what_the_letterbox_moved_comes_back(size: tuple[int, int]) -> None:
     recipe = Processing(resize="letterbox", size=(320, 320))
     _, where = ImageProcessor(recipe)(Image.new("RGB", size))
     original = np.array([[0, 0, *size], [1, 2, size[0] / 2, size[1] / 2]], np.float32)
-    moved = original * np.float32(where.scale_x) + np.float32([where.left, where.top] * 2)
+    scales = np.float32([where.scale_x, where.scale_y] * 2)
+    moved = original * scales + np.float32([where.left, where.top] * 2)
     assert_allclose(to_original(moved, where), original, atol=1e-2)

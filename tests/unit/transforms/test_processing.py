@@ -67,8 +67,8 @@ def test_grey_becomes_colour_and_colour_grey_as_the_model_wants() -> None:
         ((480, 640), Placement(0.5, 0.5, 40, 0, 480, 640)),
         ((320, 320), Placement(1.0, 1.0, 0, 0, 320, 320)),
         ((80, 160), Placement(2.0, 2.0, 80, 0, 80, 160)),
-        ((640, 3), Placement(0.5, 0.5, 0, 159, 640, 3)),  # round(1.5) is 2
-        ((100_000, 1), Placement(0.0032, 0.0032, 0, 159, 100_000, 1)),  # never less than one pixel
+        ((640, 3), Placement(0.5, 2 / 3, 0, 159, 640, 3)),  # round(1.5) is 2
+        ((100_000, 1), Placement(0.0032, 1.0, 0, 159, 100_000, 1)),  # never less than one pixel
     ],
 )
 def test_a_letterbox_keeps_the_shape_and_centres(
@@ -80,8 +80,7 @@ def test_a_letterbox_keeps_the_shape_and_centres(
     inside = tensor[0] == 1.0
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     assert (columns[0], rows[0]) == (where.left, where.top)
-    assert rows.size == max(1, round(size[1] * where.scale_x))
-    assert columns.size == max(1, round(size[0] * where.scale_x))
+    assert (columns.size, rows.size) == (size[0] * where.scale_x, size[1] * where.scale_y)
     assert (tensor[:, ~inside] == np.float32(114) / np.float32(255)).all()
 
 
