@@ -76,7 +76,7 @@ def test_bicubic_is_within_one_level_and_not_darker() -> None:
 def ultralytics(
     image: NDArray[np.uint8], shape: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], Placement]:
-    """LetterBox(auto=False, scaleup=True), which YOLOv5 wrote and YOLOv8 to 12 kept."""
+    """LetterBox(auto=False, scaleup=True) of YOLOv5 to 26, and the scales by which 26 goes back."""
     height, width = image.shape[:2]
     gain = min(shape[0] / height, shape[1] / width)
     fitted = round(width * gain), round(height * gain)
@@ -87,7 +87,7 @@ def ultralytics(
     left, right = round(across - 0.1), round(across + 0.1)
     grey = (114, 114, 114)
     canvas = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=grey)
-    return canvas, Placement(gain, gain, left, top, width, height)
+    return canvas, Placement(fitted[0] / width, fitted[1] / height, left, top, width, height)
 
 
 def yolox(image: NDArray[np.uint8], shape: tuple[int, int]) -> tuple[NDArray[np.uint8], Placement]:
