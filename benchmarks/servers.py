@@ -1,5 +1,6 @@
 """Servers under test: started as a user starts them, watched, and stopped."""
 
+import contextlib
 import json
 import os
 import signal
@@ -114,15 +115,21 @@ class Server:
             process.send_signal(number)
 
     def stop(self) -> int:
-        """Send SIGTERM and wait; return the exit status."""
+        """Send SIGTERM and wait; return the exit status. Children that outlive it are killed."""
+        family: Sequence[psutil.Process] = []
         if self._process.poll() is None:
             self.resume()
+            family = self._family()
             self._process.send_signal(signal.SIGTERM)
         try:
             return self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+        finally:
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def get(self, path: str) -> str:
         """Return what a GET answers. Raises OSError, also on a status of 400 and more."""

@@ -94,9 +94,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "int4": _of_products("q4", "_q4", partial(quantise_weights, bits=4)),
 }
 """By the name on the command line. `int8`, `int8-weights` and `int4` round activations row by row,
-so an answer does not depend on its neighbours in a batch; with the dynamic ones it does, and the
-service runs them one item at a time unless the manifest says otherwise. Why `int8` is by rows:
-docs/decisions/0014."""
+so an answer does not depend on its neighbours in a batch; with the dynamic ones it does, unless the
+service opens them by rows. Why `int8` is by rows: docs/decisions/0014."""
 
 
 def check_wanted(wanted: Sequence[str], has_calibration: bool) -> None:

@@ -186,4 +186,4 @@ def is_isolated(
             f"{files.model}/{files.version}: {', '.join(variant)} in {files.precision} "
             f"{reason}, which batch_variance refuses"
         )
-    return bool(variant) and wanted == "isolate"
+    return bool(variant) and wanted in ("isolate", "rows")

@@ -106,7 +106,9 @@ class Loader:
             run_batch = None
             if prepared.limits.max_batch_size > 1:
                 run_batch = partial(self.factory.run_batch, version.runnable)
-            loaded.parity = await compare(pipeline, files, device, prepared.variant, run_batch)
+            loaded.parity = await compare(
+                pipeline, files, device, prepared.variant, version.row_scaled, run_batch
+            )
             _start_counting(meter, pipeline)
         except BaseException:
             await loaded.close(grace=0)

@@ -1,6 +1,6 @@
 """From a version's files to a model with open sessions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,12 @@ from service.repository.onnx_file.analysis import (
     operators,
     shared_initializers,
 )
-from service.repository.onnx_file.cut import disjoint_parts
+from service.repository.onnx_file.cut import GraphPart, disjoint_parts
 from service.repository.onnx_file.reader import read_onnx
 from service.repository.onnx_file.records import OnnxFile
+from service.repository.onnx_file.rows import RowScaledGraph, can_scale_rows
 from service.repository.repository import VersionFiles
-from service.runtime.graphs import Graph, PartOfGraph, SharingGraph
+from service.runtime.graphs import Graph, SharingGraph
 from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
@@ -42,6 +43,8 @@ class OpenVersion:
     runnable: RunnableModel
     batch_wide: Sequence[str]
     """Sessions whose graph quantises over whole batches."""
+    row_scaled: Sequence[str]
+    """Sessions whose graph did so in its file, and quantises by rows here."""
 
 
 def abilities_of(manifest: Manifest) -> frozenset[Ability]:
@@ -65,12 +68,16 @@ async def open_version(files: VersionFiles, runtime: DeviceRuntime) -> OpenVersi
     """
     content = await apart(_read_graphs, files)
     wide = [name for name, path in files.graphs.items() if operators(content[path]) & BATCH_WIDE]
+    by_rows = [
+        name for name in wide if _by_rows(files, content[files.graphs[name]], runtime.device)
+    ]
+    wide = [name for name in wide if name not in by_rows]
     is_isolated(files, wide)
     varying = frozenset[str]().union(*map(content_sized, content.values()))
     family = await apart(open_family, files)
     await apart(check_shapes, files, family)
     device = runtime.device
-    graphs = await apart(_graphs, files, content, family, device)
+    graphs = await apart(_graphs, files, content, family, device, by_rows)
     in_flight = family.traits.in_flight
     opening = partial(
         device.provider.opens,
@@ -84,7 +91,13 @@ async def open_version(files: VersionFiles, runtime: DeviceRuntime) -> OpenVersi
     version = (files.model, str(files.version))
     runnable = RunnableModel(family.model, in_flight, instances, not varying, version)
     modalities = FAMILIES[files.manifest.family].modalities
-    return OpenVersion(modalities, abilities_of(files.manifest), family, runnable, wide)
+    return OpenVersion(modalities, abilities_of(files.manifest), family, runnable, wide, by_rows)
+
+
+def _by_rows(files: VersionFiles, graph: OnnxFile, device: Device) -> bool:
+    """Return whether to open a graph that quantises over whole batches by rows instead."""
+    wanted = files.manifest.batch_variance == "rows"
+    return wanted and device.provider.is_on_host and can_scale_rows(graph)
 
 
 def open_family(files: VersionFiles) -> Opened[Any, Any]:
@@ -125,9 +138,11 @@ def _graphs(
     content: Mapping[Path, OnnxFile],
     family: Opened[Any, Any],
     device: Device,
+    by_rows: Sequence[str],
 ) -> Mapping[str, Graph]:
     """Return what to open by session: graphs, or parts of them. Raises ModelLoadError."""
-    graphs: dict[str, Path | PartOfGraph] = dict(files.graphs)
+    graphs: dict[str, Path | GraphPart] = dict(files.graphs)
+    row_scaled = {files.graphs[name] for name in by_rows}
     for name, outputs in family.traits.parts.items():
         file = files.graphs.get(name)
         if file is not None and (parts := disjoint_parts(file, content[file], outputs)):
@@ -135,9 +150,14 @@ def _graphs(
             graphs.update(parts)
     if not device.provider.is_on_host:
         return graphs
-    return {name: _sharing(graph, content) for name, graph in graphs.items()}
+    return {name: _on_host(graph, content, row_scaled) for name, graph in graphs.items()}
 
 
-def _sharing(graph: Path | PartOfGraph, content: Mapping[Path, OnnxFile]) -> Graph:
-    tables = shared_initializers(content[graph if isinstance(graph, Path) else graph.file])
-    return SharingGraph.of(graph, tables) if tables else graph
+def _on_host(
+    graph: Path | GraphPart, content: Mapping[Path, OnnxFile], row_scaled: Collection[Path]
+) -> Graph:
+    """Return a graph quantised by rows, if it is among those, and with shared tables, if any."""
+    file, part = (graph, None) if isinstance(graph, Path) else (graph.file, graph)
+    made = RowScaledGraph(file, part) if file in row_scaled else graph
+    tables = shared_initializers(content[file])
+    return SharingGraph.of(made, tables) if tables else made

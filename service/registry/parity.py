@@ -63,6 +63,8 @@ class Parity:
     """Goldens with another decision in a batch than alone."""
     batch_wide: Sequence[str]
     """Graphs that quantise over whole batches, so a row may depend on the others."""
+    row_scaled: Sequence[str]
+    """Graphs that did so in their files, and quantise each row by itself here."""
 
     @property
     def flips(self) -> int:
@@ -75,6 +77,7 @@ async def compare(
     files: VersionFiles,
     device: str,
     batch_wide: Sequence[str] = (),
+    row_scaled: Sequence[str] = (),
     run_batch: RunBatch | None = None,
 ) -> Parity | None:
     """Answer every golden in every way; None if there are none.
@@ -84,6 +87,7 @@ async def compare(
         files: the goldens and their tolerance.
         device: the version's.
         batch_wide: the graphs that quantise over whole batches.
+        row_scaled: the graphs that quantise by rows instead.
         run_batch: runs items as one batch; None for a version that is never batched, whose
             goldens are sent concurrently instead.
 
@@ -120,6 +124,7 @@ async def compare(
         batch_deviation=max(one.deviation for one in changes),
         batch_flips=max(one.flips for one in changes),
         batch_wide=batch_wide,
+        row_scaled=row_scaled,
     )
     _refuse_beyond_tolerance(parity)
     return parity

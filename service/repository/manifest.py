@@ -64,9 +64,11 @@ class Manifest:
     """What suits this model's batcher."""
     tolerance: Mapping[Precision, _Tolerance] = field(default_factory=dict)
     """Largest deviation from the goldens that still counts as the same model."""
-    batch_variance: Literal["accept", "isolate", "refuse"] = "isolate"
+    batch_variance: Literal["accept", "isolate", "refuse", "rows"] = "rows"
     """What to do with a graph that quantises over whole batches, whose answers to an item depend
-    on its neighbours: batch it all the same, run every item alone, or do not load it."""
+    on its neighbours: batch it all the same, run every item alone, do not load it, or quantise by
+    rows instead. By rows needs a CPU and a graph as `quantize_dynamic` writes it; another graph
+    runs every item alone."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """The family's own, listed below by family."""
 

@@ -69,6 +69,11 @@ def field_header(number: int, size: int) -> bytes:
     return _written(number << 3 | _BYTES) + _written(size)
 
 
+def varint_field(number: int, value: int) -> bytes:
+    """Return a field that holds an integer of 0 to 2**64 - 1."""
+    return _written(number << 3 | _VARINT) + _written(value)
+
+
 def _varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
     value = 0
     for position in range(at, min(end, at + _LONGEST_VARINT)):

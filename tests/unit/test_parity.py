@@ -69,8 +69,22 @@ def lamps(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def quantised(lamps: Path) -> Path:
+    """`lamps` as `quantize_dynamic` of ONNX Runtime writes it."""
+    nodes = [
+        helper.make_node("Flatten", ["pixel_values"], ["flat"]),
+        helper.make_node("DynamicQuantizeLinear", ["flat"], ["q", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["q", "weights", "zero"], ["product"]),
+        helper.make_node("Cast", ["product"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["scale", "weights_scale"], ["both"]),
+        helper.make_node("Mul", ["wide", "both"], ["logits"]),
+    ]
+    return with_int8(lamps, nodes, weights_scale=np.float32(1.0))
+
+
+@pytest.fixture
 def batch_wide(lamps: Path) -> Path:
-    """`lamps` with activations quantised by one scale over the whole batch."""
+    """`lamps` with one scale over the whole batch, in another form."""
     nodes = [
         helper.make_node("Flatten", ["pixel_values"], ["flat"]),
         helper.make_node("DynamicQuantizeLinear", ["flat"], ["q", "scale", "zero"]),
@@ -78,9 +92,13 @@ def batch_wide(lamps: Path) -> Path:
         helper.make_node("Cast", ["product"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["wide", "scale"], ["logits"]),
     ]
-    weights = WEIGHTS.astype(np.int8)
+    return with_int8(lamps, nodes)
+
+
+def with_int8(lamps: Path, nodes: list[onnx.NodeProto], **constants: object) -> Path:
     folder = lamps / "lamps" / "1"
-    graph = model(nodes, "pixel_values", ["batch", 1, 2, 2], weights=weights)
+    weights = WEIGHTS.astype(np.int8)
+    graph = model(nodes, "pixel_values", ["batch", 1, 2, 2], weights=weights, **constants)
     (folder / "model_int8.onnx").write_bytes(graph)
     manifest = (folder / "model.toml").read_text()
     manifest = manifest.replace("int8 = 1e-4", "int8 = 1").replace("mean = [0.0]", "mean = [0.3]")
@@ -114,6 +132,23 @@ async def test_a_graph_that_quantises_over_batches_runs_every_item_alone(batch_w
     assert parity is not None
     assert (parity.batch_wide, parity.batch_deviation) == (["model"], 0)
     assert statistics.ceiling == 1
+
+
+async def test_a_graph_that_can_quantise_by_rows_is_batched(quantised: Path) -> None:
+    async with loaded(quantised, "lamps", "int8") as version:
+        parity, statistics = version.parity, version.pipeline.engines["default"].statistics()
+    assert parity is not None
+    assert (parity.row_scaled, parity.batch_wide) == (["model"], [])
+    assert parity.batch_deviation < 1e-6
+    assert parity.deviation < parity.tolerance
+    assert statistics.ceiling > 1
+
+
+async def test_a_graph_that_could_quantise_by_rows_is_served_as_it_is_on_request(
+    quantised: Path,
+) -> None:
+    parity = await parity_of(with_batch_variance(quantised, "isolate"), "lamps", "int8")
+    assert (parity.row_scaled, parity.batch_wide) == ([], ["model"])
 
 
 async def test_where_it_is_accepted_the_influence_of_neighbours_is_measured(

@@ -21,11 +21,11 @@ from service.repository.onnx_file.records import (
     StoredTensor,
 )
 from service.repository.paths import other_format, stand_in
-from service.transforms.protobuf import fields, numbers, packed, parts
+from service.transforms.protobuf import Bytes, fields, numbers, packed, parts
 from service.types import TensorSpec
 
 # Field numbers of onnx.proto, by message.
-_IR_VERSION, GRAPH, _OPSET, _METADATA, _TRAINING, _FUNCTION = 1, 7, 8, 14, 20, 25
+_IR_VERSION, GRAPH, OPSET, _METADATA, _TRAINING, _FUNCTION = 1, 7, 8, 14, 20, 25
 NODE, INITIALIZER, INPUT, OUTPUT, _VALUE_INFO, _SPARSE = 1, 5, 11, 12, 13, 15
 _NODE_INPUT, _NODE_OUTPUT, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7
 _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
@@ -131,13 +131,13 @@ def mapped(graph: Path, where: str = "") -> Iterator[mmap.mmap]:
         ) from None
 
 
-def read_mapped(data: mmap.mmap) -> OnnxFile:
-    """Read a file that is mapped. Raises ValueError."""
+def read_mapped(data: Bytes) -> OnnxFile:
+    """Read a file that is mapped or in memory. Raises ValueError."""
     return _Reader(data).read()
 
 
 class _Reader:
-    def __init__(self, data: mmap.mmap, *, header_only: bool = False) -> None:
+    def __init__(self, data: Bytes, *, header_only: bool = False) -> None:
         self._data, self._header_only = data, header_only
         self._values: dict[int, dict[str, TensorSpec]] = {INPUT: {}, OUTPUT: {}, INITIALIZER: {}}
         self._tensors: list[StoredTensor] = []
@@ -167,7 +167,7 @@ class _Reader:
         data, inputs = self._data, self._values[INPUT]
         opsets, metadata = dict[str, int](), dict[str, str]()
         for number, at, end in parts(data, 0, len(data)):
-            if number == _OPSET:
+            if number == OPSET:
                 domain = self._texts(at, end).get(_KEY, "")
                 opsets[domain] = dict(numbers(data, at, end)).get(_VALUE, 0)
             elif number == _METADATA:
