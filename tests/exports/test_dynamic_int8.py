@@ -1,6 +1,7 @@
 """Exports quantised as `quantize_dynamic` does are batched, by rows, and no worse for it."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from onnxruntime.quantization import quantize_dynamic
 from service.tasks import Classification, ClassifyItem, Text
 from tests.exports.serving import answers, serving
 from tests.exports.test_text_classifiers import exported
-from tests.exports.text_files import LABELS, TEXTS
+from tests.exports.text_files import CORPUS, LABELS, TEXTS
 
 pytestmark = [
     pytest.mark.looptime(False),
     pytest.mark.filterwarnings("ignore"),
 ]
 
-ITEMS = [ClassifyItem(Text(text)) for text in TEXTS]
+WORDS = " ".join(CORPUS).split()
+RANDOM = random.Random(1)
+# Many, for a mean: the file's own error on nine texts may be anything.
+MADE = [" ".join(RANDOM.choices(WORDS, k=RANDOM.randint(2, 40))) for _ in range(60)]
+ITEMS = [ClassifyItem(Text(text)) for text in (*TEXTS, *MADE)]
 
 
 def scores(found: Sequence[Classification]) -> NDArray[np.float64]:
@@ -57,5 +62,5 @@ def test_it_is_batched_by_default_and_as_near_to_fp32_as_the_file(
     with_batch_variance(folder, "isolate")
     assert not asyncio.run(batched(folder))
     as_written = scores(asyncio.run(answers(folder, ITEMS))[0])
-    assert np.abs(alone - right).mean() <= 1.25 * np.abs(as_written - right).mean()
+    assert np.abs(alone - right).mean() <= 1.3 * np.abs(as_written - right).mean()
     assert np.abs(alone - as_written).max() > 0  # it is another arithmetic
