@@ -58,7 +58,9 @@ def _generate(service: Service, plan: Plan, report: Report) -> None:
     url, session = service.running.url, requests.Session()
     described = session.get(f"{url}/openapi.json", timeout=_TIMEOUT).json()
     listed = session.get(f"{url}/v1/models", timeout=_TIMEOUT).json()["models"]
-    aimed = _aimed(described, sorted({one["model"] for one in listed}))
+    flows = session.get(f"{url}/v1/workflows", timeout=_TIMEOUT).json()["workflows"]
+    names = sorted(one["workflow"] for one in flows)
+    aimed = _aimed(described, sorted({one["model"] for one in listed}), names)
     operations = [*_operations(described, url), *_operations(aimed, url)]
     report.figure("operations", len(operations) // 2)
     deadline = plan.deadline()
@@ -77,18 +79,20 @@ def _operations(description: dict[str, Any], url: str) -> list[schemathesis.APIO
     return [result.ok() for result in schema.get_all_operations()]
 
 
-def _aimed(node: Any, models: list[str]) -> Any:
-    """Return the description with names of models that exist: without, nearly all is a 404."""
+def _aimed(node: Any, models: list[str], workflows: list[str]) -> Any:
+    """Return the description with names that exist: without, nearly all is a 404."""
     if isinstance(node, list):
-        return [_aimed(one, models) for one in node]
+        return [_aimed(one, models, workflows) for one in node]
     if not isinstance(node, dict):
         return node
-    aimed = {name: _aimed(value, models) for name, value in node.items()}
+    aimed = {name: _aimed(value, models, workflows) for name, value in node.items()}
     if "model" in (properties := aimed.get("properties", {})):
         properties["model"] = {"enum": models}
         properties.get("version") and properties.update(version={"enum": [1]})
     if aimed.get("in") == "path" and aimed.get("name") == "model":
         aimed["schema"] = {"enum": models}
+    if aimed.get("in") == "path" and aimed.get("name") == "workflow":
+        aimed["schema"] = {"enum": workflows}
     return aimed
 
 
