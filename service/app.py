@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from service.settings import (
     ServerSettings,
     Settings,
     SettingsError,
+    StreamSettings,
     TraceSettings,
 )
 from service.telemetry import metrics
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from service.api import ApiContext, Lifecycle
+    from service.live.streams import LiveStreams
     from service.protocols.oip.rpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
@@ -169,6 +172,17 @@ def open_grpc(settings: ServerSettings, context: "ApiContext") -> "GrpcServer | 
     return GrpcServer(context, settings.host, settings.grpc_port)
 
 
+def open_streams(settings: StreamSettings) -> "LiveStreams":
+    """Return the live streams; none runs yet. Raises SettingsError for a wrong address."""
+    from service.live.address import AllowedSources  # noqa: PLC0415 - as the API, in `build_app`
+    from service.live.streams import LiveStreams  # noqa: PLC0415
+
+    try:
+        return LiveStreams(AllowedSources(settings.sources))
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
 def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | None:
     """Return the observer of completed requests; None if logs and traces are off."""
     options = AccessOptions(
@@ -177,6 +191,13 @@ def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | N
     logs_any = options.requests_per_second or options.failures_per_second
     access = AccessLog(options) if logs_any else None
     return None if access is None and traces is None else Telemetry(access, traces)
+
+
+async def _stop_beside(context: "ApiContext", grpc: "GrpcServer | None", seconds: float) -> None:
+    """Stop what does not end with its requests, when a stop begins."""
+    await context.streams.close()  # else their readers would wait for the end of the grace period
+    if grpc is not None:
+        await grpc.stop(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +285,7 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
         access=access,
         observer=make_observer(settings.logs, traces),
         device_problem=engine.runtime.problem,
+        streams=open_streams(settings.streams),
     )
     beside = open_grpc(settings.server, context)
 
@@ -279,9 +301,10 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
             if access is not None:
                 stack.callback(asyncio.create_task(access.watch()).cancel)
             registry.start()
+            stack.push_async_callback(context.streams.close)
             if beside is not None:
                 await beside.start()
-                lifecycle.stop_beside = beside.stop
+            lifecycle.stop_beside = partial(_stop_beside, context, beside)
             yield
 
     return build_api(context, lifespan, [*protocol_routes(), *page_routes()])

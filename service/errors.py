@@ -102,6 +102,12 @@ class ModelNotFoundError(ServiceError):
     code = "model_not_found"
 
 
+class StreamNotFoundError(ServiceError):
+    """No such live stream."""
+
+    code = "stream_not_found"
+
+
 class ModelRequiredError(ServiceError):
     """The request names no model, and several could answer: name one of those in the message."""
 

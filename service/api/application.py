@@ -39,6 +39,7 @@ from service.api.routes import (
     task_routes,
 )
 from service.api.schemas import add_key, add_limits
+from service.api.stream_routes import stream_routes
 from service.errors import OverloadedError, ServiceError, ShuttingDownError
 from service.requests.answer import as_service_error
 from service.telemetry.metrics import (
@@ -275,7 +276,8 @@ def build_api(
         more_routes: routes of other packages, such as the page.
     """
     api = Api(context, lifespan)
-    api.add_routes([*task_routes(), *model_routes(), *operation_routes(), *more_routes])
+    ours = [*task_routes(), *stream_routes(), *model_routes(), *operation_routes()]
+    api.add_routes([*ours, *more_routes])
     api.add_routes(
         [
             DirectRoute(

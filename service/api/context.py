@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from service.access.access import Access
+from service.live.streams import LiveStreams
 from service.registry.registry import Registry
 from service.requests.admission import ApiLimits, BodyRoom, VideoRoom
 from service.telemetry.record import RequestObserver
@@ -38,3 +39,4 @@ class ApiContext:
     videos: VideoRoom = field(default_factory=VideoRoom)
     cropped_images: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
     """Bounds the images whose pixels workflows keep for their crops."""
+    streams: LiveStreams = field(default_factory=LiveStreams)

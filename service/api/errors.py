@@ -58,6 +58,7 @@ STATUS: Mapping[type[ServiceError], HTTPStatus] = {
     errors.QuotaExceededError: HTTPStatus.FORBIDDEN,
     errors.AdministrationDisabledError: HTTPStatus.FORBIDDEN,
     errors.ModelNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.StreamNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ModelRequiredError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelNotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ModelLoadError: HTTPStatus.INTERNAL_SERVER_ERROR,

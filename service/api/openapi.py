@@ -85,6 +85,12 @@ WORKFLOW = {
     "schema": {"type": "string", "pattern": r"^[^/\n]+$"},
     "example": "cards",
 }
+_STREAM = {
+    "name": "stream",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+}
 TASK_HEADERS = (
     _header(
         "X-Request-Timeout-Ms",
@@ -146,7 +152,7 @@ def upload_documentation(
     query = [{"name": name, "in": "query", "schema": schema} for name, schema in form.items()]
     return {
         "tags": ["tasks"],
-        "responses": {200: {"content": _streamed(events)}, "default": PROBLEM},
+        "responses": {200: {"content": streamed(events)}, "default": PROBLEM},
         "openapi_extra": {
             "requestBody": {"required": True, "content": content},
             "parameters": [*TASK_HEADERS, *query],
@@ -228,6 +234,34 @@ def administration_documentation(
     }
 
 
+def stream_documentation(
+    success: Mapping[int, Any],
+    of_one: bool,
+    request: type[BaseModel] | None = None,
+    examples: Examples | None = None,
+) -> Documentation:
+    """Return the OpenAPI members of a route of live streams.
+
+    Args:
+        success: the responses to a request that is not refused.
+        of_one: whether the path names a stream.
+        request: schema of the body; None without a body.
+        examples: bodies by summary.
+    """
+    extra: dict[str, Any] = {
+        "parameters": [_STREAM] if of_one else [],
+        "security": [{"administrator": []}],
+    }
+    if request is not None:
+        content = {"schema": reference(request), "examples": _examples(examples or {})}
+        extra["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return {
+        "tags": ["streams"],
+        "responses": {**success, "default": PROBLEM},
+        "openapi_extra": extra,
+    }
+
+
 def operations_documentation(responses: Mapping[int | str, Any]) -> Documentation:
     """Return the OpenAPI members of a route for operators."""
     return {"tags": ["operations"], "responses": {**responses, "default": PROBLEM}}
@@ -262,10 +296,11 @@ async def show_docs(request: HttpRequest) -> Response:
 def _answered(response: type[BaseModel], events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
     if not events:
         return {"model": response}
-    return {"model": response, "content": _streamed(events)}
+    return {"model": response, "content": streamed(events)}
 
 
-def _streamed(events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
+def streamed(events: Sequence[type[BaseModel]]) -> Mapping[str, Any]:
+    """Return the content of a response that is a stream of events."""
     kinds = [{"$ref": _SCHEMAS.format(model=event.__name__)} for event in events]
     media = {"schema": {"anyOf": kinds, "description": "Of each event; `event` names its kind."}}
     return dict.fromkeys(("application/x-ndjson", "text/event-stream"), media)

@@ -33,6 +33,8 @@ from service.api.openapi import sample
 from service.api.replies import Reply, problem_reply
 from service.api.run import RunRequest, RunResponse, WorkflowsResponse, list_workflows, run
 from service.api.similarity import SimilarityRequest, SimilarityResponse, compare
+from service.api.stream_events import STREAM_EVENTS
+from service.api.streams import StreamRequest
 from service.api.translate import TRANSLATION_EVENTS, TranslateRequest, TranslateResponse, translate
 from service.api.video import UPLOAD, VideoRequest, analyse_video
 from service.api.video_stream import VIDEO_EVENTS
@@ -117,6 +119,8 @@ REQUESTS: Sequence[type[BaseModel]] = (
     *TRANSLATION_EVENTS,
     VideoRequest,
     *VIDEO_EVENTS,
+    StreamRequest,
+    *STREAM_EVENTS,
 )
 
 
@@ -288,13 +292,14 @@ def operation_routes() -> Sequence[DirectRoute]:
 
 
 def _get(path: str, endpoint: Endpoint, **documented: Any) -> DirectRoute:
-    return _route(path, "GET", endpoint, documented)
+    return route(path, "GET", endpoint, documented)
 
 
 def _post(path: str, endpoint: Endpoint, **documented: Any) -> DirectRoute:
-    return _route(path, "POST", endpoint, documented)
+    return route(path, "POST", endpoint, documented)
 
 
-def _route(path: str, method: str, endpoint: Endpoint, documented: Any) -> DirectRoute:
+def route(path: str, method: str, endpoint: Endpoint, documented: Any) -> DirectRoute:
+    """Return a route, documented by these arguments of FastAPI's route."""
     name = getattr(endpoint, "__name__", None)
     return DirectRoute(path, endpoint, methods=[method], operation_id=name, **documented)

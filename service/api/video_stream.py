@@ -30,6 +30,7 @@ from service.tasks import Classification
 from service.transforms.spans import Span
 from service.transforms.vision.frames import VideoInfo
 from service.transforms.vision.tracking import Tracked
+from service.types import ModelIdentity
 
 
 class VideoBeginning(BaseModel):
@@ -160,7 +161,7 @@ class _Renderer:
     def __call__(self, event: Event) -> Sequence[EventBody]:
         match event:
             case VideoStart(info):
-                return [self._start(info)]
+                return [start_body(self.analysis.pipeline.model, info)]
             case FrameResult():
                 return [self._frame(event)]
             case Span():
@@ -171,21 +172,6 @@ class _Renderer:
                 end = self._end(event)
                 return [end] if error is None else [{"event": "error", **self._problem(error)}, end]
 
-    def _start(self, info: VideoInfo) -> EventBody:
-        model = self.analysis.pipeline.model
-        return {
-            "event": "start",
-            "model": model.name,
-            "version": model.version,
-            "container": info.container,
-            "codec": info.codec,
-            "width": info.width,
-            "height": info.height,
-            "fps": info.rate,
-            "frames": info.frames,
-            "seconds": info.seconds,
-        }
-
     def _frame(self, event: FrameResult) -> EventBody:
         place = {"index": event.frame.index, "time": round(event.frame.seconds, 6)}
         if isinstance(event.result, ServiceError):
@@ -193,14 +179,11 @@ class _Renderer:
         answer = event.result.answer
         if isinstance(answer, StepResults):
             return {"event": "frame", **place, **encode_results(answer)}
-        if event.tracked is not None:
-            answer = replace(answer, objects=tuple(event.tracked.objects))
-        elif isinstance(answer, Classification):
-            answer = replace(answer, labels=answer.labels[: self.top_k])
-        members = dict(_ENCODE[self.task](answer))
-        if event.tracked is not None:
-            members |= _tracks(event.tracked, members["objects"])
-        return {"event": "frame", **place, **members}
+        return {
+            "event": "frame",
+            **place,
+            **answer_members(answer, event.tracked, self.task, self.top_k),
+        }
 
     def _end(self, event: VideoEnd) -> EventBody:
         tracker = self.analysis.tracker
@@ -221,6 +204,41 @@ class _Renderer:
 
     def _problem(self, error: ServiceError) -> Mapping[str, Any]:
         return Problem.of(error).members(self.request.request_id)
+
+
+def start_body(model: ModelIdentity, info: VideoInfo) -> EventBody:
+    """Return the event that says what comes."""
+    return {
+        "event": "start",
+        "model": model.name,
+        "version": model.version,
+        "container": info.container,
+        "codec": info.codec,
+        "width": info.width,
+        "height": info.height,
+        "fps": info.rate,
+        "frames": info.frames,
+        "seconds": info.seconds,
+    }
+
+
+def answer_members(
+    answer: Any, tracked: Tracked | None, task: str, top_k: int | None
+) -> Mapping[str, Any]:
+    """Return the answer for a frame as members of its event.
+
+    Args:
+        answer: of the model.
+        tracked: the objects with their ids, if they are followed.
+        task: what was asked.
+        top_k: how many labels to show; None shows all.
+    """
+    if tracked is not None:
+        answer = replace(answer, objects=tuple(tracked.objects))
+    elif isinstance(answer, Classification):
+        answer = replace(answer, labels=answer.labels[:top_k])
+    members = _ENCODE[task](answer)
+    return members if tracked is None else {**members, **_tracks(tracked, members["objects"])}
 
 
 def _tracks(tracked: Tracked, objects: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import OverloadedError
-from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES, VIDEOS
+from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
+from service.telemetry.video_metrics import VIDEOS
 
 MOST_LABELS = 1_000
 """Labels that a request may give."""
@@ -98,6 +99,8 @@ class ApiLimits:
     """Of one video file."""
     max_videos: int = 4
     """Videos that are received or analysed at the same time."""
+    max_streams: int = 8
+    """Live streams at the same time."""
     video_folder: Path | None = None
     """Where video files lie while they are analysed; None is the system's folder for these."""
 

@@ -31,8 +31,8 @@ from service.requests.open_video import Video
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
 from service.tasks import AnyItem, ComposedTask, Frame, Task
-from service.telemetry.metrics import VIDEO_FRAMES
 from service.telemetry.record import Timings, longest
+from service.telemetry.video_metrics import VIDEO_FRAMES
 from service.transforms.spans import Span, Spans
 from service.transforms.vision.frames import DecodedFrame, Sampling, VideoInfo
 from service.transforms.vision.tracking import Tracked, Tracker

@@ -14,6 +14,7 @@ from service.settings.sections import (
     ModelSettings,
     ServerSettings,
     Settings,
+    StreamSettings,
     TraceSettings,
 )
 from service.settings.sources import read_settings, settings_page, settings_table, split_options
@@ -29,6 +30,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "StreamSettings",
     "TraceSettings",
     "read_settings",
     "settings_page",

@@ -214,6 +214,9 @@ class LimitSettings(Section):
     max_videos: _Count = Field(
         4, description="Videos received or analysed at the same time; further requests get 429."
     )
+    max_streams: _Count = Field(
+        8, description="Live streams at the same time; further ones get 429."
+    )
     video_folder: Path | None = Field(
         None, description="Folder of video files while they are analysed; unset is the system's."
     )
@@ -225,6 +228,16 @@ class LimitSettings(Section):
         if self.max_body_bytes > self.max_bodies_bytes:
             raise ValueError("max_body_bytes must not exceed max_bodies_bytes")
         return self
+
+
+class StreamSettings(Section):
+    """Live streams; see `docs/video.md`."""
+
+    sources: _Names = Field(
+        (),
+        description="Addresses that live streams may open, and all below them, "
+        "`rtsp://camera.lan:554/,file:///srv/clips`; empty allows none.",
+    )
 
 
 class LogSettings(Section):
@@ -284,6 +297,7 @@ class Settings(BaseModel):
     batching: BatchingSettings = BatchingSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    streams: StreamSettings = StreamSettings()
     logs: LogSettings = LogSettings()
     traces: TraceSettings = TraceSettings()
     access: AccessSettings = AccessSettings()

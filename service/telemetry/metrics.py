@@ -249,8 +249,6 @@ HTTP_BODIES_REFUSED = Counter(
 WORKFLOW_INPUTS = Counter(
     "workflow_inputs", "Inputs of workflows; partial: some steps failed.", ("workflow", "outcome")
 )
-VIDEOS = Gauge("videos", "Videos received or analysed now.")
-VIDEO_FRAMES = Counter("video_frames", "Frames of videos analysed, by task.", ("task",))
 HTTP_STREAMS = Gauge("http_streams", "Open streams, by route template.", ("route",))
 HTTP_STREAM_SECONDS = Histogram(
     "http_stream_seconds",

@@ -6,7 +6,7 @@ from itertools import chain
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.telemetry import metrics
+from service.telemetry import metrics, video_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class DeclaredMetric:
 
 def declared_metrics() -> Sequence[DeclaredMetric]:
     """Return the metrics of the service, sorted by exposed name."""
-    declared = (value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase))
+    values = [*vars(metrics).values(), *vars(video_metrics).values()]
+    declared = (value for value in values if isinstance(value, MetricWrapperBase))
     described = chain.from_iterable(
         ((metric, family) for family in metric.describe()) for metric in declared
     )

@@ -225,6 +225,24 @@ def _streams() -> list[AnyPanel]:
             "s",
             quantiles(whole),
         ),
+        lines(
+            "Live streams",
+            "Live streams by state at each scrape.",
+            "none",
+            {"{{state}}": f"sum by (state) (streams{{{JOB}}})"},
+        ),
+        lines(
+            "Frames of live streams",
+            "Frames per second; dropped ones came while the model was busy.",
+            "none",
+            {"{{result}}": f"sum by (result) (rate(stream_frames_total{{{JOB}}}{RATE}))"},
+        ),
+        lines(
+            "Age of live frames",
+            "Time from the reception of a frame to its result.",
+            "s",
+            quantiles(f"rate(stream_frame_seconds_bucket{{{JOB}}}{RATE})"),
+        ),
     ]
 
 

@@ -1,7 +1,9 @@
 """Frames of a video, decoded one after the other. Needs PyAV (extra `video`)."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidInputError
-from service.transforms.vision.video_file import VideoFile
+from service.transforms.vision.video_file import Source, VideoFile
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -71,31 +73,43 @@ class DecodedFrame:
     """RGB, (height, width, 3)."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WantedFrame:
+    """A frame whose pixels may not be needed after all."""
+
+    index: int
+    seconds: float
+    pixels: Callable[[], NDArray[np.uint8]]
+    """Converts it to what `DecodedFrame` holds. Not for two threads at a time.
+
+    Raises LimitExceededError."""
+
+
 class VideoReader:
     """An open video. Not thread-safe except `stop`; every method may block."""
 
     def __init__(
         self,
-        source: Path | str,
+        source: Source,
         max_pixels: int,
-        protocols: str = "file",
         timeout: float | None = None,
     ) -> None:
         """Open a video and read its header.
 
         Args:
-            source: a file, or the address of a live stream.
+            source: a file or a live source.
             max_pixels: of one frame.
-            protocols: that FFmpeg may use, separated by commas.
-            timeout: seconds to wait for the network.
+            timeout: seconds to wait for an RTSP server.
 
         Raises:
             InvalidInputError: it is damaged, or has no video.
             LimitExceededError: its frames have too many pixels.
             UnsupportedMediaTypeError: it is of an unknown kind, or PyAV is missing.
         """
-        self._is_live = protocols != "file"
-        self._file = VideoFile(str(source), max_pixels, protocols, timeout)
+        self._is_live = not isinstance(source, Path)
+        self._file = VideoFile(source, max_pixels, timeout)
+        self._has_arrivals = self._is_live and not self._file.has_times
+        self._began = time.monotonic()
         try:
             self._frames = self._file.frames()
             self._first = self._beginning()
@@ -125,7 +139,12 @@ class VideoReader:
         self._file.close()
 
     def frames(self, sampling: Sampling) -> Iterator[DecodedFrame]:
-        """Yield the wanted frames in order.
+        """Yield the wanted frames in order. Raises what `wanted` raises."""
+        for frame in self.wanted(sampling):
+            yield DecodedFrame(frame.index, frame.seconds, frame.pixels())
+
+    def wanted(self, sampling: Sampling) -> Iterator["WantedFrame"]:
+        """Yield the wanted frames in order; their pixels are not converted yet.
 
         Raises:
             InvalidInputError: after the last frame that could be read: the video is damaged or cut
@@ -147,10 +166,10 @@ class VideoReader:
                 continue
             if step is not None:
                 # Half a frame early is nearer than one frame late; then the grid of `fps` goes on.
-                if seconds < due - 0.5 / self._rate:
+                if seconds < due - min(0.5 / self._rate, step / 2):
                     continue
                 due = max(due + step, seconds - step / 2)
-            yield DecodedFrame(index, seconds, self._pixels(frame))
+            yield WantedFrame(index, seconds, partial(self._pixels, frame))
         if not first and not self._is_live and not self._file.is_stopped:
             self._check_whole()
 
@@ -166,6 +185,8 @@ class VideoReader:
     def _average(self) -> float | None:
         """Return the frames per second; None if only the clock of the time stamps is known."""
         first = self._first
+        if self._has_arrivals:
+            return None
         rates = [self._file.rate]
         if first.duration and first.time_base:
             rates.append(float(1 / (first.duration * first.time_base)))
@@ -211,7 +232,9 @@ class VideoReader:
         return self.info.rate or 1.0
 
     def _seconds(self, frame: "VideoFrame") -> float | None:
-        """Return the time of a frame by its own stamp."""
+        """Return the time of a frame by its own stamp; in a live source without, of its arrival."""
+        if self._has_arrivals:
+            return time.monotonic() - self._began
         stamp, unit = self._file.stamp(frame), frame.time_base
         if stamp is None or unit is None:
             return None

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from ctypes import CDLL, c_size_t
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,16 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,"
     "mjpeg,h264,hevc,ivf,obu,m4v,nut"
 )
-_LIVE = _CONTAINERS + ",rtsp,sdp"
+_LIVE = _CONTAINERS + ",mpjpeg"
+
+_PROBE = {"analyzeduration": "1000000"}
+"""Of a live source: how many microseconds of it to read before the first frame."""
 
 # Packets in a row that cannot be decoded. A stream that lost a few goes on at the next key frame.
 _MOST_DAMAGED = 500
+
+_MOST_PARTIAL = 300
+"""Frames of a live source to wait for a whole one: earlier ones show parts of frames before."""
 
 _MOST_SILENT = 5000
 """Packets of the video before its first frame."""
@@ -33,6 +40,18 @@ _LEAST_BLOCK = 256 * 1024 * 1024
 """Bytes that FFmpeg may allocate at once, at least: an index of eleven million frames."""
 _PIXEL_BYTES = 8
 """Of the widest pixel format."""
+
+
+class ByteSource(Protocol):
+    """Bytes that arrive one after the other."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes as soon as there are some; none at the end."""
+        ...
+
+
+Source: TypeAlias = Path | str | ByteSource
+"""A file, the `rtsp://` address of a live source, or the bytes that a live source sends."""
 
 
 class MissingVideoError(UnsupportedMediaTypeError):
@@ -45,10 +64,15 @@ class MissingVideoError(UnsupportedMediaTypeError):
 
 
 class VideoFile:
-    """The video stream of an open file."""
+    """The video stream of an open file, or of a live source."""
 
-    def __init__(self, source: str, max_pixels: int, protocols: str, timeout: float | None) -> None:
+    def __init__(self, source: Source, max_pixels: int, timeout: float | None) -> None:
         """Open it, and find its video.
+
+        Args:
+            source: a file or a live source.
+            max_pixels: of one frame.
+            timeout: seconds to wait for an RTSP server.
 
         Raises:
             InvalidInputError: it is damaged, or has no video.
@@ -57,13 +81,14 @@ class VideoFile:
         """
         self._av = _av()
         self._max_pixels = max_pixels
+        self._is_live = not isinstance(source, Path)
         # A file of 2 kB can announce an index of gigabytes.
         _limit_blocks(self._av._core.__file__, max(_LEAST_BLOCK, _PIXEL_BYTES * max_pixels))
         self.is_stopped = False
         """Set from any thread, to make `frames` end."""
         self.reached: float | None = None
         """Seconds from the beginning at which the last packet of any stream ended."""
-        self._input = self._opened(source, protocols, timeout)
+        self._input = self._opened(source, timeout)
         # One of our own: that of a frame starts a thread for each core, which lasts as the frame.
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         try:
@@ -117,6 +142,11 @@ class VideoFile:
         no_index = self._av.format.Flags.generic_index | self._av.format.Flags.no_timestamps
         return self._stream.time_base is not None and not self._input.format.flags & no_index.value
 
+    @property
+    def has_times(self) -> bool:
+        """Return whether frames have time stamps, and not only an order."""
+        return not self._input.format.flags & self._av.format.Flags.no_timestamps.value
+
     def seek(self, seconds: float) -> bool:
         """Go to the last key frame before; return False where the file cannot be searched.
 
@@ -166,6 +196,9 @@ class VideoFile:
 
     def frames(self) -> Iterator["VideoFrame"]:
         """Yield every frame. Raises InvalidInputError after the last one of a damaged file."""
+        return _whole(self._decoded()) if self._is_live else self._decoded()
+
+    def _decoded(self) -> Iterator["VideoFrame"]:
         damaged = in_a_row = silent = 0
         has_frames = False
         for packet in self._packets():
@@ -205,13 +238,18 @@ class VideoFile:
             if packet.stream is self._stream:  # the last one, which is empty, has no index
                 yield packet
 
-    def _opened(self, source: str, protocols: str, timeout: float | None) -> "InputContainer":
-        known = _CONTAINERS if protocols == "file" else _LIVE
-        options = {"protocol_whitelist": protocols, "format_whitelist": known}
-        if source.startswith("rtsp://"):
-            options["rtsp_transport"] = "tcp"
+    def _opened(self, source: Source, timeout: float | None) -> "InputContainer":
+        match source:
+            case Path():
+                options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+            case str():
+                options = {"protocol_whitelist": "rtsp,rtp,tcp", "format_whitelist": "rtsp"}
+                options |= _PROBE | {"rtsp_transport": "tcp"}
+            case _:  # FFmpeg itself opens nothing
+                options = {"protocol_whitelist": "none", "format_whitelist": _LIVE} | _PROBE
+        given: Any = str(source) if isinstance(source, Path) else source
         try:
-            opened: InputContainer = self._av.open(source, options=options, timeout=timeout)
+            opened: InputContainer = self._av.open(given, options=options, timeout=timeout)
         except (self._av.error.FFmpegError, MemoryError) as error:
             raise InvalidInputError(f"the video cannot be read: {_reason(error)}") from None
         except ValueError as error:  # an encoding of the metadata
@@ -236,10 +274,25 @@ class VideoFile:
         return stream
 
 
+def _whole(frames: Iterator["VideoFrame"]) -> Iterator["VideoFrame"]:
+    """Leave out the frames that come before the first whole one."""
+    partial = 0
+    for frame in frames:
+        if frame.key_frame or partial >= _MOST_PARTIAL:
+            partial = _MOST_PARTIAL
+            yield frame
+        partial += 1
+
+
 @cache
 def _limit_blocks(library: str, most: int) -> None:
     """Limit the bytes that FFmpeg allocates at once, for the whole process."""
     CDLL(library).av_max_alloc(c_size_t(most))
+
+
+def require_decoder() -> None:
+    """Raise MissingVideoError if PyAV is not installed. The first call takes a while."""
+    _av()
 
 
 def _av() -> Any:

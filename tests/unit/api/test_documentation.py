@@ -31,6 +31,8 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def examples() -> Iterator[Any]:
     """Yield a request for every example, and one for every operation without any."""
     for method, path, operation in operations():
+        if "streams" in operation["tags"]:
+            continue  # they need a source: test_streams.py has some
         parameters = operation.get("parameters", [])
         examples = {p["name"]: p["example"] for p in parameters if p["in"] == "path"}
         url = path.format(**examples)

@@ -1,0 +1,109 @@
+"""/v1/streams: live sources whose frames are analysed until the stream is deleted."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field
+from starlette.responses import Response
+
+from service.api.content import read_request
+from service.api.frame_options import FrameOptions
+from service.api.http_request import HttpRequest
+from service.api.models import require_administrator
+from service.api.replies import Reply
+from service.api.stream_events import event_bodies, status_of
+from service.api.streaming import SERVER_SENT, StreamReply, accepted_form
+from service.live.stream import LiveStream, LiveWork
+from service.requests.request import Selection
+from service.transforms.vision.video_file import require_decoder
+
+
+class StreamRequest(FrameOptions):
+    """A source, and what to do with its frames."""
+
+    url: Annotated[str, Field(min_length=1)] = Field(
+        description="Address of the source: rtsp, http, https or file. The setting "
+        "`streams.sources` must allow it."
+    )
+
+
+async def add_stream(request: HttpRequest) -> Reply:
+    """Start a live stream: connect to a source, and analyse its newest frames.
+
+    Frames that come while the model is busy are dropped. When the source ends or fails, the stream
+    connects again after a while, until it is deleted.
+    """
+    require_administrator(request)
+    body = await read_request(request, StreamRequest)
+    context, without_transport = request.context, request.without_transport()
+    context.streams.sources.checked(body.url)
+    await asyncio.to_thread(require_decoder)
+    body.tracker(None)
+    labels = body.given_labels(context.limits)
+    pipeline = context.registry.find(body.asked_task, "image", body.model, body.version)
+    if request.caller is not None:
+        await request.caller.spend(body.asked_task, (pipeline.model.name,), [])
+    with pipeline.held():
+        await request.while_connected(body.asking(pipeline, without_transport, labels))
+    work = LiveWork(
+        body.asked_task,
+        Selection(body.model, body.version),
+        body.fps,
+        body.to_item,
+        partial(body.asking, labels=labels),
+        body.tracker,
+        lambda: body.spans,
+        (body.task, body.top_k),
+        without_transport,
+        context.limits.request_timeout_seconds,
+        context.limits.max_pixels,
+    )
+    stream = context.streams.add(body.url, work, context.registry, context.limits.max_streams)
+    return _reply(status_of(stream), 201)
+
+
+async def list_streams(request: HttpRequest) -> Reply:
+    """List the live streams."""
+    require_administrator(request)
+    streams = request.context.streams.all()
+    return _reply({"streams": [status_of(stream) for stream in streams]})
+
+
+async def show_stream(request: HttpRequest) -> Reply:
+    """Show one live stream."""
+    return _reply(status_of(_found(request)))
+
+
+async def read_stream(request: HttpRequest) -> Response:
+    """Send the events of a live stream from now on.
+
+    A client that reads too slowly loses the oldest events, and an event says how many. The response
+    ends with the stream, or at the deadline of streams; then ask again.
+    """
+    stream = _found(request)
+    request.become_stream()
+    with ExitStack() as stack:
+        reader = stack.enter_context(stream.reading())
+        events = event_bodies(request.request_id, stream, reader)
+        form = accepted_form(request) or SERVER_SENT
+        return StreamReply(request, events, form, stack.pop_all())
+
+
+async def remove_stream(request: HttpRequest) -> Reply:
+    """End a live stream and free what it uses."""
+    stream = _found(request)
+    await request.context.streams.remove(stream.id)
+    return Reply(b"", status=204)
+
+
+def _found(request: HttpRequest) -> LiveStream:
+    require_administrator(request)
+    return request.context.streams.find(request.path_params["stream"])
+
+
+def _reply(body: Mapping[str, Any], status: int = 200) -> Reply:
+    return Reply(orjson.dumps(body), status=status)
