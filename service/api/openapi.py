@@ -152,7 +152,10 @@ def upload_documentation(
     query = [{"name": name, "in": "query", "schema": schema} for name, schema in form.items()]
     return {
         "tags": ["tasks"],
-        "responses": {200: {"content": streamed(events)}, "default": PROBLEM},
+        "responses": {
+            200: {"content": {**streamed(events), "video/mp4": {"schema": binary}}},
+            "default": PROBLEM,
+        },
         "openapi_extra": {
             "requestBody": {"required": True, "content": content},
             "parameters": [*TASK_HEADERS, *query],

@@ -25,7 +25,13 @@ class StreamForm:
     """A format of events."""
 
     media_type: bytes
-    encode: Callable[[EventBody], bytes]
+    encode: Callable[[Any], bytes]
+
+    @property
+    def content_type(self) -> bytes:
+        """Return the media type, with the charset of texts."""
+        is_text = self.media_type in (b"application/x-ndjson", b"text/event-stream")
+        return self.media_type + b"; charset=utf-8" if is_text else self.media_type
 
 
 def _line(event: EventBody) -> bytes:
@@ -59,7 +65,7 @@ class StreamReply(Response):
     def __init__(
         self,
         request: HttpRequest,
-        events: AsyncGenerator[EventBody, None],
+        events: AsyncGenerator[Any, None],
         form: StreamForm,
         source: AbstractContextManager[object],
     ) -> None:
@@ -74,7 +80,7 @@ class StreamReply(Response):
         self.status_code = 200
         self.background = None
         self.raw_headers = [
-            (b"content-type", form.media_type + b"; charset=utf-8"),
+            (b"content-type", form.content_type),
             (b"cache-control", b"no-store"),
             (b"x-accel-buffering", b"no"),  # else nginx would buffer the whole response
         ]

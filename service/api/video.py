@@ -13,6 +13,7 @@ from service.api.http_request import HttpRequest
 from service.api.run import open_run
 from service.api.streaming import LINES, StreamReply, accepted_form
 from service.api.uploads import Upload, UploadKind, receive_upload
+from service.api.video_render import MP4, Rendering
 from service.api.video_stream import bodies
 from service.errors import InvalidInputError
 from service.requests.open_video import Video
@@ -41,12 +42,20 @@ class VideoRequest(FrameOptions):
     start: Seconds = Field(0.0, description="Second of the video to begin at.")
     end: Seconds | None = Field(None, description="Second of the video to end before.")
 
+    render: bool = Field(
+        False,
+        description="Of detect and classify: return the analysed frames as an MP4 video with the "
+        "results drawn in.",
+    )
+
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.fps is not None and self.every is not None:
             raise ValueError("give either fps or every")
         if self.end is not None and self.end <= self.start:
             raise ValueError("end must be after start")
+        if self.render and self.task == "embed":
+            raise ValueError("render is of tasks detect and classify")
         others = self.model_fields_set - _OF_ALL
         if self.workflow is not None and others:
             raise ValueError(f"with a workflow, {min(others)} is of no use")
@@ -63,7 +72,7 @@ async def analyse_video(request: HttpRequest) -> Response:
 
     The file is sent as the field `video` of a form, or as the body with its own Content-Type; then
     the parameters are in the query. The response is a stream of events: lines of JSON, or
-    server-sent events if the Accept header asks for them.
+    server-sent events if the Accept header asks for them. With `render`, it is an MP4 video.
     """
     context, limits = request.context, request.context.limits
     request.become_stream()
@@ -74,6 +83,9 @@ async def analyse_video(request: HttpRequest) -> Response:
         stack.callback(upload.remove)
         body = validated(upload.values, VideoRequest)
         analysis = await _opened(request, body, upload, stack)
+        if body.render:
+            pieces = Rendering.of(analysis, body.top_k).pieces()
+            return StreamReply(request, pieces, MP4, stack.pop_all())
         events = bodies(request, analysis, body.task, body.top_k)
         return StreamReply(request, events, accepted_form(request) or LINES, stack.pop_all())
 

@@ -5,9 +5,11 @@ import json
 import resource
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -250,3 +252,45 @@ async def test_a_workflow_that_does_not_fit_a_video_is_refused(
 ) -> None:
     response = await client.post(URL, files={"video": clip}, data=data)
     assert (response.status_code, detail in response.json()["detail"]) == (status, True)
+
+
+def decoded(data: bytes) -> list[av.VideoFrame]:
+    with av.open(BytesIO(data)) as container:
+        return list(container.decode(video=0))
+
+
+@pytest.mark.parametrize("fields", [{"track": "true"}, {"task": "classify", "top_k": "1"}])
+async def test_results_are_drawn_into_a_video(
+    client: httpx.AsyncClient, tmp_path: Path, fields: dict[str, str]
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 6, size=(161, 121), codec="mjpeg").read_bytes()
+    response = await client.post(
+        URL, files={"video": clip}, data={"render": "true", "every": "2", **fields}
+    )
+    assert (response.status_code, response.headers["content-type"]) == (200, "video/mp4")
+    frames = decoded(response.content)
+    assert [frame.time for frame in frames] == pytest.approx([0.0, 0.2, 0.4], abs=0.001)
+    assert (frames[0].width % 2, frames[0].height % 2) == (0, 0)
+    drawn = frames[0].to_ndarray(format="rgb24").astype(int)
+    assert drawn.max() - drawn.min() > 50  # the frame itself is black
+    assert drawn[-5:].max() < 30
+
+
+async def test_of_a_video_that_is_cut_short_the_rest_is_rendered(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 30).read_bytes()
+    response = await client.post(
+        f"{URL}?render=true", content=clip[: len(clip) // 2], headers={"content-type": "video/mp4"}
+    )
+    *_, last, reason = decoded(response.content)
+    assert 0.5 < last.time < 2.9
+    assert reason.time == pytest.approx(last.time + 2, abs=0.001)
+    assert reason.to_ndarray(format="rgb24").std() > 20  # the frames of the clip are plain
+
+
+async def test_vectors_are_not_rendered(client: httpx.AsyncClient, clip: bytes) -> None:
+    fields = {"render": "true", "task": "embed"}
+    response = await client.post(URL, files={"video": clip}, data=fields)
+    assert response.status_code == 422
+    assert "render is of tasks detect and classify" in response.json()["detail"]
