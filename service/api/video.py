@@ -13,7 +13,6 @@ from service.api.http_request import HttpRequest
 from service.api.run import open_run
 from service.api.streaming import LINES, StreamReply, accepted_form
 from service.api.uploads import Upload, UploadKind, receive_upload
-from service.api.video_render import MP4, Rendering
 from service.api.video_stream import bodies
 from service.errors import InvalidInputError
 from service.requests.open_video import Video
@@ -84,6 +83,9 @@ async def analyse_video(request: HttpRequest) -> Response:
         body = validated(upload.values, VideoRequest)
         analysis = await _opened(request, body, upload, stack)
         if body.render:
+            # Here, because drawing takes memory that most processes do not need.
+            from service.api.video_render import MP4, Rendering  # noqa: PLC0415
+
             pieces = Rendering.of(analysis, body.top_k).pieces()
             return StreamReply(request, pieces, MP4, stack.pop_all())
         events = bodies(request, analysis, body.task, body.top_k)
