@@ -88,6 +88,8 @@ async def read_stream(request: HttpRequest) -> Response:
     request.become_stream()
     with ExitStack() as stack:
         reader = stack.enter_context(stream.reading())
+        soon = asyncio.get_running_loop().call_at(request.deadline, reader.close)
+        stack.callback(soon.cancel)
         events = event_bodies(request.request_id, stream, reader)
         form = accepted_form(request) or SERVER_SENT
         return StreamReply(request, events, form, stack.pop_all())

@@ -49,7 +49,9 @@ class RtspRelay:
             self.close()
             reason = error.strerror or "it does not answer"
             raise InvalidInputError(f"the source cannot be reached: {reason}") from None
-        thread = threading.Thread(target=self._relay, args=(listener, server), name="rtsp")
+        thread = threading.Thread(
+            target=self._relay, args=(listener, server), name="rtsp", daemon=True
+        )
         thread.start()
         user = "" if address.user is None else quote(address.user, "")
         if address.password is not None:

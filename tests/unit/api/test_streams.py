@@ -119,6 +119,15 @@ async def test_what_is_deleted_ends_for_its_readers(
     assert (gone.status_code, gone.json()["code"]) == (404, "stream_not_found")
 
 
+async def test_reading_ends_at_its_deadline(client: httpx.AsyncClient, source: str) -> None:
+    added = await add(client, source)
+    headers = {**HEADERS, "accept": "application/x-ndjson", "x-request-timeout-ms": "300"}
+    response = await client.get(f"{URL}/{added['id']}/events", headers=headers)
+    found = [json.loads(line) for line in response.text.splitlines()]
+    assert found[0]["event"] == "state"
+    assert found[-1]["event"] != "end"
+
+
 async def test_a_source_that_dies_is_connected_again(
     client: httpx.AsyncClient,
     context: ApiContext,
