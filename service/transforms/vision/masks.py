@@ -194,10 +194,8 @@ def prototype_regions(
         ValueError: the boxes cover too many pixels.
     """
     flat = prototypes.reshape(len(prototypes), -1)
-    pixels = 0
-    for weights, box in zip(coefficients, boxes, strict=True):
-        rows, columns = inside(box, grid.image)
-        pixels += len(rows) * len(columns)
-        refuse_pixels(pixels, MOST_PIXELS)
+    places = [inside(box, grid.image) for box in boxes]
+    refuse_pixels(sum(len(rows) * len(columns) for rows, columns in places), MOST_PIXELS)
+    for weights, (rows, columns) in zip(coefficients, places, strict=True):
         logits = (weights @ flat).reshape(prototypes.shape[1:])
         yield Region(window(logits, grid, rows, columns), columns.start, rows.start, grid.image)
