@@ -14,7 +14,7 @@ from service.transforms.vision.regions import Region, RegionForm, written
 Map = NDArray[np.float32]
 """[height, width], or several as [n, height, width]."""
 
-MOST_PIXELS = 256_000_000
+MOST_PIXELS = 128_000_000
 """Pixels in the boxes of all objects of an answer, which bounds the time of their masks."""
 MOST_WRITTEN = 1_000_000_000
 """Pixels that the masks of an answer are written from."""
@@ -105,7 +105,7 @@ def _sampled(maps: Map, down: _Taps, across: _Taps) -> Map:
 
 def inside(box: NDArray[np.float32], shape: Shape) -> tuple[range, range]:
     """Return rows and columns of the pixels whose top left corner is in a box."""
-    left, top, right, bottom = box.tolist()
+    left, top, right, bottom = np.nan_to_num(box).tolist()
     return (
         range(max(0, ceil(top)), min(shape[0], ceil(bottom))),
         range(max(0, ceil(left)), min(shape[1], ceil(right))),

@@ -24,8 +24,9 @@ _FURTHEST = 100.0
 def enclosing(rotated: RotatedBoxes) -> Boxes:
     """Return the upright boxes around rotated ones."""
     cos, sin = np.abs(np.cos(rotated[:, 4])), np.abs(np.sin(rotated[:, 4]))
-    half_width = (rotated[:, 2] * cos + rotated[:, 3] * sin) / 2
-    half_height = (rotated[:, 2] * sin + rotated[:, 3] * cos) / 2
+    width, height = np.abs(rotated[:, 2]), np.abs(rotated[:, 3])
+    half_width = (width * cos + height * sin) / 2
+    half_height = (width * sin + height * cos) / 2
     half = np.stack([half_width, half_height], axis=1)
     return np.concatenate([rotated[:, :2] - half, rotated[:, :2] + half], axis=1)
 
@@ -65,13 +66,15 @@ def rotated_overlaps(first: RotatedBoxes, second: RotatedBoxes) -> NDArray[np.fl
     dx = second[:, 0] - first[:, None, 0]
     dy = first[:, None, 1] - second[:, 1]
     a, b, c = a1 + a2, b1 + b2, c1 + c2
-    determinant = a * b - c**2
-    distance = (a * dy**2 + b * dx**2) / (determinant + _TINY) / 4
-    distance += c * dx * dy / (determinant + _TINY) / 2
-    alone = np.maximum(a1 * b1 - c1**2, 0) * np.maximum(a2 * b2 - c2**2, 0)
-    distance += np.log(determinant / (4 * np.sqrt(alone) + _TINY) + _TINY) / 2
-    distance = np.clip(distance, _TINY, _FURTHEST)
-    overlap: NDArray[np.float32] = 1 - np.sqrt(1 - np.exp(-distance) + _TINY)
+    # Boxes without an area give numbers that are none, and overlap nothing.
+    with np.errstate(invalid="ignore", over="ignore"):
+        determinant = a * b - c**2
+        distance = (a * dy**2 + b * dx**2) / (determinant + _TINY) / 4
+        distance += c * dx * dy / (determinant + _TINY) / 2
+        alone = np.maximum(a1 * b1 - c1**2, 0) * np.maximum(a2 * b2 - c2**2, 0)
+        distance += np.log(determinant / (4 * np.sqrt(alone) + _TINY) + _TINY) / 2
+        distance = np.clip(distance, _TINY, _FURTHEST)
+        overlap: NDArray[np.float32] = 1 - np.sqrt(1 - np.exp(-distance) + _TINY)
     return overlap
 
 

@@ -154,6 +154,14 @@ def test_rotated_boxes_of_a_label_that_overlap_are_one_object() -> None:
     assert [one.score for one in answer.objects] == pytest.approx([0.9, 0.8, 0.6])
 
 
+def test_numbers_that_are_none_do_no_harm() -> None:
+    nan = float("nan")
+    session = graph([nan, 32, 40, 40, 0.9, 0, 1, 0], UPPER, maps=HALVES)
+    assert [one.label for one in found(session, (SIDE, SIDE), **MASKS).objects] == ["green"]
+    flat = [[32.0, 32, 0, 0, 0.9, 0, 0.0], [32.0, 32, 0, 0, 0.8, 0, 0.3], [nan] * 4 + [0.7, 0, nan]]
+    assert len(found(graph(*flat), (SIDE, SIDE), **ROTATED).objects) >= 1
+
+
 def test_a_final_head_keeps_every_object() -> None:
     rows = np.float32([[32, 32, 30, 6, 0.9, 1, 0.5], [32, 32, 30, 6, 0.8, 1, 0.5], [0] * 7])
     session = NumpySession(
