@@ -1,5 +1,6 @@
 # make serve   install what serving needs and serve the starter models on 127.0.0.1:8000
 # make serve DEMO=1  also serve an English sentence embedder and a classifier of photos, with real weights
+# make serve MODELS=minilm=hf://sentence-transformers/all-MiniLM-L6-v2  pull models and serve only them
 # make test    install what developers need and run the unit and contract tests (a minute or two)
 # make test-integration  start real servers: sockets, Redis, Chromium, Prometheus (minutes)
 # make test-exports  train, export and compare with PyTorch; installs torch (minutes)
@@ -37,6 +38,7 @@ comma := ,
 DEV := dev,load,drill,bench,audit
 EXPORTS := $(DEV),bench-translation,train,demo
 DEMO_REPOSITORY := build/demo
+PULLED_REPOSITORY := build/models
 extras = $(subst $(comma), --extra ,--extra cpu,$(1))
 ifeq ($(DEVICE_EXTRA),cpu)
 locked = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement deploy/locks/$(1).txt
@@ -86,9 +88,14 @@ $(VENV)/.demo: pyproject.toml deploy/locks/demo.txt $(VENV)/.serve
 	$(if $(filter-out cpu,$(DEVICE_EXTRA)),$(call editable,demo))
 	touch $@ $(VENV)/.serve
 
-serve: $(VENV)/.serve $(if $(DEMO),$(VENV)/.demo)
+$(VENV)/.hub: pyproject.toml $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --editable ".[hub]"
+	touch $@
+
+serve: $(VENV)/.serve $(if $(DEMO),$(VENV)/.demo) $(if $(findstring ://,$(MODELS)),$(VENV)/.hub)
 	$(if $(DEMO),$(BIN)/python -m models.demo --to $(DEMO_REPOSITORY))
-	exec $(BIN)/python -m service serve $(if $(DEMO),--models.repository $(DEMO_REPOSITORY))
+	exec $(BIN)/python -m service serve $(if $(DEMO),--models.repository $(DEMO_REPOSITORY)) \
+		$(if $(MODELS),--models.serve "$(MODELS)" --models.repository $(PULLED_REPOSITORY))
 
 # `-rs` lists what was skipped and why. A worker for each core; the tests of a file stay together.
 PYTEST := $(BIN)/python -m pytest -rs

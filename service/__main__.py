@@ -14,6 +14,7 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.text import Text
 
+from service import pull_command
 from service.access.keys_file import KeysFileError, new_key, refuse_known
 from service.api import Lifecycle
 from service.api.listening import AddressError, bind
@@ -57,7 +58,7 @@ _COLLECTOR_THRESHOLDS = (10_000, 20, 50)
 _STOP_SECONDS = 1.8
 """How long, after the grace, a stop may take; then the process ends whatever it still does."""
 
-_OF_REPOSITORY = {"repository", "only", "versions", "defaults"}
+_OF_REPOSITORY = {"repository", "serve", "only", "versions", "defaults", "aliases", "state_file"}
 """Settings that name what is in the repository, and so say nothing of another."""
 
 _EPILOG = "Every setting is an option too: --section.field VALUE. `settings` lists them."
@@ -66,7 +67,8 @@ _EPILOG = "Every setting is an option too: --section.field VALUE. `settings` lis
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0 done, 1 failed, 2 misused."""
     try:
-        options, left = split_options(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        options, left = split_options(given, pull_command.OPTIONS if "pull" in given else ())
         chosen = _parser().parse_args(left)
         settings = read_settings(os.environ, options)
         run: Command = chosen.run
@@ -98,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a model, or the path of a folder (./exports/mine); all wanted models if none",
     )
     check.set_defaults(run=_check)
+    pulling = actions.add_parser(
+        "pull", help="bring a model of a hub or a store into the repository", epilog=_EPILOG
+    )
+    pull_command.add_arguments(pulling)
     clients = commands.add_parser("keys", help="keys of clients", epilog=_EPILOG)
     actions = clients.add_subparsers(required=True, metavar="ACTION")
     new = actions.add_parser(
@@ -115,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     logs = settings.logs
     configure_logs(logs.level, logs.format, levels=logs.levels)
-    _refuse_absent(settings.models)
+    models = pull_command.with_pulled(settings.models)
+    settings = settings.model_copy(update={"models": models})
+    _refuse_absent(models)
     _limit_memory(settings)
     lifecycle = Lifecycle()
 
@@ -151,7 +159,7 @@ def _limit_memory(settings: Settings) -> None:
 
 def _refuse_absent(settings: ModelSettings) -> None:
     """Raise ModelNotFoundError, with the nearest name, for a model set but not on disk."""
-    repository = ModelRepository(settings.repository)
+    repository = ModelRepository(settings.repository, settings.folders)
     repository.models()  # also without a name set, the repository itself must be there
     for name in (*settings.only, *settings.versions, *settings.defaults.values()):
         with suppress(ModelLoadError):  # it is there, but broken: the others serve
@@ -160,7 +168,7 @@ def _refuse_absent(settings: ModelSettings) -> None:
 
 def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     models = settings.models
-    repository = ModelRepository(models.repository)
+    repository = ModelRepository(models.repository, models.folders)
     found = repository.survey(models.precision, resolve(models.device).provider.precisions_of)
     console = _console()
     console.print(version_table(found))
@@ -234,7 +242,7 @@ def _alone(settings: Settings, path: Path) -> tuple[Settings, str]:
 
 
 async def _check_named(settings: Settings, names: Sequence[str]) -> list[Check]:
-    repository = ModelRepository(settings.models.repository)
+    repository = ModelRepository(settings.models.repository, settings.models.folders)
     engine = build_engine(settings)
     async with engine.running() as registry:
         wanted = names or settings.models.only or repository.models()

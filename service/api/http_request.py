@@ -149,7 +149,10 @@ class HttpRequest(starlette.requests.Request):
         cache = CacheMode.USE
         if (wished := self.given.get(b"cache-control")) is not None:
             cache = cache_mode(wished)
-        return Request(self.request_id, self.deadline, urgency, cache, self.record, self.caller)
+        sticky = self.given.get(b"x-sticky-key", b"").decode("latin-1")
+        return Request(
+            self.request_id, self.deadline, urgency, cache, self.record, self.caller, sticky
+        )
 
     def _wished_seconds(self) -> float | None:
         wished = self.given.get(b"x-request-timeout-ms")

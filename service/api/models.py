@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.caller import Caller
+from service.api.audit import audited, versions_of
 from service.api.content import Version, parse_json
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
@@ -73,7 +74,8 @@ async def list_models(request: HttpRequest) -> Reply:
     """List every known version with its state, digest, precision, device and statistics."""
     statuses = request.context.registry.statuses()
     ready = [status for status in statuses if status.state is ModelState.READY]
-    data = [listed_model(status) for status in ready]
+    by_name = {status.model: status for status in ready}  # several versions are one model
+    data = [listed_model(status) for status in by_name.values()]
     return _reply({"object": "list", "data": data, "models": _shown(statuses)})
 
 
@@ -110,9 +112,11 @@ async def load_model(request: HttpRequest) -> Reply:
     require_administrator(request)
     body = await request.read_body()
     wanted = parse_json(body, LoadRequest, request.context.limits) if body else LoadRequest()
-    model = request.path_params["model"]
+    model, registry = request.path_params["model"], request.context.registry
     try:
-        status = await request.context.registry.load(model, wanted.version, wanted.precision)
+        change = registry.load(model, wanted.version, wanted.precision)
+        state = versions_of(registry, model)
+        status = await audited(request.caller, "load", model, state, change)
     except PrecisionNotFoundError as error:
         if wanted.precision is None:  # then it is the operator's setting that asks for it
             raise
@@ -123,7 +127,9 @@ async def load_model(request: HttpRequest) -> Reply:
 async def unload_model(request: HttpRequest) -> Reply:
     """Take a model out of service; what it has accepted is answered first."""
     require_administrator(request)
-    await request.context.registry.unload(request.path_params["model"])
+    model, registry = request.path_params["model"], request.context.registry
+    state = versions_of(registry, model)
+    await audited(request.caller, "unload", model, state, registry.unload(model))
     return Reply(b"", status=204)
 
 

@@ -91,6 +91,13 @@ _STREAM = {
     "required": True,
     "schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
 }
+ALIAS = {
+    "name": "alias",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"},
+    "example": "prod",
+}
 TASK_HEADERS = (
     _header(
         "X-Request-Timeout-Ms",
@@ -107,6 +114,11 @@ TASK_HEADERS = (
         "Cache-Control",
         "`no-cache` computes the answer again and stores it; `no-store` bypasses the cache.",
         {"type": "string", "examples": ["no-cache", "no-store"]},
+    ),
+    _header(
+        "X-Sticky-Key",
+        "Requests of the same value get the same of several versions of a model.",
+        {"type": "string"},
     ),
     _header(
         "X-Request-Id",
@@ -222,10 +234,21 @@ def model_documentation(response: type[BaseModel], of_one: bool) -> Documentatio
 
 
 def administration_documentation(
-    request: type[BaseModel] | None, success: Mapping[int, Any], examples: Examples
+    request: type[BaseModel] | None,
+    success: Mapping[int, Any],
+    examples: Examples,
+    parameters: Sequence[Mapping[str, Any]] = (),
 ) -> Documentation:
-    """Return the OpenAPI members of a route for administrators."""
-    extra: dict[str, Any] = {"parameters": [_MODEL], "security": [{"administrator": []}]}
+    """Return the OpenAPI members of a route for administrators.
+
+    Args:
+        request: schema of the body; None for no body.
+        success: responses by status.
+        examples: of bodies.
+        parameters: of the path, besides the model.
+    """
+    all_of_path = [_MODEL, *parameters]
+    extra: dict[str, Any] = {"parameters": all_of_path, "security": [{"administrator": []}]}
     if request is not None:
         schema = {"$ref": _SCHEMAS.format(model=request.__name__)}
         content = {"application/json": {"schema": schema, "examples": _examples(examples)}}

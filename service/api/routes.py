@@ -11,6 +11,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api import openapi
+from service.api.aliases import (
+    AliasesResponse,
+    AliasRequest,
+    AliasResponse,
+    delete_alias,
+    put_alias,
+    show_aliases,
+)
 from service.api.classify import ClassifyRequest, ClassifyResponse, classify
 from service.api.detect import DetectRequest, DetectResponse, detect
 from service.api.embed import EmbedRequest, EmbedResponse, embed
@@ -116,6 +124,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
     SimilarityRequest,
     RunRequest,
     LoadRequest,
+    AliasRequest,
     *TRANSLATION_EVENTS,
     VideoRequest,
     *VIDEO_EVENTS,
@@ -253,6 +262,11 @@ def model_routes() -> Sequence[DirectRoute]:
             **openapi.model_documentation(ParityResponse, True),
         ),
         _get(
+            "/v1/models/{model:path}/aliases",
+            show_aliases,
+            **openapi.model_documentation(AliasesResponse, True),
+        ),
+        _get(
             "/v1/models/{model:path}",
             show_model,
             **openapi.model_documentation(ModelResponse, True),
@@ -265,6 +279,28 @@ def model_routes() -> Sequence[DirectRoute]:
                 {200: {"model": VersionStatus}},
                 {"The newest version": {}, "A certain one": {"version": 1}},
             ),
+        ),
+        _route(
+            "/v1/models/{model:path}/aliases/{alias}",
+            "PUT",
+            put_alias,
+            openapi.administration_documentation(
+                AliasRequest,
+                {200: {"model": AliasResponse}},
+                {"One version": {"version": 1}, "A share": {"weights": {"1": 95, "2": 5}}},
+                [openapi.ALIAS],
+            ),
+        ),
+        _route(
+            "/v1/models/{model:path}/aliases/{alias}",
+            "DELETE",
+            delete_alias,
+            {
+                "status_code": 204,
+                **openapi.administration_documentation(
+                    None, {204: {"description": "It is gone."}}, {}, [openapi.ALIAS]
+                ),
+            },
         ),
         _post(
             "/v1/models/{model:path}/unload",

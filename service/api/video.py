@@ -100,7 +100,9 @@ async def _opened(
         return await _opened_workflow(request, body, body.workflow, upload, stack)
     limits, without_transport = request.context.limits, request.without_transport()
     labels = body.given_labels(limits)
-    pipeline = request.context.registry.find(body.asked_task, "image", body.model, body.version)
+    pipeline = request.context.registry.find(
+        body.asked_task, "image", body.model, body.version, without_transport.version_key
+    )
     if request.caller is not None:
         await request.caller.spend(body.asked_task, (pipeline.model.name,), [])
     stack.enter_context(pipeline.held())

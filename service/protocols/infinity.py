@@ -167,6 +167,8 @@ async def classify_as_vllm(request: HttpRequest, body: Body) -> Reply:
 
 async def list_models(request: HttpRequest) -> Reply:
     """List the models that are ready, with what they can do."""
+    statuses = request.context.registry.statuses()
+    ready = {one.model: one for one in statuses if one.state is ModelState.READY}
     capabilities = {Task.CLASSIFY: ["classify"], Task.EMBED: ["embed", "rerank"]}
     data = [
         {
@@ -175,8 +177,7 @@ async def list_models(request: HttpRequest) -> Reply:
             "stats": {},
             "capabilities": capabilities.get(status.task, []) if status.task else [],
         }
-        for status in request.context.registry.statuses()
-        if status.state is ModelState.READY
+        for status in ready.values()
     ]
     return rendered({"object": "list", "data": data})
 

@@ -6,33 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.errors import (
-    ConflictError,
-    ModelNotFoundError,
-    ModelNotReadyError,
-    ServiceError,
-    ShuttingDownError,
-    kept,
-    renewed,
-)
-from service.registry.lifecycle import (
-    Attempts,
-    Draining,
-    LoadCancelledError,
-    close,
-    is_callers_fault,
-    note_failure,
-)
+from service.errors import ModelNotFoundError, ModelNotReadyError, ServiceError
+from service.registry.aliases import Aliases, Weights
+from service.registry.changes import Changes
+from service.registry.lifecycle import Attempts, Draining, close
 from service.registry.loader import Loaded
 from service.registry.status import (
     Statuses,
     VersionKey,
     VersionStatus,
-    describe,
     publish_limits,
     unusable,
     with_statistics,
 )
+from service.registry.versions import Versions
 from service.registry.wanted import (
     Defaults,
     Readiness,
@@ -52,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class Registry:
-    """Models by name; at most one version of each answers, others may be loading or draining."""
+    """Models by name, with the versions that answer; others may be loading or draining."""
 
     def __init__(
         self, repository: Repository, loader: VersionLoader, options: RegistryOptions
@@ -64,16 +51,22 @@ class Registry:
         self._statuses = Statuses()
         self._draining = Draining(options.drain_seconds)
         self._attempts = Attempts(repository, loader, options, self._statuses, self._draining)
-        self._serving: dict[str, Loaded] = {}
+        self._versions = Versions(options.aliases or Aliases())
+        self._serving = self._versions.defaults
         self._readiness = Readiness(self._defaults.configured.values())
-        self._loading: set[str] = set()
+        self._changes = Changes(
+            self._versions, self._attempts, self._draining, self._statuses, self._readiness
+        )
+        self._changes.on_ready = self._note_ready
         self._start: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Registry {len(self._serving)} serving, {len(self._loading)} loading>"
+        return f"<Registry {len(self._serving)} serving, {len(self._changes.loading)} loading>"
 
     def start(self) -> None:
         """Begin to load every wanted model, one after the other; returns at once.
+
+        Versions that aliases name follow the default of their model.
 
         Raises:
             ModelNotFoundError: a model named in the options is not in the repository.
@@ -97,15 +90,26 @@ class Registry:
         if self._start is not None:
             self._start.cancel()
             await asyncio.wait([self._start])
-        serving = [*self._serving.values()]
-        self._serving.clear()
+        serving = self._versions.clear()
         closings = (close(loaded, grace) for loaded in serving)
         await asyncio.gather(self._draining.stop(grace), *closings)
 
     def find(
-        self, task: Task | ComposedTask, modality: str, model: str | None, version: int | None
+        self,
+        task: Task | ComposedTask,
+        modality: str,
+        model: str | None,
+        version: int | None,
+        key: str = "",
     ) -> Pipeline[Any, Any]:
         """Return the pipeline for a request.
+
+        Args:
+            task: what is asked.
+            modality: of the item.
+            model: `name`, `name@alias` or `name@version`; None means the default of the task.
+            version: which one; None means any.
+            key: requests of the same key get the same of several versions; "" is no key.
 
         Raises:
             ModelNotFoundError: nothing of this name, version, task and modality.
@@ -119,25 +123,24 @@ class Registry:
         if model is None and name not in self._serving:
             reason = self._readiness.reasons.get(name, "it is not loaded")
             raise default_not_ready(name, ability, reason)
-        pipeline = self.named(name, version)
+        pipeline = self.named(name, version, key)
         if ability not in pipeline.abilities:
             able = ", ".join(sorted(map(phrase, pipeline.abilities)))
             raise ModelNotFoundError(f"model {name!r} cannot {phrase(ability)}; it can {able}")
         return pipeline
 
-    def named(self, model: str, version: int | None = None) -> Pipeline[Any, Any]:
-        """Return the pipeline of a model, whatever its task is.
+    def named(self, model: str, version: int | None = None, key: str = "") -> Pipeline[Any, Any]:
+        """Return the pipeline of a model, whatever its task is; the arguments are those of `find`.
 
         Raises:
             ModelNotFoundError: nothing of this name and version.
             ModelNotReadyError: it exists, but is not loaded (yet, or any more).
         """
         loaded = self._serving.get(model)
+        if loaded is None or version is not None or model in self._versions.split:
+            loaded = self._versions.choose(model, version, key)
         if loaded is None:
-            raise self._absent(model)
-        serving = loaded.files.version
-        if version not in (None, serving):
-            raise ModelNotFoundError(f"model {model!r} serves version {serving}, not {version}")
+            raise self._absent(model.partition("@")[0])
         return loaded.pipeline
 
     def statuses(self) -> Sequence[VersionStatus]:
@@ -171,7 +174,7 @@ class Registry:
     async def load(
         self, model: str, version: int | None = None, precision: str | None = None
     ) -> VersionStatus:
-        """Load a version and swap it in; the old one drains.
+        """Load a version and swap it in; the old one drains, unless an alias names it.
 
         Without a version, and unless the operator pinned one, it is the newest that loads and is
         newer than the one that serves.
@@ -179,25 +182,14 @@ class Registry:
         Raises:
             ModelNotFoundError: not in the repository.
             ModelLoadError: it could not be loaded or failed its checks; the old one serves on.
-            ConflictError: a load of this model is already running.
+            ConflictError: a load of this model is already running, or the alias `default` names
+                other versions.
             ShuttingDownError: the registry was stopped.
         """
-        self._attempts.refuse_if_stopped()
-        if model in self._loading:
-            raise ConflictError(f"a load of {model!r} is already running")
-        self._loading.add(model)
-        try:
-            return await self._load_newest(model, version, precision)
-        except LoadCancelledError:
-            raise
-        except ServiceError as error:
-            self._readiness.note_failed(model, str(error))
-            raise
-        finally:
-            self._loading.discard(model)
+        return self._detailed(await self._changes.load(model, version, precision))
 
     async def unload(self, model: str) -> None:
-        """Stop answering with a model, finish what it accepted and close it.
+        """Stop answering with a model, finish what it accepted and close all its versions.
 
         A load of the model that is running is cancelled.
 
@@ -207,73 +199,28 @@ class Registry:
             ConflictError: it is unloaded, but runs of it do not end.
             ShuttingDownError: the registry was stopped.
         """
-        self._attempts.refuse_if_stopped()
-        was_loading = await self._attempts.cancel(model)
-        loaded = self._serving.pop(model, None)
-        if loaded is None and not was_loading:
+        if not await self._changes.unload(model):
             raise self._absent(model)
-        self._readiness.note_unloaded(model)
-        if loaded is None:
-            return
-        # Not awaited itself: a caller who leaves must not end it, nor a stop its caller.
-        closing = self._retire(loaded)
-        await asyncio.wait([closing])
-        if not closing.cancelled() and (running := closing.result()):
-            raise ConflictError(
-                f"model {model!r} is unloaded, but {running} of its runs do not end; they keep its "
-                "memory and slots of the device until they do"
-            )
 
-    async def _load_newest(
-        self, model: str, version: int | None, precision: str | None
-    ) -> VersionStatus:
-        """Load the named version, else the newest of the candidates that loads."""
-        serving = self._serving.get(model)
-        current = None if serving is None else serving.files.version
-        numbers = [version] if version else await self._attempts.candidates(model, current)
-        refused: ServiceError | None = None
-        for number in numbers if precision is None else numbers[:1]:
-            key = (model, number)
-            try:
-                loaded = await self._attempts.load(key, precision, self._is_serving(key))
-            except (ShuttingDownError, LoadCancelledError):
-                raise
-            except ServiceError as error:
-                if is_callers_fault(error, precision):
-                    raise
-                note_failure(model, number, error)
-                refused = refused or kept(error)
-            else:
-                return self._swap_in(loaded, numbers[0] if refused else None)
-        missing = f"there is no model {model!r}"
-        raise renewed(refused) if refused else ModelNotFoundError(missing)
+    async def set_alias(self, model: str, alias: str, weights: Weights | None) -> None:
+        """Let an alias name versions, which are loaded first; None removes it.
 
-    def _swap_in(self, loaded: Loaded, refused_version: int | None) -> VersionStatus:
-        """From here on, requests find the new version; the old one drains in the background."""
-        files = loaded.files
-        old = self._serving.get(files.model)
-        self._serving[files.model] = loaded
-        self._readiness.note_serving(files.model)
-        if old is not None:
-            self._retire(old)
-        self._statuses.set(replace(describe(loaded), refused_version=refused_version))
-        self._defaults.note(files.model, loaded.pipeline.abilities)
-        publish_limits(loaded, self._options.max_queue_size)
-        facts = {"model": files.model, "version": files.version, "precision": files.precision}
-        _log.info("model ready", extra=facts)
-        if refused_version is not None:
-            _log.warning("older version serves", extra={**facts, "refused": refused_version})
-        return self._detailed((files.model, files.version))
+        From then on requests find the new versions; those that found others finish there.
 
-    def _retire(self, loaded: Loaded) -> "asyncio.Task[int]":
-        """Return the task that drains and closes a version that no longer serves."""
-        if not self._is_serving(loaded.key):  # a reload of the same version keeps its status
-            self._statuses.drain(loaded.key)
-        return self._draining.begin(loaded, self._note_closed)
+        Raises:
+            InvalidInputError: the alias or the weights cannot be.
+            ModelNotFoundError: there is no such model or version, or no alias to remove.
+            ModelNotReadyError: no version of the model serves.
+            ModelLoadError: a version could not be loaded; the alias stays as it is.
+            ConflictError: a load of the model is running, or the state file cannot be written.
+        """
+        if model not in self._versions.defaults:
+            raise self._absent(model)
+        await self._changes.set_alias(model, alias, weights)
 
-    def _note_closed(self, loaded: Loaded) -> None:
-        if not self._is_serving(loaded.key) and not self._draining.has(*loaded.key):
-            self._statuses.drained(loaded.key)
+    def aliases(self, model: str) -> Mapping[str, Weights]:
+        """Return the aliases of a model, each with the weights of its versions."""
+        return self._versions.aliases.of(model)
 
     async def _load_all(self, models: Sequence[str]) -> None:
         on_disk = await asyncio.to_thread(
@@ -289,7 +236,7 @@ class Registry:
     def _absent(self, model: str) -> ServiceError:
         """Return why a model cannot answer."""
         reason = self._readiness.reasons.get(model) or self._listing.unusable().get(model)
-        if model in self._loading:
+        if model in self._changes.loading:
             reason = reason or "loading"
         if reason is not None:
             return ModelNotReadyError(f"model {model!r} is not ready: {reason}")
@@ -297,15 +244,17 @@ class Registry:
             return ModelNotReadyError(f"model {model!r} is not loaded")
         return ModelNotFoundError(f"there is no model {model!r}")
 
+    def _note_ready(self, loaded: Loaded) -> None:
+        self._defaults.note(loaded.files.model, loaded.pipeline.abilities)
+        publish_limits(loaded, self._options.max_queue_size)
+
     def _detailed(self, key: VersionKey) -> VersionStatus:
         status = self._statuses[key]
-        if not self._is_serving(key):
+        if (loaded := self._versions.at(key)) is None:
             return status
-        loaded = self._serving[status.model]
-        task = loaded.pipeline.task
-        mine = [modality for one, modality in self._defaults.of(status.model) if one is task]
-        return with_statistics(replace(status, default_for=tuple(mine)), loaded)
-
-    def _is_serving(self, key: VersionKey) -> bool:
-        loaded = self._serving.get(key[0])
-        return loaded is not None and loaded.key == key
+        task, model = loaded.pipeline.task, status.model
+        mine: Sequence[str] = ()
+        if self._serving[model] is loaded:
+            mine = [modality for one, modality in self._defaults.of(model) if one is task]
+        shares = self._versions.aliases.shares(*key)
+        return with_statistics(replace(status, default_for=tuple(mine), aliases=shares), loaded)

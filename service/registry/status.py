@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -63,6 +63,8 @@ class VersionStatus:
     description: str = ""
     default_for: tuple[str, ...] = ()
     """The modalities for which a request of its task that names no model gets it."""
+    aliases: Mapping[str, float] = field(default_factory=dict)
+    """By alias that names this version, its share of the requests for the alias."""
     languages: tuple[str, str] | None = None
     """Source and target of a translator where a request names none."""
     source_languages: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, ServiceError
+from service.registry.aliases import Aliases
 from service.registry.loader import Loaded
 from service.registry.progress import EnterPhase
 from service.repository.listing import ListsModels
@@ -181,6 +182,8 @@ class RegistryOptions:
     precision: str | None = None
     defaults: Mapping[str, str] | None = None
     """"task.modality", e.g. "classify.text", to a model's name."""
+    aliases: Aliases | None = None
+    """Of the models, at start."""
     drain_seconds: float = 30.0
     max_queue_size: int | None = None
     """The queue limit that replaces the manifests'; used for the metrics only."""

@@ -121,18 +121,27 @@ class Contents:
 
 
 class ModelFolders:
-    """The folders of `<root>/<model>/<version>/`. Keeps nothing between calls."""
+    """The folders of `<root>/<model>/<version>/`. Keeps nothing between calls.
 
-    def __init__(self, root: Path) -> None:
-        self.root, self._only = root, None if not is_cached_model(root) else root.name
-        if self._only is not None:
-            self.root = root.parent
-        self._named = root
+    A model may also have a folder elsewhere, which is named; it hides one of its name in the root.
+    """
 
-    @property
-    def boundary(self) -> Path:
-        """Return what no link may lead out of."""
-        return boundary(self._named)
+    def __init__(self, root: Path, named: Mapping[str, Path] | None = None) -> None:
+        self.root = root
+        self._named = dict(named or {})
+        self._has_root = not is_cached_model(root)
+        if not self._has_root:
+            self._named = {root.name: root, **self._named}
+
+    def path(self, model: str) -> Path:
+        """Return the folder of a model."""
+        return self._named.get(model, self.root / model)
+
+    def boundary(self, model: str) -> Path:
+        """Return what no link of a model may lead out of."""
+        if model in self._named:
+            return boundary(self._named[model])
+        return boundary(self.root)
 
     def contents(self) -> Contents:
         """Return the models, and the folders that cannot be one.
@@ -140,16 +149,15 @@ class ModelFolders:
         Raises:
             ModelLoadError: the root is not a folder that can be read.
         """
-        fence = os.path.realpath(self.boundary)
         models: list[str] = []
         unusable: dict[str, str] = {}
-        for path in self._entries():
-            reason = self._problem(path, fence)
+        for name in self._entries():
+            reason = self._problem(name)
             if reason is None:
-                models.append(path.name)
+                models.append(name)
             elif len(unusable) < _MOST_UNUSABLE:
-                unusable[printable(path.name)] = reason
-        workflows = read_workflows(self.root) if self._only is None else {}
+                unusable[printable(name)] = reason
+        workflows = read_workflows(self.root) if self._has_root else {}
         return Contents(tuple(models), unusable, workflows)
 
     def versions(self, model: str) -> list[int]:
@@ -160,29 +168,35 @@ class ModelFolders:
             ModelLoadError: the folder cannot be a model, or the root cannot be read.
         """
         # A caller's name is looked up, never made into a path: what is not listed is not there.
-        entries = {path.name: path for path in self._entries()}
-        if (path := entries.get(model)) is None:
+        entries = frozenset(self._entries())
+        if model not in entries:
             known = entries if len(entries) <= _MOST_SUGGESTED else ()
             raise ModelNotFoundError(f"there is no model {model!r}{did_you_mean(model, known)}")
-        fence = os.path.realpath(self.boundary)
-        reason = self._problem(path, fence)
+        reason = self._problem(model)
         with suppress(OSError):  # the folder has just been removed
-            if reason is None and (numbers := _numbers(path, fence)):
+            fence = os.path.realpath(self.boundary(model))
+            if reason is None and (numbers := _numbers(self.path(model), fence)):
                 return numbers
         raise ModelLoadError(f"{printable(model)}: {reason or _NO_VERSION}")
 
     def folder(self, model: str, version: int) -> Path:
         """Return the folder of a version."""
-        whole, numbered = self.root / model, self.root / model / str(version)
+        whole = self.path(model)
+        numbered = whole / str(version)
         if version != _ITSELF or numbered.is_dir():
             return numbered
         return (snapshot_of(whole) if is_cached_model(whole) else None) or whole
 
-    def _entries(self) -> Iterator[Path]:
+    def _entries(self) -> Iterator[str]:
         """Yield what may be meant as a model, by name: folders, and links that lead nowhere."""
+        yield from sorted({*self._named, *self._in_root()})
+
+    def _in_root(self) -> Iterator[str]:
+        if not self._has_root or (self._named and not self.root.exists()):
+            return
         try:
             with os.scandir(self.root) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+                entries = list(found)
         except OSError as error:
             raise ModelLoadError(
                 f"{self.root.name} is not a folder that can be read: {error.strerror}"
@@ -192,16 +206,19 @@ class ModelFolders:
                 continue
             if entry.name == FOLDER and any(Path(entry.path).glob("*.toml")):
                 continue
-            if self._only in (None, entry.name) and (_is_folder(entry) or _is_broken(entry)):
-                yield self.root / entry.name
+            if _is_folder(entry) or _is_broken(entry):
+                yield entry.name
 
-    def _problem(self, path: Path, fence: str) -> str | None:
+    def _problem(self, model: str) -> str | None:
         """Return why a folder is no model; None if it has a version."""
-        if not MODEL_NAME.fullmatch(path.name):
+        if not MODEL_NAME.fullmatch(model):
             return "this cannot be a model's name"
+        path, fence = self.path(model), os.path.realpath(self.boundary(model))
         try:
-            if path.is_symlink() and (reason := _bad_link(path, fence)):
-                return reason
+            if model in self._named and not path.is_dir():
+                return f"there is no folder {printable(str(path))}"
+            if model not in self._named and path.is_symlink() and (why := _bad_link(path, fence)):
+                return why
             if _numbers(path, fence):
                 return None
             return _without_version(path, fence)

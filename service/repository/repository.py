@@ -83,11 +83,14 @@ class Unusable:
 
 
 class ModelRepository:
-    """Reads `<root>/<model>/<version>/`. Hidden files are not looked at."""
+    """Reads `<root>/<model>/<version>/`, and the folders of models elsewhere by their names.
 
-    def __init__(self, root: Path) -> None:
+    Hidden files are not looked at.
+    """
+
+    def __init__(self, root: Path, named: Mapping[str, Path] | None = None) -> None:
         self._root = root
-        self._folders = ModelFolders(root)
+        self._folders = ModelFolders(root, named)
 
     def __repr__(self) -> str:
         return f"<ModelRepository {self._root}>"
@@ -127,7 +130,7 @@ class ModelRepository:
         self._refuse_absent(model, version)
         where = f"{model}/{version}"
         with _told(where):
-            return self._described(self._folders.folder(model, version), where).manifest
+            return self._described(model, version, where).manifest
 
     def open(
         self,
@@ -188,12 +191,12 @@ class ModelRepository:
     ) -> VersionFiles:
         where = f"{model}/{version}"
         with _told(where):
-            folder, root = self._folders.folder(model, version), self._folders.boundary
+            folder, root = self._folders.folder(model, version), self._folders.boundary(model)
             _refuse_links_out(folder, root, where)
-            described = self._described(folder, where)
+            described = self._described(model, version, where)
             manifest = described.manifest
             chosen = _choose_precision(manifest, precision, device_kind, where)
-            files = self._answering_files(manifest, chosen, folder, where)
+            files = _answering_files(manifest, chosen, folder, root, where)
             digest = version_digest(manifest, chosen, folder, files)
             size = sum(path.stat().st_size for path in files)
             goldens = read_goldens(folder, manifest.task, root)
@@ -210,25 +213,27 @@ class ModelRepository:
             described.sources,
         )
 
-    def _described(self, folder: Path, where: str) -> Description:
+    def _described(self, model: str, version: int, where: str) -> Description:
+        folder = self._folders.folder(model, version)
         if not is_export(folder):
             names = [printable(path.name) for path in folder.iterdir()]
             if other := other_format_of(names):
                 raise ModelLoadError(f"{where}: {other}")
-        return describe(folder, self._folders.boundary, where)
+        return describe(folder, self._folders.boundary(model), where)
 
-    def _answering_files(
-        self, manifest: Manifest, chosen: Precision, folder: Path, where: str
-    ) -> list[Path]:
-        root, data_root = self._folders.boundary, boundary(folder)
-        graphs: dict[Precision, list[Path]] = {}
-        for precision, named in manifest.graphs.items():
-            graphs[precision] = []
-            for name in named.values():
-                path = file_inside(name, folder, root, f"{where}/{MANIFEST_NAME}")
-                graphs[precision] += [path, *validate_graph(path, data_root, where)]
-        others = [path for paths in graphs.values() for path in paths]
-        return answering_files(folder, graphs[chosen], others)
+
+def _answering_files(
+    manifest: Manifest, chosen: Precision, folder: Path, root: Path, where: str
+) -> list[Path]:
+    data_root = boundary(folder)
+    graphs: dict[Precision, list[Path]] = {}
+    for precision, named in manifest.graphs.items():
+        graphs[precision] = []
+        for name in named.values():
+            path = file_inside(name, folder, root, f"{where}/{MANIFEST_NAME}")
+            graphs[precision] += [path, *validate_graph(path, data_root, where)]
+    others = [path for paths in graphs.values() for path in paths]
+    return answering_files(folder, graphs[chosen], others)
 
 
 def _refuse_links_out(folder: Path, root: Path, where: str) -> None:

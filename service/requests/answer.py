@@ -33,9 +33,18 @@ class Models(Protocol):
     """Finds the pipeline that answers a task. The registry is one."""
 
     def find(
-        self, task: Task | ComposedTask, modality: str, model: str | None, version: int | None
+        self,
+        task: Task | ComposedTask,
+        modality: str,
+        model: str | None,
+        version: int | None,
+        key: str = "",
     ) -> Pipeline[Any, Any]:
-        """Return the pipeline. Raises ServiceError if no model can answer."""
+        """Return the pipeline; of several versions the same for the same key.
+
+        Raises:
+            ServiceError: no model can answer.
+        """
         ...
 
 
@@ -82,7 +91,7 @@ async def answer(
     """
     record = request.record
     record.item_count = len(items)
-    pipelines = find_pipelines(models, task, selection, items)
+    pipelines = find_pipelines(models, task, selection, items, request.version_key)
     record.model = model = next((pipeline.model for pipeline in pipelines.values()), None)
     if request.caller is not None:
         await request.caller.spend(task, _names(pipelines), items)
@@ -117,8 +126,16 @@ def find_pipelines(
     task: Task | ComposedTask,
     selection: Selection,
     items: Sequence[AnyItem | ServiceError],
+    key: str = "",
 ) -> Pipelines:
     """Return the pipeline for each modality among the items.
+
+    Args:
+        models: the models that can be asked.
+        task: the task of every item.
+        selection: the model to ask.
+        items: errors have no modality.
+        key: `Request.version_key`, which chooses among several versions.
 
     Raises:
         ServiceError: no model can answer one of them.
@@ -127,7 +144,7 @@ def find_pipelines(
     wanted = {item.modality for item in items if not isinstance(item, ServiceError)}
     name, version = selection.model, selection.version
     try:
-        found = {kind: models.find(task, kind, name, version) for kind in sorted(wanted)}
+        found = {kind: models.find(task, kind, name, version, key) for kind in sorted(wanted)}
     except ServiceError as error:
         INFERENCE_REQUESTS.labels(UNKNOWN_MODEL, UNKNOWN_MODEL, error.code).inc(len(items))
         raise

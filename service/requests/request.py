@@ -25,6 +25,13 @@ class Request:
     """What telemetry will know about the request. `answer` and streams fill in their part."""
     caller: Caller | None = None
     """Whose key it has; None without a keys file. `answer` and streams charge it for the items."""
+    sticky: str = ""
+    """Requests of the same value get the same of several versions; "" leaves it to chance."""
+
+    @property
+    def version_key(self) -> str:
+        """Return what decides for one of several versions: all items of a request get the same."""
+        return self.sticky or self.id
 
 
 @dataclass(frozen=True, slots=True)

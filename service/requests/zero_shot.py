@@ -102,7 +102,7 @@ async def classify_by_labels(
             message then begins with `labels[PLACE]`.
     """
     task = ComposedTask.ZERO_SHOT
-    pipelines = find_pipelines(models, task, selection, items)
+    pipelines = find_pipelines(models, task, selection, items, request.version_key)
     if not pipelines:
         return await answer(models, request, task, selection, items)
     (pipeline,) = pipelines.values()
@@ -128,6 +128,7 @@ class _Found:
         modality: str,
         model: str | None,
         version: int | None,
+        key: str = "",
     ) -> Pipeline[Any, Any]:
         """Return the pipeline of the modality."""
         return self.pipelines[modality]

@@ -13,7 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+from service.errors import ModelLoadError
 from service.repository.manifest import Precision
+from service.repository.paths import MODEL_NAME
+from service.repository.pull.reference import is_reference, parse_reference
 from service.repository.tables import did_you_mean
 from service.settings.access import AccessSettings, AdminSettings
 from service.settings.section import Section
@@ -98,6 +101,12 @@ class ModelSettings(Section):
     repository: Path = Field(
         Path("models/repository"), description="Model repository: a folder of `<model>/<version>/`."
     )
+    serve: _Words = Field(
+        {},
+        description="Models by name, `minilm=hf://org/name,mine=exports/mine`: pulled at start if "
+        "they are not in the repository, or served from a folder. Only these are loaded, unless "
+        "`only` names others.",
+    )
     only: _Names = Field((), description="Models to load, `a,b`; empty means all.")
     versions: _Numbers = Field(
         {},
@@ -107,6 +116,16 @@ class ModelSettings(Section):
         {},
         description="Default models of requests that name none, `classify.text=a,embed.image=b`; "
         "for other tasks the only model that can answer.",
+    )
+    aliases: _Words = Field(
+        {},
+        description="Aliases of versions, `model@alias=2`; `model@default=1:95+2:5` gives versions "
+        "shares of the requests that name none.",
+    )
+    state_file: Path | None = Field(
+        None,
+        description="File that keeps aliases set over HTTP; they win over `aliases`. Unset forgets "
+        "them at a restart.",
     )
     precision: Precision | None = Field(
         None,
@@ -132,6 +151,27 @@ class ModelSettings(Section):
     load_timeout_seconds: _Seconds = Field(
         600.0, description="Time limit of a load, after which it is cancelled."
     )
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Return the models that `serve` names with a folder."""
+        return {
+            name: Path(place).expanduser()
+            for name, place in self.serve.items()
+            if not is_reference(place)
+        }
+
+    @model_validator(mode="after")
+    def _serves_models(self) -> Self:
+        for name, place in self.serve.items():
+            if not MODEL_NAME.fullmatch(name):
+                raise ValueError(f"serve: {name[:100]!r} cannot be a model's name")
+            if is_reference(place):
+                try:
+                    parse_reference(place)
+                except ModelLoadError as error:
+                    raise ValueError(f"serve: {name}: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _has_known_tasks(self) -> Self:

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -79,11 +79,17 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def split_options(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def split_options(
+    arguments: Sequence[str], others: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
     """Take the settings out of a command line.
 
     A setting is `--section.field value` or `--section.field=value`; "-" and "_" may stand for
     the dot and for one another. A switch may go without its value.
+
+    Args:
+        arguments: the command line.
+        others: options that are no settings.
 
     Returns:
         The values by `section.field`, and the arguments that are left.
@@ -96,8 +102,8 @@ def split_options(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     waiting = deque(arguments)
     while waiting:
         argument = waiting.popleft()
-        if argument.startswith("--") and argument != "--help":
-            option, equals, value = argument.partition("=")
+        option, equals, value = argument.partition("=")
+        if option.startswith("--") and option not in ("--help", *others):
             name, field = _setting_of(option)
             given[name] = value if equals else _value_of(option, field, waiting)
         else:

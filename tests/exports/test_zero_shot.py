@@ -48,7 +48,9 @@ class One:
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
 
-    def find(self, task: Any, modality: str, model: str | None, version: int | None) -> Any:
+    def find(
+        self, task: Any, modality: str, model: str | None, version: int | None, key: str = ""
+    ) -> Any:
         assert (task, modality) in self.pipeline.abilities
         return self.pipeline
 

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, RootModel
 
+from service.api.audit import audited, versions_of
 from service.api.errors import MalformedRequestError, Problem
 from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
@@ -128,7 +129,9 @@ async def load_model(request: HttpRequest) -> Reply:
         raise InvalidInputError(
             "configurations and files are not taken from requests: put them into the repository"
         )
-    await request.context.registry.load(request.path_params["model"])
+    model, registry = request.path_params["model"], request.context.registry
+    state = versions_of(registry, model)
+    await audited(request.caller, "load", model, state, registry.load(model))
     return _json({})
 
 
@@ -136,7 +139,9 @@ async def unload_model(request: HttpRequest) -> Reply:
     """Take a model out of service; for administrators."""
     require_administrator(request)
     parse_object(await _body(request))
-    await request.context.registry.unload(request.path_params["model"])
+    model, registry = request.path_params["model"], request.context.registry
+    state = versions_of(registry, model)
+    await audited(request.caller, "unload", model, state, registry.unload(model))
     return _json({})
 
 

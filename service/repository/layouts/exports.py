@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,20 @@ SENTENCE_BERT = tuple(
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 """How sentence-transformers' first step reads texts; the first of these that says anything."""
+
+TABLES = (
+    CONFIG,
+    PREPROCESSOR,
+    PROCESSOR,
+    GENERATION,
+    TOKENIZER_CONFIG,
+    SPECIAL_TOKENS,
+    SENTENCE_TRANSFORMERS,
+    *SENTENCE_BERT,
+)
+"""The JSON objects at the top of a directory that are read."""
+TABLES_OF_MODULE = (CONFIG, *SENTENCE_BERT)
+"""Those in each folder that modules.json names."""
 
 GRAPH_FOLDERS = ("", "onnx/")
 """Where graphs are looked for; of two of the same name the first counts."""
@@ -204,25 +218,16 @@ def read_export(folder: Path, root: Path | None = None) -> ExportFiles:
     boundary = folder if root is None else root
     names = _listed(folder)
     tables: dict[str, Any] = {}
-    for name in (
-        CONFIG,
-        PREPROCESSOR,
-        PROCESSOR,
-        GENERATION,
-        TOKENIZER_CONFIG,
-        SPECIAL_TOKENS,
-        SENTENCE_TRANSFORMERS,
-        *SENTENCE_BERT,
-    ):
+    for name in TABLES:
         if name in names:
             tables[name] = _object(name, folder, boundary)
     if MODULES in names:
         tables[MODULES] = modules = _modules(folder, boundary)
         for module in modules:
-            for name in (f"{module.get('path')}/{file}" for file in (CONFIG, *SENTENCE_BERT)):
+            for name in (f"{module.get('path')}/{file}" for file in TABLES_OF_MODULE):
                 if is_plain_path(name) and (folder / name).is_file():
                     tables[name] = _object(name, folder, boundary)
-    return ExportFiles(folder, boundary, names, tables, _sorted_graphs(names))
+    return ExportFiles(folder, boundary, names, tables, graphs_by_role(names))
 
 
 def _listed(folder: Path) -> frozenset[str]:
@@ -234,11 +239,12 @@ def _listed(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _graph_names(names: frozenset[str]) -> list[str]:
+def _graph_names(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.endswith(".onnx") and is_plain_path(name))
 
 
-def _sorted_graphs(names: frozenset[str]) -> Mapping[str, Mapping[Precision, str]]:
+def graphs_by_role(names: Iterable[str]) -> Mapping[str, Mapping[Precision, str]]:
+    """Sort the graphs among the files of a directory: role -> precision -> name."""
     found: dict[str, dict[str, str]] = {}
     ordered = sorted(_graph_names(names), key=lambda name: (name.count("/"), name))
     for name in ordered:

@@ -13,6 +13,7 @@ from service.repository.layouts.strangers import is_known_stranger, said_of
 from service.repository.manifest import MANIFEST_NAME, Manifest, manifest_of, read_manifest_table
 from service.repository.onnx_file.reader import read_signature
 from service.repository.paths import checkpoints, file_inside
+from service.repository.pull.record import narrowed
 from service.tasks import Task
 
 _WHOLE = frozenset({"graphs"})
@@ -110,6 +111,7 @@ def describe(folder: Path, root: Path, where: str) -> Description:
     explicit: Mapping[str, Any] = {}
     if has_manifest or not is_export(folder):
         explicit = read_manifest_table(file_inside(MANIFEST_NAME, folder, root, where))
+        explicit = narrowed(explicit, folder)
     inferred = Inferred({}, {})
     is_complete = explicit.keys() >= set(_NEEDED) and explicit["family"] not in _FAMILIES_OF_GRAPHS
     if not is_complete or (folder / CONFIG).exists():

@@ -225,3 +225,18 @@ def _foreign(files: ExportFiles) -> str | None:
                     "not have: export it without them"
                 )
     return None
+
+
+_GRAPHS_DECIDE: Final = frozenset({"fill-mask", "text2text-generation"})
+"""Kinds of which some exports are served all the same."""
+
+
+def refused_by_tables(files: ExportFiles) -> str | None:
+    """Return why no graph of a model can be served, known before there is any; None if unknown."""
+    if files.modules:
+        return None
+    for kind, source in _by_architecture(files):
+        if kind in _KINDS and kind not in _GRAPHS_DECIDE:
+            does, advice = _KINDS[kind]
+            return f"{source} says that this model {does}, which is not served: {advice}"
+    return None

@@ -110,7 +110,8 @@ def _content(token: object) -> str | None:
     return named if isinstance(named, str) else None
 
 
-_VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
+MERGES = "merges.txt"
+VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
 
 _CLASSES: Final[Mapping[str, str]] = {
     "bert": "BertTokenizer",
@@ -155,8 +156,8 @@ def tokenizer_facts(files: ExportFiles) -> Iterator[Finding]:
     if "tokenizer.json" in files.names:
         yield Fact("parameters.tokenizer", "tokenizer.json", "tokenizer.json")
         return
-    name = next((name for name in _VOCABULARIES if name in files.names), None)
-    if name is None or (name == "vocab.json" and "merges.txt" not in files.names):
+    name = next((name for name in VOCABULARIES if name in files.names), None)
+    if name is None or (name == "vocab.json" and MERGES not in files.names):
         yield Unknown("parameters.tokenizer", "there is no tokenizer.json and no vocabulary")
         return
     yield Fact("parameters.tokenizer", name, name)

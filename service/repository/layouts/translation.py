@@ -14,6 +14,7 @@ from service.repository.layouts.exports import (
 )
 from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts, graph_name
 from service.repository.layouts.generation import generation_facts
+from service.repository.manifest import Precision
 from service.repository.paths import file_inside
 from service.tasks import Task
 from service.transforms.language.languages import M2M100, MBART50, WMT21
@@ -34,7 +35,7 @@ _FORBIDDEN = "forbidden"
 _RENORMALIZED = "renormalized"
 """There too: the probabilities of the other tokens sum to 1."""
 
-_IN_FLIGHT: Final = {name: name for name in ("encoder", "join", "step", "move")}
+IN_FLIGHT: Final = {name: name for name in ("encoder", "join", "step", "move")}
 """The graphs that `models.export --in-flight` writes."""
 
 _T5 = ("t5", "mt5", "umt5", "longt5")
@@ -51,6 +52,10 @@ _TOKENIZERS: Final[Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]] = {
     "nllb": (("tokenizers", (_TOKENIZER,)), ("nllb", (_PIECES,))),
     "t5": (("tokenizers", (_TOKENIZER,)), ("t5", ("spiece.model",))),
 }
+
+TOKENIZER_FILES: Final = frozenset(
+    name for choices in _TOKENIZERS.values() for _, names in choices for name in names
+)
 
 _CLASSES: Final[Mapping[str, str]] = {
     "MarianTokenizer": "marian",
@@ -80,19 +85,19 @@ def _is_translator(files: ExportFiles) -> str | None:
 
 
 def _is_in_flight(files: ExportFiles) -> str | None:
-    known = files.model_type in _MODELS and files.graphs.keys() >= _IN_FLIGHT.keys()
-    return f"{CONFIG}: model_type, {' and '.join(_IN_FLIGHT)}.onnx" if known else None
+    known = files.model_type in _MODELS and files.graphs.keys() >= IN_FLIGHT.keys()
+    return f"{CONFIG}: model_type, {' and '.join(IN_FLIGHT)}.onnx" if known else None
 
 
 def _read_translator(files: ExportFiles) -> Iterator[Finding]:
-    cache = _cache(files)
+    cache = _cache(files.graphs)
     yield from graph_facts(files, _GRAPHS[cache])
     yield Fact("parameters.cache", cache, f"there is {' and '.join(_GRAPHS[cache].values())}")
     yield from _read_texts(files)
 
 
 def _read_in_flight(files: ExportFiles) -> Iterator[Finding]:
-    yield from graph_facts(files, _IN_FLIGHT)
+    yield from graph_facts(files, IN_FLIGHT)
     metadata, name = files.signature("step").metadata, graph_name(files, "step")
     if declared := metadata.get(_FORBIDDEN):
         if not _NUMBERS.fullmatch(declared):
@@ -125,9 +130,16 @@ def _read_texts(files: ExportFiles) -> Iterator[Finding]:
             yield from _many_languages(files, convention, source)
 
 
-def _cache(files: ExportFiles) -> str:
+def unused_roles(graphs: Mapping[str, Mapping[Precision, str]]) -> frozenset[str]:
+    """Return the roles of a translator's graphs that others replace."""
+    if _ENCODER not in graphs:
+        return frozenset()
+    return frozenset((_DECODER, _MERGED, _WITH_PAST)).difference(_GRAPHS[_cache(graphs)].values())
+
+
+def _cache(graphs: Mapping[str, Mapping[Precision, str]]) -> str:
     for name, roles in _GRAPHS.items():
-        first, *others = (set(files.graphs.get(role, ())) for role in roles.values())
+        first, *others = (set(graphs.get(role, ())) for role in roles.values())
         if first.intersection(*others):
             return name
     return "none"

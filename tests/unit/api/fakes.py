@@ -203,7 +203,12 @@ class FakeRegistry(Registry):
         }
 
     def find(
-        self, task: Task | ComposedTask, modality: str, model: str | None, version: int | None
+        self,
+        task: Task | ComposedTask,
+        modality: str,
+        model: str | None,
+        version: int | None,
+        key: str = "",
     ) -> Pipeline[Any, Any]:
         pipeline = self.pipelines[task, modality]
         if model == "loading":
@@ -212,7 +217,7 @@ class FakeRegistry(Registry):
             raise ModelNotFoundError(f"there is no model {model!r} of version {version}")
         return cast(Pipeline[Any, Any], pipeline)
 
-    def named(self, model: str, version: int | None = None) -> Pipeline[Any, Any]:
+    def named(self, model: str, version: int | None = None, key: str = "") -> Pipeline[Any, Any]:
         for (task, _), pipeline in self.pipelines.items():
             if pipeline.model.name == model and version in (None, 1):
                 pipeline.task = task

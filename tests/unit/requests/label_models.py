@@ -120,7 +120,9 @@ def _answer(item: AnyItem) -> Any:
 class FakeModels:
     pipeline: FakePipeline
 
-    def find(self, task: object, modality: str, model: str | None, version: int | None) -> Any:
+    def find(
+        self, task: object, modality: str, model: str | None, version: int | None, key: str = ""
+    ) -> Any:
         assert task is ComposedTask.ZERO_SHOT
         if model == "missing":
             raise ModelNotFoundError("there is no model 'missing'")

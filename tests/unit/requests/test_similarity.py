@@ -63,7 +63,9 @@ class FakeModels:
     embedder: Fake = field(default_factory=lambda: Fake(Task.EMBED))
     reranker: Fake = field(default_factory=lambda: Fake(Task.CLASSIFY))
 
-    def find(self, task: object, modality: str, model: str | None, version: int | None) -> Any:
+    def find(
+        self, task: object, modality: str, model: str | None, version: int | None, key: str = ""
+    ) -> Any:
         if model == "missing":
             raise ModelNotFoundError("there is no model 'missing'")
         if task is Task.EMBED and model == "reranker":

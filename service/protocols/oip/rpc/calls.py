@@ -124,7 +124,8 @@ class Call:
         if (wished := self.headers.get(b"cache-control")) is not None:
             cache = cache_mode(wished)
         name = self.record.request_id
-        return Request(name, deadline, urgency, cache, self.record, self.caller)
+        sticky = self.headers.get(b"x-sticky-key", b"").decode("latin-1")
+        return Request(name, deadline, urgency, cache, self.record, self.caller, sticky)
 
     def require_administrator(self) -> None:
         """Raise ServiceError unless the caller may load and unload models."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.json_format import ParseDict
 
+from service.api.audit import audited, versions_of
 from service.api.context import ApiContext
 from service.errors import (
     InvalidInputError,
@@ -87,13 +88,17 @@ async def _load(call: Call, message: Any) -> Any:
         raise InvalidInputError(
             "configurations and files are not taken from requests: put them into the repository"
         )
-    await call.context.registry.load(message.model_name)
+    model, registry = message.model_name, call.context.registry
+    state = versions_of(registry, model)
+    await audited(call.caller, "load", model, state, registry.load(model))
     return pb.RepositoryModelLoadResponse()
 
 
 async def _unload(call: Call, message: Any) -> Any:
     call.require_administrator()
-    await call.context.registry.unload(message.model_name)
+    model, registry = message.model_name, call.context.registry
+    state = versions_of(registry, model)
+    await audited(call.caller, "unload", model, state, registry.unload(model))
     return pb.RepositoryModelUnloadResponse()
 
 
