@@ -170,8 +170,8 @@ DEV_LOCK := $(COMPILE) --python-version 3.11 --universal
 TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
 
 lock: $(VENV)/.dev
-	$(LOCK) --extra cpu --extra grpc --extra otel --extra video --output-file deploy/locks/cpu.txt
-	$(LOCK) --extra gpu --extra cuda --extra grpc --extra otel --extra video --output-file deploy/locks/gpu.txt
+	$(LOCK) --extra cpu --extra grpc --extra hub --extra otel --extra video --output-file deploy/locks/cpu.txt
+	$(LOCK) --extra gpu --extra cuda --extra grpc --extra hub --extra otel --extra video --output-file deploy/locks/gpu.txt
 	$(LOCK) --extra cpu --extra train --find-links $(TORCH_LINKS) --output-file deploy/locks/tools.txt
 	$(DEV_LOCK) $(call extras,$(EXPORTS)) --no-emit-package torch --output-file deploy/locks/exports.txt
 	$(subst pyproject.toml,,$(DEV_LOCK)) --group clients --output-file deploy/locks/clients.txt

@@ -161,7 +161,8 @@ def _refuse_absent(settings: ModelSettings) -> None:
     """Raise ModelNotFoundError, with the nearest name, for a model set but not on disk."""
     repository = ModelRepository(settings.repository, settings.folders)
     repository.models()  # also without a name set, the repository itself must be there
-    for name in (*settings.only, *settings.versions, *settings.defaults.values()):
+    aliased = [name.partition("@")[0] for name in settings.aliases]
+    for name in (*settings.only, *settings.versions, *settings.defaults.values(), *aliased):
         with suppress(ModelLoadError):  # it is there, but broken: the others serve
             repository.versions(name)
 

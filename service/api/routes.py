@@ -10,15 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.api import openapi
-from service.api.aliases import (
-    AliasesResponse,
-    AliasRequest,
-    AliasResponse,
-    delete_alias,
-    put_alias,
-    show_aliases,
-)
+from service.api import aliases, openapi
 from service.api.classify import ClassifyRequest, ClassifyResponse, classify
 from service.api.detect import DetectRequest, DetectResponse, detect
 from service.api.embed import EmbedRequest, EmbedResponse, embed
@@ -124,7 +116,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
     SimilarityRequest,
     RunRequest,
     LoadRequest,
-    AliasRequest,
+    aliases.AliasRequest,
     *TRANSLATION_EVENTS,
     VideoRequest,
     *VIDEO_EVENTS,
@@ -263,8 +255,8 @@ def model_routes() -> Sequence[DirectRoute]:
         ),
         _get(
             "/v1/models/{model:path}/aliases",
-            show_aliases,
-            **openapi.model_documentation(AliasesResponse, True),
+            aliases.show_aliases,
+            **openapi.model_documentation(aliases.AliasesResponse, True),
         ),
         _get(
             "/v1/models/{model:path}",
@@ -283,10 +275,10 @@ def model_routes() -> Sequence[DirectRoute]:
         _route(
             "/v1/models/{model:path}/aliases/{alias}",
             "PUT",
-            put_alias,
+            aliases.put_alias,
             openapi.administration_documentation(
-                AliasRequest,
-                {200: {"model": AliasResponse}},
+                aliases.AliasRequest,
+                {200: {"model": aliases.AliasResponse}},
                 {"One version": {"version": 1}, "A share": {"weights": {"1": 95, "2": 5}}},
                 [openapi.ALIAS],
             ),
@@ -294,7 +286,7 @@ def model_routes() -> Sequence[DirectRoute]:
         _route(
             "/v1/models/{model:path}/aliases/{alias}",
             "DELETE",
-            delete_alias,
+            aliases.delete_alias,
             {
                 "status_code": 204,
                 **openapi.administration_documentation(

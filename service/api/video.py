@@ -101,7 +101,11 @@ async def _opened(
     limits, without_transport = request.context.limits, request.without_transport()
     labels = body.given_labels(limits)
     pipeline = request.context.registry.find(
-        body.asked_task, "image", body.model, body.version, without_transport.version_key
+        body.asked_task,
+        "image",
+        body.model,
+        body.version,
+        without_transport.sticky or without_transport.id,
     )
     if request.caller is not None:
         await request.caller.spend(body.asked_task, (pipeline.model.name,), [])

@@ -91,7 +91,7 @@ async def answer(
     """
     record = request.record
     record.item_count = len(items)
-    pipelines = find_pipelines(models, task, selection, items, request.version_key)
+    pipelines = find_pipelines(models, task, selection, items, request.sticky or request.id)
     record.model = model = next((pipeline.model for pipeline in pipelines.values()), None)
     if request.caller is not None:
         await request.caller.spend(task, _names(pipelines), items)
@@ -135,7 +135,7 @@ def find_pipelines(
         task: the task of every item.
         selection: the model to ask.
         items: errors have no modality.
-        key: `Request.version_key`, which chooses among several versions.
+        key: chooses among several versions; all items of a request have the same.
 
     Raises:
         ServiceError: no model can answer one of them.

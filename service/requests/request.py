@@ -26,12 +26,7 @@ class Request:
     caller: Caller | None = None
     """Whose key it has; None without a keys file. `answer` and streams charge it for the items."""
     sticky: str = ""
-    """Requests of the same value get the same of several versions; "" leaves it to chance."""
-
-    @property
-    def version_key(self) -> str:
-        """Return what decides for one of several versions: all items of a request get the same."""
-        return self.sticky or self.id
+    """Requests of the same value get the same of several versions; with "", the id decides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,9 @@ async def rerank(  # noqa: PLR0913
         ServiceError: no model can answer the request, or the query could not be computed.
     """
     task = ComposedTask.RERANK
-    pipeline = models.find(task, "text", selection.model, selection.version, request.version_key)
+    pipeline = models.find(
+        task, "text", selection.model, selection.version, request.sticky or request.id
+    )
     exact = Selection(pipeline.model.name, pipeline.model.version)
     with pipeline.held():
         if pipeline.task is Task.EMBED:

@@ -34,7 +34,7 @@ async def similarity(
     """
     texts = [other for other in others if isinstance(other, Text | ServiceError)]
     if selection.model is not None and isinstance(source, Text) and len(texts) == len(others):
-        named = (selection.model, selection.version, request.version_key)
+        named = (selection.model, selection.version, request.sticky or request.id)
         if models.find(ComposedTask.RERANK, "text", *named).task is Task.CLASSIFY:
             return await rerank(models, request, selection, source, texts)
     items = [

@@ -219,7 +219,9 @@ async def open_translation_stream(
             cannot be translated.
     """
     request.record.item_count = len(items)
-    pipelines = find_pipelines(models, Task.TRANSLATE, selection, items, request.version_key)
+    pipelines = find_pipelines(
+        models, Task.TRANSLATE, selection, items, request.sticky or request.id
+    )
     if not pipelines:
         raise renewed(next(item for item in items if isinstance(item, ServiceError)))
     (pipeline,) = pipelines.values()

@@ -102,7 +102,7 @@ async def classify_by_labels(
             message then begins with `labels[PLACE]`.
     """
     task = ComposedTask.ZERO_SHOT
-    pipelines = find_pipelines(models, task, selection, items, request.version_key)
+    pipelines = find_pipelines(models, task, selection, items, request.sticky or request.id)
     if not pipelines:
         return await answer(models, request, task, selection, items)
     (pipeline,) = pipelines.values()

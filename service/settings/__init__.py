@@ -5,13 +5,13 @@ line, `--section.field`, which wins. A name that is no setting is refused, never
 """
 
 from service.settings.access import AccessSettings, AdminSettings
+from service.settings.models import ModelSettings
 from service.settings.section import SettingsError
 from service.settings.sections import (
     BatchingSettings,
     CacheSettings,
     LimitSettings,
     LogSettings,
-    ModelSettings,
     ServerSettings,
     Settings,
     StreamSettings,

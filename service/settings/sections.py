@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -13,55 +13,16 @@ from pydantic import (
     model_validator,
 )
 
-from service.errors import ModelLoadError
-from service.repository.manifest import Precision
-from service.repository.paths import MODEL_NAME
-from service.repository.pull.reference import is_reference, parse_reference
-from service.repository.tables import did_you_mean
 from service.settings.access import AccessSettings, AdminSettings
-from service.settings.section import Section
+from service.settings.models import ModelSettings
+from service.settings.section import Count, Seconds, Section, split_pairs
 
-_DEFAULTS_OF = (
-    "classify.text",
-    "classify.image",
-    "translate.text",
-    "detect.image",
-    "embed.text",
-    "embed.image",
-    "zero-shot.text",
-    "zero-shot.image",
-    "rerank.text",
-)
-
-
-def _split(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _split_pairs(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in _split(value)]
-    if any(not (key.strip() and given.strip()) for key, _, given in pairs):
-        raise ValueError("must look like name=value,name=value")
-    return {key.strip(): given.strip() for key, _, given in pairs}
-
-
-_Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split)]
-_Words: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(_split_pairs)]
-_Numbers: TypeAlias = Annotated[
-    Mapping[str, Annotated[int, Field(ge=1)]], BeforeValidator(_split_pairs)
-]
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
-_Levels: TypeAlias = Annotated[Mapping[str, _Level], BeforeValidator(_split_pairs)]
+_Levels: TypeAlias = Annotated[Mapping[str, _Level], BeforeValidator(split_pairs)]
 CacheKind: TypeAlias = Literal["none", "memory", "redis"]
 """The cache backends; `app.make_cache` has a `case` for each."""
 _RedisUrl: TypeAlias = Annotated[str, Field(pattern=r"^(redis|rediss|unix)://.")]
-_Count: TypeAlias = Annotated[int, Field(ge=1)]
 _Whole: TypeAlias = Annotated[int, Field(ge=0)]
-_Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ServerSettings(Section):
@@ -79,13 +40,13 @@ class ServerSettings(Section):
         description="Port of the Open Inference Protocol over gRPC, by custom 8001; unset means "
         "none. Needs the extra `grpc`.",
     )
-    backlog: _Count = Field(
+    backlog: Count = Field(
         2048, description="Length of the kernel's queue of connections that wait to be accepted."
     )
-    keep_alive_seconds: _Count = Field(
+    keep_alive_seconds: Count = Field(
         75, description="Keep-alive timeout of idle connections; set it above the load balancer's."
     )
-    grace_seconds: _Count = Field(
+    grace_seconds: Count = Field(
         30, description="Grace period for accepted requests after SIGTERM."
     )
     memory_bytes: _Whole | None = Field(
@@ -95,97 +56,11 @@ class ServerSettings(Section):
     )
 
 
-class ModelSettings(Section):
-    """Models, device and loading."""
-
-    repository: Path = Field(
-        Path("models/repository"), description="Model repository: a folder of `<model>/<version>/`."
-    )
-    serve: _Words = Field(
-        {},
-        description="Models by name, `minilm=hf://org/name,mine=exports/mine`: pulled at start if "
-        "they are not in the repository, or served from a folder. Only these are loaded, unless "
-        "`only` names others.",
-    )
-    only: _Names = Field((), description="Models to load, `a,b`; empty means all.")
-    versions: _Numbers = Field(
-        {},
-        description="Versions to load, `model=2,other=1`; of other models the newest that loads.",
-    )
-    defaults: _Words = Field(
-        {},
-        description="Default models of requests that name none, `classify.text=a,embed.image=b`; "
-        "for other tasks the only model that can answer.",
-    )
-    aliases: _Words = Field(
-        {},
-        description="Aliases of versions, `model@alias=2`; `model@default=1:95+2:5` gives versions "
-        "shares of the requests that name none.",
-    )
-    state_file: Path | None = Field(
-        None,
-        description="File that keeps aliases set over HTTP; they win over `aliases`. Unset forgets "
-        "them at a restart.",
-    )
-    precision: Precision | None = Field(
-        None,
-        description="Precision of all models, such as `int8`; unset uses each model's default.",
-    )
-    device: str = Field(
-        "auto", description="`cpu`, `cuda:N`, or `auto` for the best available device."
-    )
-    device_memory_bytes: _Count | None = Field(
-        None, description="GPU memory limit per session; unset means no limit."
-    )
-    threads: Annotated[int, Field(ge=0)] = Field(
-        0, description="CPU cores for inference; 0 means all that the process may use."
-    )
-    max_decoding_pixels: _Count = Field(
-        100_000_000,
-        description="Pixels decoded at the same time, 8 bytes each; further images wait.",
-    )
-    warm_up_seconds: _Seconds = Field(
-        2.0, description="Time limit for measuring batches at warm-up, per queue of a model."
-    )
-
-    load_timeout_seconds: _Seconds = Field(
-        600.0, description="Time limit of a load, after which it is cancelled."
-    )
-
-    @property
-    def folders(self) -> Mapping[str, Path]:
-        """Return the models that `serve` names with a folder."""
-        return {
-            name: Path(place).expanduser()
-            for name, place in self.serve.items()
-            if not is_reference(place)
-        }
-
-    @model_validator(mode="after")
-    def _serves_models(self) -> Self:
-        for name, place in self.serve.items():
-            if not MODEL_NAME.fullmatch(name):
-                raise ValueError(f"serve: {name[:100]!r} cannot be a model's name")
-            if is_reference(place):
-                try:
-                    parse_reference(place)
-                except ModelLoadError as error:
-                    raise ValueError(f"serve: {name}: {error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _has_known_tasks(self) -> Self:
-        for name in self.defaults:
-            if name not in _DEFAULTS_OF:
-                raise ValueError(f"defaults cannot name {name}{did_you_mean(name, _DEFAULTS_OF)}")
-        return self
-
-
 class BatchingSettings(Section):
     """Dynamic batching of all models; unset values come from each model's manifest."""
 
-    max_batch_size: _Count | None = Field(None, description="Largest number of items in a batch.")
-    max_queue_size: _Count | None = Field(
+    max_batch_size: Count | None = Field(None, description="Largest number of items in a batch.")
+    max_queue_size: Count | None = Field(
         None, description="Largest number of queued items per model; further items get 429."
     )
     max_queue_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
@@ -197,9 +72,9 @@ class CacheSettings(Section):
     """Response cache in memory, and in Redis if a URL is set."""
 
     enabled: bool = Field(True, description="Whether to cache answers.")
-    memory_bytes: _Count = Field(64 * 1024 * 1024, description="Size limit of the memory cache.")
-    memory_entries: _Count = Field(100_000, description="Entry limit of the memory cache.")
-    ttl_seconds: _Seconds = Field(86_400.0, description="Time to live of an entry.")
+    memory_bytes: Count = Field(64 * 1024 * 1024, description="Size limit of the memory cache.")
+    memory_entries: Count = Field(100_000, description="Entry limit of the memory cache.")
+    ttl_seconds: Seconds = Field(86_400.0, description="Time to live of an entry.")
     redis_url: _RedisUrl | None = Field(
         None,
         repr=False,
@@ -209,7 +84,7 @@ class CacheSettings(Section):
     redis_timeout_ms: Annotated[float, Field(gt=0, le=50)] = Field(
         20.0, description="Time limit of a look-up in Redis, after which the answer is computed."
     )
-    redis_readers: _Count = Field(
+    redis_readers: Count = Field(
         2, description="Connections for look-ups; one more is used for writes."
     )
     redis_secret: SecretStr | None = Field(
@@ -227,31 +102,31 @@ class CacheSettings(Section):
 class LimitSettings(Section):
     """Limits of a request, and of all requests together."""
 
-    max_body_bytes: _Count = Field(16 * 1024 * 1024, description="Size of a request body.")
-    max_bodies_bytes: _Count = Field(
+    max_body_bytes: Count = Field(16 * 1024 * 1024, description="Size of a request body.")
+    max_bodies_bytes: Count = Field(
         256 * 1024 * 1024,
         description="Total size of request bodies in memory; further requests get 429.",
     )
-    max_items: _Count = Field(64, description="Items in a request.")
-    max_characters: _Count = Field(20_000, description="Characters in a text.")
-    max_pixels: _Count = Field(50_000_000, description="Pixels in a decoded image.")
-    max_json_depth: _Count = Field(32, description="Nesting depth of a JSON body.")
-    request_timeout_seconds: _Seconds = Field(
+    max_items: Count = Field(64, description="Items in a request.")
+    max_characters: Count = Field(20_000, description="Characters in a text.")
+    max_pixels: Count = Field(50_000_000, description="Pixels in a decoded image.")
+    max_json_depth: Count = Field(32, description="Nesting depth of a JSON body.")
+    request_timeout_seconds: Seconds = Field(
         30.0, description="Deadline of requests that set none."
     )
-    max_timeout_seconds: _Seconds = Field(
+    max_timeout_seconds: Seconds = Field(
         120.0, description="Longest deadline that a request may set; longer ones are reduced to it."
     )
-    max_document_characters: _Count = Field(
+    max_document_characters: Count = Field(
         500_000,
         description="Total characters of the texts that a request has split and translated.",
     )
-    max_segments: _Count = Field(10_000, description="Segments (lines and sentences) in a request.")
-    stream_timeout_seconds: _Seconds = Field(
+    max_segments: Count = Field(10_000, description="Segments (lines and sentences) in a request.")
+    stream_timeout_seconds: Seconds = Field(
         600.0, description="Default and longest deadline of a stream."
     )
-    max_video_bytes: _Count = Field(512 * 1024 * 1024, description="Size of a video file.")
-    max_videos: _Count = Field(
+    max_video_bytes: Count = Field(512 * 1024 * 1024, description="Size of a video file.")
+    max_videos: Count = Field(
         4, description="Videos received or analysed at the same time; further requests get 429."
     )
     max_streams: _Count = Field(
@@ -299,7 +174,7 @@ class LogSettings(Section):
     failures_per_second: _Whole = Field(
         100, description="Access log lines per second for failed and slow requests."
     )
-    slow_seconds: _Seconds = Field(1.0, description="Duration from which a request counts as slow.")
+    slow_seconds: Seconds = Field(1.0, description="Duration from which a request counts as slow.")
 
 
 class TraceSettings(Section):

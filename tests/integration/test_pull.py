@@ -113,10 +113,12 @@ def test_a_pull_that_was_killed_is_taken_up_and_two_at_once_bring_one_version(
     assert sum("lamps/1 pulled" in output for output in outputs) == 1
     assert sum("was there already" in output for output in outputs) == 1
     gets = [
-        headers for method, path, headers in hub.requests if method == "GET" and "blobs" in path
+        (path, headers.get("Range"))
+        for method, path, headers in hub.requests
+        if method == "GET" and "blobs" in path
     ]
-    assert len(gets) == 1  # the graph was there, and the data is fetched once
-    assert gets[0]["Range"].startswith("bytes=10485760-")
+    assert len(gets) == 1, gets  # the graph was there, and the data is fetched once
+    assert gets[0][1].startswith("bytes=10485760-")
     assert not any((tmp_path / "repository" / ".pulling").glob("lamps/*"))
 
 

@@ -102,7 +102,7 @@ async def infer(
         InvalidInputError: the tensors or parameters are not what the model takes.
         ServiceError: no model can answer, or an item failed; the message has its index.
     """
-    pipeline = registry.named(call.model, call.version, request.version_key)
+    pipeline = registry.named(call.model, call.version, request.sticky or request.id)
     _check_outputs(call.outputs, _specs(pipeline))
     task, selection = pipeline.task, Selection(call.model, call.version)
     request = prioritised(request, call.parameters)

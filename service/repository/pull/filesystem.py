@@ -55,7 +55,7 @@ class FileSystemSource:
                 mark = next((facts[key] for key in _MARKS if facts.get(key)), "")
                 marks.append(f"{name}\0{facts.get('size')}\0{mark}\n")
         if not files:
-            raise ModelLoadError(f"{self.reference}: there are no files")
+            raise ModelLoadError(f"there is no {self.reference}, or it holds no files")
         digest = hashlib.blake2b("".join(marks).encode(), digest_size=20).hexdigest()
         return Snapshot(digest, files)
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from service.errors import ModelLoadError
 from service.repository.paths import MODEL_NAME
@@ -32,7 +32,7 @@ class Reference:
         if self.scheme == HUB:
             return f"{HUB}://{self.location}"
         parts = urlsplit(self.location)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def name(self) -> str:

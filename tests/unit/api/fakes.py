@@ -21,6 +21,7 @@ from service.errors import (
 )
 from service.families.family import CosineScores, Opened, Traits
 from service.families.translation.texts import divided
+from service.registry.aliases import Weights
 from service.registry.parity import Comparison, Parity
 from service.registry.registry import Registry
 from service.registry.status import ModelState, VersionStatus
@@ -193,6 +194,7 @@ class FakeRegistry(Registry):
         self.workflows = Workflows(self._listed_workflows, self)
         self.reasons: dict[str, str] = {}
         self.unloaded: list[str] = []
+        self.of_model: dict[str, Weights] = {}
 
     def _listed_workflows(self) -> Mapping[str, ListedWorkflow]:
         return {
@@ -248,6 +250,15 @@ class FakeRegistry(Registry):
         if precision == "fp16":
             raise PrecisionNotFoundError(f"{model}/1 has no fp16 graphs, only fp32, int8")
         return _status(model, version or 1, precision)
+
+    def aliases(self, model: str) -> Mapping[str, Weights]:
+        return self.of_model
+
+    async def set_alias(self, model: str, alias: str, weights: Weights | None) -> None:
+        self.status(model)
+        self.of_model.pop(alias, None)
+        if weights is not None:
+            self.of_model[alias] = weights
 
     async def unload(self, model: str) -> None:
         self.status(model)

@@ -1,3 +1,5 @@
+import logging
+
 import httpx
 import pytest
 
@@ -145,3 +147,44 @@ async def test_where_the_token_is_set_is_named_wherever_it_is_asked_for(
     ) as without:
         refused = await without.post("/v1/models/digits/unload")
     assert (refused.status_code, "QUARTET_ADMIN__TOKEN" in refused.text) == (403, True)
+
+
+async def test_an_administrator_moves_and_removes_an_alias(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = "/v1/models/digits/aliases/prod"
+    put = await client.put(path, json={"version": 2}, headers=ADMIN)
+    assert put.json() == {"model": "digits", "alias": "prod", "weights": {"2": 1.0}}
+    await client.put(path, json={"weights": {"1": 95, "2": 5}}, headers=ADMIN)
+    shown = (await client.get("/v1/models/digits/aliases")).json()
+    assert shown == {"model": "digits", "aliases": {"prod": {"1": 95, "2": 5}}}
+    assert (await client.delete(path, headers=ADMIN)).status_code == 204
+    lines = [record.__dict__ for record in caplog.records if record.msg == "administration"]
+    assert [(one["who"], one["action"], one["from"], one["to"]) for one in lines] == [
+        ("admin-token", "alias prod", "none", "2:1"),
+        ("admin-token", "alias prod", "2:1", "1:95+2:5"),
+        ("admin-token", "alias prod", "1:95+2:5", "none"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"version": 0}, {"version": 1, "weights": {"1": 1}}, {"weights": {"x": 1}}, {"alias": 1}],
+)
+async def test_what_is_no_alias_is_refused(client: httpx.AsyncClient, body: object) -> None:
+    path = "/v1/models/digits/aliases/prod"
+    assert (await client.put(path, json=body, headers=ADMIN)).status_code == 422
+    assert (await client.put(path, json={"version": 1})).status_code == 401
+    assert (await client.delete(path)).status_code == 401
+
+
+async def test_changes_and_refusals_are_lines_of_the_log(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await client.post("/v1/models/digits/load", headers=ADMIN)
+    await client.post("/v1/models/loading/load", headers=ADMIN)
+    done, refused = [r for r in caplog.records if r.msg.startswith("administration")]
+    assert (done.action, done.model, done.who) == ("load", "digits", "admin-token")
+    assert (refused.msg, refused.code) == ("administration refused", "conflict")

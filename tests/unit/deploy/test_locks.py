@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[3]
 _FILE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, GROUPS = _FILE["project"], _FILE["dependency-groups"]
 EXTRAS = {
-    "cpu": ("cpu", "grpc", "otel", "video"),
-    "gpu": ("gpu", "cuda", "grpc", "otel", "video"),
+    "cpu": ("cpu", "grpc", "hub", "otel", "video"),
+    "gpu": ("gpu", "cuda", "grpc", "hub", "otel", "video"),
     "tools": ("cpu", "train"),
 }
 """What each image is made of, as the Makefile's rule `lock` has it."""

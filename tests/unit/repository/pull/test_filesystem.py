@@ -1,6 +1,7 @@
 """Pulls from folders, web servers and object stores, by fsspec."""
 
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -144,7 +145,7 @@ def _lost() -> bytes:
 def test_an_object_that_breaks_off_is_taken_up_where_it_ended(
     pull_model, pauses, monkeypatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(fsspec.registry.target, "s3", _Store)
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "s3", _Store)
     store = fsspec.filesystem("s3")
     for name, content in image_classifier().items():
         store.pipe(f"s3://bucket/exports/lamps/{name}", content)
@@ -153,12 +154,12 @@ def test_an_object_that_breaks_off_is_taken_up_where_it_ended(
     graph = tmp_path / "repository/lamps/1/onnx/model.onnx"
     assert graph.read_bytes() == image_classifier()["onnx/model.onnx"]
     assert len(pauses) == 3
-    with pytest.raises(ModelLoadError, match=r"there is no s3://bucket/nothing|there are no files"):
+    with pytest.raises(ModelLoadError, match="there is no s3://bucket/nothing"):
         pull_model("s3://bucket/nothing")
 
 
 def test_without_its_package_the_message_names_the_extra(pull_model, monkeypatch) -> None:
-    monkeypatch.setitem(fsspec.registry.target, "gcs", None)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ModelLoadError, match=r"extra gcs: pip install 'quartet\[gcs\]'"):
         pull_model("gs://bucket/lamps")
 

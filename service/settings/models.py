@@ -1,0 +1,112 @@
+"""Settings of models, the device and loading."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from service.errors import ModelLoadError
+from service.repository.manifest import Precision
+from service.repository.paths import MODEL_NAME
+from service.repository.pull.reference import is_reference, parse_reference
+from service.repository.tables import did_you_mean
+from service.settings.section import Count, Names, Numbers, Seconds, Section, Words
+
+_DEFAULTS_OF = (
+    "classify.text",
+    "classify.image",
+    "translate.text",
+    "detect.image",
+    "embed.text",
+    "embed.image",
+    "zero-shot.text",
+    "zero-shot.image",
+    "rerank.text",
+)
+
+
+class ModelSettings(Section):
+    """Models, device and loading."""
+
+    repository: Path = Field(
+        Path("models/repository"), description="Model repository: a folder of `<model>/<version>/`."
+    )
+    serve: Words = Field(
+        {},
+        description="Models by name, `minilm=hf://org/name,mine=exports/mine`: pulled at start if "
+        "they are not in the repository, or served from a folder. Only these are loaded, unless "
+        "`only` names others.",
+    )
+    only: Names = Field((), description="Models to load, `a,b`; empty means all.")
+    versions: Numbers = Field(
+        {},
+        description="Versions to load, `model=2,other=1`; of other models the newest that loads.",
+    )
+    defaults: Words = Field(
+        {},
+        description="Default models of requests that name none, `classify.text=a,embed.image=b`; "
+        "for other tasks the only model that can answer.",
+    )
+    aliases: Words = Field(
+        {},
+        description="Aliases of versions, `model@alias=2`; `model@default=1:95+2:5` gives versions "
+        "shares of the requests that name none.",
+    )
+    state_file: Path | None = Field(
+        None,
+        description="File that keeps aliases set over HTTP; they win over `aliases`. Unset forgets "
+        "them at a restart.",
+    )
+    precision: Precision | None = Field(
+        None,
+        description="Precision of all models, such as `int8`; unset uses each model's default.",
+    )
+    device: str = Field(
+        "auto", description="`cpu`, `cuda:N`, or `auto` for the best available device."
+    )
+    device_memory_bytes: Count | None = Field(
+        None, description="GPU memory limit per session; unset means no limit."
+    )
+    threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="CPU cores for inference; 0 means all that the process may use."
+    )
+    max_decoding_pixels: Count = Field(
+        100_000_000,
+        description="Pixels decoded at the same time, 8 bytes each; further images wait.",
+    )
+    warm_up_seconds: Seconds = Field(
+        2.0, description="Time limit for measuring batches at warm-up, per queue of a model."
+    )
+
+    load_timeout_seconds: Seconds = Field(
+        600.0, description="Time limit of a load, after which it is cancelled."
+    )
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Return the models that `serve` names with a folder."""
+        return {
+            name: Path(place).expanduser()
+            for name, place in self.serve.items()
+            if not is_reference(place)
+        }
+
+    @model_validator(mode="after")
+    def _serves_models(self) -> Self:
+        for name, place in self.serve.items():
+            if not MODEL_NAME.fullmatch(name):
+                raise ValueError(f"serve: {name[:100]!r} cannot be a model's name")
+            if is_reference(place):
+                try:
+                    parse_reference(place)
+                except ModelLoadError as error:
+                    raise ValueError(f"serve: {name}: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _has_known_tasks(self) -> Self:
+        for name in self.defaults:
+            if name not in _DEFAULTS_OF:
+                raise ValueError(f"defaults cannot name {name}{did_you_mean(name, _DEFAULTS_OF)}")
+        return self
