@@ -30,14 +30,8 @@ from service.api.openapi import (
     show_docs,
 )
 from service.api.replies import Reply, problem_reply
-from service.api.routes import (
-    HTTP_REQUEST,
-    REQUESTS,
-    DirectRoute,
-    model_routes,
-    operation_routes,
-    task_routes,
-)
+from service.api.route import HTTP_REQUEST, DirectRoute
+from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
 from service.api.schemas import add_key, add_limits
 from service.api.stream_routes import stream_routes
 from service.errors import OverloadedError, ServiceError, ShuttingDownError

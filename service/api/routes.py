@@ -1,23 +1,15 @@
 """All routes of the API."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from copy import copy
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, TypeAlias
 
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from service.api import aliases, openapi
 from service.api.classify import ClassifyRequest, ClassifyResponse, classify
 from service.api.detect import DetectRequest, DetectResponse, detect
 from service.api.embed import EmbedRequest, EmbedResponse, embed
-from service.api.errors import Problem
-from service.api.header_values import key_in
 from service.api.health import HealthResponse, live, metrics, ready
-from service.api.http_request import HttpRequest
 from service.api.models import (
     LoadRequest,
     ModelResponse,
@@ -30,7 +22,7 @@ from service.api.models import (
     unload_model,
 )
 from service.api.openapi import sample
-from service.api.replies import Reply, problem_reply
+from service.api.route import DirectRoute, get, post, route
 from service.api.run import RunRequest, RunResponse, WorkflowsResponse, list_workflows, run
 from service.api.similarity import SimilarityRequest, SimilarityResponse, compare
 from service.api.stream_events import STREAM_EVENTS
@@ -39,74 +31,6 @@ from service.api.translate import TRANSLATION_EVENTS, TranslateRequest, Translat
 from service.api.video import UPLOAD, VideoRequest, analyse_video
 from service.api.video_stream import VIDEO_EVENTS
 from service.registry.status import VersionStatus
-
-HTTP_REQUEST = "quartet.request"
-"""Key in the ASGI scope of the `HttpRequest`, while the router looks for the route."""
-
-Endpoint = Callable[[HttpRequest], Awaitable[Response]]
-
-KeyPlace: TypeAlias = Literal["headers", "endpoint", "none"]
-"""Where a route finds the key of a request, if there is a keys file.
-
-`headers`: before the body is read. `endpoint`: the endpoint calls `HttpRequest.authenticate` with
-the key of its body, form or query, unless a key is in the headers. `none`: it needs no key.
-"""
-
-
-class DirectRoute(APIRoute):
-    """A route that FastAPI documents and matches, and does nothing else for.
-
-    FastAPI would also read the body, solve dependencies and validate the response, which is half
-    of the cost of a small request.
-    """
-
-    schemas: Sequence[type[BaseModel]] = ()
-    """Models that the documentation of the route refers to by name."""
-
-    is_upload = False
-    """Whether the endpoint reads the body itself, with a limit of its own."""
-
-    def __init__(
-        self,
-        path: str,
-        endpoint: Endpoint,
-        key_place: KeyPlace = "headers",
-        **documentation: Any,
-    ) -> None:
-        super().__init__(path, endpoint, response_model=None, **documentation)
-        self.methods = set(self.methods or ())
-        if "GET" in self.methods:  # the server sends no body in response to HEAD
-            self.methods.add("HEAD")
-        self.answer = endpoint
-        self._key_place = key_place
-        self.app = self._answer_from_router
-
-    def require_key(self) -> None:
-        """Refuse requests without a known key. Called once, if there is a keys file."""
-        endpoint, place = self.answer, self._key_place
-
-        async def answer(request: HttpRequest) -> Response:
-            if place == "headers" or key_in(request.given):
-                await request.authenticate()
-            return await endpoint(request)
-
-        if place != "none":
-            self.answer = answer
-
-    def refuse(self, request: HttpRequest, problem: Problem) -> Reply:
-        """Return the response for an error."""
-        return problem_reply(request, problem)
-
-    def documented(self) -> "DirectRoute":
-        """Return the route as OpenAPI lists it: without HEAD, which every GET route answers."""
-        route = copy(self)
-        route.methods = set(self.methods or ()) - {"HEAD"}
-        return route
-
-    async def _answer_from_router(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self.answer(scope[HTTP_REQUEST])
-        await response(scope, receive, send)
-
 
 REQUESTS: Sequence[type[BaseModel]] = (
     ClassifyRequest,
@@ -128,7 +52,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
 @cache
 def task_routes() -> Sequence[DirectRoute]:
     """Return the routes of the tasks."""
-    video = _post(
+    video = post(
         "/v1/video",
         analyse_video,
         **openapi.upload_documentation(
@@ -138,7 +62,7 @@ def task_routes() -> Sequence[DirectRoute]:
     video.is_upload = True
     return [
         video,
-        _post(
+        post(
             "/v1/classify",
             classify,
             **openapi.task_documentation(
@@ -157,7 +81,7 @@ def task_routes() -> Sequence[DirectRoute]:
                 },
             ),
         ),
-        _post(
+        post(
             "/v1/translate",
             translate,
             **openapi.task_documentation(
@@ -188,7 +112,7 @@ def task_routes() -> Sequence[DirectRoute]:
                 TRANSLATION_EVENTS,
             ),
         ),
-        _post(
+        post(
             "/v1/detect",
             detect,
             **openapi.task_documentation(
@@ -197,7 +121,7 @@ def task_routes() -> Sequence[DirectRoute]:
                 {"Two playing cards": {"image": sample("cards.jpg"), "threshold": 0.3}},
             ),
         ),
-        _post(
+        post(
             "/v1/embed",
             embed,
             **openapi.task_documentation(
@@ -212,7 +136,7 @@ def task_routes() -> Sequence[DirectRoute]:
                 },
             ),
         ),
-        _post(
+        post(
             "/v1/similarity",
             compare,
             **openapi.task_documentation(
@@ -227,7 +151,7 @@ def task_routes() -> Sequence[DirectRoute]:
                 },
             ),
         ),
-        _post(
+        post(
             "/v1/run/{workflow}",
             run,
             **openapi.task_documentation(
@@ -244,26 +168,26 @@ def task_routes() -> Sequence[DirectRoute]:
 def model_routes() -> Sequence[DirectRoute]:
     """Return the routes that show, load and unload models."""
     return [
-        _get(
+        get(
             "/v1/workflows", list_workflows, **openapi.model_documentation(WorkflowsResponse, False)
         ),
-        _get("/v1/models", list_models, **openapi.model_documentation(ModelsResponse, False)),
-        _get(
+        get("/v1/models", list_models, **openapi.model_documentation(ModelsResponse, False)),
+        get(
             "/v1/models/{model:path}/parity",
             show_parity,
             **openapi.model_documentation(ParityResponse, True),
         ),
-        _get(
+        get(
             "/v1/models/{model:path}/aliases",
             aliases.show_aliases,
             **openapi.model_documentation(aliases.AliasesResponse, True),
         ),
-        _get(
+        get(
             "/v1/models/{model:path}",
             show_model,
             **openapi.model_documentation(ModelResponse, True),
         ),
-        _post(
+        post(
             "/v1/models/{model:path}/load",
             load_model,
             **openapi.administration_documentation(
@@ -272,7 +196,7 @@ def model_routes() -> Sequence[DirectRoute]:
                 {"The newest version": {}, "A certain one": {"version": 1}},
             ),
         ),
-        _route(
+        route(
             "/v1/models/{model:path}/aliases/{alias}",
             "PUT",
             aliases.put_alias,
@@ -283,7 +207,7 @@ def model_routes() -> Sequence[DirectRoute]:
                 [openapi.ALIAS],
             ),
         ),
-        _route(
+        route(
             "/v1/models/{model:path}/aliases/{alias}",
             "DELETE",
             aliases.delete_alias,
@@ -294,7 +218,7 @@ def model_routes() -> Sequence[DirectRoute]:
                 ),
             },
         ),
-        _post(
+        post(
             "/v1/models/{model:path}/unload",
             unload_model,
             status_code=204,
@@ -313,21 +237,7 @@ def operation_routes() -> Sequence[DirectRoute]:
         {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     )
     return [
-        _get("/health/live", live, key_place="none", **health),
-        _get("/health/ready", ready, key_place="none", **health),
-        _get("/metrics", metrics, key_place="none", **exposition),
+        get("/health/live", live, key_place="none", **health),
+        get("/health/ready", ready, key_place="none", **health),
+        get("/metrics", metrics, key_place="none", **exposition),
     ]
-
-
-def _get(path: str, endpoint: Endpoint, **documented: Any) -> DirectRoute:
-    return route(path, "GET", endpoint, documented)
-
-
-def _post(path: str, endpoint: Endpoint, **documented: Any) -> DirectRoute:
-    return route(path, "POST", endpoint, documented)
-
-
-def route(path: str, method: str, endpoint: Endpoint, documented: Any) -> DirectRoute:
-    """Return a route, documented by these arguments of FastAPI's route."""
-    name = getattr(endpoint, "__name__", None)
-    return DirectRoute(path, endpoint, methods=[method], operation_id=name, **documented)

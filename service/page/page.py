@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from service.api.errors import Header
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
-from service.api.routes import DirectRoute
+from service.api.route import DirectRoute
 
 INDEX = "index.html"
 SAMPLES = "samples/"

@@ -17,7 +17,7 @@ from service.api.errors import Header, Problem
 from service.api.http_request import HttpRequest
 from service.api.openapi import TASK_HEADERS, reference
 from service.api.replies import Reply, answer_request
-from service.api.routes import DirectRoute, Endpoint, KeyPlace
+from service.api.route import DirectRoute, Endpoint, KeyPlace
 from service.errors import ServiceError, error_from, fields_of
 from service.protocols.bodies import Body, Reading, read_body
 from service.protocols.documentation import any_of, identifier, path_parameters, responses

@@ -12,7 +12,7 @@ from service.api.errors import MalformedRequestError, Problem
 from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
 from service.api.replies import Reply
-from service.api.routes import KeyPlace
+from service.api.route import KeyPlace
 from service.errors import InvalidInputError, OverloadedError
 from service.protocols.oip import describe
 from service.protocols.oip.codings import deflated, inflated

@@ -15,7 +15,7 @@ from service.access.keys_file import digest_of
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
-from service.api.routes import DirectRoute
+from service.api.route import DirectRoute
 from service.page.page import page_routes
 from service.protocols.routes import protocol_routes
 from tests.unit.api.fakes import FakeRegistry

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api import build_api
 from service.api.context import ApiContext
 from service.api.http_request import HttpRequest
-from service.api.routes import DirectRoute
+from service.api.route import DirectRoute
 from service.tasks import Task
 from service.telemetry.metrics import UNKNOWN_MODEL
 from tests.unit.api.fakes import FakeRegistry
