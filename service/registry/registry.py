@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.errors import ModelNotFoundError, ModelNotReadyError, ServiceError
+from service.errors import ConflictError, ModelNotFoundError, ModelNotReadyError, ServiceError
 from service.registry.aliases import Aliases, Weights
 from service.registry.changes import Changes
 from service.registry.lifecycle import Attempts, Draining, close
@@ -186,7 +186,10 @@ class Registry:
                 other versions.
             ShuttingDownError: the registry was stopped.
         """
-        return self._detailed(await self._changes.load(model, version, precision))
+        key = await self._changes.load(model, version, precision)
+        if self._versions.at(key) is None:
+            raise ConflictError(f"model {model!r} was unloaded meanwhile")
+        return self._detailed(key)
 
     async def unload(self, model: str) -> None:
         """Stop answering with a model, finish what it accepted and close all its versions.
