@@ -81,7 +81,7 @@ class Storm:
         self.answered = 0
 
     async def ask(self) -> None:
-        model = self.chance.choice([*MODELS, None, "nobody"])
+        model = self.chance.choice([*MODELS, None, "nobody", f"{MODELS[0]}@prod"])
         try:
             pipeline = self.registry.find(Task.CLASSIFY, "text", model, None)
         except ServiceError:
@@ -112,6 +112,12 @@ class Storm:
         await pause(self.chance)
         await self.registry.unload(model)
 
+    async def move_an_alias(self) -> None:
+        weights = {self.chance.choice(VERSIONS): 1.0, self.chance.choice(VERSIONS): 2.0}
+        alias = self.chance.choice(["prod", "default"])
+        given = self.chance.choice([weights, weights, None])
+        await self.registry.set_alias(self.chance.choice(MODELS), alias, given)
+
     async def look(self) -> None:
         self.registry.statuses()
         self.registry.status(self.chance.choice([*MODELS, "nobody"]))
@@ -133,7 +139,8 @@ class Storm:
     def begin(self, number: int) -> None:
         doings: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self.ask, self.ask, self.ask, self.ask, self.ask, self.load, self.load, self.unload,
-            self.reload_and_unload, self.look, self.change_the_disk, self.cancel,
+            self.reload_and_unload, self.move_an_alias, self.move_an_alias, self.look,
+            self.change_the_disk, self.cancel,
         ]  # fmt: skip
         doing = self.chance.choice(doings)
         task = asyncio.create_task(doing(), name=f"{number:03d} {doing.__name__}")
@@ -151,25 +158,27 @@ class Storm:
     def check(self) -> None:
         """What always holds between two turns of the loop."""
         registry = self.registry
-        ready = {}
+        ready = set()
         for status in registry.statuses():
             assert status.version is not None
             key = (status.model, status.version)
             if status.state is ModelState.READY:
-                assert status.model not in ready
-                ready[status.model] = status.version
+                ready.add(key)
             elif status.state is ModelState.DRAINING:
                 assert registry._draining.has(*key)
             elif status.state is ModelState.LOADING:
-                assert status.model in registry._loading
-                assert status.phase is not None
+                assert status.model in registry._changes.loading
         keys = {(status.model, status.version) for status in registry.statuses()}
         assert {(d.files.model, d.files.version) for d in registry._draining._tasks} <= keys
         closed = {id(loaded) for loaded, closings in self.loader.loaded if closings}
-        serving = {model: loaded.files.version for model, loaded in registry._serving.items()}
-        assert ready == serving
-        assert not closed & {id(loaded) for loaded in registry._serving.values()}
-        assert not set(serving) & set(registry.not_ready())
+        assert ready == {loaded.key for loaded in registry._versions}
+        assert not closed & {id(loaded) for loaded in registry._versions}
+        assert not set(registry._serving) & set(registry.not_ready())
+        for model in MODELS:  # what serves is the default or named
+            named = {*registry._versions.aliases.versions(model)}
+            beside = set(registry._versions.beside.get(model, {}))
+            assert beside <= named
+            assert not beside or model in registry._serving
 
 
 def series(name: str) -> list[str]:
@@ -210,7 +219,7 @@ async def test_a_storm_breaks_no_promise(
     assert storm.running == set()
     assert failures == []
     assert [len(closings) for _, closings in storm.loader.loaded] == [1] * len(storm.loader.loaded)
-    assert storm.registry._serving == {}
+    assert list(storm.registry._versions) == []
     assert not any(storm.registry._draining.has(m, v) for m in MODELS for v in VERSIONS)
     assert asyncio.all_tasks() == before
     assert series("model_loading_seconds") == []

@@ -194,7 +194,7 @@ class FakeRegistry(Registry):
         self.workflows = Workflows(self._listed_workflows, self)
         self.reasons: dict[str, str] = {}
         self.unloaded: list[str] = []
-        self.of_model: dict[str, Weights] = {}
+        self.of_model: dict[str, Weights | None] = {}
 
     def _listed_workflows(self) -> Mapping[str, ListedWorkflow]:
         return {
@@ -205,12 +205,7 @@ class FakeRegistry(Registry):
         }
 
     def find(
-        self,
-        task: Task | ComposedTask,
-        modality: str,
-        model: str | None,
-        version: int | None,
-        key: str = "",
+        self, task: Any, modality: str, model: str | None, version: int | None, key: str = ""
     ) -> Pipeline[Any, Any]:
         pipeline = self.pipelines[task, modality]
         if model == "loading":
@@ -252,13 +247,10 @@ class FakeRegistry(Registry):
         return _status(model, version or 1, precision)
 
     def aliases(self, model: str) -> Mapping[str, Weights]:
-        return self.of_model
+        return {alias: weights for alias, weights in self.of_model.items() if weights}
 
     async def set_alias(self, model: str, alias: str, weights: Weights | None) -> None:
-        self.status(model)
-        self.of_model.pop(alias, None)
-        if weights is not None:
-            self.of_model[alias] = weights
+        self.of_model[alias] = weights
 
     async def unload(self, model: str) -> None:
         self.status(model)
