@@ -105,7 +105,7 @@ def with_pulled(models: ModelSettings) -> ModelSettings:
         version = _at_start(models.repository, wanted).version
         if version != ModelRepository(models.repository).versions(name)[-1]:
             pinned.setdefault(name, version)
-    only = models.only or tuple(models.serve)
+    only = tuple(dict.fromkeys((*models.serve, *models.only)))
     return models.model_copy(update={"versions": pinned, "only": only})
 
 

@@ -35,8 +35,8 @@ class ModelSettings(Section):
     serve: Words = Field(
         {},
         description="Models by name, `minilm=hf://org/name,mine=exports/mine`: pulled at start if "
-        "they are not in the repository, or served from a folder. Only these are loaded, unless "
-        "`only` names others.",
+        "they are not in the repository, or served from a folder. Only these and those of "
+        "`only` are loaded.",
     )
     only: Names = Field((), description="Models to load, `a,b`; empty means all.")
     versions: Numbers = Field(
