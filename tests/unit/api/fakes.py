@@ -267,7 +267,7 @@ def _status(model: str, version: int, precision: str | None = None) -> VersionSt
         labels=("a", "b"),
         statistics={"default": {"pending": 0, "mean": np.float32(0.5)}},
         parity=Parity(
-            3, "int8", "cpu", 0.1, 0.05, {"alone": Comparison(0.05, 2, 1)}, 0.0, 0, ["model"]
+            3, "int8", "cpu", 0.1, 0.05, {"alone": Comparison(0.05, 2, 1)}, 0.0, 0, ["model"], []
         ),
     )
 
