@@ -17,8 +17,6 @@ from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime, watch_gpu
 from service.engine.factory import EngineFactory
-from service.errors import InvalidInputError
-from service.registry.aliases import Aliases
 from service.registry.loader import Loader
 from service.registry.preparation import BatchingOverrides
 from service.registry.registry import Registry
@@ -226,18 +224,6 @@ class Engine:
             yield self.registry
 
 
-def open_aliases(settings: ModelSettings) -> Aliases:
-    """Return the aliases of the settings and of the state file.
-
-    Raises:
-        SettingsError: one of them cannot be an alias, or the file cannot be read.
-    """
-    try:
-        return Aliases(settings.aliases, settings.state_file)
-    except InvalidInputError as error:
-        raise SettingsError(f"models.aliases: {error}") from None
-
-
 def build_engine(settings: Settings) -> Engine:
     """Put the engine together; no model is loaded yet.
 
@@ -266,7 +252,7 @@ def build_engine(settings: Settings) -> Engine:
             versions=models.versions,
             precision=models.precision,
             defaults=models.defaults,
-            aliases=open_aliases(models),
+            aliases=models.read_aliases(),
             drain_seconds=settings.server.grace_seconds,
             max_queue_size=batching.max_queue_size,
         ),

@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from service.api.http_request import HttpRequest
+from service.api.parameters import MODEL, STREAM, TASK_HEADERS
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
 ASSETS_PATH = "/docs/assets"
@@ -65,68 +66,6 @@ PROBLEM = {
         "application/problem+json": {"schema": {"$ref": _SCHEMAS.format(model="ProblemBody")}}
     },
 }
-
-
-def _header(name: str, description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"name": name, "in": "header", "description": description, "schema": schema}
-
-
-_MODEL = {
-    "name": "model",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": r"^[^\n]+$"},  # as paths are matched
-    "example": "news-topics",
-}
-WORKFLOW = {
-    "name": "workflow",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": r"^[^/\n]+$"},
-    "example": "cards",
-}
-_STREAM = {
-    "name": "stream",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
-}
-ALIAS = {
-    "name": "alias",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"},
-    "example": "prod",
-}
-TASK_HEADERS = (
-    _header(
-        "X-Request-Timeout-Ms",
-        "Milliseconds after which the answer is of no use. The default is 30 seconds; a value over "
-        "the longest deadline of the service is reduced to it.",
-        {"type": "integer", "minimum": 1},
-    ),
-    _header(
-        "X-Request-Priority",
-        "Higher is served first.",
-        {"type": "integer", "minimum": -10, "maximum": 10, "default": 0},
-    ),
-    _header(
-        "Cache-Control",
-        "`no-cache` computes the answer again and stores it; `no-store` bypasses the cache.",
-        {"type": "string", "examples": ["no-cache", "no-store"]},
-    ),
-    _header(
-        "X-Sticky-Key",
-        "Requests of the same value get the same of several versions of a model.",
-        {"type": "string"},
-    ),
-    _header(
-        "X-Request-Id",
-        "Returned in the response and logged if it is 1 to 128 letters, digits, dots, dashes and "
-        "underscores; else a new id is used.",
-        {"type": "string"},
-    ),
-)
 
 
 def reference(model: type[BaseModel]) -> Mapping[str, Any]:
@@ -229,7 +168,7 @@ def model_documentation(response: type[BaseModel], of_one: bool) -> Documentatio
     return {
         "tags": ["models"],
         "responses": {200: {"model": response}, "default": PROBLEM},
-        "openapi_extra": {"parameters": [_MODEL] if of_one else []},
+        "openapi_extra": {"parameters": [MODEL] if of_one else []},
     }
 
 
@@ -247,7 +186,7 @@ def administration_documentation(
         examples: of bodies.
         parameters: of the path, besides the model.
     """
-    all_of_path = [_MODEL, *parameters]
+    all_of_path = [MODEL, *parameters]
     extra: dict[str, Any] = {"parameters": all_of_path, "security": [{"administrator": []}]}
     if request is not None:
         schema = {"$ref": _SCHEMAS.format(model=request.__name__)}
@@ -275,7 +214,7 @@ def stream_documentation(
         examples: bodies by summary.
     """
     extra: dict[str, Any] = {
-        "parameters": [_STREAM] if of_one else [],
+        "parameters": [STREAM] if of_one else [],
         "security": [{"administrator": []}],
     }
     if request is not None:

@@ -5,7 +5,7 @@ from functools import cache
 
 from pydantic import BaseModel
 
-from service.api import aliases, openapi
+from service.api import aliases, openapi, parameters
 from service.api.classify import ClassifyRequest, ClassifyResponse, classify
 from service.api.detect import DetectRequest, DetectResponse, detect
 from service.api.embed import EmbedRequest, EmbedResponse, embed
@@ -158,7 +158,7 @@ def task_routes() -> Sequence[DirectRoute]:
                 RunRequest,
                 RunResponse,
                 {"Two playing cards": {"image": sample("cards.jpg")}},
-                path=[openapi.WORKFLOW],
+                path=[parameters.WORKFLOW],
             ),
         ),
     ]
@@ -204,7 +204,7 @@ def model_routes() -> Sequence[DirectRoute]:
                 aliases.AliasRequest,
                 {200: {"model": aliases.AliasResponse}},
                 {"One version": {"version": 1}, "A share": {"weights": {"1": 95, "2": 5}}},
-                [openapi.ALIAS],
+                [parameters.ALIAS],
             ),
         ),
         route(
@@ -214,7 +214,7 @@ def model_routes() -> Sequence[DirectRoute]:
             {
                 "status_code": 204,
                 **openapi.administration_documentation(
-                    None, {204: {"description": "It is gone."}}, {}, [openapi.ALIAS]
+                    None, {204: {"description": "It is gone."}}, {}, [parameters.ALIAS]
                 ),
             },
         ),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from service.api import openapi
-from service.api.routes import DirectRoute, route
+from service.api.route import DirectRoute, route
 from service.api.stream_events import STREAM_EVENTS, StreamsResponse, StreamStatus
 from service.api.streams import (
     StreamRequest,

@@ -15,7 +15,8 @@ from starlette.responses import Response
 from service.api.content import validated
 from service.api.errors import Header, Problem
 from service.api.http_request import HttpRequest
-from service.api.openapi import TASK_HEADERS, reference
+from service.api.openapi import reference
+from service.api.parameters import TASK_HEADERS
 from service.api.replies import Reply, answer_request
 from service.api.route import DirectRoute, Endpoint, KeyPlace
 from service.errors import ServiceError, error_from, fields_of

@@ -53,7 +53,11 @@ class Changes:
         self._begin(model)
         try:
             key = await self._load_newest(model, version, precision)
-            await self._load_named(model)
+            try:
+                await self._load_named(model)
+            finally:  # also if the caller leaves: the default serves
+                if model in self._versions.defaults:
+                    self._readiness.note_serving(model)
         except LoadCancelledError:
             raise
         except ServiceError as error:
@@ -190,7 +194,6 @@ class Changes:
             unnamed: Iterable[Loaded] = self._versions.settle(files.model)
         else:
             unnamed = self._versions.put(loaded)
-        self._readiness.note_serving(files.model)
         for old in unnamed:
             self._retire(old)
         self._show_ready(loaded, refused_version)

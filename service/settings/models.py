@@ -6,12 +6,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from service.errors import ModelLoadError
+from service.errors import InvalidInputError, ModelLoadError
+from service.registry.aliases import Aliases
 from service.repository.manifest import Precision
 from service.repository.paths import MODEL_NAME
 from service.repository.pull.reference import is_reference, parse_reference
 from service.repository.tables import did_you_mean
-from service.settings.section import Count, Names, Numbers, Seconds, Section, Words
+from service.settings.section import Count, Names, Numbers, Seconds, Section, SettingsError, Words
 
 _DEFAULTS_OF = (
     "classify.text",
@@ -91,6 +92,17 @@ class ModelSettings(Section):
             for name, place in self.serve.items()
             if not is_reference(place)
         }
+
+    def read_aliases(self) -> Aliases:
+        """Return the aliases of `aliases` and of the state file.
+
+        Raises:
+            SettingsError: one of them cannot be an alias, or the file cannot be read.
+        """
+        try:
+            return Aliases(self.aliases, self.state_file)
+        except InvalidInputError as error:
+            raise SettingsError(f"models.aliases: {error}") from None
 
     @model_validator(mode="after")
     def _serves_models(self) -> Self:

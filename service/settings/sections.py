@@ -15,7 +15,7 @@ from pydantic import (
 
 from service.settings.access import AccessSettings, AdminSettings
 from service.settings.models import ModelSettings
-from service.settings.section import Count, Seconds, Section, split_pairs
+from service.settings.section import Count, Names, Seconds, Section, split_pairs
 
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 _Levels: TypeAlias = Annotated[Mapping[str, _Level], BeforeValidator(split_pairs)]
@@ -129,7 +129,7 @@ class LimitSettings(Section):
     max_videos: Count = Field(
         4, description="Videos received or analysed at the same time; further requests get 429."
     )
-    max_streams: _Count = Field(
+    max_streams: Count = Field(
         8, description="Live streams at the same time; further ones get 429."
     )
     video_folder: Path | None = Field(
@@ -148,7 +148,7 @@ class LimitSettings(Section):
 class StreamSettings(Section):
     """Live streams; see `docs/video.md`."""
 
-    sources: _Names = Field(
+    sources: Names = Field(
         (),
         description="Addresses that live streams may open, and all below them, "
         "`rtsp://camera.lan:554/,file:///srv/clips`; empty allows none.",

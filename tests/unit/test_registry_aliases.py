@@ -177,6 +177,18 @@ async def test_a_newer_default_leaves_what_an_alias_names() -> None:
         assert states(registry) == {2: "ready"}
 
 
+async def test_a_model_is_ready_once_the_versions_of_its_aliases_are() -> None:
+    wanted = RegistryOptions("cpu", aliases=Aliases({"m@prod": "1"}))
+    registry = Registry(ShelfRepository({"m": [1, 2]}), ShelfLoader(), wanted)
+    registry.start()
+    await asyncio.sleep(1.5)
+    assert version(registry) == 2
+    assert list(registry.not_ready()) == ["m"]
+    await asyncio.sleep(1)
+    assert (version(registry, "m@prod"), registry.not_ready()) == (1, {})
+    await registry.stop(grace=0)
+
+
 async def test_a_version_that_fails_at_start_leaves_the_others_all_requests() -> None:
     loader = ShelfLoader(failing={("m", 3)})
     async with serving({"m@default": "1:50+3:50", "m@next": "3"}, loader) as registry:

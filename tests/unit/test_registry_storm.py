@@ -173,7 +173,8 @@ class Storm:
         closed = {id(loaded) for loaded, closings in self.loader.loaded if closings}
         assert ready == {loaded.key for loaded in registry._versions}
         assert not closed & {id(loaded) for loaded in registry._versions}
-        assert not set(registry._serving) & set(registry.not_ready())
+        settled = set(registry._serving) - registry._changes.loading
+        assert not settled & set(registry.not_ready())
         for model in MODELS:  # what serves is the default or named
             named = {*registry._versions.aliases.versions(model)}
             beside = set(registry._versions.beside.get(model, {}))
