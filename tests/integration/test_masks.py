@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,28 @@ def test_the_open_inference_protocol_has_an_output_for_it(
     else:
         assert outputs[name]["shape"] == [1, *np.shape(native)]
         np.testing.assert_allclose(outputs[name]["data"], np.ravel(native), rtol=1e-6)
+
+
+def test_frames_of_a_video_have_masks_if_they_are_asked_for(service: RealService) -> None:
+    video = io.BytesIO()
+    IMAGE.save(video, "GIF")
+    for masks, parts in (
+        ("rle", {"label", "score", "box", "mask"}),
+        (None, {"label", "score", "box"}),
+    ):
+        query = {"model": "segment", **THRESHOLD} | ({} if masks is None else {"masks": masks})
+        response = httpx.post(
+            f"{service.url}/v1/video",
+            params=query,
+            content=video.getvalue(),
+            headers={"content-type": "image/gif"},
+            timeout=60,
+        )
+        events = [json.loads(line) for line in response.text.splitlines()]
+        frames = [event for event in events if event["event"] == "frame"]
+        assert frames
+        assert all(one.keys() == parts for frame in frames for one in frame["objects"])
+        assert frames[0]["objects"]
 
 
 PAINTED = """(canvas) => {
