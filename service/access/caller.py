@@ -104,9 +104,7 @@ class Caller:
     def require_administrator(self) -> None:
         """Raise ForbiddenError unless the key may load and unload models."""
         if not self.key.is_admin:
-            raise self._refused(
-                ForbiddenError(f"the key {self.name!r} may not load or unload models")
-            )
+            raise self._refused(ForbiddenError(f"the key {self.name!r} is not an administrator's"))
 
     def standings(self) -> Sequence[Standing]:
         """Return what is left of each limit."""

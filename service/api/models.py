@@ -158,7 +158,7 @@ def check_administrator(
         return
     if not token:
         raise AdministrationDisabledError(
-            "loading and unloading models is disabled: start the service with an administrator's "
+            "this is for administrators, and disabled: start the service with an administrator's "
             "token in QUARTET_ADMIN__TOKEN"
         )
     given = headers.get(b"authorization", b"")
