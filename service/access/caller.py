@@ -102,7 +102,7 @@ class Caller:
             ACCESS_USAGE.labels(self.name, unit).inc(amount)
 
     def require_administrator(self) -> None:
-        """Raise ForbiddenError unless the key may load and unload models."""
+        """Raise ForbiddenError unless the key is an administrator's."""
         if not self.key.is_admin:
             raise self._refused(ForbiddenError(f"the key {self.name!r} is not an administrator's"))
 
