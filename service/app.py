@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.access.access import Access
 from service.access.keys_file import KeysFileError
-from service.access.shared import TAKE, RedisCounts
 from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, TieredBackend
-from service.cache.redis import RedisBackend, RedisOptions
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime, watch_gpu
 from service.engine.factory import EngineFactory
@@ -41,7 +39,9 @@ from service.transforms.vision.image import DECODING
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from service.access.shared import RedisCounts
     from service.api import ApiContext, Lifecycle
+    from service.cache.redis import RedisBackend, RedisOptions
     from service.live.streams import LiveStreams
     from service.protocols.oip.rpc.server import GrpcServer
 
@@ -56,8 +56,7 @@ def make_cache(settings: CacheSettings) -> CacheBackend:
         case "memory":
             return memory_backend(settings)
         case "redis":
-            redis = RedisBackend(redis_options(settings))
-            return TieredBackend(memory_backend(settings), redis)
+            return TieredBackend(memory_backend(settings), redis_backend(settings))
 
 
 def memory_backend(settings: CacheSettings) -> MemoryBackend:
@@ -65,8 +64,20 @@ def memory_backend(settings: CacheSettings) -> MemoryBackend:
     return MemoryBackend(settings.memory_bytes, settings.memory_entries, settings.ttl_seconds)
 
 
-def redis_options(settings: CacheSettings) -> RedisOptions:
+# The client of Redis takes 8 MB: a process without Redis does not import it.
+
+
+def redis_backend(settings: CacheSettings) -> "RedisBackend":
+    """Return the level in Redis, not connected yet."""
+    from service.cache.redis import RedisBackend  # noqa: PLC0415
+
+    return RedisBackend(redis_options(settings))
+
+
+def redis_options(settings: CacheSettings) -> "RedisOptions":
     """Return what the settings say of Redis."""
+    from service.cache.redis import RedisOptions  # noqa: PLC0415
+
     secret = settings.redis_secret
     return RedisOptions(
         url=settings.redis_url or "",
@@ -120,16 +131,19 @@ def open_traces(settings: TraceSettings) -> Traces | None:
         raise SettingsError(f"traces cannot be exported: {error}") from None
 
 
-def make_counts(settings: CacheSettings, backend: CacheBackend) -> RedisCounts | None:
+def make_counts(settings: CacheSettings, backend: CacheBackend) -> "RedisCounts | None":
     """Return counts of limits in the configured Redis, with the cache's breaker; None without."""
     if settings.redis_url is None:
         return None
+    from service.access.shared import TAKE, RedisCounts  # noqa: PLC0415
+    from service.cache.redis import RedisBackend  # noqa: PLC0415
+
     far = backend.far if isinstance(backend, TieredBackend) else None
-    redis = far if isinstance(far, RedisBackend) else RedisBackend(redis_options(settings))
+    redis = far if isinstance(far, RedisBackend) else redis_backend(settings)
     return RedisCounts(redis.script(TAKE), settings.redis_prefix)
 
 
-def open_access(settings: Settings, counts: RedisCounts | None = None) -> Access | None:
+def open_access(settings: Settings, counts: "RedisCounts | None" = None) -> Access | None:
     """Return the known keys; None without a keys file, with a warning if others can connect.
 
     Raises:

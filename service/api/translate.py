@@ -18,7 +18,7 @@ from service.cache.responses import CacheOutcome
 from service.errors import InvalidInputError, LimitExceededError, ServiceError
 from service.requests.admission import ApiLimits
 from service.requests.documents import Documents, SplitBy
-from service.requests.html import HtmlDocuments
+from service.requests.html_loading import load_html
 from service.requests.languages import DetectedTranslation
 from service.requests.segment_stream import DocumentLimits
 from service.requests.translation_stream import Detail
@@ -191,7 +191,7 @@ async def translate(request: HttpRequest) -> Response:
     items = body.items(limits)
     form = accepted_form(request)
     patience = limits.request_timeout_seconds
-    kind = HtmlDocuments if body.format == "html" else Documents
+    kind = await load_html() if body.format == "html" else Documents
     documents = kind(DocumentLimits(limits.max_segments, patience), body.split)
     if form is None and body.stream is None:
         ask = documents.answer

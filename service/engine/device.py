@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -19,11 +20,6 @@ from service.runtime.providers import Device
 from service.runtime.stopping import StopSignal, obey
 from service.telemetry import metrics
 from service.telemetry.meters import NullMeter
-
-try:  # part of the extra "gpu"; the same service runs without it
-    import pynvml
-except ImportError:
-    pynvml = None
 
 _log = logging.getLogger(__name__)
 
@@ -132,11 +128,20 @@ class DeviceRuntime:
 _EVERY_SECONDS = 5.0
 
 
-async def watch_gpu(device: Device, nvml: ModuleType | None = pynvml) -> None:
+def installed_nvml() -> ModuleType | None:
+    """Return the driver's library, a part of the extra "gpu"; None without it."""
+    with suppress(ImportError):
+        return import_module("pynvml")
+    return None
+
+
+async def watch_gpu(
+    device: Device, find_nvml: Callable[[], ModuleType | None] = installed_nvml
+) -> None:
     """Keep the GPU metrics up to date until cancelled; return at once without an NVIDIA GPU."""
     if not device.provider.has_nvml:
         return
-    read = open_reader(device, nvml)
+    read = open_reader(device, find_nvml())
     while read is not None:
         await asyncio.to_thread(read)
         await asyncio.sleep(_EVERY_SECONDS)

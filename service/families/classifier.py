@@ -11,8 +11,11 @@ from typing_extensions import override
 
 from service.errors import InferenceError, InvalidInputError
 from service.families.family import (
+    LANE,
+    SESSION,
     EntailmentScores,
     Opened,
+    SingleGraphModel,
     Traits,
     check_labels,
     check_template,
@@ -27,10 +30,8 @@ from service.tasks import (
     Label,
     Text,
 )
-from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors, TensorSpec
+from service.types import PreparedItem, Processor, Sessions, Tensors, TensorSpec
 
-_LANE = "default"
-_SESSION = "model"
 _RANK = 2
 
 Activation: TypeAlias = Literal["softmax", "sigmoid", "none"]
@@ -80,7 +81,7 @@ def open_text_classifier(
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
     texts = TextInput.open(folder, parameters)
     processor = TextClassifierProcessor(parameters.labels, texts)
-    model = TextClassifierModel(parameters.labels, texts, parameters.activation)
+    model = TextClassifierModel(texts, parameters.labels, parameters.activation)
     traits: Traits[ClassifyItem, Classification] = Traits(
         tokenizer=texts.tokenizer,
         max_tokens=texts.max_length,
@@ -108,7 +109,7 @@ class TextClassifierProcessor(Processor[ClassifyItem, Classification]):
         check_top_k(item.top_k)
         if not isinstance(item.content, Text):
             raise InvalidInputError("this model reads texts, not images")
-        return self.texts.prepare(item.content.text, _LANE, item.text_pair)
+        return self.texts.prepare(item.content.text, LANE, item.text_pair)
 
     @override
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
@@ -116,31 +117,21 @@ class TextClassifierProcessor(Processor[ClassifyItem, Classification]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextClassifierModel(Model):
+class TextClassifierModel(SingleGraphModel[TextInput]):
     """Graph `model`: input_ids, attention_mask -> logits [B, labels]."""
 
     labels: tuple[str, ...]
-    texts: TextInput
     activation: Activation
-
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(_LANE, self.texts.lengths, [_SESSION])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session = sessions[_SESSION]
-        outputs = session.run(self.texts.feeds_for(session, batch))
+        session = sessions[SESSION]
+        outputs = session.run(self.input.feeds_for(session, batch))
         return ranked(one_output(outputs, "logits"), self.labels, self.activation)
-
-    @override
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        return self.texts.probe(lane, length)
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
-        return scores_problem(outputs[_SESSION], self.labels)
+        return scores_problem(outputs[SESSION], self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +152,7 @@ def open_image_classifier(
 ) -> Opened[ClassifyItem, Classification]:
     """Use nothing of the folder. Raises ValueError."""
     images = ImageInput.of(parameters)
-    model = ImageClassifierModel(parameters.labels, parameters.activation, images)
+    model = ImageClassifierModel(images, parameters.labels, parameters.activation)
     traits: Traits[ClassifyItem, Classification] = Traits(head_problem=model.head_problem)
     return Opened(ImageClassifierProcessor(parameters.labels, images), model, traits)
 
@@ -182,7 +173,7 @@ class ImageClassifierProcessor(Processor[ClassifyItem, Classification]):
         check_top_k(item.top_k)
         if isinstance(item.content, Text):
             raise InvalidInputError("this model reads images, not texts")
-        return self.images.prepare(item.content, _LANE)
+        return self.images.prepare(item.content, LANE)
 
     @override
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:
@@ -190,31 +181,21 @@ class ImageClassifierProcessor(Processor[ClassifyItem, Classification]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageClassifierModel(Model):
+class ImageClassifierModel(SingleGraphModel[ImageInput]):
     """Graph `model`: pixel_values -> logits [B, labels]."""
 
     labels: tuple[str, ...]
     activation: Activation
-    images: ImageInput
-
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(_LANE, self.images.lengths, [_SESSION])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session = sessions[_SESSION]
-        outputs = session.run(self.images.feeds(batch, session))
+        session = sessions[SESSION]
+        outputs = session.run(self.input.feeds_for(session, batch))
         return ranked(one_output(outputs, "logits"), self.labels, self.activation)
-
-    @override
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        return self.images.probe(lane, length)
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
-        return scores_problem(outputs[_SESSION], self.labels)
+        return scores_problem(outputs[SESSION], self.labels)
 
 
 def check_top_k(top_k: int | None) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InvalidInputError, LimitExceededError
+from service.families.family import LANE
 from service.families.image_input import ImageInput
 from service.tasks import DetectedObject, Detections, DetectItem, Mask
 from service.transforms.vision.boxes import Boxes, Indices, Scores, suppress
@@ -16,8 +17,6 @@ from service.transforms.vision.geometry import Placement
 from service.transforms.vision.masks import written_masks
 from service.transforms.vision.regions import FORMS, Region, RegionForm, read_polygons
 from service.types import PreparedItem, Processor, Tensors
-
-DETECTOR_LANE = "default"
 
 _MOST_DETECTIONS = 1_000
 # No two boxes overlap by more.
@@ -123,7 +122,7 @@ class DetectorProcessor(Processor[DetectItem, Detections]):
     def preprocess(self, item: DetectItem) -> PreparedItem:
         limits = self.limits.asked(item)
         pixels, place = self.images.read(item.image)
-        return self.images.wrap(pixels, DETECTOR_LANE, extras(limits, place))
+        return self.images.wrap(pixels, LANE, extras(limits, place))
 
     @override
     def postprocess(self, result: Tensors, item: DetectItem) -> Detections:

@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from service.errors import InferenceError
 from service.families.detections import (
-    DETECTOR_LANE,
     DetectorProcessor,
     Limits,
     extras,
@@ -21,7 +20,7 @@ from service.families.detections import (
     size_of,
     with_masks,
 )
-from service.families.family import Opened, Traits, check_labels
+from service.families.family import LANE, SESSION, Opened, SingleGraphModel, Traits, check_labels
 from service.families.image_input import ImageInput, check_colour
 from service.tasks import Detections, DetectItem, ObjectPart
 from service.transforms.vision.boxes import to_original
@@ -35,9 +34,7 @@ from service.transforms.vision.masks import Grid, prototype_regions
 from service.transforms.vision.processing import ImageProcessor, Processing
 from service.transforms.vision.regions import RegionForm
 from service.transforms.vision.rotated import enclosing, rotated_to_original, suppress_rotated
-from service.types import Lane, Model, PreparedItem, Sessions, Tensors, TensorSpec
-
-_SESSION = "model"
+from service.types import PreparedItem, Sessions, Tensors, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,29 +134,23 @@ def open_detector(folder: Path, parameters: DetectorParameters) -> Opened[Detect
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DetectorModel(Model):
+class DetectorModel(SingleGraphModel[ImageInput]):
     """Graph `model`: images [B, 3, H, W] -> candidates, as its head declares them."""
 
-    images: ImageInput
     shape: Shape
     """Height and width of the network's input."""
     reader: HeadReader
     limits: Limits
 
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(DETECTOR_LANE, self.images.lengths, [_SESSION])]
-
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session = sessions[_SESSION]
+        session = sessions[SESSION]
         if len(batch) > 1 and not self.reader.head.batched:
             raise InferenceError(
                 "head.batched is false, so the graph takes one image at a time: set "
                 "batching.max_batch_size = 1"
             )
-        outputs = session.run(self.images.feeds(batch, session))
+        outputs = session.run(self.input.feeds_for(session, batch))
         output = self._arranged(outputs)
         best, maps = self.reader.best_scores(output), self.reader.extras.maps(outputs)
         return [
@@ -173,21 +164,21 @@ class DetectorModel(Model):
     def probe(self, lane: str, length: int) -> PreparedItem:
         height, width = self.shape
         place = Placement(1.0, 1.0, 0, 0, width, height)
-        return self.images.probe(lane, length, extras(self.limits, place))
+        return self.input.probe(lane, length, extras(self.limits, place))
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
-        shapes = {name: spec.shape for name, spec in outputs[_SESSION].items()}
+        shapes = {name: spec.shape for name, spec in outputs[SESSION].items()}
         problem = self.reader.misfit(shapes)
         return problem and f"{problem}; docs/detector-heads.md says how heads are declared"
 
     def try_head(self, sessions: Sessions) -> str | None:
         """Check the scores for a few synthetic images."""
-        session, outputs = sessions[_SESSION], []
+        session, outputs = sessions[SESSION], []
         for image in made_up(self.shape):
-            pixels, place = self.images.processor(image)
-            item = self.images.wrap(pixels, DETECTOR_LANE, extras(self.limits, place))
-            outputs.append(self._arranged(session.run(self.images.feeds([item], session))))
+            pixels, place = self.input.processor(image)
+            item = self.input.wrap(pixels, LANE, extras(self.limits, place))
+            outputs.append(self._arranged(session.run(self.input.feeds_for(session, [item]))))
         return head_problem(self.reader, outputs)
 
     def _arranged(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

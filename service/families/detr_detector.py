@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from service.errors import InferenceError
 from service.families.detections import (
-    DETECTOR_LANE,
     DetectorProcessor,
     Limits,
     extras,
@@ -19,16 +18,15 @@ from service.families.detections import (
     limits_of,
     size_of,
 )
-from service.families.family import Opened, Traits, check_labels
+from service.families.family import SESSION, Opened, SingleGraphModel, Traits, check_labels
 from service.families.image_input import ImageInput, check_colour
 from service.tasks import Detections, DetectItem
 from service.transforms.vision.boxes import Boxes, Indices, Scores, corners
 from service.transforms.vision.geometry import Placement
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
-from service.types import Lane, Model, PreparedItem, Sessions, Tensors, TensorSpec
+from service.types import PreparedItem, Sessions, Tensors, TensorSpec
 
-_SESSION = "model"
 _RANK = 3
 
 
@@ -76,13 +74,13 @@ def open_detr_detector(
     """Use nothing of the folder."""
     processor = ImageProcessor(parameters.processing)
     images = ImageInput(processor, parameters.background, parameters.mix_sizes)
-    model = DetrDetectorModel(parameters, images)
+    model = DetrDetectorModel(images, parameters)
     traits: Traits[DetectItem, Detections] = Traits(head_problem=model.head_problem)
     return Opened(DetectorProcessor(parameters.labels, images, parameters.limits), model, traits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DetrDetectorModel(Model):
+class DetrDetectorModel(SingleGraphModel[ImageInput]):
     """Graph `model`: pixel_values (, pixel_mask) -> logits, pred_boxes.
 
     logits are [B, queries, labels (+ 1)]; pred_boxes [B, queries, 4] are centre x and y, width
@@ -90,17 +88,11 @@ class DetrDetectorModel(Model):
     """
 
     parameters: DetrDetectorParameters
-    images: ImageInput
-
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(DETECTOR_LANE, self.images.lengths, [_SESSION])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session = sessions[_SESSION]
-        outputs = session.run(self.images.feeds(batch, session))
+        session = sessions[SESSION]
+        outputs = session.run(self.input.feeds_for(session, batch))
         if missing := [name for name in ("logits", "pred_boxes") if name not in outputs]:
             raise InferenceError(f"the graph gives no {' and no '.join(missing)}")
         logits = outputs["logits"].astype(np.float32, copy=False)
@@ -115,11 +107,11 @@ class DetrDetectorModel(Model):
     @override
     def probe(self, lane: str, length: int) -> PreparedItem:
         place = Placement(1.0, 1.0, 0, 0, 1, 1)
-        return self.images.probe(lane, length, extras(self.parameters.limits, place))
+        return self.input.probe(lane, length, extras(self.parameters.limits, place))
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
-        logits = outputs[_SESSION].get("logits")
+        logits = outputs[SESSION].get("logits")
         scores = logits.shape[2] if logits is not None and len(logits.shape) == _RANK else None
         return None if scores is None else self._misfit(scores)
 

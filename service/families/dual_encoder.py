@@ -153,11 +153,11 @@ class DualEncoderModel(Model):
     def _feeds(self, session: Session, batch: Sequence[PreparedItem], lane: str) -> Feeds:
         if lane == _TEXT:
             return self.texts.feeds_for(session, batch)
-        return self.images.feeds(batch, session)
+        return self.images.feeds_for(session, batch)
 
     def _joint_feeds(self, session: Session, batch: Sequence[PreparedItem], lane: str) -> Feeds:
         """Return feeds for both towers; the other one gets a single placeholder row."""
         texts = batch if lane == _TEXT else [self.texts.probe(_TEXT, self.texts.lengths[0])]
         images = batch if lane == _IMAGE else [self.images.probe(_IMAGE, self.images.lengths[0])]
-        both = {**self.texts.feeds(texts), **self.images.feeds(images, session)}
+        both = {**self.texts.feeds(texts), **self.images.feeds_for(session, images)}
         return fitted(both, session)

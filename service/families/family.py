@@ -3,7 +3,9 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from typing_extensions import override
 
 from service.engine.inflight.scheduler import InFlight
 from service.tasks import Ability, ObjectPart, Task
@@ -11,15 +13,61 @@ from service.transforms.language.segmentation import Document
 from service.transforms.language.text import TextTokenizer
 from service.types import (
     AnswerT,
+    Feeds,
     ItemT,
+    Lane,
     Model,
+    PreparedItem,
     Processor,
+    Session,
     Sessions,
     TensorSignature,
     TensorSpec,
 )
 
+LANE: Final = "default"
+"""The lane of a family whose items all share one."""
+
+SESSION: Final = "model"
+"""The session of a family with one graph."""
+
 ParametersT = TypeVar("ParametersT")
+
+
+class GraphInput(Protocol):
+    """Prepared items as the feeds of one graph: texts or images."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Return the lengths worth timing at warm-up, ascending."""
+        ...
+
+    def feeds_for(self, session: Session, batch: Sequence[PreparedItem]) -> Feeds:
+        """Return the feeds that this graph takes. Raises InferenceError."""
+        ...
+
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        """Return a prepared item of exactly this length."""
+        ...
+
+
+InputT = TypeVar("InputT", bound=GraphInput)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SingleGraphModel(Model, Generic[InputT]):
+    """A model of one graph and one lane; a family adds `infer`."""
+
+    input: InputT
+
+    @property
+    @override
+    def lanes(self) -> Sequence[Lane]:
+        return [Lane(LANE, self.input.lengths, [SESSION])]
+
+    @override
+    def probe(self, lane: str, length: int) -> PreparedItem:
+        return self.input.probe(lane, length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing_extensions import override
 
 from service.errors import InvalidInputError
-from service.families.family import Opened
+from service.families.family import LANE, SESSION, Opened, SingleGraphModel
 from service.families.image_input import ImageInput
 from service.families.text_input import one_output
 from service.families.vectors import ImagePooling, embedding_of, pooled_images, results_of
 from service.tasks import Embedding, EmbedItem, Text
 from service.transforms.vision.image import WHITE
 from service.transforms.vision.processing import ImageProcessor, Processing
-from service.types import Lane, Model, PreparedItem, Processor, Sessions, Tensors
-
-_LANE = "default"
-_SESSION = "model"
+from service.types import PreparedItem, Processor, Sessions, Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ def open_image_embedder(
 ) -> Opened[EmbedItem, Embedding]:
     """Use nothing of the folder. Raises ValueError."""
     images = ImageInput(ImageProcessor(parameters.processing), parameters.background)
-    return Opened(ImageEmbedderProcessor(images), ImageEmbedderModel(parameters, images))
+    return Opened(ImageEmbedderProcessor(images), ImageEmbedderModel(images, parameters))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +59,7 @@ class ImageEmbedderProcessor(Processor[EmbedItem, Embedding]):
     def preprocess(self, item: EmbedItem) -> PreparedItem:
         if isinstance(item.content, Text):
             raise InvalidInputError("this model reads images, not texts")
-        return self.images.prepare(item.content, _LANE)
+        return self.images.prepare(item.content, LANE)
 
     @override
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
@@ -70,23 +67,13 @@ class ImageEmbedderProcessor(Processor[EmbedItem, Embedding]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageEmbedderModel(Model):
+class ImageEmbedderModel(SingleGraphModel[ImageInput]):
     """Graph `model`: pixel_values -> a vector, or tokens or a map to pool."""
 
     parameters: ImageEmbedderParameters
-    images: ImageInput
-
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(_LANE, self.images.lengths, [_SESSION])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session, own = sessions[_SESSION], self.parameters
-        output = one_output(session.run(self.images.feeds(batch, session)), own.output)
+        session, own = sessions[SESSION], self.parameters
+        output = one_output(session.run(self.input.feeds_for(session, batch)), own.output)
         return results_of(pooled_images(output, own.pooling, own.prefix_tokens))
-
-    @override
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        return self.images.probe(lane, length)

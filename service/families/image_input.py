@@ -125,7 +125,7 @@ class ImageInput:
         tensor = np.zeros((self.processor.recipe.channels, *shape), np.float32)
         return self.wrap(tensor, lane, extras)
 
-    def feeds(self, batch: Sequence[PreparedItem], session: Session) -> Feeds:
+    def feeds_for(self, session: Session, batch: Sequence[PreparedItem]) -> Feeds:
         """Put the images into one tensor of the graph's own type.
 
         Raises:

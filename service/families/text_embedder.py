@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InferenceError, InvalidInputError
-from service.families.family import CosineScores, Opened, Traits
+from service.families.family import LANE, SESSION, CosineScores, Opened, SingleGraphModel, Traits
 from service.families.text_input import TextInput, TextParameters, is_long, one_output
 from service.families.vectors import TokenPooling, embedding_of, pooled_tokens, results_of
 from service.tasks import Ability, ComposedTask, Embedding, EmbedItem, Text
-from service.types import Feeds, Lane, Model, PreparedItem, Processor, Sessions, Tensors
+from service.types import Feeds, PreparedItem, Processor, Sessions, Tensors
 
-_LANE = "default"
-_SESSION = "model"
 _STATES = ("last_hidden_state", "token_embeddings")
 _VECTOR = "sentence_embedding"
 
@@ -65,7 +63,7 @@ def open_text_embedder(
         label_scores=CosineScores(parameters.logit_scale),
     )
     processor = TextEmbedderProcessor(parameters, texts)
-    return Opened(processor, TextEmbedderModel(parameters, texts), traits)
+    return Opened(processor, TextEmbedderModel(texts, parameters), traits)
 
 
 def text_embedder_abilities(_: TextEmbedderParameters) -> frozenset[Ability]:
@@ -91,11 +89,11 @@ class TextEmbedderProcessor(Processor[EmbedItem, Embedding]):
         if not item.content.text or item.content.text.isspace():
             raise InvalidInputError("the text is empty")
         prompt = self._prompt(item.prompt_name)
-        prepared = self.texts.prepare(prompt + item.content.text, _LANE)
+        prepared = self.texts.prepare(prompt + item.content.text, LANE)
         if not prompt or self.parameters.pools_prompt:
             return prepared
         skipped = np.array(self._prompt_tokens(prompt, prepared), np.int64)
-        return PreparedItem({**prepared.tensors, "skipped": skipped}, _LANE, prepared.length)
+        return PreparedItem({**prepared.tensors, "skipped": skipped}, LANE, prepared.length)
 
     @override
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
@@ -120,30 +118,20 @@ class TextEmbedderProcessor(Processor[EmbedItem, Embedding]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextEmbedderModel(Model):
+class TextEmbedderModel(SingleGraphModel[TextInput]):
     """Graph `model`: input_ids, attention_mask -> states [B, T, D] or vectors [B, D]."""
 
     parameters: TextEmbedderParameters
-    texts: TextInput
-
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(_LANE, self.texts.lengths, [_SESSION])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session = sessions[_SESSION]
-        outputs = session.run(self.texts.feeds_for(session, batch))
+        session = sessions[SESSION]
+        outputs = session.run(self.input.feeds_for(session, batch))
         vectors = self._vectors(outputs, batch)
         if not np.isfinite(vectors).all():
             raise InferenceError("the graph gives a vector that is not finite")
         own = self.parameters
         return results_of(vectors, normalizes=own.normalize, kept=own.truncate_dim)
-
-    @override
-    def probe(self, lane: str, length: int) -> PreparedItem:
-        return self.texts.probe(lane, length)
 
     def _vectors(self, outputs: Feeds, batch: Sequence[PreparedItem]) -> NDArray[np.float32]:
         pooling = self.parameters.pooling
@@ -155,7 +143,7 @@ class TextEmbedderModel(Model):
 
     def _counted(self, batch: Sequence[PreparedItem]) -> NDArray[Any]:
         """Return the attention mask without the tokens that pooling leaves out."""
-        mask = self.texts.feeds(batch)["attention_mask"]
+        mask = self.input.feeds(batch)["attention_mask"]
         for row, prepared in zip(mask, batch, strict=True):
             if (skipped := prepared.tensors.get("skipped")) is not None:
                 row[: int(skipped)] = 0

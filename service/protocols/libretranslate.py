@@ -35,7 +35,7 @@ from service.protocols.protocol import (
 )
 from service.registry.status import ModelState, VersionStatus
 from service.requests.documents import Documents
-from service.requests.html import HtmlDocuments, read_page
+from service.requests.html_loading import load_html
 from service.requests.languages import AUTO, detected, detections
 from service.requests.request import Selection
 from service.requests.segment_stream import DocumentLimits
@@ -80,7 +80,8 @@ async def translate(request: HttpRequest, body: Body) -> Reply:
         codes = [code for one in translators for code in _codes(one)]
         text = "\n".join(text for text in wanted.texts if isinstance(text, str))
         if wanted.format == "html":
-            text = (await read_page(text)).text
+            html = await load_html()
+            text = (await html.read(text)).text
         found = await detected(text, codes)
         source = target if found is None else found.language
         confidence = 0.0 if found is None else found.confidence
@@ -92,7 +93,7 @@ async def translate(request: HttpRequest, body: Body) -> Reply:
     asked = [_in(item, source, target) for item in items if item is not None]
     if not asked:
         return _reply(_answer(wanted, list(wanted.texts), [], detection))
-    kind = HtmlDocuments if wanted.format == "html" else Documents
+    kind = await load_html() if wanted.format == "html" else Documents
     documents = kind(DocumentLimits(limits.max_segments, limits.request_timeout_seconds))
     answers = await answer_items(
         request, Task.TRANSLATE, selection, asked, documents.answer, noun="text"

@@ -42,15 +42,15 @@ class _Asked:
     """The element that it is in; None for the whole sentence, or a piece of it."""
 
 
-async def read_page(source: str) -> Page:
-    """Return an HTML document; a long one is parsed on a thread."""
-    return (
-        await asyncio.to_thread(parse_html, source) if len(source) > _LONG else parse_html(source)
-    )
-
-
 class HtmlDocuments(Documents):
     """Splits the HTML documents of one request and counts their segments."""
+
+    @staticmethod
+    async def read(source: str) -> Page:
+        """Return an HTML document; a long one is parsed on a thread."""
+        if len(source) > _LONG:
+            return await asyncio.to_thread(parse_html, source)
+        return parse_html(source)
 
     @override
     async def answer(
@@ -67,7 +67,7 @@ class HtmlDocuments(Documents):
         """
         if item.alternatives:
             raise InvalidInputError("alternatives are not available for HTML")
-        page = await read_page(item.text)
+        page = await self.read(item.text)
         if not page.runs:
             return _unchanged(pipeline, item)
         with pipeline.held():

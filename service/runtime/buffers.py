@@ -3,8 +3,8 @@
 import math
 import mmap
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -12,8 +12,43 @@ from numpy.typing import NDArray
 
 from service.types import Span
 
-if TYPE_CHECKING:  # the table of providers names what uses this module
-    from service.runtime.providers import Device
+
+class ProviderMemory(Protocol):
+    """What sessions and buffers use of a row of `service.runtime.providers.PROVIDERS`."""
+
+    @property
+    def name(self) -> str:
+        """Return the provider's name in ONNX Runtime."""
+        ...
+
+    @property
+    def memory(self) -> str:
+        """Return ONNX Runtime's name of the memory that its tensors live in."""
+        ...
+
+    @property
+    def is_on_host(self) -> bool:
+        """Return whether that is the host's memory."""
+        ...
+
+
+class SessionDevice(Protocol):
+    """What sessions and buffers use of a `service.runtime.providers.Device`."""
+
+    @property
+    def index(self) -> int:
+        """Return its number among the devices of its provider."""
+        ...
+
+    @property
+    def provider(self) -> ProviderMemory:
+        """Return the record of its execution provider."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, str | int]:
+        """Return the provider's options for this device."""
+        ...
 
 
 class DeviceBuffer:
@@ -22,7 +57,7 @@ class DeviceBuffer:
     on_host: NDArray[Any] | None = None
     """The memory, if it is the host's."""
 
-    def __init__(self, device: "Device", dtype: str, shape: Sequence[int]) -> None:
+    def __init__(self, device: SessionDevice, dtype: str, shape: Sequence[int]) -> None:
         """Reserve the memory. The system commits a page when it is first written."""
         self._dtype, self.shape = dtype, tuple(shape)
         if device.provider.is_on_host:

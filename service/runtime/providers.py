@@ -58,6 +58,11 @@ class Device:
         """Return the record of its execution provider."""
         return PROVIDERS[self.kind]
 
+    @property
+    def options(self) -> ProviderOptions:
+        """Return the provider's options for this device."""
+        return self.provider.options(self)
+
     @classmethod
     def parse(cls, text: str, memory_limit_bytes: int | None = None) -> "Device":
         """Read "cpu", "cuda" or "cuda:N". Raises DeviceUnavailableError on anything else."""
@@ -99,7 +104,7 @@ def _start_failure(device: Device) -> str | None:
         session = ort.InferenceSession(
             get_example("mul_1.onnx"),
             options,
-            providers=[(provider.name, provider.options(device))],
+            providers=[(provider.name, device.options)],
         )
     except Exception as error:  # onnxruntime raises several types of its own
         return f"{device} cannot be used: {error}"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 
 from service.errors import DeviceMemoryError, DeviceUnavailableError, ModelLoadError
 from service.memory import return_free_memory
-from service.runtime.buffers import DeviceBuffer
+from service.runtime.buffers import DeviceBuffer, SessionDevice
 from service.runtime.graphs import Graph, open_exact, opened
 from service.runtime.ort_errors import refusal, translated
 from service.runtime.stopping import StopSignal, current_stop
 from service.types import DeviceValue, Feed, Feeds, Span, TensorSpec, renamed
-
-if TYPE_CHECKING:  # the table of providers names this class
-    from service.runtime.providers import Device
 
 T = TypeVar("T")
 
@@ -55,7 +52,7 @@ class OnDevice:
 class ArenaWatch:
     """Decides when a session's arena shrinks. A race between threads delays it by one run."""
 
-    def __init__(self, device: "Device", *, has_arena: bool = True) -> None:
+    def __init__(self, device: SessionDevice, *, has_arena: bool = True) -> None:
         """Watch a session.
 
         Args:
@@ -101,7 +98,7 @@ class OrtSession:
     def __init__(
         self,
         graph: Graph,
-        device: "Device",
+        device: SessionDevice,
         threads: int,
         *,
         keeps_patterns: bool = True,
@@ -144,7 +141,7 @@ class OrtSession:
         for name, table in self._tables.items():  # which must live as long as the session
             options.add_initializer(name, table)
         try:
-            self._session = _opened(model, options, (provider.name, provider.options(device)))
+            self._session = _opened(model, options, (provider.name, device.options))
             inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
             self.outputs = _specs(self._session.get_outputs())
         except Exception as error:

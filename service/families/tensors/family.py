@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from service.errors import DeviceMemoryError, InferenceError
-from service.families.family import Opened, Traits
-from service.families.tensors.model import SESSION, TensorsModel
+from service.families.family import SESSION, Opened, Traits
+from service.families.tensors.model import TensorsModel
 from service.families.tensors.processor import TensorsProcessor
 from service.families.tensors.rows import is_independent
 from service.tasks import Inference, InferItem

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InferenceError
-from service.families.tensors.processor import LANE, TensorsProcessor, shown
+from service.families.family import LANE, SESSION
+from service.families.tensors.processor import TensorsProcessor, shown
 from service.tasks import InferItem
 from service.transforms.strings import pack, unpack
 from service.types import (
@@ -23,8 +24,6 @@ from service.types import (
     TensorSignature,
     TensorSpec,
 )
-
-SESSION = "model"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

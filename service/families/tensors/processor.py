@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InvalidInputError, LimitExceededError
+from service.families.family import LANE
 from service.tasks import Inference, InferItem
 from service.transforms.strings import byte_size, pack, unpack
 from service.types import Group, PreparedItem, Processor, Tensors, TensorSignature, TensorSpec
 
-LANE = "default"
 _MANY_STRINGS = 1000
 _LONGEST_ECHO, _MOST_SHOWN = 100, 4
 

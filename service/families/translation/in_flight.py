@@ -8,14 +8,14 @@ from typing import TypeAlias
 from typing_extensions import override
 
 from service.engine.inflight.scheduler import Key
-from service.families.family import Opened
+from service.families.family import LANE, Opened
 from service.families.text_input import fitted
 from service.families.translation.decode_batch import DecodeBatch, PrefillBatch
 from service.families.translation.options import result_of
 from service.families.translation.search.candidates import SearchRules
 from service.families.translation.search.decoding import Decoding, Finished, Hypothesis
 from service.families.translation.search.rules import UNFORCED, TokenBans, TokenRules
-from service.families.translation.texts import LANE, TranslatorParameters, TranslatorProcessor
+from service.families.translation.texts import TranslatorParameters, TranslatorProcessor
 from service.tasks import TranslateItem, Translation
 from service.types import Feeds, Lane, Model, PreparedItem, Session, Sessions, Tensors
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from service.errors import InferenceError
-from service.families.family import Opened
+from service.families.family import LANE, Opened
 from service.families.text_input import fitted
 from service.families.translation.options import result_of
 from service.families.translation.search.decoding import Decoding, Ints, LogProbs
 from service.families.translation.search.logits import LogitsSearch
 from service.families.translation.search.rules import Texts
-from service.families.translation.texts import LANE, TranslatorParameters, TranslatorProcessor
+from service.families.translation.texts import TranslatorParameters, TranslatorProcessor
 from service.tasks import TranslateItem, Translation
 from service.types import DeviceValue, Feed, Lane, Model, PreparedItem, Session, Sessions, Tensors
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from service.engine.inflight.scheduler import InFlight
 from service.errors import InvalidInputError
-from service.families.family import Traits
+from service.families.family import LANE, Traits
 from service.families.text_input import is_long
 from service.families.translation.glossary import Placeholders, Plan, plan
 from service.families.translation.languages import Languages, Pair, Template
@@ -36,7 +36,6 @@ from service.transforms.language.subwords import SubwordKind, Subwords, open_sub
 from service.transforms.language.text import pad_rows
 from service.types import Feeds, PreparedItem, Processor, Tensors
 
-LANE = "default"
 _SHORTEST = 8
 # Repeated to the length that warm-up needs.
 _SAMPLE = "a text, 一"

@@ -41,7 +41,7 @@ def test_images_of_other_sizes_share_no_batch_unless_told() -> None:
 
 def test_mixed_images_are_padded_to_the_largest_and_masked() -> None:
     works = [images(mixes=True).prepare(image(*size), "x") for size in ((64, 48), (48, 96))]
-    feeds = images(mixes=True).feeds(works, session(**SET_INPUTS))
+    feeds = images(mixes=True).feeds_for(session(**SET_INPUTS), works)
     assert feeds["pixel_values"].shape == (2, 3, 48, 32)
     assert feeds["pixel_mask"].dtype == np.int64
     np.testing.assert_array_equal(feeds["pixel_mask"][0, :24, :32], 1)
@@ -71,7 +71,9 @@ async def test_boxes_of_mixed_images_are_those_of_each_alone() -> None:
 def test_a_mask_of_a_fixed_size_is_all_ones() -> None:
     spec = {"pixel_values": SET_INPUTS["pixel_values"]}
     mask = TensorSpec("bool", (None, 64, 64))
-    feeds = images().feeds([images().prepare(image(64, 48), "x")], session(**spec, pixel_mask=mask))
+    feeds = images().feeds_for(
+        session(**spec, pixel_mask=mask), [images().prepare(image(64, 48), "x")]
+    )
     assert feeds["pixel_mask"].shape == (1, 64, 64)
     assert feeds["pixel_mask"].all()
 
@@ -80,7 +82,7 @@ def test_an_image_is_padded_to_what_the_recipe_says() -> None:
     own = images(**BY_EDGE, pad=[48, 48])
     work = own.prepare(image(64, 48), "x")
     assert (work.length, work.group) == (48 * 48, None)
-    assert own.feeds([work], session(**SET_INPUTS))["pixel_values"].shape == (1, 3, 48, 48)
+    assert own.feeds_for(session(**SET_INPUTS), [work])["pixel_values"].shape == (1, 3, 48, 48)
     with pytest.raises(LimitExceededError, match="pads"):
         images(**BY_EDGE, pad=[30, 30]).prepare(image(64, 48), "x")
 
@@ -88,7 +90,7 @@ def test_an_image_is_padded_to_what_the_recipe_says() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_pixels_are_of_the_type_that_the_graph_takes(dtype: str) -> None:
     spec = TensorSpec(dtype, (None, 3, None, None))
-    feeds = images().feeds([images().prepare(image(64, 48), "x")], session(x=spec))
+    feeds = images().feeds_for(session(x=spec), [images().prepare(image(64, 48), "x")])
     assert feeds["x"].dtype == dtype
 
 
@@ -123,8 +125,8 @@ def test_a_graph_may_take_channels_last(mixes: bool) -> None:
     first, last = (images(mixes=mixes, **recipe) for recipe in recipes)
     works = [first.prepare(image(*size), "x") for size in ((64, 48), (96, 72))]
     taken = TensorSpec("uint8", (None, None, None, 3))
-    fed = last.feeds(works, session(input_1=taken))["input_1"]
-    expected = first.feeds(works, session(input_1=taken))["input_1"]
+    fed = last.feeds_for(session(input_1=taken), works)["input_1"]
+    expected = first.feeds_for(session(input_1=taken), works)["input_1"]
     assert fed.flags.c_contiguous
     assert fed.dtype == np.uint8
     np.testing.assert_array_equal(fed, expected.transpose(0, 2, 3, 1))

@@ -35,7 +35,7 @@ def test_a_build_without_the_provider_is_refused_and_never_replaced(
 def test_cuda_sessions_get_bounded_memory_and_no_exhaustive_search() -> None:
     device = Device("cuda", 1, memory_limit_bytes=2**30)
     assert device.provider.name == "CUDAExecutionProvider"
-    assert device.provider.options(device) == {
+    assert device.options == {
         "device_id": 1,
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from service.engine.device import open_reader, pynvml, watch_gpu
+from service.engine.device import installed_nvml, open_reader, watch_gpu
 from service.runtime.providers import Device
 
 
@@ -41,11 +41,11 @@ def test_memory_and_load_are_read_from_the_driver() -> None:
 
 @pytest.mark.parametrize("nvml", [None, driver(1)])
 async def test_without_a_driver_there_are_no_metrics_and_no_failure(nvml) -> None:
-    await watch_gpu(Device("cuda", 1), nvml)
+    await watch_gpu(Device("cuda", 1), lambda: nvml)
 
 
 async def test_a_cpu_is_not_watched(looptime) -> None:
-    await watch_gpu(Device("cpu"), driver(1))  # type: ignore[arg-type]
+    await watch_gpu(Device("cpu"), lambda: driver(1))  # type: ignore[arg-type, return-value]
     assert looptime == 0
 
 
@@ -54,4 +54,4 @@ def test_a_real_driver_answers() -> None:
     cuda = Device("cuda")
     if reason := cuda.provider.problem(cuda):
         pytest.skip(reason)
-    assert open_reader(cuda, pynvml) is not None
+    assert open_reader(cuda, installed_nvml()) is not None
