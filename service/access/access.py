@@ -12,7 +12,7 @@ from service.access.counts import Counts
 from service.access.key import Key
 from service.access.keys_file import KeysFileError, digest_of, read_keys
 from service.errors import UnauthorizedError
-from service.telemetry.metrics import (
+from service.telemetry.request_metrics import (
     ACCESS_KEYS,
     ACCESS_KEYS_FILE_BROKEN,
     ACCESS_REFUSALS,

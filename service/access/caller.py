@@ -15,7 +15,11 @@ from service.errors import (
     ServiceError,
 )
 from service.tasks import ComposedTask, Task
-from service.telemetry.metrics import ACCESS_REFUSALS, ACCESS_REQUESTS, ACCESS_USAGE
+from service.telemetry.request_metrics import (
+    ACCESS_REFUSALS,
+    ACCESS_REQUESTS,
+    ACCESS_USAGE,
+)
 
 Field: TypeAlias = tuple[bytes, bytes]
 

@@ -7,7 +7,9 @@ from service.access.caller import Taken, now
 from service.access.counts import Counts
 from service.access.key import MICROSECONDS, Amounts, Limit
 from service.cache.script import RedisScript, ScriptCall
-from service.telemetry.metrics import ACCESS_LOCAL_DECISIONS
+from service.telemetry.request_metrics import (
+    ACCESS_LOCAL_DECISIONS,
+)
 
 # The same rules as in `counts.py`, by the clock of Redis. Takes one key for each limit, and for
 # each the amount, the most, the length of the window and the spacing; times in microseconds.

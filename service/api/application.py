@@ -36,7 +36,7 @@ from service.api.schemas import add_key, add_limits
 from service.api.stream_routes import stream_routes
 from service.errors import OverloadedError, ServiceError, ShuttingDownError
 from service.requests.answer import as_service_error
-from service.telemetry.metrics import (
+from service.telemetry.request_metrics import (
     HTTP_DISCONNECTS,
     HTTP_REQUEST_SECONDS,
     HTTP_REQUESTS,

@@ -1,16 +1,15 @@
 """Bodies of task requests: JSON, a form with files, or one image; and the items in them."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from service.api.errors import MalformedRequestError, refusal
 from service.api.forms import image_bytes, parse_form, parse_query
 from service.api.http_request import HttpRequest
+from service.api.json_structure import check_marks, refuse_duplicates
 from service.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -230,12 +229,6 @@ def _expected(takes_images: bool) -> str:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_QUOTE, _COMMA = b'",'
-_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
-_STEPS = np.zeros(256, np.int8)
-_STEPS[list(b"[{")] = 1
-_STEPS[list(b"]}")] = -1
-_LONGEST_ECHO = 40
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -263,7 +256,7 @@ def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
         raise refusal(error, model) from None
     # A key can be repeated only if there are more colons than keys.
     if body.count(b":") != len(parsed.model_fields_set):
-        _refuse_duplicates(body)
+        refuse_duplicates(body)
     return parsed
 
 
@@ -282,39 +275,4 @@ def check_structure(body: bytes, limits: ApiLimits, most_values: int | None = No
     opened = body.count(b"[") + body.count(b"{")
     if opened <= limits.max_json_depth and body.count(b",") <= limits.max_items:  # most bodies
         return
-    # Some may be inside strings. Without escapes, every quote begins or ends a string.
-    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
-    # No valid body has more marks than this: every character of its texts, and its structure. The
-    # first ones decide; a megabyte of brackets would keep the event loop for a tenth of a second.
-    most = max(limits.max_items * limits.max_characters, limits.max_document_characters)
-    most_values = limits.max_json_values if most_values is None else most_values
-    most += 4 * most_values
-    marks = np.frombuffer(bare[:most], np.uint8)
-    outside = marks[~np.logical_xor.accumulate(marks == _QUOTE)] if marks.size else marks
-    depths = np.cumsum(_STEPS[outside], dtype=np.int32)
-    if depths.size and depths.max() > limits.max_json_depth:
-        raise MalformedRequestError(f"the JSON is nested deeper than {limits.max_json_depth}")
-    values = np.count_nonzero(outside == _COMMA) + np.count_nonzero(_STEPS[outside] > 0)
-    if values > most_values:
-        raise LimitExceededError(f"the JSON holds more than {most_values} values")
-    if len(bare) > most:
-        raise LimitExceededError(f"the JSON holds more than {most} brackets, commas and quotes")
-
-
-def _refuse_duplicates(body: bytes) -> None:
-    try:
-        _DECODER.decode(body.decode())
-    except ValueError as error:
-        raise MalformedRequestError(str(error)) from None
-
-
-def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key[:_LONGEST_ECHO]!r} is given twice")
-        found[key] = value
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates)
+    check_marks(body, limits, most_values)

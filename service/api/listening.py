@@ -11,7 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from service.telemetry.metrics import HTTP_ACCEPTS_HELD_BACK
+from service.telemetry.request_metrics import (
+    HTTP_ACCEPTS_HELD_BACK,
+)
 
 _log = logging.getLogger(__name__)
 

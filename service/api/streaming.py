@@ -13,8 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.http_request import HttpRequest
 from service.errors import DeadlineExceededError
-from service.telemetry.metrics import HTTP_STREAMS
 from service.telemetry.record import Timings
+from service.telemetry.request_metrics import (
+    HTTP_STREAMS,
+)
 
 EventBody: TypeAlias = Mapping[str, Any]
 """One event as a JSON object. Its member `event` names its kind."""

@@ -26,7 +26,9 @@ from service.requests.translation_stream import (
     open_translation_stream,
 )
 from service.tasks import TranslateItem, Translation
-from service.telemetry.metrics import HTTP_STREAM_FIRST_SECONDS
+from service.telemetry.request_metrics import (
+    HTTP_STREAM_FIRST_SECONDS,
+)
 
 Encode: TypeAlias = Callable[[Translation], Mapping[str, Any]]
 

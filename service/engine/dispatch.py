@@ -10,7 +10,10 @@ from typing import NamedTuple, TypeAlias
 
 from service.engine.curve import BatchCurve
 from service.runtime.stopping import StopSignal, obey
-from service.telemetry.metrics import EVENT_LOOP_LAG_SECONDS, INFERENCE_INLINE_OVERRUNS
+from service.telemetry.metrics import INFERENCE_INLINE_OVERRUNS
+from service.telemetry.request_metrics import (
+    EVENT_LOOP_LAG_SECONDS,
+)
 from service.types import PreparedItem, Tensors
 
 _log = logging.getLogger(__name__)

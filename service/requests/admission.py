@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import OverloadedError
-from service.telemetry.metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
+from service.telemetry.request_metrics import HTTP_BODIES_REFUSED, HTTP_BODY_BYTES
 from service.telemetry.video_metrics import VIDEOS
 
 MOST_LABELS = 1_000

@@ -17,7 +17,9 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, TypeAlias, cast
 
-from service.telemetry.metrics import LOG_EVENTS_DROPPED
+from service.telemetry.request_metrics import (
+    LOG_EVENTS_DROPPED,
+)
 
 Form: TypeAlias = Literal["auto", "text", "json"]
 

@@ -8,11 +8,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from service.telemetry.live_gauge import LiveGauge
 
 UNKNOWN_MODEL = "_unknown_"
-UNKNOWN_KEY = "_unknown_"
 
-_STEP_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
-_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0)
-_STREAM_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+STEP_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
@@ -27,19 +25,19 @@ INFERENCE_REQUEST_SECONDS = Histogram(
     "inference_request_seconds",
     "Time of an item in the service, including cache hits.",
     _VERSION,
-    buckets=_REQUEST_SECONDS,
+    buckets=REQUEST_SECONDS,
 )
 INFERENCE_QUEUE_SECONDS = Histogram(
     "inference_queue_seconds",
     "Time an item waited until its batch started.",
     _VERSION,
-    buckets=_STEP_SECONDS,
+    buckets=STEP_SECONDS,
 )
 INFERENCE_COMPUTE_SECONDS = Histogram(
     "inference_compute_seconds",
     "Time of one batch on its thread; in-flight models: from joining the batch to the result.",
     _VERSION,
-    buckets=_STEP_SECONDS,
+    buckets=STEP_SECONDS,
 )
 INFERENCE_BATCH_SIZE = Histogram(
     "inference_batch_size",
@@ -86,13 +84,13 @@ INFLIGHT_JOIN_SECONDS = Histogram(
     "inflight_join_seconds",
     "Time a translation waited until it joined the running batch.",
     _VERSION,
-    buckets=_STEP_SECONDS,
+    buckets=STEP_SECONDS,
 )
 INFLIGHT_FIRST_TOKEN_SECONDS = Histogram(
     "inflight_first_token_seconds",
     "Time from the arrival of a translation to its first token.",
     _VERSION,
-    buckets=_REQUEST_SECONDS,
+    buckets=REQUEST_SECONDS,
 )
 INFERENCE_ISOLATED_FAILURES = Counter(
     "inference_isolated_failures",
@@ -115,11 +113,6 @@ INFERENCE_INLINE_OVERRUNS = Counter(
     "Runs that blocked the event loop for longer than measured at warm-up; later runs of the "
     "version use the compute threads.",
     _VERSION,
-)
-EVENT_LOOP_LAG_SECONDS = Histogram(
-    "event_loop_lag_seconds",
-    "Delay of a scheduled call on the event loop, measured twice a second.",
-    buckets=_STEP_SECONDS,
 )
 DEVICE_MEMORY_EXHAUSTED = Counter(
     "device_memory_exhausted",
@@ -197,7 +190,7 @@ RESPONSE_CACHE_LOOKUPS = Counter(
 RESPONSE_CACHE_REDIS_SECONDS = Histogram(
     "response_cache_redis_seconds",
     "Time an item waited for its look-up in Redis.",
-    buckets=_STEP_SECONDS,
+    buckets=STEP_SECONDS,
 )
 RESPONSE_CACHE_ENTRIES = Gauge("response_cache_entries", "Answers in the memory cache.")
 RESPONSE_CACHE_BYTES = Gauge("response_cache_bytes", "Size of the memory cache.")
@@ -212,87 +205,6 @@ RESPONSE_CACHE_BREAKER_OPEN = Gauge(
 SINGLE_FLIGHT_SHARED = Counter(
     "single_flight_shared",
     "Items answered by the computation of an identical item that was already running.",
-)
-HTTP_REQUESTS = Counter(
-    "http_requests",
-    "HTTP requests by route template, method, status and protocol of the client.",
-    ("route", "method", "status", "protocol"),
-)
-HTTP_REQUEST_SECONDS = Histogram(
-    "http_request_seconds",
-    "Time of an HTTP request by route template, including reading the body.",
-    ("route",),
-    buckets=_REQUEST_SECONDS,
-)
-GRPC_REQUESTS = Counter(
-    "grpc_requests", "Calls over gRPC, by method and status.", ("method", "status")
-)
-GRPC_REQUEST_SECONDS = Histogram(
-    "grpc_request_seconds", "Time of a call over gRPC.", ("method",), buckets=_REQUEST_SECONDS
-)
-HTTP_DISCONNECTS = Counter(
-    "http_disconnects",
-    "Requests whose client disconnected before the answer; their work was cancelled.",
-    ("route",),
-)
-HTTP_ACCEPTS_HELD_BACK = Counter(
-    "http_accepts_held_back",
-    "Number of times that accepting connections was paused because file descriptors ran out.",
-)
-HTTP_BODY_BYTES = Gauge(
-    "http_body_bytes", "Bytes of request bodies in memory, counting bodies over 16 KiB."
-)
-HTTP_BODIES_REFUSED = Counter(
-    "http_bodies_refused",
-    "Requests refused with 429 because the bodies in memory had reached their limit.",
-)
-WORKFLOW_INPUTS = Counter(
-    "workflow_inputs", "Inputs of workflows; partial: some steps failed.", ("workflow", "outcome")
-)
-HTTP_STREAMS = Gauge("http_streams", "Open streams, by route template.", ("route",))
-HTTP_STREAM_SECONDS = Histogram(
-    "http_stream_seconds",
-    "Duration of a stream; streams are not part of http_request_seconds.",
-    ("route",),
-    buckets=_STREAM_SECONDS,
-)
-HTTP_STREAM_FIRST_SECONDS = Histogram(
-    "http_stream_first_seconds",
-    "Time from a request to the first event of its stream.",
-    ("route",),
-    buckets=_REQUEST_SECONDS,
-)
-ACCESS_REQUESTS = Counter(
-    "access_requests",
-    "Requests with a known key, by its name in the keys file.",
-    ("key",),
-)
-ACCESS_REFUSALS = Counter(
-    "access_refusals",
-    "Requests refused because of their key, by its name and the error code.",
-    ("key", "code"),
-)
-ACCESS_USAGE = Counter(
-    "access_usage",
-    "What the requests of a key used, by unit: items, characters or pixels.",
-    ("key", "unit"),
-)
-ACCESS_KEYS = Gauge("access_keys", "Entries of the keys file in use.")
-ACCESS_KEYS_FILE_BROKEN = Gauge(
-    "access_keys_file_broken",
-    "1 while the keys file cannot be used and the previous keys stay valid.",
-)
-ACCESS_LOCAL_DECISIONS = Counter(
-    "access_local_decisions",
-    "Limits checked in this process alone because Redis did not answer.",
-)
-LOG_EVENTS_DROPPED = Counter(
-    "log_events_dropped", "Log events dropped because the reader of the log was too slow or gone."
-)
-TRACE_SPANS = Counter(
-    "trace_spans",
-    "Spans by result: made, exported or failed; the difference is waiting or was dropped.",
-    ("result",),
 )
 DEVICE_INFO = Gauge(
     "device_info",

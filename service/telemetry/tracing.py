@@ -31,8 +31,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.telemetry.metrics import TRACE_SPANS
 from service.telemetry.record import PROBES, RequestRecord, Timings
+from service.telemetry.request_metrics import (
+    TRACE_SPANS,
+)
 
 BILLION = 1_000_000_000
 

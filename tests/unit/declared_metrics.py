@@ -6,7 +6,7 @@ from itertools import chain
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.telemetry import metrics, video_metrics
+from service.telemetry import metrics, request_metrics, video_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class DeclaredMetric:
 
 def declared_metrics() -> Sequence[DeclaredMetric]:
     """Return the metrics of the service, sorted by exposed name."""
-    values = [*vars(metrics).values(), *vars(video_metrics).values()]
+    modules = (metrics, request_metrics, video_metrics)
+    values = [value for module in modules for value in vars(module).values()]
     declared = (value for value in values if isinstance(value, MetricWrapperBase))
     described = chain.from_iterable(
         ((metric, family) for family in metric.describe()) for metric in declared

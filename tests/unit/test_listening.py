@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.api.listening import Acceptor, AddressError, bind
+from tests.sentences import sentence
 
 pytestmark = pytest.mark.looptime(False)  # real sockets
 
@@ -54,7 +55,7 @@ async def test_an_address_that_is_taken_after_it_was_bound_is_named() -> None:
     port = first.getsockname()[1]
     (second,) = bind("127.0.0.1", port)
     acceptor = Acceptor(first, 16, Echo)
-    with second, pytest.raises(AddressError, match=f"cannot listen on 127.0.0.1:{port}: "):
+    with second, pytest.raises(AddressError, check=sentence):
         Acceptor(second, 16, Echo)
     await acceptor.close()
 
@@ -77,7 +78,7 @@ def test_a_port_that_is_taken_is_named(host: str) -> None:
 
 
 def test_a_host_without_an_address_is_named() -> None:
-    with pytest.raises(AddressError, match=r"^cannot listen on no\.such\.host\.invalid:80: "):
+    with pytest.raises(AddressError, check=sentence):
         bind("no.such.host.invalid", 80)
 
 

@@ -22,6 +22,7 @@ from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import PrecisionNotFoundError
 from service.tasks import Task
+from tests.sentences import sentence
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +67,7 @@ async def test_a_default_that_is_unloaded_or_fails_is_named_and_not_replaced() -
     async with serving({"m": [1]}, loader) as (registry, repository):
         repository.shelf["a"] = [1]
         await registry.load("a")
-        with pytest.raises(ModelNotReadyError, match="'m', the default to classify texts, is not"):
+        with pytest.raises(ModelNotReadyError, check=sentence):
             registry.find(Task.CLASSIFY, "text", None, None)
         loader.failing.clear()
         await registry.load("m")
@@ -74,14 +75,14 @@ async def test_a_default_that_is_unloaded_or_fails_is_named_and_not_replaced() -
         await registry.unload("m")
         assert registry.not_ready() == {}
         del repository.shelf["m"]
-        with pytest.raises(ModelNotReadyError, match="'m', the default to classify texts, is not"):
+        with pytest.raises(ModelNotReadyError, check=sentence):
             registry.find(Task.CLASSIFY, "text", None, None)
 
 
 async def test_of_several_none_is_the_default_whatever_becomes_of_them() -> None:
     loader = ShelfLoader(failing={("b", 1)})
     async with serving({"a": [1], "b": [1]}, loader) as (registry, _):
-        with pytest.raises(ModelRequiredError, match="several models classify texts: name a or b"):
+        with pytest.raises(ModelRequiredError, check=sentence):
             registry.find(Task.CLASSIFY, "text", None, None)
         await registry.unload("a")
         assert default(registry) is ModelRequiredError
@@ -143,9 +144,9 @@ async def test_a_configured_default_that_cannot_do_it_is_not_ready() -> None:
 async def test_no_model_is_ready_yet_is_said_only_while_it_is_so() -> None:
     loader = ShelfLoader(failing={("a", 1)})
     async with serving({"a": [1]}, loader) as (registry, _):
-        with pytest.raises(ModelNotFoundError, match="no model here can detect images"):
+        with pytest.raises(ModelNotFoundError, check=sentence):
             registry.find(Task.DETECT, "image", None, None)
-        with pytest.raises(ModelNotReadyError, match="goldens deviate"):
+        with pytest.raises(ModelNotReadyError, check=sentence):
             registry.find(Task.CLASSIFY, "text", None, None)
 
 
@@ -214,7 +215,7 @@ async def test_a_precision_that_a_caller_asks_for_in_vain_fails_no_version() -> 
     repository = OnlyInFullPrecision({"a": [1, 2]})
     registry = Registry(repository, ShelfLoader(), RegistryOptions("cpu", models=[]))
     registry.start()
-    with pytest.raises(PrecisionNotFoundError, match="a/2 has no fp16 graphs"):
+    with pytest.raises(PrecisionNotFoundError, check=sentence):
         await registry.load("a", precision="fp16")
     assert states(registry) == {}
     await registry.stop(0)
@@ -270,9 +271,9 @@ async def test_a_folder_that_cannot_be_a_model_is_shown_as_failed_and_the_rest_s
     await asyncio.sleep(1.5)
     assert states(registry) == {("a", 1): "ready", ("private", None): "failed"}
     assert registry.not_ready() == {}
-    with pytest.raises(ModelNotReadyError, match="'private' is not ready: it cannot be read"):
+    with pytest.raises(ModelNotReadyError, check=sentence):
         registry.find(Task.CLASSIFY, "text", "private", None)
-    with pytest.raises(ModelLoadError, match="it cannot be read"):
+    with pytest.raises(ModelLoadError, check=sentence):
         await registry.load("private")
     api = build_api(ApiContext(registry=registry, lifecycle=Lifecycle()))
     transport = httpx.ASGITransport(api)

@@ -21,6 +21,7 @@ from service.tasks import (
     TranslateItem,
     Translation,
 )
+from tests.sentences import sentence
 from tests.unit.api.fakes import FakeRegistry
 from tests.unit.api.images import PNG
 
@@ -122,23 +123,23 @@ async def test_alternatives_and_terms_are_told_if_there_are_any(
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
+    "options",
     [
-        ({"max_length": 3, "max_new_tokens": 3}, "give one of them"),
-        ({"max_length": 0}, "max_length"),
-        ({"alternatives": 9}, "alternatives"),
-        ({"glossary": {" ": "x"}}, "glossary"),
-        ({"glossary": {"x" * 201: "y"}}, "glossary"),
-        ({"glossary": {str(n): "y" for n in range(101)}}, "glossary"),
-        ({"protect": ["phones"]}, "'urls', 'emails', 'numbers'"),
+        {"max_length": 3, "max_new_tokens": 3},
+        {"max_length": 0},
+        {"alternatives": 9},
+        {"glossary": {" ": "x"}},
+        {"glossary": {"x" * 201: "y"}},
+        {"glossary": {str(n): "y" for n in range(101)}},
+        {"protect": ["phones"]},
     ],
 )
 async def test_options_of_a_translation_that_make_no_sense_are_refused(
-    client: httpx.AsyncClient, options: dict[str, object], why: str
+    client: httpx.AsyncClient, options: dict[str, object]
 ) -> None:
     response = await client.post("/v1/translate", json={"text": "一", **options})
     assert response.status_code == 422
-    assert why in response.json()["detail"]
+    assert sentence(response.json()["detail"])
 
 
 async def test_detections_are_told_in_pixels(client: httpx.AsyncClient) -> None:
@@ -305,7 +306,7 @@ async def test_text_and_image_of_different_models_are_not_mixed(
     registry.pipelines[Task.EMBED, "image"] = registry.pipelines[Task.DETECT, "image"]
     response = await client.post("/v1/embed", files={"image": ("a.png", PNG)}, data={"text": "a"})
     assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
-    assert "name one model" in response.json()["detail"]
+    assert sentence(response.json()["detail"])
 
 
 async def test_a_cancelled_request_cancels_all_its_items(

@@ -1,12 +1,12 @@
 """POST /v1/similarity: what is read, and what is refused."""
 
 import base64
-import re
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.sentences import sentence
 from tests.unit.api.images import PNG
 
 BASE64 = base64.b64encode(PNG).decode()
@@ -26,21 +26,21 @@ async def test_texts_and_images_are_compared_with_one(client: httpx.AsyncClient)
 
 
 @pytest.mark.parametrize(
-    ("body", "detail"),
+    "body",
     [
-        ({"text": "b"}, "source_text or source_image"),
-        ({"source_text": "a"}, "text, image, or both"),
-        ({"source_text": "a", "source_image": BASE64, "text": "b"}, "either"),
-        ({"source_text": "", "text": "b"}, "source_text is empty"),
-        ({"source_text": "inference", "text": ["b"]}, "^source: the model failed"),
+        {"text": "b"},
+        {"source_text": "a"},
+        {"source_text": "a", "source_image": BASE64, "text": "b"},
+        {"source_text": "", "text": "b"},
+        {"source_text": "inference", "text": ["b"]},
     ],
 )
 async def test_a_comparison_that_cannot_be_is_refused(
-    client: httpx.AsyncClient, body: dict[str, Any], detail: str
+    client: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
     response = await client.post("/v1/similarity", json=body)
     assert response.status_code in (422, 500)
-    assert re.search(detail, response.json()["detail"]), response.text
+    assert sentence(response.json()["detail"])
 
 
 async def test_a_comparison_that_fails_is_named_and_the_others_are_answered(

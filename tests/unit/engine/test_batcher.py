@@ -17,6 +17,7 @@ from service.errors import (
     ShuttingDownError,
 )
 from service.types import PreparedItem
+from tests.sentences import sentence
 from tests.unit.engine.echo import (
     BATCHING_PAYS,
     POISON,
@@ -162,7 +163,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once(looptime) -> None:
     async with running(Echo()) as batcher:
-        with pytest.raises(DeadlineExceededError, match="too close"):
+        with pytest.raises(DeadlineExceededError, check=sentence):
             await batcher.submit(work(1), deadline=SECONDS / 2)
     assert looptime == 0
 
@@ -234,7 +235,7 @@ async def test_a_bug_in_forming_a_batch_leaves_nobody_waiting() -> None:
     sound = BATCHING_PAYS
     curve = Broken(sound.lengths, sound.table, sound.best_cost_per_row)
     async with running(Echo(), curve=curve) as batcher:
-        with pytest.raises(InferenceError, match="no such length"):
+        with pytest.raises(InferenceError, check=sentence):
             await batcher.submit(work(1, length=2))
         assert value(await batcher.submit(work(1))) == 2
 

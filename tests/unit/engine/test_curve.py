@@ -3,6 +3,7 @@
 import pytest
 
 from service.engine.curve import BatchCurve
+from tests.sentences import sentence
 
 STEEP = {(1, 16): 0.010, (4, 16): 0.016, (16, 16): 0.048, (1, 64): 0.030, (4, 64): 0.120}
 
@@ -48,7 +49,7 @@ def test_without_knowledge_batching_neither_costs_nor_saves() -> None:
 
 @pytest.mark.parametrize("bad", [{}, {(1, 1): 0.0}])
 def test_nothing_measured_is_refused(bad: dict[tuple[int, int], float]) -> None:
-    with pytest.raises(ValueError, match="positive measurement"):
+    with pytest.raises(ValueError, check=sentence):
         BatchCurve.of(bad)
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from service.engine.slots import Slots
+from tests.sentences import sentence
 
 
 async def test_slots_are_given_in_the_order_of_asking() -> None:
@@ -50,7 +51,7 @@ async def test_an_asker_who_left_is_passed_over() -> None:
 
 
 def test_no_slots_at_all_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, check=sentence):
         Slots(0)
 
 

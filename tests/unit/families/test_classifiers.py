@@ -19,6 +19,7 @@ from service.families.classifier import (
 from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import Classification, ClassifyItem, Label, Text
+from tests.sentences import sentence
 from tests.unit.families.sessions import NumpySession, text_session
 from tests.unit.transforms.images import encoded
 from tests.unit.transforms.texts import CLS, SEP, word_tokenizer
@@ -104,7 +105,7 @@ def test_large_logits_do_not_overflow(tmp_path: Path) -> None:
 
 
 def test_a_graph_of_other_labels_is_found_out(tmp_path: Path) -> None:
-    with pytest.raises(InferenceError, match="2 scores for 3 labels"):
+    with pytest.raises(InferenceError, check=sentence):
         labelled(text_classifier(tmp_path), giving(1, 2))
 
 
@@ -152,36 +153,34 @@ def test_transparent_pixels_show_the_background() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    "changes",
     [
-        ({"labels": []}, "labels"),
-        ({"labels": [1]}, "labels"),
-        ({"max_length": "6"}, "max_length"),
+        {"labels": []},
+        {"labels": [1]},
+        {"max_length": "6"},
     ],
 )
 def test_a_text_manifest_that_makes_no_sense_does_not_load(
-    tmp_path: Path, changes: dict[str, Any], said: str
+    tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    with pytest.raises(ModelLoadError, match=said):
+    with pytest.raises(ModelLoadError, check=sentence):
         text_classifier(tmp_path, **changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    "changes",
     [
-        ({"mean": [0.5, 0.5]}, "mean"),
-        ({"std": [0.0]}, "std"),
-        ({"mode": "RGB"}, "RGB"),
-        ({"mode": "CMYK"}, "mode"),
-        ({"image_size": [0, 3]}, "image_size"),
-        ({"image_size": [3]}, "image_size"),
-        ({"background": [0, 0, 256]}, "colour"),
+        {"mean": [0.5, 0.5]},
+        {"std": [0.0]},
+        {"mode": "RGB"},
+        {"mode": "CMYK"},
+        {"image_size": [0, 3]},
+        {"image_size": [3]},
+        {"background": [0, 0, 256]},
     ],
 )
-def test_an_image_manifest_that_makes_no_sense_does_not_load(
-    changes: dict[str, Any], said: str
-) -> None:
-    with pytest.raises((ModelLoadError, ValueError), match=said):
+def test_an_image_manifest_that_makes_no_sense_does_not_load(changes: dict[str, Any]) -> None:
+    with pytest.raises((ModelLoadError, ValueError), check=sentence):
         image_classifier(**changes)
 
 

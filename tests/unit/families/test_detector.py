@@ -13,6 +13,7 @@ from service.families.detector import DetectorParameters, open_detector
 from service.families.family import Opened
 from service.repository.manifest import read_parameters
 from service.tasks import Detections, DetectItem
+from tests.sentences import sentence
 from tests.unit.families.cases import drawing
 from tests.unit.families.sessions import DETECTOR_INPUTS, NumpySession, detector_session
 from tests.unit.transforms.images import encoded
@@ -150,7 +151,7 @@ def test_padding_has_the_value_the_manifest_names() -> None:
 
 
 def test_a_graph_of_other_labels_is_found_out() -> None:
-    with pytest.raises(InferenceError, match="2 scores for 3 labels"):
+    with pytest.raises(InferenceError, check=sentence):
         detected([item(drawing((9, 9)))], labels=["red", "green", "blue"])
 
 
@@ -172,17 +173,17 @@ def test_a_threshold_out_of_range_is_refused(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    "changes",
     [
-        ({"labels": []}, "labels"),
-        ({"image_size": 0}, "image_size"),
-        ({"resize": "crop"}, "resize"),
-        ({"pad_value": 300}, "colour"),
-        ({"score_threshold": 2.0}, "threshold"),
-        ({"iou_threshold": -1.0}, "iou"),
-        ({"max_detections": 0}, "max_detections"),
+        {"labels": []},
+        {"image_size": 0},
+        {"resize": "crop"},
+        {"pad_value": 300},
+        {"score_threshold": 2.0},
+        {"iou_threshold": -1.0},
+        {"max_detections": 0},
     ],
 )
-def test_a_manifest_that_makes_no_sense_does_not_load(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ModelLoadError, match=said):
+def test_a_manifest_that_makes_no_sense_does_not_load(changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelLoadError, check=sentence):
         detector(**changes)

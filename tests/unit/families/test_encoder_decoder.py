@@ -15,6 +15,7 @@ from service.families.translation.search.rules import UNFORCED, Texts, TokenRule
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
 from service.transforms.language.languages import meant_by
+from tests.sentences import sentence
 from tests.unit.families.cases import CASES, EOS, TARGET_VOCABULARY, TEXTS
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.transforms.texts import word_tokenizer
@@ -99,13 +100,13 @@ def test_a_plain_code_is_understood_where_it_means_one_language(tmp_path: Path) 
     found = [Hypothesis(np.array([4]), True)]
     answer = family.processor.postprocess(result_of(found, family.processor.preprocess(item)), item)
     assert (answer.source, answer.target) == ("eng_Latn", "fra_Latn")
-    with pytest.raises(InvalidInputError, match="'zh' may mean any of zho_Hans, zho_Hant"):
+    with pytest.raises(InvalidInputError, check=sentence):
         family.processor.preprocess(TranslateItem("one", source="zh", target="fr"))
 
 
 def test_languages_that_nobody_names_are_asked_for(tmp_path: Path) -> None:
     family = many(tmp_path, source_language=None, target_language=None)
-    with pytest.raises(InvalidInputError, match="say target"):
+    with pytest.raises(InvalidInputError, check=sentence):
         family.processor.preprocess(TranslateItem("one", source="en"))
 
 
@@ -114,11 +115,8 @@ def test_a_prefix_is_chosen_by_the_pair(tmp_path: Path) -> None:
     family = opened(tmp_path, prefixes=prefixes, source_language=None, target_language=None)
     ids = family.processor.preprocess(TranslateItem("one", target="fr")).tensors["input_ids"]
     assert ids.tolist() == [6, 4, EOS]
-    for item, said in (
-        (TranslateItem("one"), "say source"),
-        (TranslateItem("a", "de"), "not from"),
-    ):
-        with pytest.raises(InvalidInputError, match=said):
+    for item in (TranslateItem("one"), TranslateItem("a", "de")):
+        with pytest.raises(InvalidInputError, check=sentence):
             family.processor.preprocess(item)
 
 
@@ -136,19 +134,17 @@ def test_a_text_that_is_too_long_keeps_its_end_token_and_its_language(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    "wrong",
     [
-        ({"template": "source_eos"}, "languages must be"),
-        ({"source_language": None}, "source_language and target_language"),
-        ({"prefixes": {"ende": ""}}, "en-de"),
-        ({"rules": {"start_id": 1, "eos_ids": []}}, "eos_ids"),
-        ({"num_beams": 99}, "num_beams"),
+        {"template": "source_eos"},
+        {"source_language": None},
+        {"prefixes": {"ende": ""}},
+        {"rules": {"start_id": 1, "eos_ids": []}},
+        {"num_beams": 99},
     ],
 )
-def test_parameters_that_cannot_be_are_refused(
-    wrong: dict[str, Any], said: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ModelLoadError, match=said):
+def test_parameters_that_cannot_be_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, check=sentence):
         opened(tmp_path, **wrong)
 
 

@@ -10,6 +10,7 @@ from service.families.translation.in_flight import search_rules
 from service.families.translation.search.rules import TokenRules
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem
+from tests.sentences import sentence
 from tests.unit.families.cases import CASES, EOS
 from tests.unit.transforms.texts import word_tokenizer
 
@@ -53,8 +54,8 @@ def test_graphs_that_renormalize_are_for_rules_that_do(tmp_path: Path) -> None:
     rules = {"start_id": 1, "eos_ids": [EOS], "bad_words": [[9]]}
     asking = {**rules, "renormalize": True}
     opened(tmp_path, rules=asking, forbidden=[9], renormalized=True)
-    for said, renormalized, reason in ((asking, False, "is set"), (rules, True, "is not set")):
-        with pytest.raises(ValueError, match=f"renormalize {reason}, .* export it again"):
+    for said, renormalized in ((asking, False), (rules, True)):
+        with pytest.raises(ValueError, check=sentence):
             opened(tmp_path, rules=said, forbidden=[9], renormalized=renormalized)
     opened(tmp_path, rules={**asking, "bad_words": []})  # there is nothing to renormalize
 
@@ -87,24 +88,20 @@ def test_what_the_graph_forbids_need_not_be_looked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "forbidden", "reason"),
+    ("rules", "forbidden"),
     [
-        (RULES, (7, 11, 12), "never writes 11, 12, which the rules allow"),
-        (TokenRules(1, (2, 3)), (), "eos_ids must be one id"),
-        (TokenRules(1, (2,), suppressed_first=(4,)), (), "suppressed_first is not served"),
-        (
-            TokenRules(1, (2,), encoder_no_repeat_ngram_size=2),
-            (),
-            "encoder_no_repeat_ngram_size is",
-        ),
-        (TokenRules(1, (2,), sequence_bias=(((4,), 1.0),)), (), "sequence_bias is not served"),
-        (TokenRules(1, (2,), exponential_decay=(4, 1.1)), (), "exponential_decay is not served"),
-        (TokenRules(1, (2,), renormalize=True, min_length=4), (), "renormalize together"),
-        (TokenRules(1, (2,), repetition_penalty=0.5), (), "repetition_penalty is 0.5"),
+        (RULES, (7, 11, 12)),
+        (TokenRules(1, (2, 3)), ()),
+        (TokenRules(1, (2,), suppressed_first=(4,)), ()),
+        (TokenRules(1, (2,), encoder_no_repeat_ngram_size=2), ()),
+        (TokenRules(1, (2,), sequence_bias=(((4,), 1.0),)), ()),
+        (TokenRules(1, (2,), exponential_decay=(4, 1.1)), ()),
+        (TokenRules(1, (2,), renormalize=True, min_length=4), ()),
+        (TokenRules(1, (2,), repetition_penalty=0.5), ()),
     ],
 )
 def test_rules_that_cannot_be_held_to_are_refused(
-    rules: TokenRules, forbidden: tuple[int, ...], reason: str
+    rules: TokenRules, forbidden: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(ValueError, check=sentence):
         search_rules(rules, forbidden)

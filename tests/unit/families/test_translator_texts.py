@@ -12,6 +12,7 @@ from service.families.translation.search.decoding import Decoding
 from service.repository.manifest import read_parameters
 from service.tasks import TranslateItem, Translation
 from service.types import PreparedItem
+from tests.sentences import sentence
 from tests.unit.families.cases import CASES, EOS, TARGET_VOCABULARY, TEXTS, target_tokenizer
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.families.reference_search import reference_beams, reference_greedy
@@ -105,7 +106,7 @@ def test_parameters_out_of_range_are_refused(family: Any, options: dict[str, Any
 def test_only_the_models_own_languages_are_translated(family: Any) -> None:
     family.processor.preprocess(TranslateItem("one", "zh", "en"))
     for source, target in (("en", "zh"), ("zh", "de"), ("fr", None), (None, "fr")):
-        with pytest.raises(InvalidInputError, match="no language that this model knows"):
+        with pytest.raises(InvalidInputError, check=sentence):
             family.processor.preprocess(TranslateItem("one", source, target))
 
 
@@ -148,18 +149,16 @@ def test_a_probe_takes_as_many_steps_as_it_is_long(family: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    "changes",
     [
-        ({"num_beams": 0}, "num_beams"),
-        ({"num_beams": 99}, "num_beams"),
-        ({"max_target_length": 0}, "max_new_tokens"),
-        ({"length_penalty": 1e9}, "length_penalty"),
+        {"num_beams": 0},
+        {"num_beams": 99},
+        {"max_target_length": 0},
+        {"length_penalty": 1e9},
     ],
 )
-def test_a_manifest_out_of_range_does_not_load(
-    tmp_path: Path, changes: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(ModelLoadError, match=said):
+def test_a_manifest_out_of_range_does_not_load(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelLoadError, check=sentence):
         opened(tmp_path, **changes)
 
 

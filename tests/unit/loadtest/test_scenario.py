@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +5,7 @@ import pytest
 from deploy.grafana.generate.level import AVAILABILITY, LATENCY, SECONDS
 from loadtest.kinds import FOREIGN, Kind, Task
 from loadtest.scenario import FOLDER, Scenario, find
+from tests.sentences import sentence
 from tests.unit.loadtest.scenarios import scenario
 
 SHIPPED = sorted(FOLDER.glob("*.toml"))
@@ -30,28 +30,28 @@ def test_smoke_takes_under_a_minute_even_with_a_slow_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        (("rate = 30.0", "rates = 30.0"), "rates"),
-        (("rate = 30.0", "rate = -1.0"), "stages.0.rate"),
-        (("rate = 30.0", "rate = inf"), "stages.0.rate"),
-        (("settle_seconds = 3.0", "settle_seconds = 25.0"), "ends before it has settled"),
-        (('level = "usual"', 'level = "other"'), "level 'other' says nothing of classify text"),
-        (("translate = 20\n", ""), "no users for translate"),
-        (('"detect" = { share', '"dream" = { share'), "dream"),
-        (("seconds = 25.0", "seconds = 90000.0"), "too many"),
-        (("rate = 30.0", "rate = 3000000.0"), "too many"),
-        (("p50_ms = 40, ", ""), "p50_ms"),
+        ("rate = 30.0", "rates = 30.0"),
+        ("rate = 30.0", "rate = -1.0"),
+        ("rate = 30.0", "rate = inf"),
+        ("settle_seconds = 3.0", "settle_seconds = 25.0"),
+        ('level = "usual"', 'level = "other"'),
+        ("translate = 20\n", ""),
+        ('"detect" = { share', '"dream" = { share'),
+        ("seconds = 25.0", "seconds = 90000.0"),
+        ("rate = 30.0", "rate = 3000000.0"),
+        ("p50_ms = 40, ", ""),
     ],
 )
-def test_a_scenario_that_cannot_be_meant_is_refused(change: tuple[str, str], message: str) -> None:
+def test_a_scenario_that_cannot_be_meant_is_refused(change: tuple[str, str]) -> None:
     assert change[0] in SMOKE
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, check=sentence):
         Scenario.parse(SMOKE.replace(*change))
 
 
 def test_what_is_no_toml_is_refused() -> None:
-    with pytest.raises(ValueError, match="Invalid value"):
+    with pytest.raises(ValueError, check=sentence):
         Scenario.parse("stages = [")
 
 
@@ -68,7 +68,7 @@ def test_a_scaled_scenario_is_as_strict_about_latency() -> None:
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan")])
 def test_a_senseless_factor_is_refused(factor: float) -> None:
-    with pytest.raises(ValueError, match="positive factors"):
+    with pytest.raises(ValueError, check=sentence):
         scenario().scaled(time=factor)
 
 
@@ -77,7 +77,7 @@ def test_a_scenario_is_found_by_name_or_path(tmp_path: Path) -> None:
     own.write_text(SMOKE, encoding="utf-8")
     assert find("smoke") == FOLDER / "smoke.toml"
     assert find(str(own)) == own
-    with pytest.raises(ValueError, match="burst, overload, protocols, smoke, soak, steady"):
+    with pytest.raises(ValueError, check=sentence):
         find("nothing")
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from service.errors import ModelLoadError
 from service.repository.paths import MODEL_NAME, VERSION_NAME, file_inside, is_plain_path
+from tests.sentences import sentence
 
 
 @pytest.mark.parametrize("name", ["news-topics", "zh-en", "v2.1", "A_b", "0", "a" * 100])
@@ -81,19 +82,19 @@ def test_a_link_within_the_root_is_followed(folder: Path) -> None:
 
 def test_a_link_out_of_the_root_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "outside")
-    with pytest.raises(ModelLoadError, match="m/1: link leads out"):
+    with pytest.raises(ModelLoadError, check=sentence):
         file_inside("link", folder, folder.parents[1], "m/1")
 
 
 def test_a_link_of_a_folder_out_of_the_root_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "sub").symlink_to(tmp_path)
-    with pytest.raises(ModelLoadError, match="sub/outside leads out"):
+    with pytest.raises(ModelLoadError, check=sentence):
         file_inside("sub/outside", folder, folder.parents[1], "m/1")
 
 
 @pytest.mark.parametrize("name", ["absent", "."])
 def test_what_is_no_file_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(ModelLoadError, match=r"does not exist|is not the name"):
+    with pytest.raises(ModelLoadError, check=sentence):
         file_inside(name, folder, folder, "m/1")
 
 

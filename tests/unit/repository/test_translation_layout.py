@@ -9,6 +9,7 @@ import pytest
 
 from service.errors import ModelLoadError
 from service.repository.layouts.inference import infer
+from tests.sentences import sentence
 
 MARIAN = {
     "model_type": "marian",
@@ -71,7 +72,7 @@ def test_an_opus_model_tells_its_languages_by_its_name(tmp_path: Path) -> None:
 def test_a_model_of_no_such_name_is_asked_for_its_languages(tmp_path: Path) -> None:
     config = {**MARIAN, "_name_or_path": "/home/me/model"}
     folder = directory(tmp_path, config, *SPM, vocab={"</s>": 0})
-    with pytest.raises(ModelLoadError, match=r"add parameters.source_language to model.toml"):
+    with pytest.raises(ModelLoadError, check=sentence):
         infer(folder)
     said = {"parameters": {"source_language": "zh", "target_language": "en"}}
     assert "source_language" not in told(folder, said)
@@ -121,13 +122,13 @@ def test_languages_are_the_tokens_that_the_tokenizer_lists(
 def test_languages_that_no_file_lists_are_asked_for(tmp_path: Path) -> None:
     tokenizer = {"tokenizer_class": "NllbTokenizer"}
     folder = directory(tmp_path, MANY, "tokenizer.json", tokenizer_config=tokenizer)
-    with pytest.raises(ModelLoadError, match=r"add parameters.languages to model.toml"):
+    with pytest.raises(ModelLoadError, check=sentence):
         infer(folder)
 
 
 def test_a_t5_needs_to_know_what_to_write_before_a_text(tmp_path: Path) -> None:
     folder = directory(tmp_path, T5, "tokenizer.json")
-    with pytest.raises(ModelLoadError, match=r"add parameters.prefixes to model.toml"):
+    with pytest.raises(ModelLoadError, check=sentence):
         infer(folder)
     task = {"prefix": "translate English to German: ", "max_length": 300, "num_beams": 2}
     config = {**T5, "task_specific_params": {"translation_en_to_de": task}}
@@ -150,27 +151,27 @@ def test_without_a_length_transformers_own_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tables", "said"),
+    "tables",
     [
-        ({"generation_config": {**GENERATION, "num_beam_groups": 2}}, "num_beam_groups"),
-        ({"tokenizer_config": {"separate_vocabs": True}}, "separate_vocabs"),
-        ({"generation_config": {"eos_token_id": 0}}, "add parameters.rules.start_id"),
-        ({"vocab": []}, "vocab.json must hold a JSON object"),
+        {"generation_config": {**GENERATION, "num_beam_groups": 2}},
+        {"tokenizer_config": {"separate_vocabs": True}},
+        {"generation_config": {"eos_token_id": 0}},
+        {"vocab": []},
     ],
 )
-def test_what_is_not_served_is_refused(tables: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_what_is_not_served_is_refused(tables: dict[str, Any], tmp_path: Path) -> None:
     folder = directory(tmp_path, MARIAN, *SPM, **{"vocab": {}, **tables})
-    with pytest.raises(ModelLoadError, match=said):
+    with pytest.raises(ModelLoadError, check=sentence):
         infer(folder)
 
 
 def test_a_t5_whose_pieces_are_cut_otherwise_is_refused(tmp_path: Path) -> None:
     folder = directory(tmp_path, T5, "spiece.model", tokenizer_config={"legacy": False})
-    with pytest.raises(ModelLoadError, match="legacy = false"):
+    with pytest.raises(ModelLoadError, check=sentence):
         infer(folder)
     assert told(directory(tmp_path, T5, "tokenizer.json"), {"parameters": {"prefixes": {}}})
 
 
 def test_a_tokenizer_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"neither source.spm with target.spm with vocab.json"):
+    with pytest.raises(ModelLoadError, check=sentence):
         infer(directory(tmp_path, MARIAN))

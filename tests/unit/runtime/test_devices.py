@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import DeviceUnavailableError
 from service.runtime.providers import Device, _cpu_quota, available_cores, resolve
+from tests.sentences import sentence
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ def test_a_device_is_read_from_its_name(text: str, device: Device) -> None:
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "cuda:-1", "", "CPU"])
 def test_an_unknown_device_is_refused_by_name(text: str) -> None:
-    with pytest.raises(DeviceUnavailableError, match="known are auto, cuda:N, cpu"):
+    with pytest.raises(DeviceUnavailableError, check=sentence):
         resolve(text)
 
 

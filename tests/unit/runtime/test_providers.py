@@ -17,6 +17,7 @@ from service.runtime.providers import PROVIDERS, Device, Provider, resolve
 from service.runtime.session import OrtSession
 from service.settings import ModelSettings, Settings
 from tests.lamps import make_repository
+from tests.sentences import sentence
 
 ROOT = Path(__file__).parents[3]
 OPENED: list[tuple[str, int]] = []
@@ -54,13 +55,13 @@ def npu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_it_is_listed_and_chosen_by_name(npu: list[str]) -> None:
     assert resolve("npu:1") == Device("npu", 1)
-    with pytest.raises(DeviceUnavailableError, match="known are auto, cuda:N, cpu, npu:N"):
+    with pytest.raises(DeviceUnavailableError, check=sentence):
         resolve("tpu")
 
 
 def test_it_is_refused_with_its_own_sentence_when_it_is_missing(npu: list[str]) -> None:
     npu.append("npu:0 needs the package fakes")
-    with pytest.raises(DeviceUnavailableError, match="npu:0 needs the package fakes"):
+    with pytest.raises(DeviceUnavailableError, check=sentence):
         build_app(Settings(models=ModelSettings(device="npu")), Lifecycle())
 
 

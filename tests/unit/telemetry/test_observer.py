@@ -7,6 +7,7 @@ from service.app import make_observer, open_traces
 from service.settings import LogSettings, SettingsError, TraceSettings
 from service.telemetry.access import AccessLog, AccessOptions, Telemetry
 from service.telemetry.record import RequestRecord
+from tests.sentences import sentence
 from tests.unit.telemetry.fakes import ended
 
 ROUTE = "/v1/classify"
@@ -59,6 +60,6 @@ def test_traces_without_their_packages_are_refused_with_the_way_to_get_them(
 ) -> None:
     package = "opentelemetry.exporter.otlp.proto." + exporter
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SettingsError, match=r"pip install 'quartet\[otel\]'") as refusal:
+    with pytest.raises(SettingsError, check=sentence) as refusal:
         open_traces(TraceSettings.model_validate({"exporter": exporter}))
     assert f"traces.exporter is {exporter}, but {package}" in str(refusal.value)

@@ -8,6 +8,7 @@ import pytest
 
 from service.transforms.vision.head_reader import HeadReader
 from service.transforms.vision.heads import Head
+from tests.sentences import sentence
 from tests.unit.transforms.head_samples import (
     SHAPE,
     cells,
@@ -57,7 +58,7 @@ def test_a_head_is_compared_with_the_graph_level_by_level(
         assert problem is None
         assert reader.misfit(DYNAMIC) is None
     elif said is None:
-        with pytest.raises(ValueError, match=r"different numbers of candidates .* levels"):
+        with pytest.raises(ValueError, check=sentence):
             reader.arranged({n: np.zeros(s, np.float32) for n, s in SHAPES.items()})
     else:
         assert problem is not None
@@ -90,37 +91,31 @@ def test_a_level_with_anchors_that_is_not_declared_is_found(candidates: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    "wrong",
     [
-        ({"levels": (("a",),)}, "levels must go with strides"),
-        ({"anchors": (((1.0, 1.0),),), "size_unit": "anchors"}, "must go with strides"),
-        ({"boxes": "distances"}, "must go with strides"),
-        ({"strides": (8,), "boxes": "distances", "size": "linear"}, "given by their centre"),
-        ({"strides": (8,), "relative": True}, "not relative"),
-        ({"strides": (8,), "size_unit": "anchors"}, "anchors must go with"),
-        ({"strides": (8,), "anchors": (((1.0, 1.0),),)}, "anchors must go with"),
-        ({"strides": (8,), "levels": (("a",),), "outputs": ("a",)}, "not both"),
-        ({"strides": (8, 16), "levels": (("a",),)}, "one entry for each"),
-        ({"strides": (8,), "levels": ((),)}, "must not be empty"),
-        ({"strides": (8,), "per_cell": (0,)}, "must not be empty"),
-        ({"strides": (8, 16), "candidates": "maps"}, "levels must name the maps"),
-        ({"strides": (8,), "candidates": "columns", "per_cell": (2,)}, "must be rows, maps"),
-        ({"strides": (8,), "grouped": True}, "grouped is for maps"),
-        ({"bins": 8}, "bins"),
-        ({"powers": (0.0, 1.0)}, "powers"),
-        (
-            {"strides": (8,), "anchors": (((0.0, 1.0),),), "size_unit": "anchors"},
-            "above zero",
-        ),
-        (
-            {
+        {"levels": (("a",),)},
+        {"anchors": (((1.0, 1.0),),), "size_unit": "anchors"},
+        {"boxes": "distances"},
+        {"strides": (8,), "boxes": "distances", "size": "linear"},
+        {"strides": (8,), "relative": True},
+        {"strides": (8,), "size_unit": "anchors"},
+        {"strides": (8,), "anchors": (((1.0, 1.0),),)},
+        {"strides": (8,), "levels": (("a",),), "outputs": ("a",)},
+        {"strides": (8, 16), "levels": (("a",),)},
+        {"strides": (8,), "levels": ((),)},
+        {"strides": (8,), "per_cell": (0,)},
+        {"strides": (8, 16), "candidates": "maps"},
+        {"strides": (8,), "candidates": "columns", "per_cell": (2,)},
+        {"strides": (8,), "grouped": True},
+        {"bins": 8},
+        {"powers": (0.0, 1.0)},
+        {"strides": (8,), "anchors": (((0.0, 1.0),),), "size_unit": "anchors"},
+        {
                 "strides": (8,), "anchors": (((2.0, 1.0),),), "size_unit": "anchors",
                 "per_cell": (3,),
             },
-            "per_cell must be the number of anchors",
-        ),
     ],
 )  # fmt: skip
-def test_keys_that_contradict_one_another_are_refused(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_keys_that_contradict_one_another_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, check=sentence):
         Head(**wrong)

@@ -12,12 +12,13 @@ from PIL import Image
 
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
 from service.transforms.vision.image import FORMATS, decode_image
+from tests.sentences import sentence
 from tests.unit.transforms.images import DAMAGED, FOREIGN, PNG, TOO_LARGE, encoded, noise
 
 
 @pytest.mark.parametrize("data", FOREIGN.values(), ids=FOREIGN)
 def test_what_is_no_image_of_ours_is_refused_by_kind(data: bytes) -> None:
-    with pytest.raises(UnsupportedMediaTypeError, match="PNG, JPEG"):
+    with pytest.raises(UnsupportedMediaTypeError, check=sentence):
         decode_image(data)
 
 
@@ -47,7 +48,7 @@ def test_a_progressive_jpeg_is_read_unless_it_has_too_many_scans() -> None:
 
 def test_the_limit_is_on_pixels_and_inclusive() -> None:
     assert decode_image(PNG, max_pixels=64 * 48).size == (64, 48)
-    with pytest.raises(LimitExceededError, match="64 x 48"):
+    with pytest.raises(LimitExceededError, check=sentence):
         decode_image(PNG, max_pixels=64 * 48 - 1)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from service.transforms.vision.geometry import Placement, Sizing
 from service.transforms.vision.processing import ImageProcessor, Processing
+from tests.sentences import sentence
 
 GREY = np.array([[0, 40, 80], [120, 160, 200]], np.uint8)
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -132,16 +133,16 @@ def test_a_crop_moves_points_and_what_is_beyond_the_edge_is_black() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    "wrong",
     [
-        ({}, "size must be given"),
-        ({"size": (4, 4), "pad_value": 256}, "pad_value"),
-        ({"size": (4, 4), "antialias": False, "resample": "box"}, "antialias"),
-        ({"size": (4, 4), "std": (1.0, 0.0, 1.0)}, "std must be above zero"),
-        ({"size": (4, 4), "mean": (1.0,)}, "3 number"),
-        ({"resize": "letterbox", "size": (4, 4), "crop": (2, 2)}, "not cropped"),
+        {},
+        {"size": (4, 4), "pad_value": 256},
+        {"size": (4, 4), "antialias": False, "resample": "box"},
+        {"size": (4, 4), "std": (1.0, 0.0, 1.0)},
+        {"size": (4, 4), "mean": (1.0,)},
+        {"resize": "letterbox", "size": (4, 4), "crop": (2, 2)},
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, check=sentence):
         Processing(**wrong)

@@ -21,8 +21,11 @@ from service.cache.responses import CacheMode
 from service.errors import OverloadedError, ServiceError, ShuttingDownError
 from service.requests.answer import as_service_error
 from service.requests.request import Request
-from service.telemetry.metrics import GRPC_REQUEST_SECONDS, GRPC_REQUESTS
 from service.telemetry.record import RequestRecord
+from service.telemetry.request_metrics import (
+    GRPC_REQUEST_SECONDS,
+    GRPC_REQUESTS,
+)
 
 SERVICE: Final = "inference.GRPCInferenceService"
 _PROTOCOL: Final = "oip_grpc"

@@ -1,0 +1,48 @@
+"""What refusals say, held in one file: a test names the error, and `sentences.json` its sentence.
+
+    with pytest.raises(ModelLoadError, check=sentence):
+
+`SENTENCES=write .venv/bin/python -m pytest -n 0 TESTS` records a new test, or a sentence that was
+changed on purpose; the difference in the file is then reviewed.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+_FILE = Path(__file__).with_name("sentences.json")
+_FOLDER = re.compile(r"/[^\s'\":,;]*/pytest-\d+/(popen-gw\d+/)?[^\s'\":,;/]*")
+_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
+_seen: Counter[str] = Counter()
+_recorded: dict[str, list[str]] = {}
+
+
+def sentence(said: BaseException | str) -> bool:
+    """Compare what an error says with what this test recorded, in the order of its calls.
+
+    Raises:
+        AssertionError: it says something else, or nothing was recorded.
+    """
+    test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0]
+    number = _seen[test]
+    _seen[test] += 1
+    text = _PORT.sub("PORT", _FOLDER.sub("FOLDER", str(said)))
+    if os.environ.get("SENTENCES") == "write":
+        _write(test, number, text)
+        return True
+    if not _recorded:
+        _recorded.update(json.loads(_FILE.read_text(encoding="utf-8")))
+    expected = _recorded.get(test, [])
+    assert number < len(expected), f"not recorded, see {__name__}: {text!r}"
+    assert text == expected[number]
+    return True
+
+
+def _write(test: str, number: int, text: str) -> None:
+    recorded = json.loads(_FILE.read_text(encoding="utf-8")) if _FILE.exists() else {}
+    said = recorded.setdefault(test, [])[:number]
+    recorded[test] = [*said, text]
+    lines = json.dumps(recorded, ensure_ascii=False, indent=1, sort_keys=True)
+    _FILE.write_text(f"{lines}\n", encoding="utf-8")
