@@ -240,7 +240,7 @@ def test_what_cannot_be_obeyed_is_refused_in_a_sentence(
 ) -> None:
     assert main(arguments) == status
     error = capsys.readouterr().err
-    assert sentence(error)
+    assert sentence(error.splitlines()[-1])
     assert "Traceback" not in error
 
 

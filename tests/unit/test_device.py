@@ -9,7 +9,6 @@ import pytest
 from service.engine.device import DeviceRuntime
 from service.runtime.providers import Device
 from service.runtime.stopping import apart, current_stop
-from tests.sentences import sentence
 
 pytestmark = pytest.mark.looptime(False)  # real threads
 
@@ -70,5 +69,5 @@ async def test_what_is_called_apart_is_left_behind_when_it_is_cancelled() -> Non
 
 async def test_what_is_called_apart_returns_and_raises() -> None:
     assert await apart(int, "7") == 7
-    with pytest.raises(ValueError, check=sentence):
+    with pytest.raises(ValueError, match="seven"):
         await apart(int, "seven")
