@@ -55,8 +55,8 @@ from service.tasks import (
     Text,
     Translation,
 )
-from service.telemetry.metrics import WORKFLOW_INPUTS
 from service.telemetry.record import Timings, longest
+from service.telemetry.request_metrics import WORKFLOW_INPUTS
 from service.transforms.vision.crops import crops, rgb_pixels
 
 _INPUTS_AT_ONCE = 8

@@ -207,7 +207,7 @@ async def test_the_quiet_owner_waits_for_twice_its_time_alone_and_one_batch() ->
     alone = await latencies(engine, QUIET, 0.77, 20)
     flooding = asyncio.create_task(flood(engine, FLOOD, Counter(), 1000))
     await asyncio.sleep(10)
-    beside = await latencies(engine, QUIET, 0.77, 200)
+    beside = await latencies(engine, QUIET, 0.77, 80)
     await ended(flooding)
     assert max(device.rows) > 4, "the flood is batched"
     assert beside[-1] <= 2 * alone[-1] + device.longest + 1e-6

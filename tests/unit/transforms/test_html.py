@@ -185,7 +185,7 @@ def test_no_markup_is_lost_or_made(source: str) -> None:
 
 
 def test_what_is_nested_deeply_is_read_in_one_pass() -> None:
-    for source in ("<b>" * 50_000 + "tree", "<p>tree" * 20_000, "<b>" * 20_000 + "</i>" * 20_000):
+    for source in ("<b>" * 20_000 + "tree", "<p>tree" * 10_000, "<b>" * 10_000 + "</i>" * 10_000):
         assert replaced(source, lambda text: text) == source
 
 
