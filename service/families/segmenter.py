@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from service.errors import InferenceError, LimitExceededError
 from service.families.detections import (
-    DETECTOR_LANE,
     DetectorProcessor,
     Limits,
     extras,
@@ -20,7 +19,7 @@ from service.families.detections import (
     size_of,
     with_masks,
 )
-from service.families.family import Opened, Traits, check_labels
+from service.families.family import SESSION, Opened, SingleGraphModel, Traits, check_labels
 from service.families.image_input import PIXELS, ImageInput, check_colour
 from service.tasks import Detections, DetectItem
 from service.transforms.vision.geometry import Placement
@@ -28,9 +27,8 @@ from service.transforms.vision.image import WHITE
 from service.transforms.vision.label_maps import best_map, label_regions, places, resized_map
 from service.transforms.vision.masks import Grid
 from service.transforms.vision.processing import ImageProcessor, Processing
-from service.types import Lane, Model, PreparedItem, Sessions, Tensors, TensorSpec
+from service.types import PreparedItem, Sessions, Tensors, TensorSpec
 
-_SESSION = "model"
 _LOGITS, _LABELS = 4, 3
 """Axes of scores for each pixel, and of a map of labels."""
 
@@ -66,7 +64,7 @@ class SegmenterParameters:
 def open_segmenter(folder: Path, parameters: SegmenterParameters) -> Opened[DetectItem, Detections]:
     """Use nothing of the folder."""
     images = ImageInput(ImageProcessor(parameters.processing), parameters.background)
-    model = SegmenterModel(parameters, images)
+    model = SegmenterModel(images, parameters)
     traits: Traits[DetectItem, Detections] = Traits(
         head_problem=model.head_problem, finds=frozenset({"masks"})
     )
@@ -74,24 +72,18 @@ def open_segmenter(folder: Path, parameters: SegmenterParameters) -> Opened[Dete
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SegmenterModel(Model):
+class SegmenterModel(SingleGraphModel[ImageInput]):
     """Graph `model`: pixel_values -> logits [B, labels, h, w], or labels [B, h, w].
 
     The output is called `logits`, or it is the graph's first.
     """
 
     parameters: SegmenterParameters
-    images: ImageInput
-
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(DETECTOR_LANE, self.images.lengths, [_SESSION])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session = sessions[_SESSION]
-        outputs = session.run(self.images.feeds(batch, session))
+        session = sessions[SESSION]
+        outputs = session.run(self.input.feeds_for(session, batch))
         output = outputs["logits"] if "logits" in outputs else next(iter(outputs.values()))
         if problem := self._misfit(output.shape):
             raise InferenceError(problem)
@@ -100,11 +92,11 @@ class SegmenterModel(Model):
     @override
     def probe(self, lane: str, length: int) -> PreparedItem:
         place = Placement(1.0, 1.0, 0, 0, 1, 1)
-        return self.images.probe(lane, length, extras(self.parameters.limits, place))
+        return self.input.probe(lane, length, extras(self.parameters.limits, place))
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
-        specs = outputs[_SESSION]
+        specs = outputs[SESSION]
         spec = specs.get("logits") or next(iter(specs.values()), None)
         return None if spec is None or not spec.shape else self._misfit(spec.shape)
 

@@ -10,7 +10,6 @@ from typing_extensions import override
 
 from service.errors import InferenceError, LimitExceededError
 from service.families.detections import (
-    DETECTOR_LANE,
     DetectorProcessor,
     Limits,
     extras,
@@ -19,7 +18,7 @@ from service.families.detections import (
     size_of,
     with_masks,
 )
-from service.families.family import Opened, Traits, check_labels
+from service.families.family import SESSION, Opened, SingleGraphModel, Traits, check_labels
 from service.families.image_input import PIXELS, ImageInput, check_colour
 from service.tasks import Detections, DetectItem
 from service.transforms.vision.geometry import Placement
@@ -33,9 +32,8 @@ from service.transforms.vision.label_maps import (
 )
 from service.transforms.vision.masks import Grid
 from service.transforms.vision.processing import ImageProcessor, Processing
-from service.types import Feeds, Lane, Model, PreparedItem, Sessions, Tensors, TensorSpec
+from service.types import Feeds, PreparedItem, Sessions, Tensors, TensorSpec
 
-_SESSION = "model"
 _LOGITS = ("logits", "class_queries_logits")
 _MASKS = ("pred_masks", "masks_queries_logits")
 _RANK = 3
@@ -80,7 +78,7 @@ def open_set_segmenter(
 ) -> Opened[DetectItem, Detections]:
     """Use nothing of the folder."""
     images = ImageInput(ImageProcessor(parameters.processing), parameters.background)
-    model = SetSegmenterModel(parameters, images)
+    model = SetSegmenterModel(images, parameters)
     traits: Traits[DetectItem, Detections] = Traits(
         head_problem=model.head_problem, finds=frozenset({"masks"})
     )
@@ -88,7 +86,7 @@ def open_set_segmenter(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SetSegmenterModel(Model):
+class SetSegmenterModel(SingleGraphModel[ImageInput]):
     """Graph `model`: pixel_values (, pixel_mask) -> logits, pred_masks.
 
     logits are [B, queries, labels + 1], whose last is "no object"; pred_masks [B, queries, h, w]
@@ -97,17 +95,11 @@ class SetSegmenterModel(Model):
     """
 
     parameters: SetSegmenterParameters
-    images: ImageInput
-
-    @property
-    @override
-    def lanes(self) -> Sequence[Lane]:
-        return [Lane(DETECTOR_LANE, self.images.lengths, [_SESSION])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
-        session = sessions[_SESSION]
-        outputs = session.run(self.images.feeds(batch, session))
+        session = sessions[SESSION]
+        outputs = session.run(self.input.feeds_for(session, batch))
         logits, masks = _output(outputs, _LOGITS), _output(outputs, _MASKS)
         if problem := self._misfit(logits.shape[2]):
             raise InferenceError(problem)
@@ -119,12 +111,12 @@ class SetSegmenterModel(Model):
     @override
     def probe(self, lane: str, length: int) -> PreparedItem:
         place = Placement(1.0, 1.0, 0, 0, 1, 1)
-        return self.images.probe(lane, length, extras(self.parameters.limits, place))
+        return self.input.probe(lane, length, extras(self.parameters.limits, place))
 
     def head_problem(self, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str | None:
         """Compare the number of scores with the labels."""
         for name in _LOGITS:
-            spec = outputs[_SESSION].get(name)
+            spec = outputs[SESSION].get(name)
             if spec is not None and len(spec.shape) == _RANK and spec.shape[2] is not None:
                 return self._misfit(spec.shape[2])
         return None

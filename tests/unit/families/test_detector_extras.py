@@ -16,6 +16,7 @@ from service.tasks import Detections, DetectItem, MaskForm
 from service.transforms.vision import masks
 from service.transforms.vision.regions import mask_of
 from service.types import TensorSpec
+from tests.sentences import sentence
 from tests.unit.families.cases import drawing
 from tests.unit.families.sessions import DETECTOR_INPUTS, NumpySession
 
@@ -103,7 +104,7 @@ def test_an_object_whose_mask_is_empty_is_left_out() -> None:
 
 
 def test_masks_are_refused_where_the_model_finds_none() -> None:
-    with pytest.raises(InvalidInputError, match="no masks"):
+    with pytest.raises(InvalidInputError, check=sentence):
         found(graph(LEFT[:6]), (SIDE, SIDE), "rle")
     assert found(graph(LEFT[:6]), (SIDE, SIDE), "none").objects[0].mask is None
 
@@ -199,13 +200,13 @@ def test_the_numbers_of_a_candidate_are_checked(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    "changes",
     [
-        ({**MASKS, **ROTATED}, "not several"),
-        ({"keypoints": [0, 3]}, "keypoints must be"),
-        ({"keypoints": [17, 4]}, "keypoints must be"),
+        {**MASKS, **ROTATED},
+        {"keypoints": [0, 3]},
+        {"keypoints": [17, 4]},
     ],
 )
-def test_extras_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ModelLoadError, match=said):
+def test_extras_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelLoadError, check=sentence):
         detector(**changes)
