@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from service.access.shared import RedisCounts
     from service.api import ApiContext, Lifecycle
-    from service.cache.redis import RedisBackend, RedisOptions
+    from service.cache.redis import RedisBackend
     from service.live.streams import LiveStreams
     from service.protocols.oip.rpc.server import GrpcServer
 
@@ -64,22 +64,13 @@ def memory_backend(settings: CacheSettings) -> MemoryBackend:
     return MemoryBackend(settings.memory_bytes, settings.memory_entries, settings.ttl_seconds)
 
 
-# The client of Redis takes 8 MB: a process without Redis does not import it.
-
-
 def redis_backend(settings: CacheSettings) -> "RedisBackend":
     """Return the level in Redis, not connected yet."""
-    from service.cache.redis import RedisBackend  # noqa: PLC0415
-
-    return RedisBackend(redis_options(settings))
-
-
-def redis_options(settings: CacheSettings) -> "RedisOptions":
-    """Return what the settings say of Redis."""
-    from service.cache.redis import RedisOptions  # noqa: PLC0415
+    # 8 MB, which a process without Redis does not need.
+    from service.cache.redis import RedisBackend, RedisOptions  # noqa: PLC0415
 
     secret = settings.redis_secret
-    return RedisOptions(
+    options = RedisOptions(
         url=settings.redis_url or "",
         prefix=settings.redis_prefix,
         ttl=settings.ttl_seconds,
@@ -87,6 +78,7 @@ def redis_options(settings: CacheSettings) -> "RedisOptions":
         readers=settings.redis_readers,
         secret=b"" if secret is None else secret.get_secret_value().encode(),
     )
+    return RedisBackend(options)
 
 
 def open_device(settings: ModelSettings) -> DeviceRuntime:
