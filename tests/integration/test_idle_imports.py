@@ -27,7 +27,6 @@ LATER = {
     "opentelemetry.sdk": "traces.exporter",
     "pynvml": "an NVIDIA GPU",
     "redis": "cache.redis_url",
-    "rich": "the commands models list and models check",
     "service.requests.html": "an HTML document",
     "turbohtml": "an HTML document",
 }

