@@ -42,7 +42,7 @@ from models.starters.export_command_line import ExportRequest, read_export_reque
 from models.version_files import Goldens, write_card, write_manifest
 
 SCORE_THRESHOLD = 0.25
-GOLDEN_PHOTOS = 8
+GOLDEN_PHOTOS = 6
 LARGEST_GOLDEN = 25_500  # bytes
 
 ORIGIN = (
@@ -68,7 +68,7 @@ Data: 363 photos by Evan Juras,
 author's own test photos). Cards of the training photos were cut out along outlines found by
 grabCut and pasted, turned and covered on other training photos; nothing was mirrored. A third of
 the pasted cards were drawn with fonts, and a quarter of the scenes have a plain ground, some of
-them with nothing on it. Eight golden photos in this folder are from the dev split, one is a grey
+them with nothing on it. Six golden photos in this folder are from the dev split, one is a grey
 cut-out of the first.
 
 Six ranks: drawn cards of other ranks, backs and blank cards were trained on as nothing to be
