@@ -25,11 +25,28 @@ _PROMISED: Mapping[Kind, Sequence[str | int]] = {
     Kind.EMBED_RERANK: ("results", 2, "relevance_score"),
     Kind.CLASSIFY_OIP: ("outputs", 0, "data"),
     Kind.DETECT_WORKFLOW: ("results", 0, "steps", "cards"),
+    Kind.CLASSIFY_HUGGINGFACE: (0, 0, "label"),
+    Kind.TRANSLATE_LIBRETRANSLATE: ("translatedText",),
+    Kind.DETECT_DEEPSTACK: ("predictions",),
+    Kind.EMBED_TEI: (0, 0),
+    Kind.CLASSIFY_SPANS: ("results", 0, "spans"),
 }
 """Where in the body the answer of each kind is."""
 
-_SEVERAL = frozenset({Kind.EMBED_RERANK, Kind.CLASSIFY_OIP})
-"""Kinds with more than one result: a score for each document, labels and scores."""
+_SEVERAL = frozenset(
+    {
+        Kind.EMBED_RERANK,
+        Kind.CLASSIFY_OIP,
+        Kind.CLASSIFY_HUGGINGFACE,
+        Kind.TRANSLATE_LIBRETRANSLATE,
+        Kind.DETECT_DEEPSTACK,
+        Kind.EMBED_TEI,
+    }
+)
+"""Kinds whose result is more than one value: scores of documents, letters, numbers of a vector."""
+
+_MAY_BE_EMPTY = frozenset({Kind.DETECT, Kind.DETECT_DEEPSTACK, Kind.CLASSIFY_SPANS})
+"""Kinds that find nothing in some items."""
 
 
 class Outcome(IntEnum):
@@ -83,8 +100,7 @@ def _wrong(kind: Kind, body: bytes) -> str:
             answer = answer[part]
     except (ValueError, KeyError, TypeError, IndexError):
         return "200 without the promised result"
-    # No object in a photo is an answer; no label, no words and no vector are not.
-    return "" if answer or kind is Kind.DETECT else "200 with an empty result"
+    return "" if answer or kind in _MAY_BE_EMPTY else "200 with an empty result"
 
 
 def _code(body: bytes) -> str:

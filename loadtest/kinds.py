@@ -27,6 +27,12 @@ class Kind(StrEnum):
     EMBED_RERANK = "embed rerank"
     CLASSIFY_OIP = "classify oip"
     DETECT_WORKFLOW = "detect workflow"
+    CLASSIFY_HUGGINGFACE = "classify huggingface"
+    TRANSLATE_LIBRETRANSLATE = "translate libretranslate"
+    DETECT_DEEPSTACK = "detect deepstack"
+    EMBED_TEI = "embed tei"
+    CLASSIFY_SPANS = "classify spans"
+    """By a token classifier, which none of the starters is."""
 
     @property
     def task(self) -> Task:
@@ -34,8 +40,22 @@ class Kind(StrEnum):
         return Task(self.value.split()[0])
 
 
-FOREIGN = frozenset({Kind.EMBED_OPENAI, Kind.EMBED_RERANK, Kind.CLASSIFY_OIP, Kind.DETECT_WORKFLOW})
-"""Kinds of the scenario `protocols` only: OpenAI, rerankers, Open Inference Protocol, workflows."""
+FOREIGN = frozenset(
+    {
+        Kind.EMBED_OPENAI,
+        Kind.EMBED_RERANK,
+        Kind.CLASSIFY_OIP,
+        Kind.CLASSIFY_HUGGINGFACE,
+        Kind.TRANSLATE_LIBRETRANSLATE,
+        Kind.DETECT_DEEPSTACK,
+        Kind.EMBED_TEI,
+        Kind.DETECT_WORKFLOW,
+    }
+)
+"""Kinds of the scenario `protocols` only: protocols of other services, and workflows."""
+
+UNSERVED = frozenset({Kind.CLASSIFY_SPANS})
+"""Kinds that no starter answers: for scenarios of users with models of their own."""
 
 KINDS: Sequence[Kind] = tuple(Kind)
 """In a fixed order: samples keep the position of a kind, not its name."""

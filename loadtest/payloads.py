@@ -236,6 +236,34 @@ def _detect_workflow(material: Material, draw: random.Random, number: int | None
     return Request("/v1/run/cards", body, {"Content-Type": "image/jpeg"})
 
 
+def _classify_huggingface(material: Material, draw: random.Random, number: int | None) -> Request:
+    body = {"inputs": _headlines(material, draw, number)}
+    return Request("/hf/news-topics", orjson.dumps(body), _JSON)
+
+
+def _classify_spans(material: Material, draw: random.Random, number: int | None) -> Request:
+    body = {"text": _headlines(material, draw, number), "aggregate": "simple"}
+    return Request("/v1/classify", orjson.dumps(body), _JSON)
+
+
+def _translate_libretranslate(
+    material: Material, draw: random.Random, number: int | None
+) -> Request:
+    native = orjson.loads(_translate(material, draw, number).body)
+    body = {"q": native["text"], "source": "zh", "target": "en", "format": "text"}
+    return Request("/translate", orjson.dumps(body), _JSON)
+
+
+def _detect_deepstack(material: Material, draw: random.Random, number: int | None) -> Request:
+    native = _detect(material, draw, number)
+    return Request("/v1/vision/detection", native.body, native.headers)
+
+
+def _embed_tei(material: Material, draw: random.Random, number: int | None) -> Request:
+    body = {"inputs": _phrase(material, draw, number)}
+    return Request("/tei/emoji/embed", orjson.dumps(body), _JSON)
+
+
 def _form(image: bytes) -> bytes:
     head = (
         f"--{_BOUNDARY}\r\n"
@@ -257,4 +285,9 @@ _MAKERS: Mapping[Kind, Callable[[Material, random.Random, int | None], Request]]
     Kind.EMBED_RERANK: _embed_rerank,
     Kind.CLASSIFY_OIP: _classify_oip,
     Kind.DETECT_WORKFLOW: _detect_workflow,
+    Kind.CLASSIFY_HUGGINGFACE: _classify_huggingface,
+    Kind.TRANSLATE_LIBRETRANSLATE: _translate_libretranslate,
+    Kind.DETECT_DEEPSTACK: _detect_deepstack,
+    Kind.EMBED_TEI: _embed_tei,
+    Kind.CLASSIFY_SPANS: _classify_spans,
 }

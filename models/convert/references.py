@@ -54,6 +54,23 @@ def _text_classes(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) 
         goldens.add_text(text, _labels(ask(both, top_k=None, truncation=True)), text_pair=pair)
 
 
+def _tags(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> None:
+    """Ask for every token: spans of several would hide which one differs."""
+    words = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    ask = pipeline("token-classification", checkpoint.model, tokenizer=words, device="cpu")
+    for text in contents.texts:
+        spans = [
+            {
+                "label": one["entity"],
+                "score": float(one["score"]),
+                "start": one["start"],
+                "end": one["end"],
+            }
+            for one in ask(text, ignore_labels=["O"])
+        ]
+        goldens.add_text(text, {"spans": spans}, aggregate="none")
+
+
 def _image_classes(checkpoint: Checkpoint, contents: Contents, goldens: Goldens) -> None:
     pictures = AutoImageProcessor.from_pretrained(checkpoint.folder, local_files_only=True)
     ask = pipeline("image-classification", checkpoint.model, image_processor=pictures, device="cpu")
@@ -108,6 +125,7 @@ def _read_by_towers(read: Mapping[str, Any]) -> dict[str, Any]:
 
 _REFERENCES: Final[Mapping[str, Callable[[Checkpoint, Contents, Goldens], None]]] = {
     "text_classifier": _text_classes,
+    "token_classifier": _tags,
     "image_classifier": _image_classes,
     "detr_detector": _objects,
     "dual_encoder": _joint_vectors,

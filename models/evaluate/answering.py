@@ -6,7 +6,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,8 +22,9 @@ from models.evaluate.errors import EvaluationError
 from models.evaluate.findings import Confusion, Findings
 from models.evaluate.measures import Measure
 from models.evaluate.rows import Labelled, labelled, read_rows, sought, translated
-from models.evaluate.scores import recall_at
+from models.evaluate.scores import dense_rows, recall_at
 from models.evaluate.served import Served
+from models.evaluate.tagging import tag_questions
 from models.evaluate.translation import aligned_references
 from service.tasks import (
     Answer,
@@ -35,6 +37,7 @@ from service.tasks import (
     Image,
     Task,
     Translation,
+    VectorForm,
 )
 
 DEPTHS = (1, 5, 10)
@@ -166,7 +169,7 @@ def _translate(data: DataFile) -> Questions:
     return Questions([one.item for one in rows], judge)
 
 
-def _embed(data: DataFile) -> Questions:
+def _embed(data: DataFile, form: VectorForm = "vector") -> Questions:
     pairs = sought(read_rows(data.path))
     places: dict[bytes, int] = {}
     own, gallery = [], list[EmbedItem]()
@@ -177,13 +180,17 @@ def _embed(data: DataFile) -> Questions:
         own.append(place)
 
     def judge(answers: Sequence[Answer]) -> Findings:
-        vectors = _unit(np.stack([a.vector for a in answers if isinstance(a, Embedding)]))
+        given = [answer for answer in answers if isinstance(answer, Embedding)]
+        vectors = (
+            dense_rows(given) if form == "sparse" else _unit(np.stack([a.vector for a in given]))
+        )
         queries, found = vectors[: len(pairs)], vectors[len(pairs) :]
         return Findings(
             [Measure(f"recall@{depth}", recall_at(queries, found, own, depth)) for depth in DEPTHS]
         )
 
-    return Questions([*(pair.query for pair in pairs), *gallery], judge)
+    items = [*(pair.query for pair in pairs), *gallery]
+    return Questions([replace(item, form=form) for item in items], judge)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -302,7 +309,9 @@ def _coco_stats(
 
 _QUESTIONS: Final[Mapping[Task, Callable[[DataFile], Questions]]] = {
     Task.CLASSIFY: _classify,
+    Task.TAG: lambda data: Questions(*tag_questions(read_rows(data.path))),
     Task.TRANSLATE: _translate,
     Task.EMBED: _embed,
+    Task.SPARSE: partial(_embed, form="sparse"),
     Task.DETECT: _detect,
 }

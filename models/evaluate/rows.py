@@ -4,6 +4,7 @@ JSON Lines (`.jsonl`, one object a line) or tab-separated values (`.tsv`, column
 first line); either may be compressed (`.gz`). Unknown keys are ignored. By task:
 
 | classify | `text` (and `text_pair`) or `image`; `label`, or a list `labels` where several hold |
+| tag | `text`; `spans`: a list of `label`, `start` and `end` |
 | translate | `text`; `reference` or a list `references`; `source`, `target`: languages |
 | embed | `query`, a text; what it should find, `text` or `image`; `query_prompt`, `text_prompt` |
 

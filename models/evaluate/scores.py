@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.tasks import Embedding
+
 
 @dataclass(frozen=True, slots=True)
 class ClassificationScores:
@@ -69,3 +71,12 @@ def recall_at(
     others = similarity >= mine
     others[np.arange(len(queries)), list(own)] = False
     return float((others.sum(axis=1) < depth).mean())
+
+
+def dense_rows(answers: Sequence[Embedding]) -> NDArray[np.float32]:
+    """Return sparse vectors with their zeros, as wide as the largest index needs."""
+    places = [np.zeros(0, np.int32) if a.indices is None else a.indices for a in answers]
+    dense = np.zeros((len(answers), 1 + max(one.max(initial=0) for one in places)), np.float32)
+    for row, answer, indices in zip(dense, answers, places, strict=True):
+        row[indices] = answer.vector
+    return dense

@@ -1,4 +1,4 @@
-"""POST /v1/classify: texts or images to labels."""
+"""POST /v1/classify: texts or images to labels, or texts to labelled spans."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
@@ -18,6 +18,7 @@ from service.api.content import (
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply, answers_reply, task_reply
 from service.api.schemas import absent, given
+from service.api.tag import AggregateField, StrideField, TagRequest, TagResult, encode_tagging
 from service.errors import InvalidInputError, ServiceError
 from service.requests.admission import MOST_LABELS, ApiLimits
 from service.requests.request import Selection
@@ -40,7 +41,11 @@ class ClassifyRequest(TaskRequest):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [given("text", "image"), given("image", "text")],
-            "anyOf": [given("labels"), absent("hypothesis_template", "multi_label")],
+            "anyOf": [
+                given("labels", "aggregate", "stride"),
+                absent("hypothesis_template", "multi_label", "aggregate", "stride"),
+                absent("hypothesis_template", "multi_label", "image", "top_k", "labels"),
+            ],
         }
     )
 
@@ -67,6 +72,26 @@ class ClassifyRequest(TaskRequest):
         description="Whether each label is scored by itself, because several can be right. The "
         "default is no, except for models that were trained so.",
     )
+
+    aggregate: AggregateField = None
+    stride: StrideField = None
+
+    def tagging(self) -> TagRequest:
+        """Return the request for labelled spans. Raises InvalidInputError."""
+        others = (self.image, self.top_k, self.labels, self.hypothesis_template, self.multi_label)
+        if any(other is not None for other in others):
+            raise InvalidInputError(
+                "a token classifier takes text, aggregate and stride: no image, labels or top_k"
+            )
+        if self.text is None:
+            raise InvalidInputError("give text")
+        return TagRequest(
+            model=self.model,
+            version=self.version,
+            text=self.text,
+            aggregate=self.aggregate,
+            stride=self.stride,
+        )
 
     def given_labels(self, limits: ApiLimits) -> GivenLabels | None:
         """Return what to choose among; None for the model's own labels.
@@ -118,19 +143,24 @@ class ClassifyResult(BaseModel):
 
 
 class ClassifyResponse(BaseModel):
-    """One result for each item, in order."""
+    """One result for each item, in order; of a token classifier, spans."""
 
     model: str
     version: int
-    results: list[ClassifyResult]
+    results: list[ClassifyResult] | list[TagResult]
 
 
 async def classify(request: HttpRequest) -> Reply:
     """Label texts (such as news topics) or images (such as handwritten digits).
 
-    With `labels`, a model that was not trained on them chooses among them.
+    With `labels`, a model that was not trained on them chooses among them. With `aggregate`, or the
+    name of a token classifier, the answers are labelled spans, such as names.
     """
     body = await read_request(request, ClassifyRequest)
+    if body.aggregate is not None or body.stride is not None or _names_tagger(request, body):
+        asked = body.tagging()
+        spans = asked.items(request.context.limits)
+        return await task_reply(request, Task.TAG, asked, spans, encode_tagging)
     limits = request.context.limits
     labels, items = body.given_labels(limits), body.items(limits)
     if labels is None:
@@ -143,6 +173,11 @@ async def classify(request: HttpRequest) -> Reply:
         labels,
     )
     return answers_reply(request, await request.while_connected(work), encode_classification)
+
+
+def _names_tagger(request: HttpRequest, body: ClassifyRequest) -> bool:
+    name = body.model
+    return name is not None and request.context.registry.task_of(name) is Task.TAG
 
 
 def encode_classification(answer: Classification) -> Mapping[str, Any]:

@@ -109,7 +109,6 @@ async def read_request(request: HttpRequest, model: type[RequestT]) -> RequestT:
     """
     content_type = request.given.get(b"content-type", b"")
     media_type, limits = _media_type(content_type), request.context.limits
-    refuse_codings(request)
     query = request.scope["query_string"]
     if query and not media_type.startswith(b"image/"):
         raise InvalidInputError("parameters belong in the body; the query only goes with images")
@@ -195,18 +194,6 @@ def as_image(value: object, limits: ApiLimits) -> Image:
     if not value:
         raise InvalidInputError("the image is empty")
     return Image(value, limits.max_pixels)
-
-
-def refuse_codings(request: HttpRequest) -> None:
-    """Raise UnsupportedMediaTypeError for a compressed body."""
-    codings = request.given.get(b"content-encoding")
-    if codings is not None and not _is_identity(codings):
-        raise UnsupportedMediaTypeError("compressed bodies are not read; send it as it is")
-
-
-def _is_identity(codings: bytes) -> bool:
-    """Return whether a Content-Encoding names no compression."""
-    return {coding.strip() for coding in codings.lower().split(b",")} <= {b"identity", b""}
 
 
 def _media_type(content_type: bytes) -> bytes:

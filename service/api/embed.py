@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from service.api.content import (
     Images,
@@ -22,17 +23,36 @@ from service.api.replies import Reply, task_reply
 from service.api.schemas import given
 from service.errors import InvalidInputError, ServiceError
 from service.requests.admission import ApiLimits
-from service.tasks import Embedding, EmbedItem, Task
+from service.requests.answer import ask_pipeline
+from service.requests.token_vectors import TokenVectors
+from service.tasks import Embedding, EmbedItem, Task, VectorForm
 from service.transforms.vectors import to_bits, to_int8
 
-Output: TypeAlias = Literal["float", "int8", "binary"]
+Output: TypeAlias = Literal["float", "int8", "binary", "sparse", "tokens"]
+
+_DENSE = ("float", "int8", "binary")
+
+
+def _asks(outputs: Sequence[str], present: str, *absent: str) -> JsonDict:
+    """Return the schema of a request for these outputs, with a field and without others."""
+    schema = given(present, *absent)
+    fields = schema["properties"]
+    assert isinstance(fields, dict)  # noqa: S101 - for mypy
+    return {**schema, "properties": {**fields, "output": {"enum": [*outputs]}}}
 
 
 class EmbedRequest(TaskRequest):
     """Texts, images, or both. Results come texts first, then images, each in order."""
 
     model_config = ConfigDict(
-        json_schema_extra={"anyOf": [given("text"), given("image", "prompt_name")]}
+        json_schema_extra={
+            "anyOf": [
+                _asks(_DENSE, "text"),
+                _asks(_DENSE, "image", "prompt_name"),
+                _asks(["tokens"], "text", "image"),
+                _asks(["sparse"], "text", "image", "dimensions", "normalize"),
+            ]
+        }
     )
 
     text: Texts | None = None
@@ -55,8 +75,15 @@ class EmbedRequest(TaskRequest):
         "float",
         description="float: 32-bit numbers. int8: integers from -127 to 127, and the `scale` that "
         "gives the numbers back. binary: one bit a number, 1 if it is positive, eight to a byte, "
-        "the first bit highest.",
+        "the first bit highest. sparse: weights of tokens of the vocabulary, of models such as "
+        "SPLADE. tokens: a vector for each token of a text, special tokens included, as the model "
+        "gives it.",
     )
+
+    @property
+    def form(self) -> VectorForm:
+        """Return what the models are asked for."""
+        return self.output if self.output in ("tokens", "sparse") else "vector"
 
     def items(self, limits: ApiLimits) -> Sequence[EmbedItem | ServiceError]:
         """Return the items. Raises InvalidInputError, LimitExceededError."""
@@ -66,7 +93,13 @@ class EmbedRequest(TaskRequest):
             raise InvalidInputError("prompt_name is for texts, and there are none")
         texts, images = self.text or [], self.image or []
         check_count(len(texts) + len(images), limits)
-        made = partial(EmbedItem, dimensions=self.dimensions, normalize=self.normalize)
+        if self.form != "vector" and images:
+            raise InvalidInputError(f"{self.output} is an output for texts, not for images")
+        if self.output == "sparse" and (self.dimensions or self.normalize is not None):
+            raise InvalidInputError("sparse vectors have neither dimensions nor normalize")
+        made = partial(
+            EmbedItem, dimensions=self.dimensions, normalize=self.normalize, form=self.form
+        )
         return [
             *each(texts, lambda text: made(as_text(text, limits), self.prompt_name)),
             *each(images, lambda image: made(as_image(image, limits))),
@@ -76,8 +109,15 @@ class EmbedRequest(TaskRequest):
 class EmbedResult(BaseModel):
     """The vector of one item, of unit length unless the model does not normalise."""
 
-    embedding: list[float] = Field(description="Numbers; of int8 and binary, integers.")
+    embedding: list[float] | list[list[float]] = Field(
+        description="Numbers; of int8 and binary, integers; of tokens, a vector for each; of "
+        "sparse, the weights."
+    )
     scale: float | None = Field(None, description="Of int8: numbers times scale give the vector.")
+    indices: list[int] | None = Field(
+        None,
+        description="Of sparse: the token of the vocabulary that each weight is of, ascending.",
+    )
 
 
 class EmbedResponse(BaseModel):
@@ -85,7 +125,7 @@ class EmbedResponse(BaseModel):
 
     model: str
     version: int
-    dimensions: int = Field(description="Length of every vector.")
+    dimensions: int | None = Field(None, description="Length of every vector; not of sparse.")
     results: list[EmbedResult]
 
 
@@ -94,14 +134,19 @@ async def embed(request: HttpRequest) -> Reply:
     body = await read_request(request, EmbedRequest)
     items = body.items(request.context.limits)
     encode = partial(encode_embedding, output=body.output)
-    return await task_reply(request, Task.EMBED, body, items, encode, _head)
+    if body.output == "sparse":
+        return await task_reply(request, Task.SPARSE, body, items, encode)
+    ask = TokenVectors().ask if body.output == "tokens" else ask_pipeline
+    return await task_reply(request, Task.EMBED, body, items, encode, _head, ask=ask)
 
 
 def encode_embedding(answer: Embedding, output: Output = "float") -> Mapping[str, Any]:
     """Return the vector as a JSON object."""
     # orjson serialises arrays; `.tolist()` would cost forty times as much.
+    if answer.indices is not None:
+        return {"indices": answer.indices, "embedding": answer.vector}
     match output:
-        case "float":
+        case "float" | "tokens" | "sparse":
             return {"embedding": np.ascontiguousarray(answer.vector)}
         case "int8":
             numbers, scale = to_int8(answer.vector)
@@ -111,4 +156,4 @@ def encode_embedding(answer: Embedding, output: Output = "float") -> Mapping[str
 
 
 def _head(answers: Sequence[Embedding]) -> Mapping[str, Any]:
-    return {"dimensions": answers[0].vector.size}
+    return {"dimensions": answers[0].vector.shape[-1]}

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from service.access.caller import Caller
+from service.api.codings import inflated
 from service.api.context import ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
 from service.api.header_values import cache_mode, key_in, priority, request_id_in, seconds
@@ -25,11 +26,9 @@ ResultT = TypeVar("ResultT")
 WHOLE_BODY = "quartet.whole_body"
 """Key in the ASGI scope, set once the whole body has been received."""
 
-# The class of the error and its message, not the error: its traceback would refer to the scope,
-# which refers to the error.
+# Class and message, not the error itself: its traceback would refer to the scope.
 REFUSED = "quartet.refused"
 """Key in the ASGI scope of a request that is not valid HTTP."""
-
 
 # The pipeline keeps the deadline, and answers the items that were in time. This is for a pipeline
 # that does not return.
@@ -168,13 +167,13 @@ class HttpRequest(starlette.requests.Request):
         return LimitExceededError(f"the body is over the limit of {most} bytes")
 
     async def read_body(self) -> bytes:
-        """Return the whole body.
+        """Return the whole body, decompressed if it is sent in gzip or deflate.
 
         Raises:
             LimitExceededError: it is longer than the limit, whatever Content-Length says.
             OverloadedError: other large bodies have taken the room for bodies.
             RequestTimeoutError: it was not complete at the deadline.
-            ServiceError: it is not valid HTTP.
+            ServiceError: it is not valid HTTP, or not in the coding of its header.
             ClientDisconnect: the client disconnected before its end.
         """
         if WHOLE_BODY in self.scope:
@@ -182,6 +181,10 @@ class HttpRequest(starlette.requests.Request):
         else:
             body = await self.before_deadline(self._receive_all())
         self.record.received, self.record.read_at = len(body), time.perf_counter()
+        if (codings := self.given.get(b"content-encoding")) is not None:
+            body = await inflated(body, codings, self.context.limits.max_body_bytes)
+            if not self.finds_room(len(body)):
+                raise OverloadedError("too many large bodies at once", _ROOM_SECONDS)
         return body
 
     def before_deadline(self, work: Awaitable[ResultT]) -> Coroutine[Any, Any, ResultT]:

@@ -27,11 +27,13 @@ from service.tasks import (
     KeptTerm,
     Label,
     Mask,
+    TaggedSpan,
+    Tagging,
     Task,
     Translation,
 )
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the stored encoding; part of every key and envelope."""
 
 MAX_SECRET = hashlib.blake2b.MAX_KEY_SIZE
@@ -63,7 +65,9 @@ def _checksum(key: str, payload: bytes, secret: bytes) -> bytes:
     return hashed.digest()
 
 
-_FLOAT32 = np.dtype("<f4")
+_FLOAT32, _INT32 = np.dtype("<f4"), np.dtype("<i4")
+_EMBEDDING = struct.Struct("<B?II")
+"""Axes, whether it is sparse, rows and columns."""
 _LENGTH_SIZE = 4
 _OBJECT = 6
 """Values of an object without a mask, keypoints or a rotated box."""
@@ -90,6 +94,19 @@ def _encode_classification(answer: Classification) -> bytes:
 
 def _decode_classification(data: bytes) -> Classification:
     return Classification(tuple(Label(*_typed(row, str, float)) for row in orjson.loads(data)))
+
+
+def _encode_tagging(answer: Tagging) -> bytes:
+    rows = [
+        (span.label, _finite(span.score), span.start, span.end, span.text) for span in answer.spans
+    ]
+    return orjson.dumps((answer.windows, rows))
+
+
+def _decode_tagging(data: bytes) -> Tagging:
+    windows, rows = _typed(orjson.loads(data), int, list)
+    spans = (TaggedSpan(*_typed(row, str, float, int, int, str)) for row in rows)
+    return Tagging(tuple(spans), windows)
 
 
 def _encode_translation(answer: Translation) -> bytes:
@@ -169,18 +186,27 @@ def _decode_mask(rle: str | None, rings: Any, png: str | None) -> Mask:
 
 
 def _encode_embedding(answer: Embedding) -> bytes:
-    vector = answer.vector
-    if vector.ndim != 1 or vector.dtype != np.float32:
-        raise ValueError(f"an embedding is one float32 vector, not {vector.dtype}{vector.shape}")
-    return vector.size.to_bytes(_LENGTH_SIZE, "little") + vector.astype(_FLOAT32).tobytes()
+    vector, indices = answer.vector, answer.indices
+    if vector.ndim not in (1, 2) or vector.dtype != np.float32:
+        raise ValueError(f"an embedding is float32 vectors, not {vector.dtype}{vector.shape}")
+    if indices is not None and (indices.shape != vector.shape or indices.dtype != np.int32):
+        raise ValueError("a sparse embedding has an int32 index for each number")
+    rows = 1 if vector.ndim == 1 else len(vector)
+    head = _EMBEDDING.pack(vector.ndim, indices is not None, rows, vector.shape[-1])
+    places = b"" if indices is None else indices.astype(_INT32).tobytes()
+    return head + vector.astype(_FLOAT32).tobytes() + places
 
 
 def _decode_embedding(data: bytes) -> Embedding:
-    length = int.from_bytes(data[:_LENGTH_SIZE], "little")
-    if len(data) != _LENGTH_SIZE + length * _FLOAT32.itemsize:
+    if len(data) < _EMBEDDING.size:
+        raise ValueError("a stored embedding is not whole")
+    axes, is_sparse, rows, columns = _EMBEDDING.unpack_from(data)
+    count, end = rows * columns, _EMBEDDING.size + rows * columns * _FLOAT32.itemsize
+    if axes not in (1, 2) or len(data) != end + is_sparse * count * _INT32.itemsize:
         raise ValueError("a stored embedding is not as long as it says")
-    vector = np.frombuffer(data, _FLOAT32, offset=_LENGTH_SIZE)
-    return Embedding(vector.astype(np.float32, copy=False))
+    vector = np.frombuffer(data, _FLOAT32, count, _EMBEDDING.size).astype(np.float32, copy=False)
+    indices = np.frombuffer(data, _INT32, count, end).astype(np.int32) if is_sparse else None
+    return Embedding(vector if axes == 1 else vector.reshape(rows, columns), indices)
 
 
 def _encode_inference(answer: Inference) -> bytes:
@@ -225,9 +251,11 @@ def _tensor(parts: Sequence[bytes], dtype: str, shape: Sequence[int]) -> NDArray
 
 CODECS: Mapping[Task, Codec] = {
     Task.CLASSIFY: Codec(_encode_classification, _decode_classification),
+    Task.TAG: Codec(_encode_tagging, _decode_tagging),
     Task.TRANSLATE: Codec(_encode_translation, _decode_translation),
     Task.DETECT: Codec(_encode_detections, _decode_detections),
     Task.EMBED: Codec(_encode_embedding, _decode_embedding),
+    Task.SPARSE: Codec(_encode_embedding, _decode_embedding),
     Task.INFER: Codec(_encode_inference, _decode_inference),
 }
 

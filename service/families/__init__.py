@@ -21,12 +21,14 @@ from service.families.family import FamilyEntry
 from service.families.image_embedder import ImageEmbedderParameters, open_image_embedder
 from service.families.segmenter import SegmenterParameters, open_segmenter
 from service.families.set_segmenter import SetSegmenterParameters, open_set_segmenter
+from service.families.sparse_embedder import SparseEmbedderParameters, open_sparse_embedder
 from service.families.tensors.family import TensorsParameters, open_tensors
 from service.families.text_embedder import (
     TextEmbedderParameters,
     open_text_embedder,
     text_embedder_abilities,
 )
+from service.families.token_classifier import TokenClassifierParameters, open_token_classifier
 from service.families.translation.in_flight import (
     EncoderDecoderStepsParameters,
     open_encoder_decoder_steps,
@@ -47,8 +49,14 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
         open_text_classifier,
         text_classifier_abilities,
     ),
+    "token_classifier": FamilyEntry(
+        Task.TAG, _TEXT, TokenClassifierParameters, open_token_classifier
+    ),
     "text_embedder": FamilyEntry(
         Task.EMBED, _TEXT, TextEmbedderParameters, open_text_embedder, text_embedder_abilities
+    ),
+    "sparse_embedder": FamilyEntry(
+        Task.SPARSE, _TEXT, SparseEmbedderParameters, open_sparse_embedder
     ),
     "image_classifier": FamilyEntry(
         Task.CLASSIFY, _IMAGE, ImageClassifierParameters, open_image_classifier

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,22 @@ from typing_extensions import override
 from service.errors import InferenceError, InvalidInputError
 from service.families.family import LANE, SESSION, CosineScores, Opened, SingleGraphModel, Traits
 from service.families.text_input import TextInput, TextParameters, is_long, one_output
-from service.families.vectors import TokenPooling, embedding_of, pooled_tokens, results_of
-from service.tasks import Ability, ComposedTask, Embedding, EmbedItem, Text
+from service.families.vectors import (
+    TokenPooling,
+    embedding_of,
+    pooled_tokens,
+    results_of,
+    sparse_of,
+    sparse_result,
+    token_vectors_of,
+)
+from service.tasks import Ability, ComposedTask, Embedding, EmbedItem, Task, Text, VectorForm
 from service.types import Feeds, PreparedItem, Processor, Sessions, Tensors
 
 _STATES = ("last_hidden_state", "token_embeddings")
 _VECTOR = "sentence_embedding"
+
+_FORMS: Final[tuple[VectorForm, ...]] = get_args(VectorForm)
 
 Pooling: TypeAlias = TokenPooling | Literal["none"]
 
@@ -38,6 +48,13 @@ class TextEmbedderParameters(TextParameters):
     """The prompt where an item names none; if not given, no prompt."""
     pools_prompt: bool = True
     """Whether the prompt's tokens count in the pooling."""
+    output: str = _VECTOR
+    """Output with the vector, where pooling is none."""
+    token_output: str | None = None
+    """Output with a vector for each token (ColBERT). If not given: the states that are pooled; with
+    pooling none there are no such vectors."""
+    sparse_output: str | None = None
+    """Output with a weight for each token, from which sparse vectors are made (BGE-M3)."""
     logit_scale: float = 20.0
     """What cosines are multiplied with before the softmax, to score labels that a request gives.
     The losses of sentence-transformers train with 20."""
@@ -66,9 +83,10 @@ def open_text_embedder(
     return Opened(processor, TextEmbedderModel(texts, parameters), traits)
 
 
-def text_embedder_abilities(_: TextEmbedderParameters) -> frozenset[Ability]:
-    """Return what can be composed of its answers."""
-    return frozenset({(ComposedTask.ZERO_SHOT, "text"), (ComposedTask.RERANK, "text")})
+def text_embedder_abilities(parameters: TextEmbedderParameters) -> frozenset[Ability]:
+    """Return what can be composed of its answers, and whether it gives sparse vectors too."""
+    able: set[Ability] = {(ComposedTask.ZERO_SHOT, "text"), (ComposedTask.RERANK, "text")}
+    return frozenset(able | ({(Task.SPARSE, "text")} if parameters.sparse_output else set()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +108,10 @@ class TextEmbedderProcessor(Processor[EmbedItem, Embedding]):
             raise InvalidInputError("the text is empty")
         prompt = self._prompt(item.prompt_name)
         prepared = self.texts.prepare(prompt + item.content.text, LANE)
+        if item.form != "vector":
+            self._check_form(item.form)
+            form = {"form": np.array(_FORMS.index(item.form))}
+            return PreparedItem({**prepared.tensors, **form}, LANE, prepared.length)
         if not prompt or self.parameters.pools_prompt:
             return prepared
         skipped = np.array(self._prompt_tokens(prompt, prepared), np.int64)
@@ -97,7 +119,21 @@ class TextEmbedderProcessor(Processor[EmbedItem, Embedding]):
 
     @override
     def postprocess(self, result: Tensors, item: EmbedItem) -> Embedding:
-        return embedding_of(result, item)
+        match item.form:
+            case "tokens":
+                return token_vectors_of(result, item)
+            case "sparse":
+                return sparse_of(result, item)
+            case "vector":
+                return embedding_of(result, item)
+
+    def _check_form(self, form: VectorForm) -> None:
+        """Raise InvalidInputError if the graph does not give this form."""
+        own = self.parameters
+        if form == "sparse" and own.sparse_output is None:
+            raise InvalidInputError("this model gives no sparse vectors")
+        if form == "tokens" and own.token_output is None and own.pooling == "none":
+            raise InvalidInputError("the graph of this model gives no vectors of tokens")
 
     def _prompt(self, name: str | None) -> str:
         prompts = self.parameters.prompts
@@ -127,19 +163,46 @@ class TextEmbedderModel(SingleGraphModel[TextInput]):
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
         session = sessions[SESSION]
         outputs = session.run(self.input.feeds_for(session, batch))
-        vectors = self._vectors(outputs, batch)
-        if not np.isfinite(vectors).all():
-            raise InferenceError("the graph gives a vector that is not finite")
-        own = self.parameters
-        return results_of(vectors, normalizes=own.normalize, kept=own.truncate_dim)
+        forms = [_FORMS[int(one.tensors.get("form", 0))] for one in batch]
+        found: list[Tensors] = []
+        if "vector" in forms:
+            vectors = _finite(self._vectors(outputs, batch))
+            own = self.parameters
+            found = list(results_of(vectors, normalizes=own.normalize, kept=own.truncate_dim))
+        if {*forms} == {"vector"}:
+            return found
+        return [
+            found[row] if form == "vector" else self._of_tokens(outputs, row, prepared, form)
+            for row, (form, prepared) in enumerate(zip(forms, batch, strict=True))
+        ]
+
+    def _of_tokens(
+        self, outputs: Feeds, row: int, prepared: PreparedItem, form: VectorForm
+    ) -> Tensors:
+        """Return what one text's tokens have."""
+        ids, own = prepared.tensors["input_ids"], self.parameters
+        name = own.sparse_output if form == "sparse" else own.token_output
+        values = self._states(outputs) if name is None else _named(outputs, name)
+        values = _finite(values[row, : len(ids)].astype(np.float32))
+        if form == "tokens":
+            return {"tokens": values}
+        special = [*self.input.tokenizer.frame_ids, self.input.pad_id]
+        weights = np.where(np.isin(ids, special), 0, values.reshape(len(ids)))
+        largest = np.zeros(int(ids.max()) + 1, np.float32)
+        np.maximum.at(largest, ids, weights)
+        return sparse_result(largest)
 
     def _vectors(self, outputs: Feeds, batch: Sequence[PreparedItem]) -> NDArray[np.float32]:
         pooling = self.parameters.pooling
         if pooling == "none":
-            vectors: NDArray[np.float32] = one_output(outputs, _VECTOR).astype(np.float32)
+            output = one_output(outputs, self.parameters.output)
+            vectors: NDArray[np.float32] = output.astype(np.float32)
             return vectors
-        name = next((name for name in _STATES if name in outputs), _STATES[0])
-        return pooled_tokens(one_output(outputs, name), self._counted(batch), pooling)
+        return pooled_tokens(self._states(outputs), self._counted(batch), pooling)
+
+    @staticmethod
+    def _states(outputs: Feeds) -> NDArray[Any]:
+        return one_output(outputs, next((name for name in _STATES if name in outputs), _STATES[0]))
 
     def _counted(self, batch: Sequence[PreparedItem]) -> NDArray[Any]:
         """Return the attention mask without the tokens that pooling leaves out."""
@@ -148,3 +211,15 @@ class TextEmbedderModel(SingleGraphModel[TextInput]):
             if (skipped := prepared.tensors.get("skipped")) is not None:
                 row[: int(skipped)] = 0
         return mask
+
+
+def _named(outputs: Feeds, name: str) -> NDArray[Any]:
+    if name not in outputs:
+        raise InferenceError(f"the graph gives {', '.join(outputs)}, but no {name!r}")
+    return outputs[name]
+
+
+def _finite(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(vectors).all():
+        raise InferenceError("the graph gives a vector that is not finite")
+    return vectors

@@ -163,7 +163,7 @@ class TextInput:
         if pair is not None:
             ids, types = self.tokenizer.encode_pair(text, pair, self.max_length)
             return PreparedItem(
-                {"input_ids": ids, "token_type_ids": types}, lane, self._length(ids)
+                {"input_ids": ids, "token_type_ids": types}, lane, self.row_length(ids)
             )
         ids, _ = self.tokenizer.encode(text, self.max_length)
         return self._prepared(ids, lane)
@@ -202,7 +202,8 @@ class TextInput:
         tensors = {"input_ids": ids}
         if (types := self.tokenizer.types(len(ids))) is not None:
             tensors["token_type_ids"] = types
-        return PreparedItem(tensors, lane, self._length(ids))
+        return PreparedItem(tensors, lane, self.row_length(ids))
 
-    def _length(self, ids: TokenIds) -> int:
+    def row_length(self, ids: TokenIds) -> int:
+        """Return how many tokens the row of a text has in a batch of its own."""
         return self.max_length if self.pads_to_max_length else len(ids)

@@ -49,8 +49,11 @@ def embedding_of(result: Tensors, item: EmbedItem) -> Embedding:
     """Return the answer for a result of `results_of`, as the item asks for it.
 
     Raises:
-        InvalidInputError: the item asks for more dimensions than the model has.
+        InvalidInputError: the item asks for more dimensions than the model has, or for a form
+            that it does not give.
     """
+    if item.form != "vector":
+        raise InvalidInputError(f"this model gives one vector for an item, and no {item.form}")
     vector = result["embedding"]
     if item.dimensions is None and item.normalize is None:
         # A copy: the vector is a view, which would keep its whole batch alive in the cache.
@@ -69,6 +72,44 @@ def embedding_of(result: Tensors, item: EmbedItem) -> Embedding:
     elif item.normalize is not None:
         kept *= result["length"]
     return Embedding(kept.astype(np.float32))
+
+
+def token_vectors_of(result: Tensors, item: EmbedItem) -> Embedding:
+    """Return the vectors of a text's tokens, {"tokens": [T, D]}, as the item asks for them.
+
+    Raises:
+        InvalidInputError: the item asks for more dimensions than the model has.
+    """
+    vectors = result["tokens"]
+    if item.dimensions is not None and not 0 < item.dimensions <= vectors.shape[1]:
+        raise InvalidInputError(
+            f"dimensions is {item.dimensions}; the vectors of this model have {vectors.shape[1]}"
+        )
+    kept = vectors[:, : item.dimensions]
+    if item.normalize:
+        lengths = np.linalg.norm(kept.astype(np.float64), axis=1, keepdims=True)
+        kept = kept / np.where(lengths == 0, 1, lengths)
+    return Embedding(np.ascontiguousarray(kept, np.float32))
+
+
+def sparse_of(result: Tensors, item: EmbedItem) -> Embedding:
+    """Return the sparse vector of a result of {"indices": ..., "values": ...}.
+
+    Raises:
+        InvalidInputError: the item asks for something that such vectors do not have.
+    """
+    if item.dimensions is not None or item.normalize is not None:
+        raise InvalidInputError("sparse vectors are neither shortened nor scaled")
+    return Embedding(result["values"], result["indices"])
+
+
+def sparse_result(weights: NDArray[Any]) -> Tensors:
+    """Return the positive numbers of a row of weights [V], and their places."""
+    indices = np.flatnonzero(weights > 0)
+    return {
+        "indices": indices.astype(np.int32),
+        "values": weights[indices].astype(np.float32),
+    }
 
 
 def pooled_images(

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from service.api.content import check_structure, refuse_codings
+from service.api.content import check_structure
 from service.api.errors import MalformedRequestError
 from service.api.forms import Values, collected, parse_form, parse_query
 from service.api.http_request import HttpRequest
@@ -58,7 +58,6 @@ async def read_body(request: HttpRequest, reading: Reading) -> Body:
         LimitExceededError: it is too long, or has too many values.
         RequestTimeoutError: it did not arrive before the deadline.
     """
-    refuse_codings(request)
     body = (await request.read_body()).removeprefix(_BYTE_ORDER_MARK)
     content_type = request.given.get(b"content-type", b"")
     found = _parsed(body, content_type, reading, request.context.limits)

@@ -34,7 +34,7 @@ from service.requests.pipeline import Pipeline
 from service.requests.request import Selection
 from service.requests.segment_stream import DocumentLimits
 from service.requests.zero_shot import classify_by_labels
-from service.tasks import Classification, Detections, Task
+from service.tasks import Classification, Detections, Tagging, Task
 from service.transforms.vision.boxes import whole_pixels
 
 
@@ -78,9 +78,10 @@ class HuggingFaceInfo(BaseModel):
 async def infer(request: HttpRequest, body: Body) -> Reply:
     """Run the model's task, as `InferenceClient(model="http://.../hf/NAME")` asks for it.
 
-    The task is that of the model: text-classification, image-classification, object-detection,
-    translation, feature-extraction. An embedder also answers sentence-similarity, and with
-    `candidate_labels` it, or a classifier of pairs, answers the two zero-shot tasks.
+    The task is that of the model: text-classification, token-classification, image-classification,
+    object-detection, translation, feature-extraction. An embedder also answers
+    sentence-similarity, and with `candidate_labels` it, or a classifier of pairs, answers the two
+    zero-shot tasks.
     """
     pipeline = _pipeline(request)
     asked = parse(body, pipeline, request.context.limits)
@@ -134,6 +135,8 @@ def _tag(pipeline: Pipeline[Any, Any]) -> str:
         case Task.CLASSIFY:
             kind = "text" if "text" in pipeline.modalities else "image"
             return f"{kind}-classification"
+        case Task.TAG:
+            return "token-classification"
         case Task.TRANSLATE:
             return "translation"
         case Task.DETECT:
@@ -152,6 +155,9 @@ def _rendered(asked: Asked, answers: Answers) -> Any:
             labels = [_labels(answer, asked) for answer in found]
             # Clients take the first element of what a text gets, and all of what an image gets.
             return labels[0] if asked.is_image and not asked.is_list else labels
+        case Task.TAG:
+            spans = [_spans(answer, asked) for answer in found]
+            return spans if asked.is_list else spans[0]
         case Task.TRANSLATE:
             return [{"translation_text": answer.text} for answer in found]
         case Task.DETECT:
@@ -171,6 +177,20 @@ def _labels(answer: Classification, asked: Asked) -> Sequence[dict[str, Any]]:
         scores = 1 / (1 + np.exp(-scores))
     named = zip(answer.labels, scores.tolist(), strict=True)
     return [{"label": label.name, "score": score} for label, score in named][: asked.top_k]
+
+
+def _spans(answer: Tagging, asked: Asked) -> Sequence[dict[str, Any]]:
+    key = "entity" if asked.is_by_token else "entity_group"
+    return [
+        {
+            key: span.label,
+            "score": span.score,
+            "word": span.text,
+            "start": span.start,
+            "end": span.end,
+        }
+        for span in answer.spans
+    ]
 
 
 def _scored(answer: Classification) -> Sequence[dict[str, Any]]:

@@ -15,12 +15,14 @@ from service.requests.admission import ApiLimits
 from service.requests.pipeline import Pipeline
 from service.requests.zero_shot import GivenLabels
 from service.tasks import (
+    Aggregate,
     AnyItem,
     ClassifyItem,
     DetectItem,
     EmbedItem,
     Image,
     MaskForm,
+    TagItem,
     Task,
     Text,
     TranslateItem,
@@ -50,6 +52,9 @@ class HuggingFaceParameters(BaseModel):
     candidate_labels: list[str] | None = None
     multi_label: bool | None = None
     hypothesis_template: str | None = None
+    aggregation_strategy: Aggregate | None = None
+    stride: int | None = Field(None, ge=0, le=65_536)
+    ignore_labels: list[str] | None = None
     normalize: bool | None = None
     prompt_name: str | None = None
     truncate: bool | None = None
@@ -107,6 +112,8 @@ class Asked:
     activation: Activation | None = None
     """What to apply to raw scores."""
     top_k: int | None = None
+    is_by_token: bool = False
+    """Whether spans are of tokens, which are not joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,7 @@ def parse(body: Body, pipeline: Pipeline[Any, Any], limits: ApiLimits) -> Asked 
         return _zero_shot(inputs, wanted.options, pipeline, limits)
     parsers: Mapping[Task, _Parser] = {
         Task.CLASSIFY: _classify,
+        Task.TAG: _tag,
         Task.TRANSLATE: _translate,
         Task.DETECT: _detect,
         Task.EMBED: _embed,
@@ -189,6 +197,21 @@ def _classify(
     return Asked(
         Task.CLASSIFY, items, is_list, of_image, activation=activation, top_k=options.top_k
     )
+
+
+def _tag(
+    inputs: Any, options: HuggingFaceParameters, pipeline: Pipeline[Any, Any], limits: ApiLimits
+) -> Asked:
+    values, is_list = _listed(inputs, limits)
+    aggregate = options.aggregation_strategy or "simple"  # clients expect groups
+    ignored = ("O",) if options.ignore_labels is None else tuple(options.ignore_labels)
+    items = each(
+        values,
+        lambda value: TagItem(
+            as_text(value, limits, "text").text, aggregate, options.stride, ignored
+        ),
+    )
+    return Asked(Task.TAG, items, is_list, is_by_token=aggregate == "none")
 
 
 def _zero_shot(

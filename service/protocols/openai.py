@@ -14,7 +14,7 @@ from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.openapi import sample
 from service.api.replies import Reply
-from service.errors import ServiceError
+from service.errors import LimitExceededError, ServiceError
 from service.protocols.bodies import Body, refuse_token_ids
 from service.protocols.protocol import (
     Operation,
@@ -30,9 +30,12 @@ from service.protocols.protocol import (
 )
 from service.requests.admission import ApiLimits
 from service.requests.usage import Usage
+from service.requests.windowed import AtMost
 from service.tasks import EmbedItem, Task
 
 _DATA_URI = "data:image/"
+_MOST_INPUTS = 2048
+"""OpenAI's own limit; langchain sends a thousand texts at once."""
 
 
 class OpenAIErrorDetail(BaseModel):
@@ -96,7 +99,7 @@ class OpenAIEmbeddingsBody(ProtocolBody):
         """Return the items. Raises InvalidInputError, LimitExceededError."""
         values = [self.input] if isinstance(self.input, str) else self.input
         refuse_token_ids(values)
-        check_count(len(values), limits)
+        _check_count(values, limits)
         return each(values, lambda value: self._item(value, limits))
 
     def _item(self, value: object, limits: ApiLimits) -> EmbedItem:
@@ -104,6 +107,25 @@ class OpenAIEmbeddingsBody(ProtocolBody):
         if self.modality == "image" or (is_uri and self.modality is None):
             return EmbedItem(as_image(value, limits), dimensions=self.dimensions)
         return EmbedItem(as_text(value, limits, "input"), dimensions=self.dimensions)
+
+
+def _check_count(values: Sequence[Any], limits: ApiLimits) -> None:
+    """Allow as many texts as OpenAI does, if together they are no longer than other requests.
+
+    Raises:
+        InvalidInputError: there are none.
+        LimitExceededError: there are too many.
+    """
+    if len(values) <= limits.max_items or len(values) > _MOST_INPUTS or any(map(_is_uri, values)):
+        check_count(len(values), limits)
+        return
+    size, most = sum(map(len, values)), limits.max_items * limits.max_characters
+    if size > most:
+        raise LimitExceededError(f"the inputs have {size} characters; {most} are read at once")
+
+
+def _is_uri(value: object) -> bool:
+    return not isinstance(value, str) or value.startswith(_DATA_URI)
 
 
 class OpenAIEmbedding(BaseModel):
@@ -133,13 +155,13 @@ class OpenAIEmbeddings(BaseModel):
 async def embeddings(request: HttpRequest, body: Body) -> Reply:
     """Embed texts and images, as OpenAI's clients ask for it."""
     wanted = parsed(body, OpenAIEmbeddingsBody)
-    usage = Usage()
+    usage, limits = Usage(), request.context.limits
     answers = await answer_items(
         request,
         Task.EMBED,
         selected(wanted.model),
-        wanted.items(request.context.limits),
-        usage.ask,
+        wanted.items(limits),
+        AtMost(limits.max_items, usage.ask).ask,
     )
     encode = _as_base64 if wanted.encoding_format == "base64" else np.ascontiguousarray
     data = [

@@ -19,7 +19,6 @@ from service.api.http_request import HttpRequest
 from service.api.replies import Reply
 from service.cache.responses import CacheOutcome, together
 from service.errors import (
-    InvalidInputError,
     ServiceError,
     error_from,
     fields_of,
@@ -47,16 +46,20 @@ from service.protocols.tei_bodies import (
     TeiSimilarities,
     TeiSimilarityBody,
     TeiSimilarityParameters,
+    TeiSparseVectors,
     TeiTexts,
+    TeiTextsBody,
     TeiTokenizeBody,
     TeiTokens,
+    TeiTokenVectors,
     TeiVectors,
     VertexAnswer,
     VertexBody,
 )
 from service.protocols.tei_tokens import decode, selection, text_model, tokenize
 from service.requests.rerank import ranking, rerank
-from service.tasks import Classification, Task
+from service.requests.token_vectors import TokenVectors
+from service.tasks import Classification, Embedding, Task
 
 
 def render_error(problem: Problem) -> Reply:
@@ -82,19 +85,22 @@ async def embed(request: HttpRequest, body: Body) -> Reply:
 
 
 async def embed_all(request: HttpRequest, body: Body) -> Reply:
-    """Refused: the models of this service give one vector for a text, none for its tokens."""
-    parsed(body, TeiEmbedBody)
-    raise InvalidInputError(
-        "models here give one vector for each text, not one for each token: use /embed"
-    )
+    """Embed texts: a vector for each token, special tokens included, as the model gives it."""
+    wanted = parsed(body, TeiTextsBody)
+    items = wanted.items(request.context.limits, "tokens")
+    ask = TokenVectors(wanted.whole().ask).ask
+    answers = await answer_items(request, Task.EMBED, selection(request), items, ask, noun="inputs")
+    return rendered([outcome.answer.vector for outcome in answers.outcomes], answers)
 
 
 async def embed_sparse(request: HttpRequest, body: Body) -> Reply:
-    """Refused: no model of this service has a head for sparse vectors."""
-    parsed(body, TeiEmbedBody)
-    raise InvalidInputError(
-        "no model here gives sparse vectors (a head over the vocabulary, as SPLADE has): use /embed"
+    """Embed texts sparsely: the weights of tokens of the vocabulary, such as SPLADE gives."""
+    wanted = parsed(body, TeiTextsBody)
+    items = wanted.items(request.context.limits, "sparse")
+    answers = await answer_items(
+        request, Task.SPARSE, selection(request), items, wanted.whole().ask, noun="inputs"
     )
+    return rendered([_weights(outcome.answer) for outcome in answers.outcomes], answers)
 
 
 async def predict(request: HttpRequest, body: Body) -> Reply:
@@ -151,7 +157,8 @@ async def default_task(request: HttpRequest, body: Body) -> Reply:
     if isinstance(body.values.get("inputs"), dict):
         return await similarity(request, body)
     model = text_model(request)
-    return await (predict if model.task is Task.CLASSIFY else embed)(request, body)
+    by_task = {Task.CLASSIFY: predict, Task.SPARSE: embed_sparse}
+    return await by_task.get(model.task, embed)(request, body)
 
 
 async def predict_instances(request: HttpRequest, body: Body) -> Reply:
@@ -172,6 +179,12 @@ async def predict_instances(request: HttpRequest, body: Body) -> Reply:
     return Reply(b'{"predictions":[%b]}' % joined, headers=[cache])
 
 
+def _weights(answer: Embedding) -> Sequence[dict[str, Any]]:
+    indices = () if answer.indices is None else answer.indices.tolist()
+    pairs = zip(indices, answer.vector.tolist(), strict=True)
+    return [{"index": index, "value": value} for index, value in pairs]
+
+
 def _prediction(answer: Classification) -> Sequence[dict[str, Any]]:
     return [{"score": label.score, "label": label.name} for label in answer.labels]
 
@@ -187,8 +200,8 @@ def tei_routes() -> Sequence[ProtocolRoute]:
     """
     operations = {
         "/embed": _operation(embed, TeiEmbedBody, TeiVectors, _TEXTS),
-        "/embed_all": _operation(embed_all, TeiEmbedBody, TeiVectors, _TEXTS),
-        "/embed_sparse": _operation(embed_sparse, TeiEmbedBody, TeiVectors, _TEXTS),
+        "/embed_all": _operation(embed_all, TeiTextsBody, TeiTokenVectors, _TEXTS),
+        "/embed_sparse": _operation(embed_sparse, TeiTextsBody, TeiSparseVectors, _TEXTS, "splade"),
         "/predict": _operation(predict, TeiPredictBody, TeiPredictions, _NEWS, "news-topics"),
         "/similarity": _operation(similarity, TeiSimilarityBody, TeiSimilarities, _SENTENCES),
         "/tokenize": _operation(tokenize, TeiTokenizeBody, TeiTokens, {"inputs": "dog face"}),

@@ -11,7 +11,7 @@ from service.protocols.bodies import refuse_token_ids
 from service.protocols.protocol import ProtocolBody
 from service.requests.admission import ApiLimits
 from service.requests.usage import Whole
-from service.tasks import ClassifyItem, EmbedItem, Text
+from service.tasks import ClassifyItem, EmbedItem, Text, VectorForm
 
 _PAIR = 2
 
@@ -39,6 +39,20 @@ class TruncatingBody(ProtocolBody):
     def whole(self) -> Whole:
         """Return what asks the model, and refuses what would be cut in another way."""
         return Whole(self.truncate is not False, self.truncation_direction != "left")
+
+
+class TeiTextsBody(TruncatingBody):
+    """Texts to embed sparsely, or token by token."""
+
+    inputs: str | list[Any] = Field(description="A text, or a list of texts.")
+    prompt_name: str | None = None
+
+    def items(self, limits: ApiLimits, form: VectorForm) -> Sequence[EmbedItem | ServiceError]:
+        """Return the items. Raises InvalidInputError, LimitExceededError."""
+        return each(
+            texts_of(self.inputs, limits),
+            lambda value: EmbedItem(as_text(value, limits, "input"), self.prompt_name, form=form),
+        )
 
 
 class TeiEmbedBody(TruncatingBody):
@@ -183,6 +197,21 @@ class TeiToken(BaseModel):
     special: bool
     start: int | None
     stop: int | None
+
+
+class TeiWeight(BaseModel):
+    """The weight of a token of the vocabulary."""
+
+    index: int
+    value: float
+
+
+class TeiSparseVectors(RootModel[list[list[TeiWeight]]]):
+    """The weights that are not 0, for each text."""
+
+
+class TeiTokenVectors(RootModel[list[list[list[float]]]]):
+    """A vector for each token of each text."""
 
 
 class TeiVectors(RootModel[list[list[float]]]):

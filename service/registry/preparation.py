@@ -106,7 +106,7 @@ def _reads_padding(files: VersionFiles, model: Model, instances: Instances) -> l
     Not checked for translators, and for a version with goldens, which are compared in padded
     batches too.
     """
-    if files.goldens or files.manifest.task not in (Task.CLASSIFY, Task.EMBED):
+    if files.goldens or files.manifest.task not in (Task.CLASSIFY, Task.TAG, Task.EMBED):
         return []
     found: list[str] = []
     for lane in model.lanes:

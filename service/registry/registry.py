@@ -143,6 +143,11 @@ class Registry:
             raise self._absent(model.partition("@")[0])
         return loaded.pipeline
 
+    def task_of(self, model: str) -> Task | None:
+        """Return the task of a model; None if it does not serve."""
+        loaded = self._serving.get(model)
+        return None if loaded is None else loaded.pipeline.task
+
     def statuses(self) -> Sequence[VersionStatus]:
         """Return every known version, and every folder that cannot be a model, by name."""
         known = [self._detailed(key) for key in self._statuses]

@@ -15,7 +15,8 @@ from service.repository.repository import VersionFiles
 from service.tasks import Ability, ComposedTask, Task
 from service.telemetry import metrics
 
-_PHRASES = {
+_PHRASES: Mapping[Task | ComposedTask, str] = {
+    Task.SPARSE: "make sparse vectors of {}s",
     ComposedTask.ZERO_SHOT: "classify {}s by given labels",
     ComposedTask.RERANK: "rerank {}s",
 }
@@ -24,9 +25,7 @@ _PHRASES = {
 def phrase(ability: Ability) -> str:
     """Return an ability in words, for messages: "embed images"."""
     task, modality = ability
-    if isinstance(task, ComposedTask):
-        return _PHRASES[task].format(modality)
-    return f"{task} {modality}s"
+    return _PHRASES.get(task, f"{task} {{}}s").format(modality)
 
 
 class Readiness:

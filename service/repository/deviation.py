@@ -16,6 +16,8 @@ from service.tasks import (
     Embedding,
     Inference,
     Mask,
+    TaggedSpan,
+    Tagging,
     Task,
     Translation,
 )
@@ -37,12 +39,13 @@ _TIE = 1e-6
 """Labels whose scores differ by less are equally good."""
 
 
-def deviation(answer: Answer, golden: Answer) -> float:
+def deviation(answer: Answer, golden: Answer) -> float:  # noqa: PLR0911 - one for each task
     """Return the distance of an answer from the golden answer to the same item; 0 is equal.
 
     Classify, embed and infer: the largest absolute difference of a score or an element; strings
     that differ count 1.
-    Translate: 0 if the texts are equal, else 1. Detect: the largest difference of scores over
+    Translate: 0 if the texts are equal, else 1. Tag: the largest difference of scores, where a span
+    that only one of both has counts its score. Detect: the largest difference of scores over
     the golden objects of at least `CERTAIN_SCORE`, where one that has no partner of its label
     and `MATCHING_IOU` counts 1; a golden mask, rotated box or set of keypoints must match, too.
     It is infinite for answers that cannot be compared (of another
@@ -55,6 +58,8 @@ def deviation(answer: Answer, golden: Answer) -> float:
             return float(answer.text != golden.text)
         case Detections(), Detections():
             return _of_objects(answer, golden)
+        case Tagging(), Tagging():
+            return _of_spans(answer.spans, golden.spans)
         case Embedding(), Embedding():
             return _of_vectors(answer, golden)
         case Inference(), Inference():
@@ -66,14 +71,21 @@ def deviation(answer: Answer, golden: Answer) -> float:
 def decides_otherwise(answer: Answer, golden: Answer) -> bool:
     """Tell whether who acts on these two answers would act differently.
 
-    Classify: the best label differs. Translate: the text. Detect: a golden object of at least
-    `CERTAIN_SCORE` has no partner. Vectors and tensors decide nothing by themselves.
+    Classify: the best label differs. Translate: the text. Tag: the spans. Detect: a golden
+    object of at least `CERTAIN_SCORE` has no partner. Vectors and tensors decide nothing by
+    themselves.
     """
     match answer, golden:
         case Classification(), Classification():
             scores = {label.name: label.score for label in answer.labels}
             best = golden.labels[0].name if golden.labels else None
             return max(scores.values(), default=0.0) - scores.get(best or "", 0.0) > _TIE
+        case Tagging(), Tagging():
+            found, wanted = (
+                [(one.label, one.start, one.end) for one in tagging.spans]
+                for tagging in (answer, golden)
+            )
+            return found != wanted
         case (Embedding(), Embedding()) | (Inference(), Inference()):
             return False
         case _:
@@ -107,7 +119,25 @@ def _numbered(answer: Classification) -> Mapping[tuple[str, int], float]:
     return scores
 
 
+def _of_spans(found: Sequence[TaggedSpan], golden: Sequence[TaggedSpan]) -> float:
+    got, wanted = (
+        {(one.label, one.start, one.end): one.score for one in spans} for spans in (found, golden)
+    )
+    places = got.keys() | wanted.keys()
+    return max((_difference(got.get(at, 0.0), wanted.get(at, 0.0)) for at in places), default=0.0)
+
+
 def _of_vectors(answer: Embedding, golden: Embedding) -> float:
+    if answer.indices is not None and golden.indices is not None:
+        got, wanted = (
+            dict(zip(one.indices.tolist(), one.vector.tolist(), strict=True))
+            for one in (answer, golden)
+            if one.indices is not None
+        )
+        places = got.keys() | wanted.keys()
+        return max(
+            (_difference(got.get(at, 0.0), wanted.get(at, 0.0)) for at in places), default=0.0
+        )
     if answer.vector.shape != golden.vector.shape:
         return math.inf
     largest = float(np.abs(answer.vector - golden.vector).max(initial=0.0))

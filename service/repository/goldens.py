@@ -14,6 +14,7 @@ from service.errors import ModelLoadError
 from service.repository.paths import file_inside
 from service.repository.tables import sentences
 from service.tasks import (
+    Aggregate,
     Answer,
     AnyItem,
     Classification,
@@ -29,10 +30,14 @@ from service.tasks import (
     InferItem,
     Label,
     Mask,
+    TaggedSpan,
+    Tagging,
+    TagItem,
     Task,
     Text,
     TranslateItem,
     Translation,
+    VectorForm,
 )
 
 GOLDENS_NAME = "goldens.json"
@@ -137,6 +142,36 @@ class _ClassifyRecord(_Record):
         return Golden(item, Classification(labels))
 
 
+class _TagItem(_Shape):
+    text: str
+    aggregate: Aggregate = "simple"
+
+
+class _Span(_Shape):
+    label: str
+    score: _Number
+    start: int
+    end: int
+
+
+class _Tagging(_Shape):
+    spans: list[_Span]
+
+
+class _TagRecord(_Record):
+    item: _TagItem
+    answer: _Tagging
+
+    def to_golden(self, read_image: _ReadImage) -> Golden:
+        text = self.item.text
+        spans = [
+            TaggedSpan(one.label, one.score, one.start, one.end, text[one.start : one.end])
+            for one in self.answer.spans
+        ]
+        # Of a long text, what the first window gives.
+        return Golden(TagItem(text, self.item.aggregate, window=0), Tagging(tuple(spans)))
+
+
 class _TranslateItem(_Shape):
     text: str
     source: str | None = None
@@ -216,6 +251,7 @@ class _EmbedItem(_Content):
 
 class _Embedding(_Shape):
     embedding: Annotated[list[_Number], Field(min_length=1)]
+    indices: list[Annotated[int, Field(ge=0)]] | None = None
 
 
 class _EmbedRecord(_Record):
@@ -223,9 +259,11 @@ class _EmbedRecord(_Record):
     answer: _Embedding
 
     def to_golden(self, read_image: _ReadImage) -> Golden:
-        vector = np.asarray(self.answer.embedding, np.float32)
-        item = EmbedItem(self.item.content(read_image), self.item.prompt_name)
-        return Golden(item, Embedding(vector))
+        vector, indices = np.asarray(self.answer.embedding, np.float32), self.answer.indices
+        places = None if indices is None else np.asarray(indices, np.int32)
+        form: VectorForm = "vector" if indices is None else "sparse"
+        item = EmbedItem(self.item.content(read_image), self.item.prompt_name, form=form)
+        return Golden(item, Embedding(vector, places))
 
 
 class _Tensor(_Shape):
@@ -273,8 +311,10 @@ class _File(_Shape, Generic[_Record_co]):
 
 _FILES: Mapping[Task, type[_File[_Record]]] = {
     Task.CLASSIFY: _File[_ClassifyRecord],
+    Task.TAG: _File[_TagRecord],
     Task.TRANSLATE: _File[_TranslateRecord],
     Task.DETECT: _File[_DetectRecord],
     Task.EMBED: _File[_EmbedRecord],
+    Task.SPARSE: _File[_EmbedRecord],
     Task.INFER: _File[_InferRecord],
 }

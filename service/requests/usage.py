@@ -8,7 +8,7 @@ from typing import Any
 from service.errors import LimitExceededError
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
-from service.tasks import AnyItem, ClassifyItem, EmbedItem, Text, TranslateItem
+from service.tasks import AnyItem, ClassifyItem, EmbedItem, TagItem, Text, TranslateItem
 
 _LONG_CHARACTERS = 2_000
 """Characters of a text whose tokens are counted on a thread."""
@@ -77,7 +77,7 @@ async def count_tokens(pipeline: Pipeline[Any, Any], item: AnyItem) -> int:
 
 def _texts(item: AnyItem) -> list[str]:
     match item:
-        case TranslateItem(text):
+        case TranslateItem(text) | TagItem(text):
             return [text]
         case ClassifyItem(Text(text), _, None) | EmbedItem(Text(text)):
             return [text]

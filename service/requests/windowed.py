@@ -23,6 +23,20 @@ _YIELD_EVERY = 32
 """Answers from the cache come without a pause; other work of the event loop runs in between."""
 
 
+class AtMost:
+    """Asks for a bounded number of a request's items at once; make one for each request."""
+
+    def __init__(self, most: int, asks: Ask) -> None:
+        self._asks, self._gate = asks, asyncio.Semaphore(most)
+
+    async def ask(
+        self, pipeline: Pipeline[Any, Any], item: AnyItem, request: Request
+    ) -> Outcome[Any]:
+        """Return the outcome of one item. Raises ServiceError."""
+        async with self._gate:
+            return await self._asks(pipeline, item, request)
+
+
 class Window:
     """Answers items of one caller; make one for all items that share the window."""
 

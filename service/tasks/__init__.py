@@ -27,8 +27,9 @@ from service.tasks.detection import (
     MaskForm,
     ObjectPart,
 )
-from service.tasks.embedding import Embedding, EmbedItem
+from service.tasks.embedding import Embedding, EmbedItem, VectorForm
 from service.tasks.inference import Inference, InferItem
+from service.tasks.tagging import Aggregate, TaggedSpan, Tagging, TagItem
 from service.tasks.translation import (
     Alternative,
     FinishReason,
@@ -38,11 +39,12 @@ from service.tasks.translation import (
     Translation,
 )
 
-AnyItem: TypeAlias = ClassifyItem | TranslateItem | DetectItem | EmbedItem | InferItem
-Answer: TypeAlias = Classification | Translation | Detections | Embedding | Inference
+AnyItem: TypeAlias = ClassifyItem | TagItem | TranslateItem | DetectItem | EmbedItem | InferItem
+Answer: TypeAlias = Classification | Tagging | Translation | Detections | Embedding | Inference
 
 __all__ = [
     "Ability",
+    "Aggregate",
     "Alternative",
     "Answer",
     "AnyItem",
@@ -67,9 +69,13 @@ __all__ = [
     "MaskForm",
     "ObjectPart",
     "Part",
+    "TagItem",
+    "TaggedSpan",
+    "Tagging",
     "Task",
     "Text",
     "TranslateItem",
     "Translation",
+    "VectorForm",
     "fingerprint",
 ]

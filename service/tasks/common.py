@@ -36,9 +36,11 @@ class Task(StrEnum):
     """The public tasks. A route, a manifest and a family each name one."""
 
     CLASSIFY = "classify"
+    TAG = "tag"
     TRANSLATE = "translate"
     DETECT = "detect"
     EMBED = "embed"
+    SPARSE = "sparse"
     INFER = "infer"
 
     __hash__ = str.__hash__  # Enum's own is a Python function, which every request calls

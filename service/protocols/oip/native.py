@@ -12,6 +12,7 @@ from service.api.classify import ClassifyRequest
 from service.api.content import validated
 from service.api.detect import DetectRequest
 from service.api.embed import EmbedRequest
+from service.api.tag import TagRequest
 from service.api.translate import TranslateRequest
 from service.errors import InvalidInputError, ServiceError
 from service.protocols.oip.tensors import InputTensor
@@ -29,6 +30,7 @@ from service.tasks import (
     Inference,
     Mask,
     ObjectPart,
+    Tagging,
     Task,
     TranslateItem,
     Translation,
@@ -37,9 +39,11 @@ from service.types import TensorSpec
 
 _SCHEMAS: Final[Mapping[Task, type[BaseModel]]] = {
     Task.CLASSIFY: ClassifyRequest,
+    Task.TAG: TagRequest,
     Task.TRANSLATE: TranslateRequest,
     Task.DETECT: DetectRequest,
     Task.EMBED: EmbedRequest,
+    Task.SPARSE: EmbedRequest,
 }
 _NAMES: Final = {"input_text": "text", "text_input": "text", "input_image": "image"}
 """Other names of inputs."""
@@ -51,11 +55,23 @@ _OUTPUTS: Final[Mapping[Task, Mapping[str, TensorSpec]]] = {
         "label": TensorSpec(_STRINGS, (None, None)),
         "score": TensorSpec(_FLOATS, (None, None)),
     },
+    Task.TAG: {
+        "start": TensorSpec("int32", (None, None)),
+        "end": TensorSpec("int32", (None, None)),
+        "label": TensorSpec(_STRINGS, (None, None)),
+        "score": TensorSpec(_FLOATS, (None, None)),
+        "count": TensorSpec("int32", (None,)),
+    },
     Task.TRANSLATE: {"translation": TensorSpec(_STRINGS, (None,))},
     Task.DETECT: {
         "boxes": TensorSpec(_FLOATS, (None, None, 4)),
         "label": TensorSpec(_STRINGS, (None, None)),
         "score": TensorSpec(_FLOATS, (None, None)),
+        "count": TensorSpec("int32", (None,)),
+    },
+    Task.SPARSE: {
+        "indices": TensorSpec("int32", (None, None)),
+        "values": TensorSpec(_FLOATS, (None, None)),
         "count": TensorSpec("int32", (None,)),
     },
     Task.EMBED: {"embedding": TensorSpec(_FLOATS, (None, None))},
@@ -139,6 +155,8 @@ def _body(
     for name in contents:
         if name not in ("text", "image") or name not in schema.model_fields:
             raise InvalidInputError(f"there is no input {name[:100]!r} for a model to {task}")
+    if task in (Task.EMBED, Task.SPARSE):
+        values["output"] = "sparse" if task is Task.SPARSE else "float"
     if pairs is not None:
         contents["text"] = _paired(contents.get("text", []), pairs)
     return validated({**values, **contents}, schema)
@@ -178,12 +196,12 @@ def _paired(texts: Sequence[Any], pairs: Sequence[Any]) -> list[Any]:
     return [{"text": text, "text_pair": pair} for text, pair in zip(texts, pairs, strict=True)]
 
 
-def native_tensors(
+def native_tensors(  # noqa: PLR0911 - one for each task
     answers: Sequence[Answer], finds: frozenset[ObjectPart]
 ) -> Mapping[str, NDArray[Any]]:
     """Return answers of one task as tensors, one row an answer.
 
-    Rows with fewer labels or objects than others end with empty labels, zero scores and zero boxes.
+    Rows with fewer labels, spans or objects than others end with empty labels and zeros.
 
     Args:
         answers: at least one.
@@ -197,6 +215,8 @@ def native_tensors(
                 "label": _strings([[label.name for label in row] for row in labels]),
                 "score": _floats([[label.score for label in row] for row in labels]),
             }
+        case Tagging():
+            return _span_tensors([one for one in answers if isinstance(one, Tagging)])
         case Translation():
             texts = [one.text.encode() for one in answers if isinstance(one, Translation)]
             return {"translation": np.array(texts, object)}
@@ -211,6 +231,8 @@ def native_tensors(
                 "count": np.array(list(map(len, rows)), np.int32),
                 **_parts_of(rows, most, finds),
             }
+        case Embedding() if first.indices is not None:
+            return _sparse_tensors([one for one in answers if isinstance(one, Embedding)])
         case Embedding():
             return {"embedding": np.stack([a.vector for a in answers if isinstance(a, Embedding)])}
         case Inference():
@@ -244,19 +266,43 @@ def _mask_text(mask: Mask | None) -> str:
     return mask.rle or mask.png or ""
 
 
+def _span_tensors(answers: Sequence[Tagging]) -> Mapping[str, NDArray[Any]]:
+    rows = [one.spans for one in answers]
+    return {
+        "start": _floats([[one.start for one in row] for row in rows], dtype=np.int32),
+        "end": _floats([[one.end for one in row] for row in rows], dtype=np.int32),
+        "label": _strings([[one.label for one in row] for row in rows]),
+        "score": _floats([[one.score for one in row] for row in rows]),
+        "count": np.array(list(map(len, rows)), np.int32),
+    }
+
+
+def _sparse_tensors(answers: Sequence[Embedding]) -> Mapping[str, NDArray[Any]]:
+    indices = [() if one.indices is None else one.indices.tolist() for one in answers]
+    return {
+        "indices": _floats(indices, dtype=np.int32),
+        "values": _floats([one.vector.tolist() for one in answers]),
+        "count": np.array([one.vector.size for one in answers], np.int32),
+    }
+
+
 def _strings(rows: Sequence[Sequence[str]]) -> NDArray[Any]:
     width = max(map(len, rows))
     filled = [[*(name.encode() for name in row), *[b""] * (width - len(row))] for row in rows]
     return np.array(filled, object).reshape(len(rows), width)
 
 
-def _floats(rows: Sequence[Sequence[float]], width: int | None = None) -> NDArray[Any]:
+def _floats(
+    rows: Sequence[Sequence[float]], width: int | None = None, dtype: Any = np.float32
+) -> NDArray[Any]:
     wide = max(map(len, rows), default=0) if width is None else width
-    return _padded([np.array(row, np.float32) for row in rows], (wide,))
+    return _padded([np.array(row, dtype) for row in rows], (wide,), dtype)
 
 
-def _padded(rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
-    padded = np.zeros((len(rows), *shape), np.float32)
+def _padded(
+    rows: Sequence[NDArray[Any]], shape: tuple[int, ...], dtype: Any = np.float32
+) -> NDArray[Any]:
+    padded = np.zeros((len(rows), *shape), dtype)
     for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values
     return padded

@@ -8,14 +8,14 @@ import orjson
 from pydantic import BaseModel, RootModel
 
 from service.api.audit import audited, versions_of
+from service.api.codings import deflated
 from service.api.errors import MalformedRequestError, Problem
 from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
 from service.api.replies import Reply
 from service.api.route import KeyPlace
-from service.errors import InvalidInputError, OverloadedError
+from service.errors import InvalidInputError
 from service.protocols.oip import describe
-from service.protocols.oip.codings import deflated, inflated
 from service.protocols.oip.inference import (
     InferCall,
     InferResult,
@@ -37,7 +37,6 @@ from service.requests.pipeline import Pipeline
 _LENGTH = b"inference-header-content-length"
 _ON_LOOP = 256 * 1024
 """Bytes of a body that is parsed on the event loop; a longer one on a thread."""
-_ROOM_SECONDS = 1.0
 """`Retry-After` of a process that has no room for a body."""
 _MODEL = "/v2/models/{model:path}"
 _VERSION = _MODEL + "/versions/{version}"
@@ -117,14 +116,14 @@ async def show_statistics(request: HttpRequest) -> Reply:
 
 async def show_index(request: HttpRequest) -> Reply:
     """List the versions of models, with their states."""
-    asked = parse_object(await _body(request))
+    asked = parse_object(await request.read_body())
     return _json(describe.index_of(request.context.registry, asked.get("ready") is True))
 
 
 async def load_model(request: HttpRequest) -> Reply:
     """Load the newest version of a model and swap it in; for administrators."""
     require_administrator(request)
-    asked = parse_object(await _body(request))
+    asked = parse_object(await request.read_body())
     if asked.get("parameters"):
         raise InvalidInputError(
             "configurations and files are not taken from requests: put them into the repository"
@@ -138,7 +137,7 @@ async def load_model(request: HttpRequest) -> Reply:
 async def unload_model(request: HttpRequest) -> Reply:
     """Take a model out of service; for administrators."""
     require_administrator(request)
-    parse_object(await _body(request))
+    parse_object(await request.read_body())
     model, registry = request.path_params["model"], request.context.registry
     state = versions_of(registry, model)
     await audited(request.caller, "unload", model, state, registry.unload(model))
@@ -153,7 +152,7 @@ async def infer_model(request: HttpRequest) -> Reply:
     # The model first: clients that ask for what is not there need no valid body.
     pipeline = _pipeline(request)
     header_length = _header_length(request)
-    body = await _body(request)
+    body = await request.read_body()
     name, version = request.path_params["model"], _version(request)
     if header_length == 0:
         call = InferCall(name, version, inputs=raw_inputs(pipeline, body))
@@ -190,15 +189,6 @@ async def _rendered(
     if coding is not None:
         headers.append((b"content-encoding", coding))
     return Reply(body, content_type=content_type, headers=headers)
-
-
-async def _body(request: HttpRequest) -> bytes:
-    body = await request.read_body()
-    codings = request.given.get(b"content-encoding")
-    whole = await inflated(body, codings, request.context.limits.max_body_bytes)
-    if not request.finds_room(max(len(body), len(whole))):
-        raise OverloadedError("too many large bodies at once", _ROOM_SECONDS)
-    return whole
 
 
 def _header_length(request: HttpRequest) -> int | None:

@@ -91,7 +91,8 @@ def _steps(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
 
 
 _LABELS = "parameters.labels"
-_RANK = 2
+_RANKS = (2, 3)
+"""Axes of the scores of whole texts or images, and of those of tokens."""
 _DEFAULT_LABELS = 2
 
 
@@ -137,8 +138,8 @@ def _outputs(files: ExportFiles) -> int:
     """Return how many scores the head gives: by the graph, else by config.json, else two."""
     if files.graphs.get(MODEL_ROLE):
         shape = next(iter(files.signature().outputs.values())).shape
-        if len(shape) == _RANK and shape[1] is not None:
-            return shape[1]
+        if len(shape) in _RANKS and shape[-1] is not None:
+            return shape[-1]
     for key in ("num_labels", "num_classes"):
         if isinstance(count := files.config.get(key), int) and count > 0:
             return count

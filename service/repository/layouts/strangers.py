@@ -72,9 +72,16 @@ _ENCODE = (
 _NOTHING = "none of the four tasks (classify, translate, detect, embed) is of this kind"
 
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
-    "token-classification": ("labels the tokens of a text, such as names in it", _ENCODE),
+    "token-classification": (
+        "labels the tokens of a text, such as names in it",
+        "of these, those of transformers are served: add a config.json with architectures and "
+        "id2label, and the tokenizer",
+    ),
     "question-answering": ("finds the answer to a question in a text", _ENCODE),
-    "fill-mask": ("fills in masked words", _ENCODE),
+    "fill-mask": (
+        "fills in masked words",
+        f'{_ENCODE}; of a SPLADE model, add family = "sparse_embedder" to model.toml',
+    ),
     "multiple-choice": ("chooses among several endings of a text", _ENCODE),
     "text-generation": ("continues a text (a causal language model)", _ENCODE),
     "text2text-generation": (

@@ -25,10 +25,16 @@ from service.repository.layouts.tokens import text_facts
 from service.tasks import Task
 
 _HEAD = "ForSequenceClassification"
-_RANK = 2
-"""Of the scores of whole texts; those of tokens have one axis more."""
+_TAGS = "ForTokenClassification"
+_RANK, _RANK_OF_TAGS = 2, 3
+"""Axes of the scores of whole texts, and of those of tokens."""
+_STEPS_OF_SPLADE = 2
+_SCORE_BYTES = 256 * 1024 * 1024
+"""Of the scores that a batch of the longest texts gives for every token of the vocabulary."""
+_MOST_ROWS = 32
 _VECTOR = "sentence_embedding"
-_STATES = frozenset({"last_hidden_state", "token_embeddings", _VECTOR})
+_TOKENS = "token_embeddings"
+_STATES = frozenset({"last_hidden_state", _TOKENS, _VECTOR})
 
 _USUAL_PROMPTS = ("query", "document")
 """Names that every model of sentence-transformers has, with nothing behind them."""
@@ -52,14 +58,32 @@ def _is_classifier(files: ExportFiles) -> str | None:
         return f"{SENTENCE_TRANSFORMERS}: model_type"
     if files.architecture.endswith(_HEAD):
         return f"{CONFIG}: architectures"
+    return _by_scores(files, _RANK)
+
+
+def _by_scores(files: ExportFiles, rank: int) -> str | None:
+    """Know a head by the axes of its scores, where config.json names no architecture."""
     if files.architecture or not files.model_type or MODEL_ROLE not in files.graphs:
         return None
     signature = files.signature()
     scores = signature.outputs.get("logits")
     takes_only_text = "input_ids" in signature.inputs and pixel_spec(signature) is None
-    if takes_only_text and len(signature.outputs) == 1 and scores and len(scores.shape) == _RANK:
+    if takes_only_text and len(signature.outputs) == 1 and scores and len(scores.shape) == rank:
         return f"{graph_name(files)}: its inputs and outputs"
     return None
+
+
+def _is_token_classifier(files: ExportFiles) -> str | None:
+    if files.architecture.endswith(_TAGS):
+        return f"{CONFIG}: architectures"
+    # Scores of the words of a vocabulary have as many axes, but their labels have no names.
+    return _by_scores(files, _RANK_OF_TAGS) if "id2label" in files.config else None
+
+
+def _read_token_classifier(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, {"model": MODEL_ROLE})
+    yield from label_facts(files)
+    yield from text_facts(files)
 
 
 def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
@@ -150,6 +174,8 @@ def _read_embedder(files: ExportFiles) -> Iterator[Finding]:
         source = f"{graph_name(files)}: its output {_VECTOR}"
         yield Fact("parameters.pooling", "none", source)
         yield Fact("parameters.normalize", False, source)
+        if _TOKENS in files.signature().outputs:
+            yield Fact("parameters.token_output", _TOKENS, f"{graph_name(files)}: its outputs")
     elif files.modules:
         yield from _steps(files)
     else:
@@ -205,7 +231,46 @@ def _prompts(files: ExportFiles) -> Iterator[Finding]:
             yield Fact("parameters.default_prompt_name", default, source)
 
 
+def _is_sparse(files: ExportFiles) -> str | None:
+    return MODULES if _splade(files) is not None else None
+
+
+def _splade(files: ExportFiles) -> Mapping[str, Any] | None:
+    """Return the step that makes sparse vectors of scores of the vocabulary."""
+    kinds = {str(step.get("type", "")).rpartition(".")[2]: step for step in files.modules}
+    return kinds.get("SpladePooling")
+
+
+def _read_sparse(files: ExportFiles) -> Iterator[Finding]:
+    """Tell how scores of the vocabulary become weights.
+
+    Raises:
+        ModelLoadError: there are other steps, such as a table of weights for queries.
+    """
+    yield from graph_facts(files, {"model": MODEL_ROLE})
+    yield from text_facts(files)
+    step = _splade(files)
+    if step is None:
+        return  # model.toml names the family, and has the parameters
+    if len(files.modules) != _STEPS_OF_SPLADE:
+        raise ModelLoadError(f"{MODULES} has other steps than a transformer and SpladePooling")
+    name = f"{step.get('path')}/{CONFIG}"
+    for key, own in (("pooling_strategy", "pooling"), ("activation_function", "activation")):
+        if (value := files.table(name).get(key)) is not None:
+            yield Fact(f"parameters.{own}", value, f"{name}: {key}")
+    if not files.graphs.get(MODEL_ROLE):
+        return
+    shape = next(iter(files.signature().outputs.values())).shape
+    vocabulary = shape[-1] if shape and shape[-1] is not None else files.config.get("vocab_size")
+    longest = files.config.get("max_position_embeddings")
+    if isinstance(vocabulary, int) and isinstance(longest, int):
+        most = max(1, min(_MOST_ROWS, _SCORE_BYTES // (4 * vocabulary * longest)))
+        yield Fact("batching.max_batch_size", most, f"{graph_name(files)}: size of its scores")
+
+
 LAYOUTS: Final = (
+    Layout(Task.SPARSE, "sparse_embedder", _is_sparse, _read_sparse),
     Layout(Task.EMBED, "text_embedder", _is_embedder, _read_embedder),
     Layout(Task.CLASSIFY, "text_classifier", _is_classifier, _read_classifier),
+    Layout(Task.TAG, "token_classifier", _is_token_classifier, _read_token_classifier),
 )

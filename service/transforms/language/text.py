@@ -88,6 +88,11 @@ class TextTokenizer:
             ) from error
 
     @property
+    def backend(self) -> Tokenizer:
+        """Return the library's tokenizer. It must not be changed."""
+        return self._tokenizer
+
+    @property
     def special_tokens(self) -> int:
         """Return how many tokens are added around every text."""
         return self._special_tokens
@@ -141,7 +146,7 @@ class TextTokenizer:
         """
         # `encode` would hold the interpreter's lock (0.2 s for a long text); the batch method
         # releases it and, by not computing offsets, is faster even for one short text.
-        (encoding,) = _called(self._tokenizer.encode_batch_fast, [valid_text(text)])
+        (encoding,) = guarded(self._tokenizer.encode_batch_fast, [valid_text(text)])
         if not text or text.isspace():
             raise InvalidInputError("the text is empty")
         if len(encoding) <= self._special_tokens:
@@ -152,7 +157,7 @@ class TextTokenizer:
             valid = [valid_text(text)]
             bare = self._tokenizer.encode_batch_fast(valid, add_special_tokens=False)[0]
             bare.truncate(max_length - self._special_tokens, direction=self._direction)
-            encoding = _called(self._tokenizer.post_process, bare)
+            encoding = guarded(self._tokenizer.post_process, bare)
         return np.array(encoding.ids, np.int64), cut
 
     def encode_pair(self, text: str, pair: str, max_length: int) -> tuple[TokenIds, TokenIds]:
@@ -170,14 +175,14 @@ class TextTokenizer:
         if any(not part or part.isspace() for part in (text, pair)):
             raise InvalidInputError("the text is empty")
         texts = [valid_text(text), valid_text(pair)]
-        first, second = _called(self._tokenizer.encode_batch_fast, texts, add_special_tokens=False)
+        first, second = guarded(self._tokenizer.encode_batch_fast, texts, add_special_tokens=False)
         if not (len(first) and len(second)):
             raise InvalidInputError("the text has nothing that this model reads")
         self._note_length(text, pair, len(first) + len(second) + self._pair_tokens)
         shares = _shares(len(first), len(second), max_length - self._pair_tokens)
         for encoding, share in zip((first, second), shares, strict=True):
             encoding.truncate(share, direction=self._direction)
-        both = _called(self._tokenizer.post_process, first, second)
+        both = guarded(self._tokenizer.post_process, first, second)
         return np.array(both.ids, np.int64), np.array(both.type_ids, np.int64)
 
     def types(self, length: int) -> TokenIds | None:
@@ -205,6 +210,11 @@ class TextTokenizer:
         """Return the text of these ids, by default without special tokens."""
         text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=skip_special)
         return text
+
+    @property
+    def frame_ids(self) -> Sequence[int]:
+        """Return the special tokens that are put around every text."""
+        return self._frame.ids
 
     @property
     def largest_id(self) -> int:
@@ -245,7 +255,7 @@ class _Frame:
         return bool(self.body_type or any(kind for _, kind in (*self.before, *self.after)))
 
 
-def _called(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def guarded(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a function of a tokenizer. Raises InvalidInputError if it panics on this text."""
     try:
         return function(*arguments, **options)

@@ -17,7 +17,6 @@ from service.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
     OverloadedError,
-    ServiceError,
 )
 from service.families.family import CosineScores, Opened, Traits
 from service.families.translation.texts import divided
@@ -46,6 +45,9 @@ from service.tasks import (
     Frame,
     Image,
     Label,
+    TaggedSpan,
+    Tagging,
+    TagItem,
     Task,
     Text,
     TranslateItem,
@@ -182,8 +184,10 @@ class FakeRegistry(Registry):
         self.pipelines: dict[Ability, FakePipeline] = {
             (Task.CLASSIFY, "text"): topics,
             (Task.CLASSIFY, "image"): digits,
+            (Task.TAG, "text"): FakePipeline("names"),
             (Task.TRANSLATE, "text"): translator,
             (Task.DETECT, "image"): cards,
+            (Task.SPARSE, "text"): FakePipeline("splade"),
             (Task.EMBED, "text"): emoji,
             (Task.EMBED, "image"): emoji,
             (ComposedTask.RERANK, "text"): emoji,
@@ -223,6 +227,10 @@ class FakeRegistry(Registry):
                 )
                 return cast(Pipeline[Any, Any], pipeline)
         raise ModelNotFoundError(f"there is no model {model!r} of version {version}")
+
+    def task_of(self, model: str) -> Task | None:
+        found = (task for (task, _), one in self.pipelines.items() if one.model.name == model)
+        return next(found, None)
 
     def statuses(self) -> Sequence[VersionStatus]:
         return [_status(pipeline.model.name, 1) for pipeline in self.pipelines.values()]
@@ -274,7 +282,7 @@ def _status(model: str, version: int, precision: str | None = None) -> VersionSt
 
 def _text(item: AnyItem) -> str | None:
     match item:
-        case TranslateItem():
+        case TranslateItem() | TagItem():
             return item.text
         case ClassifyItem(Text(text)) | EmbedItem(Text(text)):
             return text
@@ -284,7 +292,7 @@ def _text(item: AnyItem) -> str | None:
             return None
 
 
-def _answer(item: AnyItem) -> Answer:
+def _answer(item: AnyItem) -> Answer:  # noqa: C901, PLR0911 - one for each task
     """Decode images for real: what is no image must be refused as in production."""
     match item:
         case ClassifyItem(content, top_k):
@@ -292,11 +300,18 @@ def _answer(item: AnyItem) -> Answer:
                 _size(content)
             labels = (Label("business", 0.75), Label("health", 0.25))
             return Classification(labels[:top_k])
+        case TagItem(text):
+            span = TaggedSpan("LOC", 0.75, 0, len(text), text)
+            return Tagging((span,))
         case TranslateItem(text):
             return Translation(f"[{text}]", item.source or "zh", item.target or "en", False)
         case DetectItem(image):
             width, height = _size(image)
             return Detections((DetectedObject("ace", 0.9, (1.0, 2.0, 3.0, 4.5)),), width, height)
+        case EmbedItem(form="tokens"):
+            return Embedding(np.full((2, DIMENSIONS), 0.5, np.float32))
+        case EmbedItem(form="sparse"):
+            return Embedding(np.array([0.5, 1], np.float32), np.array([3, 9], np.int32))
         case EmbedItem(content):
             if not isinstance(content, Text):
                 _size(content)
@@ -308,12 +323,3 @@ def _size(image: Image | Frame) -> tuple[int, int]:
         height, width, _ = image.pixels.shape
         return width, height
     return decode_image(image.data).size
-
-
-def all_errors() -> set[type[ServiceError]]:
-    """Return every error class of the service, however deep, that is loaded."""
-    found, fresh = set[type[ServiceError]](), {ServiceError}
-    while fresh:
-        found |= fresh
-        fresh = {kind for parent in fresh for kind in parent.__subclasses__()} - found
-    return {kind for kind in found if kind.__module__.startswith("service.")}

@@ -1,4 +1,6 @@
 import base64
+import gzip
+import zlib
 from typing import Any
 
 import httpx
@@ -198,7 +200,7 @@ async def test_json_may_say_it_is_utf_8(client: httpx.AsyncClient, content_type:
         ({"content-type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
         ({"content-type": "application/json; charset=gbk"}, "unsupported_media_type"),
         (
-            {"content-type": "application/json", "content-encoding": "gzip"},
+            {"content-type": "application/json", "content-encoding": "br"},
             "unsupported_media_type",
         ),
     ],
@@ -208,6 +210,24 @@ async def test_other_kinds_of_bodies_are_refused(
 ) -> None:
     response = await post(client, content=b'{"text":"a"}', headers=headers)
     assert (response.status_code, response.json()["code"]) == (415, code)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "identity"])
+async def test_a_body_may_be_compressed(client: httpx.AsyncClient, coding: str) -> None:
+    plain = b'{"text":"a"}'
+    packed = {"gzip": gzip.compress(plain), "deflate": zlib.compress(plain)}.get(coding, plain)
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    response = await post(client, content=packed, headers=headers)
+    assert response.status_code == 200, response.text
+
+
+async def test_what_a_body_inflates_to_is_bounded(client: httpx.AsyncClient) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    bomb = gzip.compress(b" " * 10_000_000)
+    response = await post(client, content=bomb, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (413, "limit_exceeded")
+    response = await post(client, content=bomb[:-9], headers=headers)
+    assert response.status_code in (400, 413)
 
 
 async def test_parameters_in_the_query_are_refused_rather_than_ignored(

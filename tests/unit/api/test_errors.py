@@ -4,11 +4,24 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from service.api.errors import STATUS, Problem
-from service.errors import InvalidInputError, OverloadedError, UnauthorizedError
+from service.errors import (
+    InvalidInputError,
+    OverloadedError,
+    ServiceError,
+    UnauthorizedError,
+)
 from service.requests.answer import as_service_error
-from tests.unit.api.fakes import all_errors
 
 BORDER = "service.api.errors"
+
+
+def all_errors() -> set[type[ServiceError]]:
+    """Return every error class of the service, however deep, that is loaded."""
+    found, fresh = set[type[ServiceError]](), {ServiceError}
+    while fresh:
+        found |= fresh
+        fresh = {kind for parent in fresh for kind in parent.__subclasses__()} - found
+    return {kind for kind in found if kind.__module__.startswith("service.")}
 
 
 def test_every_error_has_a_status_and_a_code_of_its_own() -> None:

@@ -79,8 +79,8 @@ async def test_a_body_may_say_that_it_is_not_compressed(
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("coding", ["gzip", "Identity, gzip", "br"])
-async def test_a_compressed_body_is_refused(client: httpx.AsyncClient, coding: str) -> None:
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
+async def test_a_body_in_another_coding_is_refused(client: httpx.AsyncClient, coding: str) -> None:
     response = await classify(client, b'{"text": "a"}', content_encoding=coding)
     assert response.status_code == 415
 

@@ -24,6 +24,9 @@ from service.tasks import (
     KeptTerm,
     Label,
     Mask,
+    TaggedSpan,
+    Tagging,
+    TagItem,
     Task,
     Text,
     TranslateItem,
@@ -49,6 +52,13 @@ masks = st.builds(Mask, st.none() | st.text(), st.none() | _rings.map(tuple), st
 ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
     Task.CLASSIFY: st.builds(
         Classification, st.lists(st.builds(Label, st.text(), scores)).map(tuple)
+    ),
+    Task.TAG: st.builds(
+        Tagging,
+        st.lists(st.builds(TaggedSpan, st.text(), scores, sizes, sizes, st.text()), max_size=5).map(
+            tuple
+        ),
+        sizes,
     ),
     Task.TRANSLATE: st.builds(
         Translation,
@@ -83,6 +93,13 @@ ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
     Task.EMBED: st.builds(
         Embedding, hnp.arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32))
     ),
+    Task.SPARSE: st.integers(0, 9).flatmap(
+        lambda size: st.builds(
+            Embedding,
+            hnp.arrays(np.float32, size, elements=st.floats(width=32)),
+            hnp.arrays(np.int32, size),
+        )
+    ),
     Task.INFER: st.builds(Inference, tensors),
 }
 
@@ -95,6 +112,14 @@ numbers = st.none() | st.floats(allow_nan=False).filter(lambda number: number !=
 
 ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
     Task.CLASSIFY: st.builds(ClassifyItem, contents, counts),
+    Task.TAG: st.builds(
+        TagItem,
+        texts,
+        st.sampled_from(["none", "simple", "max"]),
+        counts,
+        st.lists(texts, max_size=3).map(tuple),
+        counts,
+    ),
     Task.TRANSLATE: st.builds(
         TranslateItem,
         texts,
@@ -116,5 +141,6 @@ ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
         st.none() | st.sampled_from(["rle", "polygons", "png", "none"]),
     ),
     Task.EMBED: st.builds(EmbedItem, contents),
+    Task.SPARSE: st.builds(EmbedItem, contents, form=st.just("sparse")),
     Task.INFER: st.builds(InferItem, tensors),
 }

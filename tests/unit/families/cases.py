@@ -17,7 +17,15 @@ from service import tasks
 from service.families import FAMILIES
 from service.families.family import Opened
 from service.repository.manifest import read_parameters
-from service.tasks import ClassifyItem, DetectItem, EmbedItem, InferItem, Text, TranslateItem
+from service.tasks import (
+    ClassifyItem,
+    DetectItem,
+    EmbedItem,
+    InferItem,
+    TagItem,
+    Text,
+    TranslateItem,
+)
 from service.types import PreparedItem
 from tests.unit.families.exported_translator import ExportedTranslator
 from tests.unit.families.sessions import (
@@ -30,6 +38,7 @@ from tests.unit.families.sessions import (
     states_session,
     tensor_session,
     text_session,
+    tokens_session,
 )
 from tests.unit.families.step_models import step_sessions
 from tests.unit.transforms.images import encoded
@@ -127,12 +136,28 @@ CASES: dict[str, Case] = {
         [ClassifyItem(tasks.Image(IMAGES[0]))],
         tasks.Classification,
     ),
+    "token_classifier": Case(
+        {"labels": ["O", "B-X", "I-X", "I-Y"], "max_length": 24, "pad_id": 5, "stride": 4},
+        lambda: {"model": tokens_session(4)},
+        [TagItem(text, way) for text in TEXTS for way in ("none", "simple", "average")],
+        [TagItem(text) for text in _EMPTY_TEXTS],
+        [],
+        tasks.Tagging,
+    ),
     "text_embedder": Case(
         {"max_length": 24, "pad_id": 5, "pooling": "mean"},
         lambda: {"model": states_session(4)},
         [EmbedItem(Text(text)) for text in TEXTS],
         [EmbedItem(Text(text)) for text in _EMPTY_TEXTS],
         [EmbedItem(tasks.Image(IMAGES[0]))],
+        tasks.Embedding,
+    ),
+    "sparse_embedder": Case(
+        {"max_length": 24, "pad_id": 5},
+        lambda: {"model": tokens_session(64)},
+        [EmbedItem(Text(text), form="sparse") for text in TEXTS],
+        [EmbedItem(Text(text), form="sparse") for text in _EMPTY_TEXTS],
+        [EmbedItem(tasks.Image(IMAGES[0]), form="sparse")],
         tasks.Embedding,
     ),
     "image_classifier": Case(
@@ -261,6 +286,10 @@ def item_of(name: str, content: str | bytes) -> Any:
             return ClassifyItem(made)
         case tasks.Task.EMBED:
             return EmbedItem(made)
+        case tasks.Task.SPARSE:
+            return EmbedItem(made, form="sparse")
+        case tasks.Task.TAG:
+            return TagItem(str(content))
         case tasks.Task.TRANSLATE:
             return TranslateItem(str(content))
         case tasks.Task.DETECT:

@@ -89,6 +89,16 @@ def states_session(width: int, vocabulary: int = 64) -> NumpySession:
     return NumpySession(compute)
 
 
+def tokens_session(width: int, vocabulary: int = 64) -> NumpySession:
+    """Gives every token a score for each label, which also depends on the other tokens."""
+    states = states_session(width, vocabulary)
+
+    def compute(feeds: Arrays) -> Arrays:
+        return {"logits": states.compute(feeds)["last_hidden_state"] / 100}
+
+    return NumpySession(compute)
+
+
 def image_session(output: str, width: int) -> NumpySession:
     """Gives weighted sums of the pixels."""
 

@@ -207,7 +207,7 @@ def test_a_translator_lists_the_languages_that_it_translates(
 
 
 def test_a_translator_does_not_see_emoji(family: Opened[Any, Any], case: Case) -> None:
-    if (ask := family.traits.plan) is None:
+    if (ask := family.traits.plan) is None or case.answer is not tasks.Translation:
         return
     item = replace(case.items[0], text="\ufeff😀 on\u200be, 👍🏽 two", protect=("emoji",))
     plan = ask(item)

@@ -10,6 +10,7 @@ RESULTS = {
     Kind.CLASSIFY_LABELS: {"labels": [{"label": "dog", "score": 1}]},
     Kind.TRANSLATE: {"translation": "hello"},
     Kind.DETECT: {"objects": []},
+    Kind.CLASSIFY_SPANS: {"spans": []},
     Kind.EMBED_TEXT: {"embedding": [0.1]},
     Kind.EMBED_IMAGE: {"embedding": [0.1]},
 }
@@ -18,6 +19,10 @@ RESULTS = {
 FOREIGN = {
     Kind.EMBED_OPENAI: {"data": [{"embedding": "AACAPw=="}]},
     Kind.EMBED_RERANK: {"results": [{"relevance_score": score} for score in (0.9, 0.5, 0.1)]},
+    Kind.CLASSIFY_HUGGINGFACE: [[{"label": "a", "score": 1}, {"label": "b", "score": 0}]],
+    Kind.TRANSLATE_LIBRETRANSLATE: {"translatedText": "hello"},
+    Kind.DETECT_DEEPSTACK: {"success": True, "predictions": []},
+    Kind.EMBED_TEI: [[0.5, 0.5]],
     Kind.CLASSIFY_OIP: {"outputs": [{"data": ["business"]}, {"data": [0.9]}]},
     Kind.DETECT_WORKFLOW: {"results": [{"steps": {"cards": {"objects": []}}}]},
 }

@@ -4,7 +4,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from loadtest.kinds import FOREIGN, Kind
+from loadtest.kinds import FOREIGN, UNSERVED, Kind
 from loadtest.pacing import Arrival
 from loadtest.payloads import STAMPS, Material, Payloads, marked, stamp
 from tests.sentences import sentence
@@ -47,7 +47,9 @@ def test_two_processes_with_the_same_seed_make_the_same_request(
         assert Payloads(3, material).request(one) == Payloads(3, material).request(one)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in {*IMAGES, *FOREIGN}])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in Kind if kind not in {*IMAGES, *FOREIGN, *UNSERVED}]
+)
 def test_a_text_is_json_with_one_real_text(material: Material, kind: Kind) -> None:
     request = Payloads(1, material).request(arrival(kind, 5, repeat=True))
     (text,) = orjson.loads(request.body).values()

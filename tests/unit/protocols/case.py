@@ -53,7 +53,7 @@ HOSTILE: Sequence[bytes] = (
     b'{"input": {}, "inputs": {}, "query": {}, "texts": {}, "documents": {}}',
     b'{"input": 1e999, "inputs": 1e999, "query": 1e999}',
     b'{"input": NaN}',
-    b'{"input": [' + b",".join([b'"a"'] * 1_000) + b'], "inputs": 1}',
+    b'{"input": [' + b",".join([b'"a"'] * 3_000) + b'], "inputs": 1}',
     b'{"input": [' + b",".join([b"1"] * 40_000) + b'], "inputs": 1}',
     b'{"input": "' + b"a" * 50_000 + b'", "inputs": 1}',
     b'{"model": "../../etc/passwd", "input": "a", "inputs": "a", "query": "a"}',

@@ -106,6 +106,37 @@ TEI_CASES = [
         )
         for path in ("/rerank", "/tei/emoji/rerank")
     ),
+    *(
+        Case(
+            TEI,
+            path,
+            {"inputs": TEXTS},
+            _inputs,
+            "/v1/embed",
+            {"text": TEXTS, "output": "tokens"},
+            list,
+            lambda answer: [one["embedding"] for one in answer["results"]],
+            _HOSTILE,
+        )
+        for path in ("/embed_all", "/tei/emoji/embed_all")
+    ),
+    *(
+        Case(
+            TEI,
+            path,
+            {"inputs": TEXTS},
+            _inputs,
+            "/v1/embed",
+            {"text": TEXTS, "output": "sparse"},
+            lambda answer: [[(one["index"], one["value"]) for one in row] for row in answer],
+            lambda answer: [
+                list(zip(one["indices"], one["embedding"], strict=True))
+                for one in answer["results"]
+            ],
+            _HOSTILE,
+        )
+        for path in ("/embed_sparse", "/tei/splade/embed_sparse", "/tei/splade")
+    ),
     Case(
         TEI,
         "/similarity",

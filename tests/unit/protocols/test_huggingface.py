@@ -124,3 +124,17 @@ async def test_a_camera_is_told_what_is_wrong(client: httpx.AsyncClient) -> None
     assert unknown.status_code == 404
     listed = await client.post("/v1/vision/custom/list", data={"api_key": "a"})
     assert listed.json() == {"success": True, "code": 200, "models": []}
+
+
+async def test_a_token_classifier_groups_tokens_by_default(
+    client: httpx.AsyncClient, registry: Any
+) -> None:
+    span = {"entity_group": "LOC", "score": 0.75, "word": "Paris", "start": 0, "end": 5}
+    assert await ask(client, "names", inputs="Paris") == [span]
+    assert await ask(client, "names", inputs=["Paris", "Paris"]) == [[span], [span]]
+    options = {"aggregation_strategy": "none", "stride": 2, "ignore_labels": ["X"]}
+    (found,) = await ask(client, "names", inputs="Paris", parameters=options)
+    assert found["entity"] == "LOC"
+    item = registry.named("names").asked[-1][0]
+    assert (item.aggregate, item.stride, item.ignored) == ("none", 2, ("X",))
+    assert (await client.get("/hf/names/info")).json()["pipeline_tag"] == "token-classification"

@@ -170,8 +170,6 @@ SAME = {
     "/v1/vision/custom/list",
     "/v1/vision/custom/{model:path}",
     "/v2/models/{model:path}/versions/{version}/infer",
-    "/embed_all",
-    "/embed_sparse",
     "/embeddings_image",
     "/tokenize",
     "/decode",

@@ -31,7 +31,6 @@ def graph(
 @pytest.mark.parametrize(
     "architecture",
     [
-        "BertForTokenClassification",
         "RobertaForQuestionAnswering",
         "GPT2LMHeadModel",
         "Qwen3ForCausalLM",

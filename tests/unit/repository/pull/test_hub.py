@@ -197,7 +197,7 @@ def test_a_model_without_graphs_names_the_command_that_makes_them(hub, pull_mode
 
 
 def test_a_model_of_a_kind_that_is_not_served_is_refused_before_its_graphs(hub, pull_model) -> None:
-    config = b'{"architectures": ["BertForTokenClassification"], "model_type": "bert"}'
+    config = b'{"architectures": ["BertForQuestionAnswering"], "model_type": "bert"}'
     hub.repos["org/lamps"].commit({**image_classifier(), "config.json": config})
     with pytest.raises(ModelLoadError, check=sentence):
         pull_model()
