@@ -30,8 +30,7 @@ WHOLE_BODY = "quartet.whole_body"
 REFUSED = "quartet.refused"
 """Key in the ASGI scope of a request that is not valid HTTP."""
 
-# The pipeline keeps the deadline, and answers the items that were in time. This is for a pipeline
-# that does not return.
+# For a pipeline that does not return: others keep the deadline, and answer what was in time.
 _GRACE = 0.1
 """Seconds after the deadline at which the work is cancelled."""
 
@@ -54,8 +53,7 @@ _SERVER_TIMING = (
 class HttpRequest(starlette.requests.Request):
     """Starlette's request, with the record for telemetry and the limits of this service."""
 
-    # Quicker answers do not pay for a second task, which costs a tenth of what the event loop
-    # does for a small request.
+    # A second task costs a tenth of what the event loop does for a small request.
     watch_after = 0.2
     """Seconds of work after which to watch whether the client is still connected."""
     is_stream = False
@@ -318,6 +316,5 @@ class HttpRequest(starlette.requests.Request):
 
 
 def new_id() -> str:
-    """Return an id for a request that has none."""
-    # Random like a UUID at a tenth of its cost; it does not have to be hard to guess.
+    """Return a random id, at a tenth of the cost of a UUID; it need not be hard to guess."""
     return f"{random.getrandbits(128):032x}"

@@ -71,7 +71,6 @@ class FakePipeline:
 
     def __init__(self, model: str, version: int = 1) -> None:
         self.model = ModelIdentity(model, version, "digest")
-        self.task = Task.EMBED
         self.cache = ResponseCache(NullBackend(), enabled=False)
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -172,11 +171,8 @@ class FakeRegistry(Registry):
 
     def __init__(self) -> None:
         topics, digits = FakePipeline("news-topics"), FakePipeline("digits")
-        translator, cards, emoji = (
-            FakePipeline("zh-en"),
-            FakePipeline("cards"),
-            FakePipeline("emoji"),
-        )
+        translator, cards = FakePipeline("zh-en"), FakePipeline("cards")
+        emoji = FakePipeline("emoji")
         emoji.task = Task.EMBED
         emoji.family = Opened(
             cast(Any, None), cast(Any, None), Traits(label_scores=CosineScores(10.0))
@@ -301,8 +297,7 @@ def _answer(item: AnyItem) -> Answer:  # noqa: C901, PLR0911 - one for each task
             labels = (Label("business", 0.75), Label("health", 0.25))
             return Classification(labels[:top_k])
         case TagItem(text):
-            span = TaggedSpan("LOC", 0.75, 0, len(text), text)
-            return Tagging((span,))
+            return Tagging((TaggedSpan("LOC", 0.75, 0, len(text), text),))
         case TranslateItem(text):
             return Translation(f"[{text}]", item.source or "zh", item.target or "en", False)
         case DetectItem(image):
