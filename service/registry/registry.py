@@ -144,8 +144,8 @@ class Registry:
         return loaded.pipeline
 
     def task_of(self, model: str) -> Task | None:
-        """Return the task of a model; None if it does not serve."""
-        loaded = self._serving.get(model)
+        """Return the task of a model, or of an alias of it; None if it does not serve."""
+        loaded = self._serving.get(model.partition("@")[0])
         return None if loaded is None else loaded.pipeline.task
 
     def statuses(self) -> Sequence[VersionStatus]:
