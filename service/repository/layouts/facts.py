@@ -6,14 +6,18 @@ Also what several layouts read from the header of a graph.
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import MODEL_ROLE, ExportFiles
-from service.repository.manifest import PRECISIONS
+from service.repository.manifest import PRECISIONS, Precision
 from service.repository.onnx_file.records import GraphSignature
 from service.tasks import Task
 from service.types import TensorSpec
+
+DEFAULT_PRECISIONS: Final[Mapping[str, Precision]] = {"cuda": "fp16"}
+"""What a directory's graphs are served in, where they are there, by device. Elsewhere the first of
+PRECISIONS is: fp32 answers as the original does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,9 @@ def graph_facts(files: ExportFiles, sessions: Mapping[str, str]) -> Iterator[Fin
     if not found:
         wanted = " and ".join(f"{role}.onnx" for role in sessions.values())
         yield Unknown("graphs", f"there is no {wanted}, at the top or under onnx/")
-    # On a CPU the first of PRECISIONS: fp32 answers as the original does, and int8 that
-    # Optimum makes by default depends on its neighbours in the batch.
-    if "fp16" in found:
-        yield Fact("default_precision.cuda", "fp16", "the graphs there are")
+    for device, precision in DEFAULT_PRECISIONS.items():
+        if precision in found:
+            yield Fact(f"default_precision.{device}", precision, "the graphs there are")
 
 
 _RANK = 4

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.errors import ModelLoadError
 from service.repository.layouts.exports import MODULES, graphs_by_role, read_export
+from service.repository.layouts.facts import DEFAULT_PRECISIONS
 from service.repository.layouts.needed import (
     READ_FIRST,
     graphs_by_precision,
@@ -216,8 +217,8 @@ def _chosen(
     default = manifest.get("default_precision")
     if isinstance(default, Mapping):
         default = default.get(device_kind)
-    elif not manifest and device_kind == "cuda":
-        default = "fp16"
+    elif not manifest:
+        default = DEFAULT_PRECISIONS.get(device_kind)
     for precision in available:
         if precision == (default if wanted is None else wanted):
             return precision
