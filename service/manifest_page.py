@@ -50,8 +50,9 @@ pad_id = 0
 ```
 
 A graph is named in `[graphs.PRECISION]` by its role: `model`; `text` and `image` for the towers of
-a `dual_encoder`; `encoder`, `decoder` and `decoder_with_past` for those of an `encoder_decoder`;
-`encoder`, `join`, `step` and `move` for those of an `encoder_decoder_steps`.
+a `dual_encoder`; `encoder`, `decoder` and `decoder_with_past` for those of an `encoder_decoder`
+or a `generator`; `encoder`, `join`, `step` and `move` for those of an `encoder_decoder_steps` or a
+`generator_steps`.
 Without `[graphs]` they are found by their file names. Heads of detectors, with a manifest for each
 kind of model, are in [detector-heads.md](detector-heads.md)."""
 

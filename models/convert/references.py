@@ -12,7 +12,12 @@ from models.convert.checkpoint import Checkpoint
 from models.convert.embeddings import EMBEDDERS, record_embeddings
 from models.convert.errors import CheckpointError
 from models.convert.samples import Contents
-from models.convert.translations import TRANSLATORS, record_translations
+from models.convert.translations import (
+    GENERATORS,
+    TRANSLATORS,
+    record_texts,
+    record_translations,
+)
 from models.graphs.quiet import quiet
 from models.version_files import Goldens, unit_embedding
 from service.repository.deviation import CERTAIN_SCORE
@@ -29,12 +34,14 @@ def record_goldens(
             or the contents hold nothing that the model reads.
     """
     family = manifest.family
-    if not any(family in known for known in (_REFERENCES, TRANSLATORS, EMBEDDERS)):
+    if not any(family in known for known in (_REFERENCES, TRANSLATORS, GENERATORS, EMBEDDERS)):
         raise CheckpointError(f"goldens of the family {family} cannot be recorded here")
     goldens = Goldens(folder)
     with quiet(), torch.inference_mode():
         if family in TRANSLATORS:
             record_translations(checkpoint, manifest, contents, goldens)
+        elif family in GENERATORS:
+            record_texts(checkpoint, manifest, contents, goldens)
         elif family in EMBEDDERS:
             record_embeddings(checkpoint, manifest, contents, goldens)
         else:

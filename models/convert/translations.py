@@ -1,4 +1,4 @@
-"""Goldens of translators: what `generate` writes, in the languages that a model knows."""
+"""Goldens of translators and generators: what `generate` writes, in the languages they know."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,9 @@ from service.transforms.language.literals import has_words, reduced
 
 TRANSLATORS: Final = ("encoder_decoder", "encoder_decoder_steps")
 """The families whose goldens these are."""
+
+GENERATORS: Final = ("generator", "generator_steps")
+"""The families of texts written from others."""
 
 _PAIRS = 2
 """Of languages: one could come right by chance."""
@@ -63,7 +66,41 @@ def record_translations(
         if not _loops(ids, own.loop_window):
             answer = {"translation": words.decode(ids, skip_special_tokens=True)}
             goldens.add_text(text, answer, **options, **pair.said)
-    if asked and not goldens.records:
+    _refuse_loops(bool(asked), goldens)
+
+
+def record_texts(
+    checkpoint: Checkpoint, manifest: Manifest, contents: Contents, goldens: Goldens
+) -> None:
+    """Add what a generator writes by the options of its manifest, and a text greedily too.
+
+    Raises:
+        CheckpointError: every text repeats itself, which the service would stop.
+    """
+    words = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    own = read_parameters(manifest.parameters, FAMILIES[manifest.family].parameters)
+    usual = {
+        "num_beams": own.num_beams,
+        "length_penalty": own.length_penalty,
+        "max_new_tokens": own.defaults.max_new_tokens,
+        "min_length": own.rules.min_length,
+        "early_stopping": own.rules.early_stopping,
+        "no_repeat_ngram_size": own.rules.no_repeat_ngram_size,
+    }
+    asked: list[tuple[str, dict[str, Any]]] = [(text, {}) for text in contents.texts]
+    if own.num_beams > 1:
+        asked += [(text, {"num_beams": 1, "early_stopping": False}) for text in contents.texts[:2]]
+    for text, options in asked:
+        ids = _written(checkpoint, words, Pair(before=own.prefix), text, {**usual, **options})
+        if not _loops(ids, own.loop_window):
+            item = {key: value for key, value in options.items() if key != "early_stopping"}
+            answer = {"text": words.decode(ids, skip_special_tokens=True)}
+            goldens.add_text(text, answer, **item)
+    _refuse_loops(bool(asked), goldens)
+
+
+def _refuse_loops(has_asked: bool, goldens: Goldens) -> None:
+    if has_asked and not goldens.records:
         raise CheckpointError(
             "it says the same over and over to every text: give --goldens with texts that it can "
             f"translate, or say loop_window = 0 in {MANIFEST_NAME}"

@@ -21,8 +21,8 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from models.evaluate.errors import EvaluationError
 from models.evaluate.findings import Confusion, Findings
 from models.evaluate.measures import Measure
-from models.evaluate.rows import Labelled, labelled, read_rows, sought, translated
-from models.evaluate.scores import dense_rows, recall_at
+from models.evaluate.rows import Labelled, generated, labelled, read_rows, sought, translated
+from models.evaluate.scores import dense_rows, recall_at, rouge_l
 from models.evaluate.served import Served
 from models.evaluate.tagging import tag_questions
 from models.evaluate.translation import aligned_references
@@ -34,6 +34,7 @@ from service.tasks import (
     DetectItem,
     Embedding,
     EmbedItem,
+    Generation,
     Image,
     Task,
     Translation,
@@ -162,6 +163,23 @@ def _translate(data: DataFile) -> Questions:
         bleu = BLEU(tokenize=_TOKENIZERS.get(re.split("[-_]", target)[0].lower(), "13a"))
         measures = [
             Measure("sacreBLEU", bleu.corpus_score(texts, references).score, 2),
+            Measure("chrF", CHRF().corpus_score(texts, references).score, 2),
+        ]
+        return Findings(measures)
+
+    return Questions([one.item for one in rows], judge)
+
+
+def _generate(data: DataFile) -> Questions:
+    rows = generated(read_rows(data.path))
+    references = aligned_references([list(one.references) for one in rows])
+
+    def judge(answers: Sequence[Answer]) -> Findings:
+        texts = [answer.text for answer in answers if isinstance(answer, Generation)]
+        pairs = zip(texts, rows, strict=True)
+        overlaps = [rouge_l(text, row.references) for text, row in pairs]
+        measures = [
+            Measure("ROUGE-L", 100 * float(np.mean(overlaps)), 2),
             Measure("chrF", CHRF().corpus_score(texts, references).score, 2),
         ]
         return Findings(measures)
@@ -311,6 +329,7 @@ _QUESTIONS: Final[Mapping[Task, Callable[[DataFile], Questions]]] = {
     Task.CLASSIFY: _classify,
     Task.TAG: lambda data: Questions(*tag_questions(read_rows(data.path))),
     Task.TRANSLATE: _translate,
+    Task.GENERATE: _generate,
     Task.EMBED: _embed,
     Task.SPARSE: partial(_embed, form="sparse"),
     Task.DETECT: _detect,

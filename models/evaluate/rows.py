@@ -6,6 +6,7 @@ first line); either may be compressed (`.gz`). Unknown keys are ignored. By task
 | classify | `text` (and `text_pair`) or `image`; `label`, or a list `labels` where several hold |
 | tag | `text`; `spans`: a list of `label`, `start` and `end` |
 | translate | `text`; `reference` or a list `references`; `source`, `target`: languages |
+| generate | `text`; `reference` or a list `references`; `prefix` |
 | embed | `query`, a text; what it should find, `text` or `image`; `query_prompt`, `text_prompt` |
 
 `image` is the path of a file, relative to the data file. Lists are for JSON Lines only.
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.evaluate.errors import EvaluationError
-from service.tasks import ClassifyItem, EmbedItem, Image, Text, TranslateItem
+from service.tasks import ClassifyItem, EmbedItem, GenerateItem, Image, Text, TranslateItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,14 @@ class Translated:
 
 
 @dataclass(frozen=True, slots=True)
+class Generated:
+    """A text, and what may be written from it."""
+
+    item: GenerateItem
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sought:
     """A query, and what it should find among all that the file's queries should find."""
 
@@ -146,6 +155,17 @@ def translated(rows: Table) -> list[Translated]:
     return [
         Translated(
             TranslateItem(row.text("text"), row.optional("source"), row.optional("target")),
+            row.texts("reference", "references"),
+        )
+        for row in rows
+    ]
+
+
+def generated(rows: Table) -> list[Generated]:
+    """Read rows to write from."""
+    return [
+        Generated(
+            GenerateItem(row.text("text"), row.optional("prefix")),
             row.texts("reference", "references"),
         )
         for row in rows

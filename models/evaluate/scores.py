@@ -1,5 +1,6 @@
 """Measures of answers against the truth: pure functions over arrays and names."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.tasks import Embedding
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,22 @@ def dense_rows(answers: Sequence[Embedding]) -> NDArray[np.float32]:
     for row, answer, indices in zip(dense, answers, places, strict=True):
         row[indices] = answer.vector
     return dense
+
+
+def rouge_l(text: str, references: Sequence[str]) -> float:
+    """Return the F1 of the longest common subsequence of words with the nearest reference.
+
+    Words are letters and digits in lower case, without stemming; a text without words scores 0.
+    """
+    words = _WORD.findall(text.lower())
+    return max(_common(words, _WORD.findall(one.lower())) for one in references)
+
+
+def _common(words: Sequence[str], others: Sequence[str]) -> float:
+    before = [0] * (len(others) + 1)
+    for word in words:
+        row = [0]
+        for at, other in enumerate(others):
+            row.append(before[at] + 1 if word == other else max(before[at + 1], row[at]))
+        before = row
+    return 2 * before[-1] / max(len(words) + len(others), 1)

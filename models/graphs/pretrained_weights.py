@@ -1,4 +1,4 @@
-"""Weights of translators as transformers loads them: Marian, mBART, M2M-100 (NLLB) and T5."""
+"""Weights as transformers loads them: Marian, mBART, M2M-100 (NLLB), BART, Pegasus and T5."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -55,9 +55,9 @@ def weights_of(
 
 
 def _bart_like(model: Any) -> TranslatorWeights:
-    """Marian normalises after each part, mBART and M2M-100 before."""
+    """Marian and BART normalise after each part, the others before."""
     config, inner = model.config, model.model
-    norm_first = config.model_type != "marian"
+    norm_first = config.model_type not in ("marian", "bart")
     table = _floats(model.lm_head.weight)
     bias = getattr(model, "final_logits_bias", None)
     output = Output(table, None if bias is None else _floats(bias)[0])
@@ -98,9 +98,9 @@ def _bart_stack(stack: Any, config: Any, table: Floats) -> Stack:
     length = config.max_position_embeddings
     places: Any = stack.embed_positions
     match config.model_type:
-        case "marian":
+        case "marian" | "pegasus":
             positions = _floats(places.weight)
-        case "mbart":
+        case "mbart" | "bart":
             positions = _floats(places.weight)[places.offset :]
         case _:  # M2M-100 counts from the padding token's id on
             positions = _floats(places.weights)[places.padding_idx + 1 :][:length]
@@ -191,6 +191,8 @@ _READERS: dict[str, Callable[[Any], TranslatorWeights]] = {
     "marian": _bart_like,
     "mbart": _bart_like,
     "m2m_100": _bart_like,
+    "bart": _bart_like,
+    "pegasus": _bart_like,
     "t5": _t5,
     "mt5": _t5,
 }

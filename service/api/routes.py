@@ -9,6 +9,7 @@ from service.api import aliases, openapi, parameters
 from service.api.classify import ClassifyRequest, ClassifyResponse, classify
 from service.api.detect import DetectRequest, DetectResponse, detect
 from service.api.embed import EmbedRequest, EmbedResponse, embed
+from service.api.generate import GENERATION_EVENTS, GenerateRequest, GenerateResponse, generate
 from service.api.health import HealthResponse, live, metrics, ready
 from service.api.models import (
     LoadRequest,
@@ -35,6 +36,7 @@ from service.registry.status import VersionStatus
 REQUESTS: Sequence[type[BaseModel]] = (
     ClassifyRequest,
     TranslateRequest,
+    GenerateRequest,
     DetectRequest,
     EmbedRequest,
     SimilarityRequest,
@@ -42,6 +44,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
     LoadRequest,
     aliases.AliasRequest,
     *TRANSLATION_EVENTS,
+    *GENERATION_EVENTS,
     VideoRequest,
     *VIDEO_EVENTS,
     StreamRequest,
@@ -110,6 +113,22 @@ def task_routes() -> Sequence[DirectRoute]:
                     },
                 },
                 TRANSLATION_EVENTS,
+            ),
+        ),
+        post(
+            "/v1/generate",
+            generate,
+            **openapi.task_documentation(
+                GenerateRequest,
+                GenerateResponse,
+                {
+                    "A summary": {
+                        "text": "The council met on Tuesday. After a long debate it agreed to "
+                        "build the bridge, which will cost two million and open in May.",
+                        "max_length": 40,
+                    },
+                },
+                GENERATION_EVENTS,
             ),
         ),
         post(

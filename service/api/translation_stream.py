@@ -11,7 +11,6 @@ from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.streaming import EventBody, StreamForm, StreamReply, steps
 from service.errors import ServiceError, ShuttingDownError
-from service.requests.documents import Documents
 from service.requests.request import Selection
 from service.requests.segment_stream import SegmentGrowth
 from service.requests.translation_stream import (
@@ -19,18 +18,17 @@ from service.requests.translation_stream import (
     Event,
     Progress,
     SegmentResult,
+    Splitter,
     StreamEnd,
     StreamError,
     StreamStart,
     TranslationStream,
     open_translation_stream,
 )
-from service.tasks import TranslateItem, Translation
-from service.telemetry.request_metrics import (
-    HTTP_STREAM_FIRST_SECONDS,
-)
+from service.tasks import GenerateItem, TranslateItem
+from service.telemetry.request_metrics import HTTP_STREAM_FIRST_SECONDS
 
-Encode: TypeAlias = Callable[[Translation], Mapping[str, Any]]
+Encode: TypeAlias = Callable[[Any], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +43,11 @@ class StreamOptions:
 async def stream_reply(
     request: HttpRequest,
     body: TaskRequest,
-    items: Sequence[TranslateItem | ServiceError],
-    documents: Documents,
+    items: Sequence[TranslateItem | GenerateItem | ServiceError],
+    documents: Splitter,
     options: StreamOptions,
 ) -> StreamReply:
-    """Begin to translate, and return the response that streams the translation.
+    """Begin to translate or generate, and return the response that streams the texts.
 
     Raises:
         ServiceError: no model can answer the request, none of its texts can be translated, or the

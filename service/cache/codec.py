@@ -23,6 +23,7 @@ from service.tasks import (
     Detections,
     Embedding,
     FinishReason,
+    Generation,
     Inference,
     KeptTerm,
     Label,
@@ -33,7 +34,7 @@ from service.tasks import (
     Translation,
 )
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the stored encoding; part of every key and envelope."""
 
 MAX_SECRET = hashlib.blake2b.MAX_KEY_SIZE
@@ -109,11 +110,26 @@ def _decode_tagging(data: bytes) -> Tagging:
     return Tagging(tuple(spans), windows)
 
 
-def _encode_translation(answer: Translation) -> bytes:
-    alternatives = [
+def _encode_alternatives(alternatives: Sequence[Alternative]) -> Sequence[Any]:
+    return [
         (one.text, None if one.score is None else _finite(one.score), one.finish_reason)
-        for one in answer.alternatives
+        for one in alternatives
     ]
+
+
+def _encode_generation(answer: Generation) -> bytes:
+    alternatives = _encode_alternatives(answer.alternatives)
+    return orjson.dumps((answer.text, answer.truncated, answer.finish_reason, alternatives))
+
+
+def _decode_generation(data: bytes) -> Generation:
+    text, truncated, reason, rows = _typed(orjson.loads(data), str, bool, str, list)
+    alternatives = tuple(map(_decode_alternative, rows))
+    return Generation(text, truncated, FinishReason(reason), alternatives)
+
+
+def _encode_translation(answer: Translation) -> bytes:
+    alternatives = _encode_alternatives(answer.alternatives)
     head = (answer.text, answer.source, answer.target, answer.truncated, answer.finish_reason)
     terms = [(term.source, term.target, term.is_kept) for term in answer.glossary]
     return orjson.dumps((*head, alternatives, terms))
@@ -253,6 +269,7 @@ CODECS: Mapping[Task, Codec] = {
     Task.CLASSIFY: Codec(_encode_classification, _decode_classification),
     Task.TAG: Codec(_encode_tagging, _decode_tagging),
     Task.TRANSLATE: Codec(_encode_translation, _decode_translation),
+    Task.GENERATE: Codec(_encode_generation, _decode_generation),
     Task.DETECT: Codec(_encode_detections, _decode_detections),
     Task.EMBED: Codec(_encode_embedding, _decode_embedding),
     Task.SPARSE: Codec(_encode_embedding, _decode_embedding),

@@ -31,9 +31,16 @@ from service.families.text_embedder import (
 from service.families.token_classifier import TokenClassifierParameters, open_token_classifier
 from service.families.translation.in_flight import (
     EncoderDecoderStepsParameters,
+    GeneratorStepsParameters,
     open_encoder_decoder_steps,
+    open_generator_steps,
 )
-from service.families.translation.static import EncoderDecoderParameters, open_encoder_decoder
+from service.families.translation.static import (
+    EncoderDecoderParameters,
+    GeneratorGraphsParameters,
+    open_encoder_decoder,
+    open_generator,
+)
 from service.tasks import Task
 
 _TEXT: Final = frozenset({"text"})
@@ -66,6 +73,10 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     ),
     "encoder_decoder_steps": FamilyEntry(
         Task.TRANSLATE, _TEXT, EncoderDecoderStepsParameters, open_encoder_decoder_steps
+    ),
+    "generator": FamilyEntry(Task.GENERATE, _TEXT, GeneratorGraphsParameters, open_generator),
+    "generator_steps": FamilyEntry(
+        Task.GENERATE, _TEXT, GeneratorStepsParameters, open_generator_steps
     ),
     "detector": FamilyEntry(Task.DETECT, _IMAGE, DetectorParameters, open_detector),
     "detr_detector": FamilyEntry(Task.DETECT, _IMAGE, DetrDetectorParameters, open_detr_detector),

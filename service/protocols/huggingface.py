@@ -139,6 +139,8 @@ def _tag(pipeline: Pipeline[Any, Any]) -> str:
             return "token-classification"
         case Task.TRANSLATE:
             return "translation"
+        case Task.GENERATE:
+            return "text2text-generation"
         case Task.DETECT:
             has_masks = "masks" in pipeline.family.traits.finds
             return "image-segmentation" if has_masks else "object-detection"
@@ -160,6 +162,8 @@ def _rendered(asked: Asked, answers: Answers) -> Any:
             return spans if asked.is_list else spans[0]
         case Task.TRANSLATE:
             return [{"translation_text": answer.text} for answer in found]
+        case Task.GENERATE:  # clients of summarization read the first, of text2text the second
+            return [{"summary_text": one.text, "generated_text": one.text} for one in found]
         case Task.DETECT:
             return _objects(found[0])
         case _ if asked.is_similarity:

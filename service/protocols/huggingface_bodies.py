@@ -20,6 +20,7 @@ from service.tasks import (
     ClassifyItem,
     DetectItem,
     EmbedItem,
+    GenerateItem,
     Image,
     MaskForm,
     TagItem,
@@ -140,6 +141,7 @@ def parse(body: Body, pipeline: Pipeline[Any, Any], limits: ApiLimits) -> Asked 
         Task.CLASSIFY: _classify,
         Task.TAG: _tag,
         Task.TRANSLATE: _translate,
+        Task.GENERATE: _generate,
         Task.DETECT: _detect,
         Task.EMBED: _embed,
     }
@@ -249,6 +251,23 @@ def _translate(
         )
 
     return Asked(Task.TRANSLATE, each(values, item), is_list)
+
+
+def _generate(
+    inputs: Any, options: HuggingFaceParameters, pipeline: Pipeline[Any, Any], limits: ApiLimits
+) -> Asked:
+    values, is_list = _listed(inputs, limits)
+    search = validated(options.generate_parameters or {}, _Search)
+
+    def item(value: Any) -> GenerateItem:
+        return GenerateItem(
+            as_text(value, limits).text,
+            num_beams=search.num_beams,
+            length_penalty=search.length_penalty,
+            max_new_tokens=search.max_new_tokens or search.max_length,
+        )
+
+    return Asked(Task.GENERATE, each(values, item), is_list)
 
 
 def _detect(

@@ -14,6 +14,7 @@ from service.tasks import (
     DetectedObject,
     Detections,
     Embedding,
+    Generation,
     Inference,
     Mask,
     TaggedSpan,
@@ -44,18 +45,22 @@ def deviation(answer: Answer, golden: Answer) -> float:  # noqa: PLR0911 - one f
 
     Classify, embed and infer: the largest absolute difference of a score or an element; strings
     that differ count 1.
-    Translate: 0 if the texts are equal, else 1. Tag: the largest difference of scores, where a span
-    that only one of both has counts its score. Detect: the largest difference of scores over
-    the golden objects of at least `CERTAIN_SCORE`, where one that has no partner of its label
-    and `MATCHING_IOU` counts 1; a golden mask, rotated box or set of keypoints must match, too.
-    It is infinite for answers that cannot be compared (of another
-    task, with other labels, of another length) or that are not finite.
+    Translate and generate: 0 if the texts are equal, else 1. Tag: the largest difference of scores,
+    where a span that only one of both has counts its score.
+    Detect: the largest difference of scores over the golden objects of at least `CERTAIN_SCORE`,
+    where one that has no partner of its label and `MATCHING_IOU` counts 1; a golden mask, rotated
+    box or set of keypoints must match, too.
+    It is infinite for answers that cannot be compared (of another task, with other labels, of
+    another length) or that are not finite.
     """
     match answer, golden:
         case Classification(), Classification():
             return _of_labels(answer, golden)
-        case Translation(), Translation():
-            return float(answer.text != golden.text)
+        case (Translation(text=got), Translation(text=wanted)) | (
+            Generation(text=got),
+            Generation(text=wanted),
+        ):
+            return float(got != wanted)
         case Detections(), Detections():
             return _of_objects(answer, golden)
         case Tagging(), Tagging():
@@ -71,8 +76,8 @@ def deviation(answer: Answer, golden: Answer) -> float:  # noqa: PLR0911 - one f
 def decides_otherwise(answer: Answer, golden: Answer) -> bool:
     """Tell whether who acts on these two answers would act differently.
 
-    Classify: the best label differs. Translate: the text. Tag: the spans. Detect: a golden
-    object of at least `CERTAIN_SCORE` has no partner. Vectors and tensors decide nothing by
+    Classify: the best label differs. Translate, generate: the text. Tag: the spans. Detect: a
+    golden object of at least `CERTAIN_SCORE` has no partner. Vectors and tensors decide nothing by
     themselves.
     """
     match answer, golden:
@@ -95,9 +100,9 @@ def decides_otherwise(answer: Answer, golden: Answer) -> bool:
 def total_deviation(task: Task, deviations: Sequence[float]) -> float:
     """Return the deviation of a version over all its goldens, at least one.
 
-    The share of texts that differ for translate, else the largest deviation.
+    The share of texts that differ for translate and generate, else the largest deviation.
     """
-    if task is Task.TRANSLATE:
+    if task in (Task.TRANSLATE, Task.GENERATE):
         return sum(deviations) / len(deviations)
     return max(deviations)
 

@@ -25,6 +25,8 @@ from service.tasks import (
     DetectItem,
     Embedding,
     EmbedItem,
+    GenerateItem,
+    Generation,
     Image,
     Inference,
     InferItem,
@@ -205,6 +207,28 @@ class _TranslateRecord(_Record):
         return Golden(item, answer)
 
 
+class _GenerateItem(_Shape):
+    text: str
+    prefix: str | None = None
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+
+
+class _Generation(_Shape):
+    text: str
+
+
+class _GenerateRecord(_Record):
+    item: _GenerateItem
+    answer: _Generation
+
+    def to_golden(self, read_image: _ReadImage) -> Golden:
+        item = GenerateItem(**self.item.model_dump())
+        return Golden(item, Generation(self.answer.text, truncated=False))
+
+
 class _DetectItem(_Shape):
     image: str
     threshold: float | None = None
@@ -313,6 +337,7 @@ _FILES: Mapping[Task, type[_File[_Record]]] = {
     Task.CLASSIFY: _File[_ClassifyRecord],
     Task.TAG: _File[_TagRecord],
     Task.TRANSLATE: _File[_TranslateRecord],
+    Task.GENERATE: _File[_GenerateRecord],
     Task.DETECT: _File[_DetectRecord],
     Task.EMBED: _File[_EmbedRecord],
     Task.SPARSE: _File[_EmbedRecord],

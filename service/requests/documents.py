@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from service.cache.responses import together
 from service.errors import InvalidInputError, LimitExceededError, ServiceError, named, renewed
@@ -12,12 +12,13 @@ from service.requests.pipeline import Outcome
 from service.requests.request import Request
 from service.requests.segment_stream import (
     DocumentLimits,
+    Piece,
     SegmentDone,
     SegmentStream,
     Translator,
     pieces_of,
 )
-from service.tasks import FinishReason, KeptTerm, TranslateItem, Translation
+from service.tasks import FinishReason, KeptTerm, Task, TranslateItem, Translation
 from service.telemetry.record import longest
 from service.transforms.language.detection import Detection
 from service.transforms.language.segmentation import Document, Segment
@@ -30,6 +31,8 @@ _REASONS = tuple(FinishReason)
 
 class Documents:
     """Splits the texts of one request and counts their segments."""
+
+    task: ClassVar = Task.TRANSLATE
 
     def __init__(self, limits: DocumentLimits, split: SplitBy = "auto") -> None:
         self.limits, self._split = limits, split
@@ -60,6 +63,14 @@ class Documents:
             document = await pipeline.split(item, wanted)
         self.count(1 if document is None else len(document.segments) or 1)
         return document
+
+    async def pieces(
+        self, pipeline: Translator, item: TranslateItem, place: int
+    ) -> Sequence[tuple[Piece, TranslateItem]]:
+        """Return a text's segments, each with the item to translate; raises as `open`."""
+        item, _ = await resolve_source(pipeline, item)
+        document = await self.open(pipeline, item) or Document.whole(item.text)
+        return list(pieces_of(document, item, place))
 
     def count(self, segments: int) -> None:
         """Count segments. Raises LimitExceededError if the request has too many."""

@@ -10,16 +10,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from service.errors import DeadlineExceededError, OverloadedError
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
-from service.tasks import TranslateItem, Translation
+from service.tasks import GenerateItem, TranslateItem, Translation
 from service.transforms.language.segmentation import Document, Segment
 from service.types import Tensors
 
 Translator: TypeAlias = Pipeline[TranslateItem, Translation]
+AskedT = TypeVar("AskedT", TranslateItem, GenerateItem)
 Result: TypeAlias = Outcome[Translation] | Exception
 
 _AHEAD = 4
@@ -196,9 +197,7 @@ class SegmentStream:
         ).text
 
 
-def pieces_of(
-    document: Document, item: TranslateItem, place: int = 0
-) -> Iterator[tuple[Piece, TranslateItem]]:
+def pieces_of(document: Document, item: AskedT, place: int = 0) -> Iterator[tuple[Piece, AskedT]]:
     """Return the segments of a text, each with the item to translate."""
     last = len(document.segments) - 1
     for index, segment in enumerate(document.segments):

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 from service.cache.responses import CacheOutcome, together
 from service.errors import (
@@ -16,28 +16,26 @@ from service.errors import (
     renewed,
 )
 from service.requests.answer import Models, as_service_error, find_pipelines
-from service.requests.documents import Documents
-from service.requests.languages import resolve_source
 from service.requests.pipeline import Outcome
 from service.requests.request import Request, Selection
-from service.requests.segment_stream import Event as SegmentEvent
 from service.requests.segment_stream import (
+    DocumentLimits,
     Heartbeat,
     Piece,
     SegmentDone,
     SegmentGrowth,
     SegmentStream,
-    Translator,
     pieces_of,
 )
-from service.tasks import Task, TranslateItem, Translation
+from service.requests.segment_stream import Event as SegmentEvent
+from service.tasks import GenerateItem, Generation, Task, TranslateItem, Translation
 from service.telemetry.record import Timings, longest
 from service.transforms.language.segmentation import Document
 from service.types import ModelIdentity
 
 Detail: TypeAlias = Literal["segments", "tokens"]
 """tokens: the partial translation of the first unfinished segment is yielded too."""
-Asked: TypeAlias = Sequence[tuple[Piece, TranslateItem]]
+Asked: TypeAlias = Sequence[tuple[Piece, Any]]
 Refused: TypeAlias = Sequence[tuple[int, ServiceError]]
 
 
@@ -63,7 +61,7 @@ class SegmentResult:
     """A segment was translated, or failed."""
 
     piece: Piece
-    result: Outcome[Translation] | ServiceError
+    result: Outcome[Translation] | Outcome[Generation] | ServiceError
     progress: Progress
 
 
@@ -196,12 +194,39 @@ class TranslationStream:
         )
 
 
+class Splitter(Protocol):
+    """Splits the texts of a request. `Documents` is one."""
+
+    task: ClassVar[Task]
+
+    @property
+    def limits(self) -> DocumentLimits:
+        """Return the limits of the request's segments."""
+        ...
+
+    async def pieces(self, pipeline: Any, item: Any, place: int) -> Asked:
+        """Return a text in segments, each with the item to ask. Raises ServiceError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTexts:
+    """Leaves texts as they are."""
+
+    task: ClassVar = Task.GENERATE
+    limits: DocumentLimits
+
+    async def pieces(self, pipeline: Any, item: GenerateItem, place: int) -> Asked:
+        """Return a text as its only segment."""
+        return list(pieces_of(Document.whole(item.text), item, place))
+
+
 async def open_translation_stream(
     models: Models,
     request: Request,
     selection: Selection,
-    items: Sequence[TranslateItem | ServiceError],
-    documents: Documents,
+    items: Sequence[TranslateItem | GenerateItem | ServiceError],
+    documents: Splitter,
     detail: Detail = "segments",
 ) -> TranslationStream:
     """Split the texts of a request, and return the stream of their translations.
@@ -211,7 +236,7 @@ async def open_translation_stream(
         request: its deadline is that of the whole stream.
         selection: the model to ask.
         items: in order; an item that could not be parsed is given as its error.
-        documents: splits the texts.
+        documents: splits the texts, and says what the task of the items is.
         detail: what to yield.
 
     Raises:
@@ -220,19 +245,19 @@ async def open_translation_stream(
     """
     request.record.item_count = len(items)
     pipelines = find_pipelines(
-        models, Task.TRANSLATE, selection, items, request.sticky or request.id
+        models, documents.task, selection, items, request.sticky or request.id
     )
     if not pipelines:
         raise renewed(next(item for item in items if isinstance(item, ServiceError)))
     (pipeline,) = pipelines.values()
     request.record.model = pipeline.model
     if request.caller is not None:
-        await request.caller.spend(Task.TRANSLATE, (pipeline.model.name,), items)
+        await request.caller.spend(documents.task, (pipeline.model.name,), items)
     with_growth = detail == "tokens"
     if with_growth and not pipeline.is_in_flight:
         raise InvalidInputError(
-            f"model {pipeline.model.name!r} cannot stream tokens, because it translates whole "
-            "batches; stream segments"
+            f"model {pipeline.model.name!r} cannot stream tokens, because it runs whole "
+            "batches; stream without them"
         )
     pipeline.check_room()
     with ExitStack() as stack:
@@ -245,18 +270,18 @@ async def open_translation_stream(
 
 
 async def _opened(
-    pipeline: Translator, documents: Documents, items: Sequence[TranslateItem | ServiceError]
+    pipeline: Any,
+    documents: Splitter,
+    items: Sequence[TranslateItem | GenerateItem | ServiceError],
 ) -> tuple[Asked, Refused]:
     """Split the texts. Raises ServiceError if there is only one, and it cannot be translated."""
-    asked: list[tuple[Piece, TranslateItem]] = []
+    asked: list[tuple[Piece, Any]] = []
     refused: list[tuple[int, ServiceError]] = []
     for place, item in enumerate(items):
         try:
             if isinstance(item, ServiceError):
                 raise renewed(item)
-            item, _ = await resolve_source(pipeline, item)  # noqa: PLW2901
-            document = await documents.open(pipeline, item) or Document.whole(item.text)
-            asked += pieces_of(document, item, place)
+            asked += await documents.pieces(pipeline, item, place)
         except ServiceError as error:
             if len(items) == 1:
                 raise

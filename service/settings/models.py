@@ -18,6 +18,7 @@ _DEFAULTS_OF = (
     "classify.text",
     "classify.image",
     "translate.text",
+    "generate.text",
     "detect.image",
     "embed.text",
     "embed.image",

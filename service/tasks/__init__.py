@@ -28,6 +28,7 @@ from service.tasks.detection import (
     ObjectPart,
 )
 from service.tasks.embedding import Embedding, EmbedItem, VectorForm
+from service.tasks.generation import GenerateItem, Generation
 from service.tasks.inference import Inference, InferItem
 from service.tasks.tagging import Aggregate, TaggedSpan, Tagging, TagItem
 from service.tasks.translation import (
@@ -39,8 +40,12 @@ from service.tasks.translation import (
     Translation,
 )
 
-AnyItem: TypeAlias = ClassifyItem | TagItem | TranslateItem | DetectItem | EmbedItem | InferItem
-Answer: TypeAlias = Classification | Tagging | Translation | Detections | Embedding | Inference
+AnyItem: TypeAlias = (
+    ClassifyItem | TagItem | TranslateItem | GenerateItem | DetectItem | EmbedItem | InferItem
+)
+Answer: TypeAlias = (
+    Classification | Tagging | Translation | Generation | Detections | Embedding | Inference
+)
 
 __all__ = [
     "Ability",
@@ -59,6 +64,8 @@ __all__ = [
     "Embedding",
     "FinishReason",
     "Frame",
+    "GenerateItem",
+    "Generation",
     "Image",
     "InferItem",
     "Inference",

@@ -38,6 +38,7 @@ class Task(StrEnum):
     CLASSIFY = "classify"
     TAG = "tag"
     TRANSLATE = "translate"
+    GENERATE = "generate"
     DETECT = "detect"
     EMBED = "embed"
     SPARSE = "sparse"

@@ -13,7 +13,7 @@ class FinishReason(StrEnum):
     """Why nothing more was written."""
 
     STOP = "stop"
-    """The model ended the translation."""
+    """The model ended the text."""
     LENGTH = "length"
     """The limit of tokens was reached."""
     REPETITION = "repetition"
@@ -57,7 +57,7 @@ class TranslateItem:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several translations of a text."""
+    """One of several texts that were written for one."""
 
     text: str
     score: float | None

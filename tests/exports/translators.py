@@ -92,7 +92,7 @@ class Translator:
 
 
 @cache
-def _sentences() -> list[str]:
+def sentences() -> list[str]:
     english = (_DATA / "headlines.txt").read_text(encoding="utf-8").splitlines()
     chinese = (_DATA / "sentences_zh.tsv").read_text(encoding="utf-8").splitlines()
     return [*english, *(line.partition("\t")[0] for line in chinese)]
@@ -103,7 +103,7 @@ def pieces(**ids: int) -> bytes:
     """A SentencePiece model of 900 pieces."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_sentences()),
+        sentence_iterator=iter(sentences()),
         model_writer=model,
         vocab_size=900,
         character_coverage=0.98,

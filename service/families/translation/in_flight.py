@@ -1,9 +1,9 @@
-"""Translators whose sentences join and leave a running batch at any step."""
+"""Encoder-decoder models whose texts join and leave a running batch at any step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from typing_extensions import override
 
@@ -11,12 +11,14 @@ from service.engine.inflight.scheduler import Key
 from service.families.family import LANE, Opened
 from service.families.text_input import fitted
 from service.families.translation.decode_batch import DecodeBatch, PrefillBatch
+from service.families.translation.generator import GeneratorParameters, GeneratorProcessor
 from service.families.translation.options import result_of
 from service.families.translation.search.candidates import SearchRules
 from service.families.translation.search.decoding import Decoding, Finished, Hypothesis
 from service.families.translation.search.rules import UNFORCED, TokenBans, TokenRules
+from service.families.translation.sequences import SequenceProcessor
 from service.families.translation.texts import TranslatorParameters, TranslatorProcessor
-from service.tasks import TranslateItem, Translation
+from service.tasks import GenerateItem, Generation, TranslateItem, Translation
 from service.types import Feeds, Lane, Model, PreparedItem, Session, Sessions, Tensors
 
 _ENCODER = "encoder"
@@ -37,15 +39,33 @@ class EncoderDecoderStepsParameters(TranslatorParameters):
     """Whether the step graph's probabilities are of the other tokens alone."""
 
 
+@dataclass(frozen=True, slots=True)
+class GeneratorStepsParameters(GeneratorParameters):
+    """The manifest's `[parameters]`: those of all generators, and rules inside the step graph."""
+
+    forbidden: tuple[int, ...] = ()
+    """Tokens that the step graph never chooses; those that the rules forbid always."""
+    renormalized: bool = False
+    """Whether the step graph's probabilities are of the other tokens alone."""
+
+
 def open_encoder_decoder_steps(
     folder: Path, parameters: EncoderDecoderStepsParameters
 ) -> Opened[TranslateItem, Translation]:
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
-    rules = search_rules(parameters.rules, parameters.forbidden)
-    if problem := _graph_problem(parameters):
-        raise ValueError(problem)
+    rules = _served_rules(parameters)
     processor = TranslatorProcessor.open(folder, parameters)
-    model = EncoderDecoderStepsModel(parameters, processor, rules)
+    model = EncoderDecoderStepsModel(processor, rules, parameters.rules.min_length)
+    return Opened(processor, model, processor.traits(model))
+
+
+def open_generator_steps(
+    folder: Path, parameters: GeneratorStepsParameters
+) -> Opened[GenerateItem, Generation]:
+    """Read the tokenizer. Raises ModelLoadError, ValueError."""
+    rules = _served_rules(parameters)
+    processor = GeneratorProcessor.open(folder, parameters)
+    model = EncoderDecoderStepsModel(processor, rules, parameters.rules.min_length)
     return Opened(processor, model, processor.traits(model))
 
 
@@ -57,9 +77,10 @@ class EncoderDecoderStepsModel(Model):
     is sampled. Satisfies `service.engine.inflight.scheduler.InFlight`.
     """
 
-    parameters: EncoderDecoderStepsParameters
-    processor: TranslatorProcessor
+    processor: SequenceProcessor[Any, Any]
     rules: SearchRules
+    min_length: int
+    """Of what is written, the start token counted."""
 
     @property
     @override
@@ -72,7 +93,7 @@ class EncoderDecoderStepsModel(Model):
 
     def open_rows(self) -> "TranslationRows":
         """Return the rows of an instance, all free."""
-        least = max(self.parameters.rules.min_length - 1, 0)  # without the start token
+        least = max(self.min_length - 1, 0)  # without the start token
         return TranslationRows(self._feeds, DecodeBatch(self.rules), least)
 
     def rows_for(self, prepared: PreparedItem) -> int:
@@ -228,7 +249,18 @@ def search_rules(rules: TokenRules, forbidden: Sequence[int] = ()) -> SearchRule
     )
 
 
-def _graph_problem(parameters: EncoderDecoderStepsParameters) -> str | None:
+def _served_rules(parameters: "_StepsParameters") -> SearchRules:
+    """Return the rules of a search with the step graph. Raises ValueError."""
+    rules = search_rules(parameters.rules, parameters.forbidden)
+    if problem := _graph_problem(parameters):
+        raise ValueError(problem)
+    return rules
+
+
+_StepsParameters: TypeAlias = EncoderDecoderStepsParameters | GeneratorStepsParameters
+
+
+def _graph_problem(parameters: _StepsParameters) -> str | None:
     """Return why the rules need other probabilities than the step graph's."""
     rules, forbidden = parameters.rules, parameters.forbidden
     others = {*rules.bans.always, *rules.suppressed} - {*forbidden}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidInputError
 from service.families.translation.search.decoding import Decoding, Hypothesis
 from service.families.translation.search.repetition import has_repetition
-from service.tasks import Alternative, FinishReason, TranslateItem, Translation
+from service.tasks import Alternative, FinishReason, GenerateItem, TranslateItem, Translation
 from service.types import PreparedItem, Tensors
 
 _REASONS = tuple(FinishReason)
@@ -33,19 +34,24 @@ def result_of(found: Sequence[Hypothesis], prepared: PreparedItem) -> Tensors:
     }
 
 
-def translation_of(
-    result: Tensors,
-    alternatives: int,
-    decode: Callable[[NDArray[np.int64]], str],
-    languages: tuple[str, str],
-) -> Translation:
+class Written(NamedTuple):
+    """A result as text."""
+
+    text: str
+    is_truncated: bool
+    reason: FinishReason
+    alternatives: tuple[Alternative, ...]
+
+
+def written_of(
+    result: Tensors, alternatives: int, decode: Callable[[NDArray[np.int64]], str]
+) -> Written:
     """Return a result as text, with up to this many alternatives.
 
     Args:
         result: what `result_of` made.
-        alternatives: 0 for none; the best translation is the first of them.
+        alternatives: 0 for none; the best text is the first of them.
         decode: turns ids into text.
-        languages: source and target.
     """
     reasons = [_REASONS[number] for number in result["reasons"].tolist()]
     text = decode(result["ids"])
@@ -53,9 +59,18 @@ def translation_of(
     others = np.split(result["others"], np.cumsum(result["lengths"])[:-1])
     texts = [text, *(decode(ids) for ids in others[: max(alternatives - 1, 0)])]
     found = [Alternative(*one) for one in zip(texts, scores, reasons, strict=False)]
-    return Translation(
-        text, *languages, bool(result["is_truncated"]), reasons[0], tuple(found[:alternatives])
-    )
+    return Written(text, bool(result["is_truncated"]), reasons[0], tuple(found[:alternatives]))
+
+
+def translation_of(
+    result: Tensors,
+    alternatives: int,
+    decode: Callable[[NDArray[np.int64]], str],
+    languages: tuple[str, str],
+) -> Translation:
+    """Return a result as `written_of` does; `languages` are source and target."""
+    text, is_truncated, reason, found = written_of(result, alternatives, decode)
+    return Translation(text, *languages, is_truncated, reason, found)
 
 
 # Tokens: a phrase of up to eight tokens three times, or one of a single token 24 times.
@@ -88,7 +103,7 @@ class DefaultSearch:
         if not 0 <= self.loop_window <= _LARGEST_WINDOW:
             raise ValueError(f"loop_window must be from 0 to {_LARGEST_WINDOW}")
 
-    def decoding(self, item: TranslateItem, source: NDArray[np.int64]) -> Decoding:
+    def decoding(self, item: TranslateItem | GenerateItem, source: NDArray[np.int64]) -> Decoding:
         """Return the options of an item with these source tokens.
 
         Raises:

@@ -1,9 +1,9 @@
-"""Translators as Optimum exports them, in batches that run until their longest sentence ends."""
+"""Encoder-decoder models as Optimum exports them: a batch runs until its longest text ends."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,14 @@ from typing_extensions import override
 from service.errors import InferenceError
 from service.families.family import LANE, Opened
 from service.families.text_input import fitted
+from service.families.translation.generator import GeneratorParameters, GeneratorProcessor
 from service.families.translation.options import result_of
 from service.families.translation.search.decoding import Decoding, Ints, LogProbs
 from service.families.translation.search.logits import LogitsSearch
-from service.families.translation.search.rules import Texts
+from service.families.translation.search.rules import Texts, TokenRules
+from service.families.translation.sequences import SequenceProcessor
 from service.families.translation.texts import TranslatorParameters, TranslatorProcessor
-from service.tasks import TranslateItem, Translation
+from service.tasks import GenerateItem, Generation, TranslateItem, Translation
 from service.types import DeviceValue, Feed, Lane, Model, PreparedItem, Session, Sessions, Tensors
 
 CacheKind: TypeAlias = Literal["merged", "pair", "none"]
@@ -44,12 +46,30 @@ class EncoderDecoderParameters(TranslatorParameters):
     """How the decoder graphs pass on what they have computed."""
 
 
+@dataclass(frozen=True, slots=True)
+class GeneratorGraphsParameters(GeneratorParameters):
+    """The manifest's `[parameters]`: those of all generators, and the kind of decoder cache."""
+
+    cache: CacheKind = "merged"
+    """How the decoder graphs pass on what they have computed."""
+
+
 def open_encoder_decoder(
     folder: Path, parameters: EncoderDecoderParameters
 ) -> Opened[TranslateItem, Translation]:
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
     processor = TranslatorProcessor.open(folder, parameters)
-    return Opened(processor, EncoderDecoderModel(parameters, processor), processor.traits())
+    model = EncoderDecoderModel(parameters.rules, parameters.cache, processor)
+    return Opened(processor, model, processor.traits())
+
+
+def open_generator(
+    folder: Path, parameters: GeneratorGraphsParameters
+) -> Opened[GenerateItem, Generation]:
+    """Read the tokenizer. Raises ModelLoadError, ValueError."""
+    processor = GeneratorProcessor.open(folder, parameters)
+    model = EncoderDecoderModel(parameters.rules, parameters.cache, processor)
+    return Opened(processor, model, processor.traits())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,13 +80,14 @@ class EncoderDecoderModel(Model):
     transformers under the same generation_config.json; nothing is sampled.
     """
 
-    parameters: EncoderDecoderParameters
-    processor: TranslatorProcessor
+    rules: TokenRules
+    cache: CacheKind
+    processor: SequenceProcessor[Any, Any]
 
     @property
     @override
     def lanes(self) -> Sequence[Lane]:
-        return [Lane(LANE, self.processor.lengths, _SESSIONS[self.parameters.cache])]
+        return [Lane(LANE, self.processor.lengths, _SESSIONS[self.cache])]
 
     @override
     def infer(self, sessions: Sessions, batch: Sequence[PreparedItem]) -> Sequence[Tensors]:
@@ -77,8 +98,8 @@ class EncoderDecoderModel(Model):
             "encoder_hidden_states": states[_STATES],
             "encoder_attention_mask": feeds["attention_mask"],
         }
-        decoder = _Decoder(sessions, self.parameters.cache, constants)
-        rules = self.parameters.rules
+        decoder = _Decoder(sessions, self.cache, constants)
+        rules = self.rules
         forced = rules.first_tokens(np.array([prepared.tensors["first_id"] for prepared in batch]))
         sources = [prepared.tensors["input_ids"] for prepared in batch]
         search = LogitsSearch(Decoding.of(batch[0]), rules, Texts(forced, sources))

@@ -1,4 +1,4 @@
-"""The four native tasks as tensors: texts and images are BYTES."""
+"""The native tasks as tensors: texts and images are BYTES."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -12,6 +12,7 @@ from service.api.classify import ClassifyRequest
 from service.api.content import validated
 from service.api.detect import DetectRequest
 from service.api.embed import EmbedRequest
+from service.api.generate import GenerateRequest
 from service.api.tag import TagRequest
 from service.api.translate import TranslateRequest
 from service.errors import InvalidInputError, ServiceError
@@ -27,6 +28,7 @@ from service.tasks import (
     DetectedObject,
     Detections,
     Embedding,
+    Generation,
     Inference,
     Mask,
     ObjectPart,
@@ -41,6 +43,7 @@ _SCHEMAS: Final[Mapping[Task, type[BaseModel]]] = {
     Task.CLASSIFY: ClassifyRequest,
     Task.TAG: TagRequest,
     Task.TRANSLATE: TranslateRequest,
+    Task.GENERATE: GenerateRequest,
     Task.DETECT: DetectRequest,
     Task.EMBED: EmbedRequest,
     Task.SPARSE: EmbedRequest,
@@ -63,6 +66,7 @@ _OUTPUTS: Final[Mapping[Task, Mapping[str, TensorSpec]]] = {
         "count": TensorSpec("int32", (None,)),
     },
     Task.TRANSLATE: {"translation": TensorSpec(_STRINGS, (None,))},
+    Task.GENERATE: {"text": TensorSpec(_STRINGS, (None,))},
     Task.DETECT: {
         "boxes": TensorSpec(_FLOATS, (None, None, 4)),
         "label": TensorSpec(_STRINGS, (None, None)),
@@ -220,6 +224,9 @@ def native_tensors(  # noqa: PLR0911 - one for each task
         case Translation():
             texts = [one.text.encode() for one in answers if isinstance(one, Translation)]
             return {"translation": np.array(texts, object)}
+        case Generation():
+            written = [one.text.encode() for one in answers if isinstance(one, Generation)]
+            return {"text": np.array(written, object)}
         case Detections():
             rows = [one.objects for one in answers if isinstance(one, Detections)]
             most = max(map(len, rows))

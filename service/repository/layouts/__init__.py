@@ -5,7 +5,15 @@ The first row that knows a directory reads it, so the particular ones come first
 
 from typing import Final
 
-from service.repository.layouts import embedding, tensors, text, translation, vision, yolo
+from service.repository.layouts import (
+    embedding,
+    generator,
+    tensors,
+    text,
+    translation,
+    vision,
+    yolo,
+)
 from service.repository.layouts.facts import Layout
 
 LAYOUTS: Final[tuple[Layout, ...]] = (
@@ -13,6 +21,8 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     *yolo.LAYOUTS,
     *embedding.LAYOUTS,
     *text.LAYOUTS,
+    *generator.LAYOUTS,
     *translation.LAYOUTS,
+    *generator.NAMED_LAYOUTS,
     *tensors.LAYOUTS,
 )

@@ -54,6 +54,8 @@ class Layout:
     """Returns by what it is known (`config.json: architectures`), or None if it is another."""
     read: Callable[[ExportFiles], Iterator[Finding]]
     """Yields everything but task and family. Raises ModelLoadError for what cannot be served."""
+    not_with: frozenset[str] = frozenset()
+    """Keys of `[parameters]` that say that the model is of another kind."""
 
 
 def graph_facts(files: ExportFiles, sessions: Mapping[str, str]) -> Iterator[Finding]:

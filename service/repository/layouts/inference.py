@@ -132,7 +132,7 @@ def _with_fixed_batch(inferred: Description, folder: Path, root: Path, where: st
         ModelLoadError: a graph takes batches of exactly another size.
     """
     manifest = inferred.manifest
-    if manifest.task in (Task.TRANSLATE, Task.INFER) or _MOST in inferred.sources:
+    if manifest.task in (Task.TRANSLATE, Task.GENERATE, Task.INFER) or _MOST in inferred.sources:
         return inferred
     for precision, files in manifest.graphs.items():
         for name in files.values():
@@ -178,10 +178,14 @@ def merged(inferred: Mapping[str, Any], explicit: Mapping[str, Any]) -> Mapping[
 def _chosen(files: ExportFiles, explicit: Mapping[str, Any]) -> tuple[Layout | None, str]:
     """Return the first layout that knows the files, or the only one that fits them."""
     task, family = explicit.get("task"), explicit.get("family")
+    parameters = explicit.get("parameters")
+    given = parameters if isinstance(parameters, Mapping) else {}
     possible = [
         layout
         for layout in LAYOUTS
-        if task in (None, layout.task.value) and family in (None, layout.family)
+        if task in (None, layout.task.value)
+        and family in (None, layout.family)
+        and not layout.not_with & given.keys()
     ]
     for layout in possible:
         if source := layout.recognise(files):

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from service.errors import ModelLoadError
+from service.repository.layouts.decoders import STEP_GRAPHS, TOKENIZER_FILES, unused_roles
 from service.repository.layouts.exports import (
     MODULES,
     ROLES,
@@ -12,7 +13,6 @@ from service.repository.layouts.exports import (
     graphs_by_role,
 )
 from service.repository.layouts.tokens import MERGES, VOCABULARIES
-from service.repository.layouts.translation import IN_FLIGHT, TOKENIZER_FILES, unused_roles
 from service.repository.manifest import MANIFEST_NAME, PRECISIONS, Precision
 from service.repository.paths import checkpoints, is_plain_path, other_format_of
 from service.transforms.language.tokenizer_files import ADDED_TOKENS
@@ -47,7 +47,7 @@ def graphs_by_precision(
             if isinstance(declared.get(precision), Mapping)
         }
     graphs = graphs_by_role(names)
-    known = graphs.keys() & {*ROLES, *IN_FLIGHT}
+    known = graphs.keys() & {*ROLES, *STEP_GRAPHS}
     if len(graphs) > 1 and not known:
         several = ", ".join(sorted(name for files in graphs.values() for name in files.values()))
         raise ModelLoadError(f"there are several graphs ({several[:200]}), and no model.onnx")

@@ -2,60 +2,35 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from service.errors import ModelLoadError
+from service.repository.layouts.decoders import (
+    PIECES,
+    STEP_GRAPHS,
+    T5,
+    has_decoder,
+    has_steps,
+    read_graphs,
+    read_step_graphs,
+    read_tidying,
+    read_tokenizer_files,
+    source_length,
+)
 from service.repository.layouts.exports import (
     CONFIG,
     SPECIAL_TOKENS,
     TOKENIZER_CONFIG,
     ExportFiles,
 )
-from service.repository.layouts.facts import Fact, Finding, Layout, Unknown, graph_facts, graph_name
+from service.repository.layouts.facts import Fact, Finding, Layout, Unknown
 from service.repository.layouts.generation import generation_facts
-from service.repository.manifest import Precision
 from service.repository.paths import file_inside
 from service.tasks import Task
 from service.transforms.language.languages import M2M100, MBART50, WMT21
 
-_ENCODER, _DECODER = "encoder_model", "decoder_model"
-_MERGED, _WITH_PAST = "decoder_model_merged", "decoder_with_past_model"
-
-_GRAPHS: Final[Mapping[str, Mapping[str, str]]] = {
-    "merged": {"encoder": _ENCODER, "decoder": _MERGED},
-    "pair": {"encoder": _ENCODER, "decoder": _DECODER, "decoder_with_past": _WITH_PAST},
-    "none": {"encoder": _ENCODER, "decoder": _DECODER},
-}
-"""Which graphs are used, by the cache they have; the first that are all there."""
-
-_NUMBERS = re.compile(r"\d{1,9}(,\d{1,9})*")
-_FORBIDDEN = "forbidden"
-"""In the metadata of a step graph: the tokens that it never chooses, with commas."""
-_RENORMALIZED = "renormalized"
-"""There too: the probabilities of the other tokens sum to 1."""
-
-IN_FLIGHT: Final = {name: name for name in ("encoder", "join", "step", "move")}
-"""The graphs that `models.export --in-flight` writes."""
-
-_T5 = ("t5", "mt5", "umt5", "longt5")
-_MODELS = ("marian", "m2m_100", "mbart", *_T5)
-
-_MARIAN_FILES = ("source.spm", "target.spm", "vocab.json")
-_TOKENIZER, _PIECES = "tokenizer.json", "sentencepiece.bpe.model"
-
-_TOKENIZERS: Final[Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]] = {
-    # transformers reads no tokenizer.json of Marian and M2M-100, so their own files come first.
-    "marian": (("marian", _MARIAN_FILES), ("tokenizers", (_TOKENIZER,))),
-    "m2m100": (("m2m100", (_PIECES, "vocab.json")), ("tokenizers", (_TOKENIZER,))),
-    "mbart50": (("tokenizers", (_TOKENIZER,)), ("mbart50", (_PIECES,))),
-    "nllb": (("tokenizers", (_TOKENIZER,)), ("nllb", (_PIECES,))),
-    "t5": (("tokenizers", (_TOKENIZER,)), ("t5", ("spiece.model",))),
-}
-
-TOKENIZER_FILES: Final = frozenset(
-    name for choices in _TOKENIZERS.values() for _, names in choices for name in names
-)
+_MODELS = ("marian", "m2m_100", "mbart", *T5)
 
 _CLASSES: Final[Mapping[str, str]] = {
     "MarianTokenizer": "marian",
@@ -74,53 +49,37 @@ _LANGUAGE_TOKENS: Final[Mapping[str, str]] = {
 
 _OPUS = re.compile(r"opus-mt(?:-tc)?(?:-(?:big|base|tiny))?-([A-Za-z_]+)-([A-Za-z_]+)/?$")
 _TASK = re.compile(r"translation_([A-Za-z]{2,3})_to_([A-Za-z]{2,3})")
-_UNSET_LENGTH = 1_000_000  # transformers writes 1e30 for a tokenizer without a length
-_USUAL_LENGTH = 512
 
 
 def _is_translator(files: ExportFiles) -> str | None:
-    decodes = files.graphs.keys() & {_DECODER, _MERGED}
-    known = files.model_type in _MODELS and _ENCODER in files.graphs and decodes
+    known = files.model_type in _MODELS and has_decoder(files)
     return f"{CONFIG}: model_type" if known else None
 
 
 def _is_in_flight(files: ExportFiles) -> str | None:
-    known = files.model_type in _MODELS and files.graphs.keys() >= IN_FLIGHT.keys()
-    return f"{CONFIG}: model_type, {' and '.join(IN_FLIGHT)}.onnx" if known else None
+    known = files.model_type in _MODELS and has_steps(files)
+    return f"{CONFIG}: model_type, {' and '.join(STEP_GRAPHS)}.onnx" if known else None
 
 
 def _read_translator(files: ExportFiles) -> Iterator[Finding]:
-    cache = _cache(files.graphs)
-    yield from graph_facts(files, _GRAPHS[cache])
-    yield Fact("parameters.cache", cache, f"there is {' and '.join(_GRAPHS[cache].values())}")
+    yield from read_graphs(files)
     yield from _read_texts(files)
 
 
 def _read_in_flight(files: ExportFiles) -> Iterator[Finding]:
-    yield from graph_facts(files, IN_FLIGHT)
-    metadata, name = files.signature("step").metadata, graph_name(files, "step")
-    if declared := metadata.get(_FORBIDDEN):
-        if not _NUMBERS.fullmatch(declared):
-            raise ModelLoadError(f"{name}: {_FORBIDDEN} in its metadata is no list of ids")
-        yield Fact(
-            "parameters.forbidden", [*map(int, declared.split(","))], f"{name}: its metadata"
-        )
-    if metadata.get(_RENORMALIZED):
-        yield Fact("parameters.renormalized", True, f"{name}: its metadata")
+    yield from read_step_graphs(files)
     yield from _read_texts(files)
 
 
 def _read_texts(files: ExportFiles) -> Iterator[Finding]:
     yield from generation_facts(files, _task_settings(files))
-    yield from _source_length(files)
+    yield from source_length(files)
     convention, source = _convention(files)
     if convention is None:
         yield Unknown("parameters.tokenizer", f"{TOKENIZER_CONFIG} names no tokenizer known here")
         return
-    yield from _tokenizer_files(files, convention)
-    if (tidies := files.tokenizer.get("clean_up_tokenization_spaces")) is not None:
-        key = f"{TOKENIZER_CONFIG}: clean_up_tokenization_spaces"
-        yield Fact("parameters.tidies_spaces", bool(tidies), key)
+    yield from read_tokenizer_files(files, convention)
+    yield from read_tidying(files)
     match convention:
         case "t5":
             yield from _task_prefixes(files)
@@ -130,66 +89,17 @@ def _read_texts(files: ExportFiles) -> Iterator[Finding]:
             yield from _many_languages(files, convention, source)
 
 
-def unused_roles(graphs: Mapping[str, Mapping[Precision, str]]) -> frozenset[str]:
-    """Return the roles of a translator's graphs that others replace."""
-    if _ENCODER not in graphs:
-        return frozenset()
-    return frozenset((_DECODER, _MERGED, _WITH_PAST)).difference(_GRAPHS[_cache(graphs)].values())
-
-
-def _cache(graphs: Mapping[str, Mapping[Precision, str]]) -> str:
-    for name, roles in _GRAPHS.items():
-        first, *others = (set(graphs.get(role, ())) for role in roles.values())
-        if first.intersection(*others):
-            return name
-    return "none"
-
-
 def _convention(files: ExportFiles) -> tuple[str | None, str]:
     """Tell whose way of numbering pieces and naming languages it is, and by what."""
     named = files.tokenizer.get("tokenizer_class") or files.config.get("tokenizer_class") or ""
     if found := _CLASSES.get(str(named).removesuffix("Fast")):
         return found, f"{TOKENIZER_CONFIG}: tokenizer_class"
     source = f"{CONFIG}: model_type"
-    if files.model_type in _T5:
+    if files.model_type in T5:
         return "t5", source
     if files.model_type == "m2m_100":
-        return ("m2m100" if {_PIECES, "vocab.json"} <= files.names else "nllb"), source
+        return ("m2m100" if {PIECES, "vocab.json"} <= files.names else "nllb"), source
     return ("marian" if files.model_type == "marian" else None), source
-
-
-def _tokenizer_files(files: ExportFiles, convention: str) -> Iterator[Finding]:
-    if files.tokenizer.get("separate_vocabs"):
-        raise ModelLoadError(
-            f"{TOKENIZER_CONFIG} asks for separate_vocabs: two vocabularies are not served"
-        )
-    choices = _TOKENIZERS[convention]
-    for kind, names in choices:
-        if files.names >= set(names):
-            if kind == "t5" and files.tokenizer.get("legacy") is False:
-                raise ModelLoadError(
-                    f"{TOKENIZER_CONFIG} says legacy = false, which is read from tokenizer.json "
-                    "only: save the fast tokenizer too"
-                )
-            yield Fact("parameters.tokenizer", kind, ", ".join(names))
-            yield Fact("parameters.tokenizer_files", list(names), ", ".join(names))
-            return
-    wanted = ", nor ".join(" with ".join(names) for _, names in choices)
-    yield Unknown("parameters.tokenizer_files", f"there is neither {wanted}")
-
-
-def _source_length(files: ExportFiles) -> Iterator[Finding]:
-    declared = files.tokenizer.get("model_max_length")
-    for key in ("max_position_embeddings", "n_positions"):
-        if isinstance(longest := files.config.get(key), int):
-            break
-    else:
-        key, longest = "max_position_embeddings, whose usual value it is", _USUAL_LENGTH
-    if isinstance(declared, int | float) and declared < min(_UNSET_LENGTH, longest):
-        source = f"{TOKENIZER_CONFIG}: model_max_length"
-        yield Fact("parameters.max_source_length", int(declared), source)
-    else:
-        yield Fact("parameters.max_source_length", longest, f"{CONFIG}: {key}")
 
 
 def _task_settings(files: ExportFiles) -> Mapping[str, Any]:
@@ -200,6 +110,11 @@ def _task_settings(files: ExportFiles) -> Mapping[str, Any]:
         for key, value in (settings[0] if settings else {}).items()
         if key != "prefix" and all(declared.get(key) == value for declared in settings)
     }
+
+
+def is_translation(name: str) -> bool:
+    """Tell whether a task of config.json is a translation, by its name."""
+    return _TASK.fullmatch(name) is not None
 
 
 def _tasks(files: ExportFiles) -> Mapping[tuple[str, str], Mapping[str, Any]]:

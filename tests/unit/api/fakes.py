@@ -43,6 +43,8 @@ from service.tasks import (
     Embedding,
     EmbedItem,
     Frame,
+    GenerateItem,
+    Generation,
     Image,
     Label,
     TaggedSpan,
@@ -171,6 +173,8 @@ class FakeRegistry(Registry):
 
     def __init__(self) -> None:
         topics, digits = FakePipeline("news-topics"), FakePipeline("digits")
+        writer = FakePipeline("writer")
+        writer.task = Task.GENERATE
         translator, cards = FakePipeline("zh-en"), FakePipeline("cards")
         emoji = FakePipeline("emoji")
         emoji.task = Task.EMBED
@@ -182,6 +186,7 @@ class FakeRegistry(Registry):
             (Task.CLASSIFY, "image"): digits,
             (Task.TAG, "text"): FakePipeline("names"),
             (Task.TRANSLATE, "text"): translator,
+            (Task.GENERATE, "text"): writer,
             (Task.DETECT, "image"): cards,
             (Task.SPARSE, "text"): FakePipeline("splade"),
             (Task.EMBED, "text"): emoji,
@@ -278,7 +283,7 @@ def _status(model: str, version: int, precision: str | None = None) -> VersionSt
 
 def _text(item: AnyItem) -> str | None:
     match item:
-        case TranslateItem() | TagItem():
+        case TranslateItem() | TagItem() | GenerateItem():
             return item.text
         case ClassifyItem(Text(text)) | EmbedItem(Text(text)):
             return text
@@ -300,6 +305,8 @@ def _answer(item: AnyItem) -> Answer:  # noqa: C901, PLR0911 - one for each task
             return Tagging((TaggedSpan("LOC", 0.75, 0, len(text), text),))
         case TranslateItem(text):
             return Translation(f"[{text}]", item.source or "zh", item.target or "en", False)
+        case GenerateItem(text):
+            return Generation(f"<{text}>", False)
         case DetectItem(image):
             width, height = _size(image)
             return Detections((DetectedObject("ace", 0.9, (1.0, 2.0, 3.0, 4.5)),), width, height)

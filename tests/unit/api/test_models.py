@@ -19,6 +19,7 @@ async def test_models_are_listed_with_everything_an_operator_wants(
         "news-topics",
         "digits",
         "zh-en",
+        "writer",
         "names",
         "splade",
         "cards",

@@ -18,6 +18,8 @@ from service.tasks import (
     Embedding,
     EmbedItem,
     FinishReason,
+    GenerateItem,
+    Generation,
     Image,
     Inference,
     InferItem,
@@ -71,6 +73,15 @@ ANSWERS: Mapping[Task, st.SearchStrategy[Answer]] = {
             st.builds(Alternative, st.text(), st.none() | scores, st.sampled_from(FinishReason))
         ).map(tuple),
         st.lists(st.builds(KeptTerm, st.text(), st.text(), st.booleans())).map(tuple),
+    ),
+    Task.GENERATE: st.builds(
+        Generation,
+        st.text(),
+        st.booleans(),
+        st.sampled_from(FinishReason),
+        st.lists(
+            st.builds(Alternative, st.text(), st.none() | scores, st.sampled_from(FinishReason))
+        ).map(tuple),
     ),
     Task.DETECT: st.builds(
         Detections,
@@ -131,6 +142,16 @@ ITEMS: Mapping[Task, st.SearchStrategy[AnyItem]] = {
         st.integers(0, 9),
         st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
         st.lists(st.sampled_from(["urls", "emails", "numbers"]), max_size=3).map(tuple),
+    ),
+    Task.GENERATE: st.builds(
+        GenerateItem,
+        texts,
+        st.none() | texts,
+        counts,
+        numbers,
+        counts,
+        counts,
+        st.integers(0, 9),
     ),
     Task.DETECT: st.builds(
         DetectItem,

@@ -21,6 +21,7 @@ from service.tasks import (
     ClassifyItem,
     DetectItem,
     EmbedItem,
+    GenerateItem,
     InferItem,
     TagItem,
     Text,
@@ -201,6 +202,37 @@ CASES: dict[str, Case] = {
         [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
         tasks.Translation,
     ),
+    "generator": Case(
+        {
+            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3, "min_length": 3},
+            "prefix": "one ",
+            "before": [6],
+            "pad_id": 5,
+            "max_source_length": 24,
+            "max_target_length": 20,
+            "num_beams": 3,
+        },
+        lambda: ExportedTranslator(TARGET_VOCABULARY, EOS, 1.0).sessions_of("merged"),
+        [GenerateItem(text) for text in TEXTS],
+        [GenerateItem(text) for text in _EMPTY_TEXTS],
+        [],
+        tasks.Generation,
+    ),
+    "generator_steps": Case(
+        {
+            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3, "min_length": 3},
+            "tokenizer_files": ["source_tokenizer.json", "target_tokenizer.json"],
+            "pad_id": 5,
+            "max_source_length": 24,
+            "max_target_length": 20,
+            "num_beams": 3,
+        },
+        lambda: step_sessions(64, TARGET_VOCABULARY),
+        [GenerateItem(text) for text in TEXTS],
+        [GenerateItem(text) for text in _EMPTY_TEXTS],
+        [],
+        tasks.Generation,
+    ),
     "detector": Case(
         {"labels": ["red", "green"], "image_size": 64},
         lambda: {"model": detector_session()},
@@ -292,6 +324,8 @@ def item_of(name: str, content: str | bytes) -> Any:
             return TagItem(str(content))
         case tasks.Task.TRANSLATE:
             return TranslateItem(str(content))
+        case tasks.Task.GENERATE:
+            return GenerateItem(str(content))
         case tasks.Task.DETECT:
             assert isinstance(made, tasks.Image)
             return DetectItem(made)

@@ -126,10 +126,10 @@ def test_languages_that_no_file_lists_are_asked_for(tmp_path: Path) -> None:
         infer(folder)
 
 
-def test_a_t5_needs_to_know_what_to_write_before_a_text(tmp_path: Path) -> None:
+def test_a_t5_that_translates_needs_to_know_what_to_write_before_a_text(tmp_path: Path) -> None:
     folder = directory(tmp_path, T5, "tokenizer.json")
     with pytest.raises(ModelLoadError, check=sentence):
-        infer(folder)
+        infer(folder, {"task": "translate"})
     task = {"prefix": "translate English to German: ", "max_length": 300, "num_beams": 2}
     config = {**T5, "task_specific_params": {"translation_en_to_de": task}}
     found = told(directory(tmp_path, config))
