@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import logging
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,6 @@ from typing import Any, Final, Literal
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
-from sacrebleu.metrics import BLEU, CHRF
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.preprocessing import MultiLabelBinarizer
 
@@ -22,10 +20,14 @@ from models.evaluate.errors import EvaluationError
 from models.evaluate.findings import Confusion, Findings
 from models.evaluate.measures import Measure
 from models.evaluate.rows import Labelled, generated, labelled, read_rows, sought, translated
-from models.evaluate.scores import dense_rows, recall_at, rouge_l
+from models.evaluate.scores import dense_rows, recall_at
 from models.evaluate.served import Served
 from models.evaluate.tagging import tag_questions
-from models.evaluate.translation import aligned_references
+from models.evaluate.translation import (
+    aligned_references,
+    generation_measures,
+    translation_measures,
+)
 from service.tasks import (
     Answer,
     AnyItem,
@@ -45,11 +47,6 @@ DEPTHS = (1, 5, 10)
 HOLDS = 0.5
 """The score from which on a label holds, where several may."""
 
-_TOKENIZERS: Final = {
-    **dict.fromkeys(("zh", "zho"), "zh"),
-    **dict.fromkeys(("ja", "jpn", "ko", "kor", "th", "tha"), "char"),
-}
-"""sacreBLEU's, by the language that is written, where words are not between spaces."""
 
 _LOWEST_SCORE = 0.001
 """The measures of COCO look at every threshold, so nearly everything found is asked for."""
@@ -160,29 +157,18 @@ def _translate(data: DataFile) -> Questions:
     def judge(answers: Sequence[Answer]) -> Findings:
         texts = [answer.text for answer in answers if isinstance(answer, Translation)]
         target = next(answer.target for answer in answers if isinstance(answer, Translation))
-        bleu = BLEU(tokenize=_TOKENIZERS.get(re.split("[-_]", target)[0].lower(), "13a"))
-        measures = [
-            Measure("sacreBLEU", bleu.corpus_score(texts, references).score, 2),
-            Measure("chrF", CHRF().corpus_score(texts, references).score, 2),
-        ]
-        return Findings(measures)
+        return Findings(translation_measures(texts, references, target))
 
     return Questions([one.item for one in rows], judge)
 
 
 def _generate(data: DataFile) -> Questions:
     rows = generated(read_rows(data.path))
-    references = aligned_references([list(one.references) for one in rows])
+    references = [one.references for one in rows]
 
     def judge(answers: Sequence[Answer]) -> Findings:
         texts = [answer.text for answer in answers if isinstance(answer, Generation)]
-        pairs = zip(texts, rows, strict=True)
-        overlaps = [rouge_l(text, row.references) for text, row in pairs]
-        measures = [
-            Measure("ROUGE-L", 100 * float(np.mean(overlaps)), 2),
-            Measure("chrF", CHRF().corpus_score(texts, references).score, 2),
-        ]
-        return Findings(measures)
+        return Findings(generation_measures(texts, references))
 
     return Questions([one.item for one in rows], judge)
 

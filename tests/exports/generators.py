@@ -50,7 +50,7 @@ def bart(folder: Path) -> Translator:
         **SMALL, vocab_size=len(tokenizer), scale_embedding=True,
         task_specific_params={"summarization": {"length_penalty": 2.0, "num_beams": 4}},
     )  # fmt: skip
-    model = livened(seeded(tf.BartForConditionalGeneration, config), 2, 1.4)
+    model = livened(seeded(tf.BartForConditionalGeneration, config), 2, -2.5)
     model.generation_config.update(**LARGE_CNN)
     return Translator(model, tokenizer)
 
@@ -61,7 +61,7 @@ def pegasus(folder: Path) -> Translator:
         **SMALL, vocab_size=len(made.tokenizer), pad_token_id=1, eos_token_id=2,
         decoder_start_token_id=1, forced_eos_token_id=2, scale_embedding=True,
     )  # fmt: skip
-    model = livened(seeded(tf.PegasusForConditionalGeneration, config), 2, 1.4)
+    model = livened(seeded(tf.PegasusForConditionalGeneration, config), 2, -4.0)
     model.generation_config.max_length = 20
     made.tokenizer.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 2)]
@@ -80,7 +80,7 @@ def t5(folder: Path) -> Translator:
         d_ff=48, decoder_start_token_id=0, tie_word_embeddings=False,
         task_specific_params={"summarization": {**settings, "prefix": prefix}},
     )  # fmt: skip
-    model = livened(seeded(tf.T5ForConditionalGeneration, config), 1)
+    model = livened(seeded(tf.T5ForConditionalGeneration, config), 1, 1.0)
     model.generation_config.update(**settings)  # as the pipeline of transformers does
     return Translator(model, tokenizer, prefix=prefix)
 

@@ -14,8 +14,9 @@ from models.evaluate.scores import (
     classification_scores,
     expected_calibration_error,
     recall_at,
+    rouge_l,
 )
-from models.evaluate.translation import aligned_references
+from models.evaluate.translation import aligned_references, generation_measures
 
 
 def test_macro_measures_count_each_label_the_same():
@@ -64,6 +65,18 @@ def test_a_model_that_answers_everything_alike_finds_nothing():
     same = np.tile(UNIT[:1], (4, 1))
     assert recall_at(same, same, range(4), 1) == 0.0
     assert recall_at(same, same, range(4), 4) == 1.0
+
+
+def test_a_summary_is_compared_with_the_nearest_reference_by_common_words_in_order():
+    assert rouge_l("The cat sat.", ["the CAT sat"]) == 1
+    assert rouge_l("cat the", ["the cat"]) == 0.5
+    assert rouge_l("a b c", ["x", "a c"]) == pytest.approx(4 / 5)
+    assert rouge_l("", ["a"]) == rouge_l("...", [""]) == 0
+
+
+def test_texts_that_equal_a_reference_have_the_best_measures():
+    measures = generation_measures(["one two", "three"], [["x", "one two"], ["three"]])
+    assert [(one.name, one.value) for one in measures] == [("ROUGE-L", 100), ("chrF", 100)]
 
 
 def test_the_table_has_a_row_a_measure_and_a_column_a_precision():
