@@ -129,7 +129,7 @@ def _pipeline(request: HttpRequest) -> Pipeline[Any, Any]:
     return request.context.registry.named(request.path_params["model"])
 
 
-def _tag(pipeline: Pipeline[Any, Any]) -> str:
+def _tag(pipeline: Pipeline[Any, Any]) -> str:  # noqa: PLR0911 - one for each task
     """Return what the Hub calls the model's task."""
     match pipeline.task:
         case Task.CLASSIFY:
@@ -150,7 +150,7 @@ def _tag(pipeline: Pipeline[Any, Any]) -> str:
             return task.value
 
 
-def _rendered(asked: Asked, answers: Answers) -> Any:
+def _rendered(asked: Asked, answers: Answers) -> Any:  # noqa: PLR0911 - one for each task
     found = [outcome.answer for outcome in answers.outcomes]
     match asked.task:
         case Task.CLASSIFY:

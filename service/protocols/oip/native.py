@@ -221,12 +221,10 @@ def native_tensors(  # noqa: PLR0911 - one for each task
             }
         case Tagging():
             return _span_tensors([one for one in answers if isinstance(one, Tagging)])
-        case Translation():
-            texts = [one.text.encode() for one in answers if isinstance(one, Translation)]
-            return {"translation": np.array(texts, object)}
-        case Generation():
-            written = [one.text.encode() for one in answers if isinstance(one, Generation)]
-            return {"text": np.array(written, object)}
+        case Translation() | Generation():
+            written = [a.text.encode() for a in answers if isinstance(a, Translation | Generation)]
+            name = "text" if isinstance(first, Generation) else "translation"
+            return {name: np.array(written, object)}
         case Detections():
             rows = [one.objects for one in answers if isinstance(one, Detections)]
             most = max(map(len, rows))

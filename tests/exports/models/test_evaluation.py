@@ -103,7 +103,7 @@ def test_sentences_with_fewer_references_leave_later_streams_empty():
 
 def test_every_starter_of_the_repository_is_measured():
     present = {path.name for path in command.REPOSITORY.iterdir() if path.is_dir()}
-    assert present <= set(command.SUBJECTS)
+    assert present - {"workflows"} <= set(command.SUBJECTS)
 
 
 def test_missing_data_sets_are_named_before_anything_runs(tmp_path, monkeypatch, capsys):

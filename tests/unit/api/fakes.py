@@ -85,7 +85,6 @@ class FakePipeline:
         self.is_full = False
         self.holders = 0
         self.holders_at_split = 0
-        self.task = Task.CLASSIFY
         self.family = Opened(cast(Any, None), cast(Any, None), Traits())
         self.task = Task.CLASSIFY
         self.modalities = frozenset[str]()
@@ -175,8 +174,7 @@ class FakeRegistry(Registry):
         topics, digits = FakePipeline("news-topics"), FakePipeline("digits")
         writer = FakePipeline("writer")
         writer.task = Task.GENERATE
-        translator, cards = FakePipeline("zh-en"), FakePipeline("cards")
-        emoji = FakePipeline("emoji")
+        translator, cards, emoji = map(FakePipeline, ("zh-en", "cards", "emoji"))
         emoji.task = Task.EMBED
         emoji.family = Opened(
             cast(Any, None), cast(Any, None), Traits(label_scores=CosineScores(10.0))

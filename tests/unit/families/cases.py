@@ -310,7 +310,7 @@ CASES: dict[str, Case] = {
 }
 
 
-def item_of(name: str, content: str | bytes) -> Any:
+def item_of(name: str, content: str | bytes) -> Any:  # noqa: PLR0911 - one for each task
     """An item of the family's task."""
     made = Text(content) if isinstance(content, str) else tasks.Image(content)
     match FAMILIES[name].task:
