@@ -126,7 +126,7 @@ def test_languages_that_no_file_lists_are_asked_for(tmp_path: Path) -> None:
         infer(folder)
 
 
-def test_a_t5_that_translates_needs_to_know_what_to_write_before_a_text(tmp_path: Path) -> None:
+def test_a_t5_needs_to_know_what_to_write_before_a_text(tmp_path: Path) -> None:
     folder = directory(tmp_path, T5, "tokenizer.json")
     with pytest.raises(ModelLoadError, check=sentence):
         infer(folder, {"task": "translate"})
