@@ -164,11 +164,10 @@ def _translate(data: DataFile) -> Questions:
 
 def _generate(data: DataFile) -> Questions:
     rows = generated(read_rows(data.path))
-    references = [one.references for one in rows]
 
     def judge(answers: Sequence[Answer]) -> Findings:
-        texts = [answer.text for answer in answers if isinstance(answer, Generation)]
-        return Findings(generation_measures(texts, references))
+        texts = [one.text for one in answers if isinstance(one, Generation)]
+        return Findings(generation_measures(texts, [one.references for one in rows]))
 
     return Questions([one.item for one in rows], judge)
 
@@ -198,9 +197,8 @@ def _embed(data: DataFile, form: VectorForm = "vector") -> Questions:
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return unit
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return np.asarray(vectors / lengths, np.float32)
 
 
 _OF_BOXES: Final = {"COCO mAP": 0, "mAP@0.5": 1, "mAP@0.75": 2, "mean recall, 100 boxes": 8}

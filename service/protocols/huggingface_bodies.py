@@ -258,16 +258,10 @@ def _generate(
 ) -> Asked:
     values, is_list = _listed(inputs, limits)
     search = validated(options.generate_parameters or {}, _Search)
-
-    def item(value: Any) -> GenerateItem:
-        return GenerateItem(
-            as_text(value, limits).text,
-            num_beams=search.num_beams,
-            length_penalty=search.length_penalty,
-            max_new_tokens=search.max_new_tokens or search.max_length,
-        )
-
-    return Asked(Task.GENERATE, each(values, item), is_list)
+    most = search.max_new_tokens or search.max_length
+    chosen = (None, search.num_beams, search.length_penalty, most)
+    items = each(values, lambda value: GenerateItem(as_text(value, limits).text, *chosen))
+    return Asked(Task.GENERATE, items, is_list)
 
 
 def _detect(

@@ -74,8 +74,7 @@ class FakePipeline:
     def __init__(self, model: str, version: int = 1) -> None:
         self.model = ModelIdentity(model, version, "digest")
         self.cache = ResponseCache(NullBackend(), enabled=False)
-        self.started = asyncio.Event()
-        self.cancelled = asyncio.Event()
+        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
         self.asked: list[tuple[AnyItem, Request]] = []
         self.known: set[bytes] = set()
         self.window = 4
@@ -83,8 +82,7 @@ class FakePipeline:
         self.late = asyncio.Event()
         """Set by a test: for the texts "wait" it is as if their deadline had passed."""
         self.is_full = False
-        self.holders = 0
-        self.holders_at_split = 0
+        self.holders = self.holders_at_split = 0
         self.family = Opened(cast(Any, None), cast(Any, None), Traits())
         self.task = Task.CLASSIFY
         self.modalities = frozenset[str]()
@@ -173,7 +171,6 @@ class FakeRegistry(Registry):
     def __init__(self) -> None:
         topics, digits = FakePipeline("news-topics"), FakePipeline("digits")
         writer = FakePipeline("writer")
-        writer.task = Task.GENERATE
         translator, cards, emoji = map(FakePipeline, ("zh-en", "cards", "emoji"))
         emoji.task = Task.EMBED
         emoji.family = Opened(
@@ -201,10 +198,8 @@ class FakeRegistry(Registry):
 
     def _listed_workflows(self) -> Mapping[str, ListedWorkflow]:
         return {
-            name: ListedWorkflow(found, None)
-            if isinstance(found, Workflow)
-            else ListedWorkflow(None, found)
-            for name, found in self.workflow_files.items()
+            name: ListedWorkflow(*((one, None) if isinstance(one, Workflow) else (None, one)))
+            for name, one in self.workflow_files.items()
         }
 
     def find(

@@ -128,6 +128,25 @@ def case_of(name: str) -> Case:
 _EMPTY_TEXTS = ["", " ", "\n\t\u3000"]
 _COLOUR = {"image_size": [24, 32], "mode": "RGB", "mean": [0.5, 0.4, 0.3], "std": [0.5, 1, 2]}
 
+_TRANSLATIONS = (
+    [TranslateItem(text) for text in TEXTS],
+    [TranslateItem(text) for text in _EMPTY_TEXTS],
+    [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
+)
+_WRITER = {
+    "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3},
+    "pad_id": 5,
+    "max_source_length": 24,
+    "max_target_length": 20,
+    "num_beams": 3,
+}
+
+
+def _generator(parameters: Mapping[str, Any], sessions: Any) -> Case:
+    items, empty = ([GenerateItem(text) for text in texts] for texts in (TEXTS, _EMPTY_TEXTS))
+    return Case({**_WRITER, **parameters}, sessions, items, empty, [], tasks.Generation)
+
+
 CASES: dict[str, Case] = {
     "text_classifier": Case(
         {"labels": ["a", "b", "c"], "max_length": 24, "pad_id": 5},
@@ -170,68 +189,29 @@ CASES: dict[str, Case] = {
         tasks.Classification,
     ),
     "encoder_decoder": Case(
-        {
-            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3},
-            "source_language": "zh",
-            "target_language": "en",
-            "pad_id": 5,
-            "max_source_length": 24,
-            "max_target_length": 20,
-            "num_beams": 3,
-        },
+        {**_WRITER, "source_language": "zh", "target_language": "en"},
         lambda: ExportedTranslator(TARGET_VOCABULARY, EOS, 1.0).sessions_of("merged"),
-        [TranslateItem(text) for text in TEXTS],
-        [TranslateItem(text) for text in _EMPTY_TEXTS],
-        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
+        *_TRANSLATIONS,
         tasks.Translation,
     ),
     "encoder_decoder_steps": Case(
         {
-            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3},
+            **_WRITER,
             "tokenizer_files": ["source_tokenizer.json", "target_tokenizer.json"],
             "source_language": "zh",
             "target_language": "en",
-            "pad_id": 5,
-            "max_source_length": 24,
-            "max_target_length": 20,
-            "num_beams": 3,
         },
         lambda: step_sessions(64, TARGET_VOCABULARY),
-        [TranslateItem(text) for text in TEXTS],
-        [TranslateItem(text) for text in _EMPTY_TEXTS],
-        [TranslateItem("one", target="fr"), TranslateItem("one", source="en")],
+        *_TRANSLATIONS,
         tasks.Translation,
     ),
-    "generator": Case(
-        {
-            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3, "min_length": 3},
-            "prefix": "one ",
-            "before": [6],
-            "pad_id": 5,
-            "max_source_length": 24,
-            "max_target_length": 20,
-            "num_beams": 3,
-        },
+    "generator": _generator(
+        {"prefix": "one ", "before": [6]},
         lambda: ExportedTranslator(TARGET_VOCABULARY, EOS, 1.0).sessions_of("merged"),
-        [GenerateItem(text) for text in TEXTS],
-        [GenerateItem(text) for text in _EMPTY_TEXTS],
-        [],
-        tasks.Generation,
     ),
-    "generator_steps": Case(
-        {
-            "rules": {"start_id": 1, "eos_ids": [EOS], "no_repeat_ngram_size": 3, "min_length": 3},
-            "tokenizer_files": ["source_tokenizer.json", "target_tokenizer.json"],
-            "pad_id": 5,
-            "max_source_length": 24,
-            "max_target_length": 20,
-            "num_beams": 3,
-        },
+    "generator_steps": _generator(
+        {"tokenizer_files": ["source_tokenizer.json", "target_tokenizer.json"]},
         lambda: step_sessions(64, TARGET_VOCABULARY),
-        [GenerateItem(text) for text in TEXTS],
-        [GenerateItem(text) for text in _EMPTY_TEXTS],
-        [],
-        tasks.Generation,
     ),
     "detector": Case(
         {"labels": ["red", "green"], "image_size": 64},
