@@ -102,7 +102,13 @@ def test_a_text_that_spells_an_image_is_another_key() -> None:
         ),
         (
             EmbedItem(Text("x")),
-            {"content": Text("y"), "prompt_name": "query", "dimensions": 3, "normalize": True},
+            {
+                "content": Text("y"),
+                "prompt_name": "query",
+                "dimensions": 3,
+                "normalize": True,
+                "form": "sparse",
+            },
         ),
     ],
     ids=lambda value: type(value).__name__,
