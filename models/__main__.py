@@ -22,17 +22,19 @@ def steps(model: str, data: Path, out: Path, repository: Path) -> Sequence[Seque
     """Return the command lines that make one model, in order."""
     module, checkpoint = RECIPES[model], str(out / model)
     source = ["--data", str(data)]
-    train = [f"models.starters.{module}.train", *source, "--out", checkpoint]
+    version = repository / model / "1"
+    start = ["--start", str(version)] if version.is_dir() else []
+    images = [f"models.starters.{module}.train_images", *source, "--out", checkpoint, *start]
     return (
-        *([[*train, "--held-out"]] if model == "emoji" else []),  # what its card reports
-        train,
+        *([images] if model == "emoji" else []),
+        [f"models.starters.{module}.train", *source, "--out", checkpoint],
         [
             f"models.starters.{module}.export",
             *source,
             "--checkpoint",
             checkpoint,
             "--to",
-            str(repository / model / "1"),
+            str(version),
         ],
         ["models.evaluate", *source, "--models", model, "--write-cards"],
     )

@@ -17,12 +17,9 @@ class TrainingRequest:
     start: Path | None = None
     """A served version to start from, in the recipes that can."""
 
-    held_out: bool = False
-    """Whether to leave out what is held out and measure on it, in the recipes that can."""
-
 
 def read_training_request(
-    description: str | None, minutes: float, *, startable: bool = False, can_hold_out: bool = False
+    description: str | None, minutes: float, *, startable: bool = False
 ) -> TrainingRequest:
     """Read the command line; seed torch and set its threads.
 
@@ -30,7 +27,6 @@ def read_training_request(
         description: what the recipe says about itself.
         minutes: the default of `--minutes`.
         startable: whether `--start` is offered.
-        can_hold_out: whether `--held-out` is offered.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawTextHelpFormatter
@@ -41,8 +37,6 @@ def read_training_request(
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     if startable:
         parser.add_argument("--start", type=Path, help="folder of a version to start from")
-    if can_hold_out:
-        parser.add_argument("--held-out", action="store_true", help="measure without some of it")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
@@ -51,5 +45,4 @@ def read_training_request(
         arguments.out,
         arguments.minutes,
         arguments.start if startable else None,
-        can_hold_out and arguments.held_out,
     )

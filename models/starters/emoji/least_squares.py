@@ -1,26 +1,19 @@
-"""Towers to start from, found by least squares.
+"""A text tower to start from, found by least squares.
 
-The place of a text is nearly the mean of a vector for each of its tokens, and the place of a
-drawing nearly a linear function of the features that another training has found. Both are
-solutions of linear systems, which take seconds. Training then goes on from there.
+The place of a text is nearly the mean of a vector for each of its tokens, which is the solution of
+a linear system and takes seconds. Training then goes on from there.
 """
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix, vstack  # type: ignore[import-untyped]
 from torch import Tensor
-from torch.nn import functional
 
-from models.starters.emoji.images import on_white
 from models.starters.emoji.lessons import Lessons
-from models.starters.emoji.pictures import Drawings
-from models.starters.emoji.teacher import TEMPERATURE
-from models.starters.emoji.towers import ImageTower, TextTower
+from models.starters.emoji.towers import TextTower
 
-BATCHES, TEXTS = 80, 1000
+BATCHES, TEXTS = 50, 1000
 RIDGE = 0.05
-RIDGE_OF_FEATURES = 1e-4
-PROJECTION_RATE, PROJECTION_EPOCHS, PROJECTION_BATCH = 1e-3, 40, 1024
 LEVEL = 3.0  # how much longer than a token's vector the constant part of a state is
 
 
@@ -37,34 +30,6 @@ def start_texts(tower: TextTower, lessons: Lessons) -> None:
     left, strengths, right = torch.linalg.svd(often * vectors, full_matrices=False)
     tokens = (left * strengths)[:, :narrow] / often
     _set(tower, tokens, right[:narrow].T)
-
-
-def start_projection(tower: ImageTower, drawings: Drawings, places: Tensor) -> None:
-    """Give the tower the last layer that puts drawings nearest to their emoji, in place.
-
-    The solution of least squares is improved by a softmax over all emoji; the features below
-    stay as they are, so they are computed once.
-    """
-    tower.eval()
-    with torch.no_grad():
-        parts = [tower.features(on_white(part)) for part in drawings.pixels.split(128)]
-    features, own = torch.cat(parts), torch.from_numpy(drawings.concepts)
-    weights = drawings.weights[:, None]
-    gram = features.T @ (weights * features)
-    gram.diagonal().add_(RIDGE_OF_FEATURES * gram.diagonal().mean())
-    solution = torch.linalg.solve(gram, (weights * features).T @ places[own])
-    tower.project.weight.data.copy_(solution.T)
-    optimiser = torch.optim.Adam([tower.project.weight], lr=PROJECTION_RATE)
-    for _ in range(PROJECTION_EPOCHS):
-        for rows in torch.randperm(len(features)).split(PROJECTION_BATCH):
-            vectors = functional.normalize(tower.project(features[rows]))
-            losses = functional.cross_entropy(
-                vectors @ places.T / TEMPERATURE, own[rows], reduction="none"
-            )
-            optimiser.zero_grad(set_to_none=True)
-            (losses * drawings.weights[rows]).mean().backward()
-            optimiser.step()
-    tower.train()
 
 
 def _examples(lessons: Lessons, vocabulary: int) -> tuple[csr_matrix, np.ndarray]:

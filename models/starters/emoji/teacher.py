@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.datasets.emoji import Concept
+from models.datasets.translation import Pair
 from models.pace import mixed_precision
 from models.starters.emoji.towers import DIMENSIONS
 
 TEMPERATURE = 0.06
 KEPT = 24  # emoji in an answer: the others together have next to no probability
-NAME_WEIGHT = 2.0  # in the place of an emoji, against 1 for its keywords and 1 for paraphrases
+NAME_WEIGHT = 2.0  # in the place of an emoji, against 1 for its keywords
 
 Floats = NDArray[np.float32]
 
@@ -76,6 +77,22 @@ class Space:
         """Return where English texts are: [N, DIMENSIONS], rows of length 1."""
         return _unit((self._model(texts) - self._middle) @ self._axes)
 
+    def places(self, concepts: Sequence[Concept]) -> Floats:
+        """Return where emoji are, by their names and keywords: [N, DIMENSIONS], of length 1."""
+        described = [_description(one) for one in concepts]
+        names = [one.names["en"] for one in concepts]
+        return _unit(NAME_WEIGHT * self(names) + self(described))
+
+
+def read_space(folder: Path, sentences: Sequence[Pair], concepts: Sequence[Concept]) -> Space:
+    """Fit the space to everyday sentences and the names of the emoji trained on.
+
+    The vectors of the sentence model are kept in the folder.
+    """
+    known = [one.names["en"] for one in concepts if one.split == "train"]
+    sample = [*(pair.en for pair in sentences[::10]), *known]
+    return Space(SentenceModel(folder / "sentences.npz"), sample)
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -98,16 +115,13 @@ class Teacher:
             concepts: the emoji that texts are compared with.
             paraphrases: English phrases by the English name of an emoji.
         """
-        described = [_descriptions(one, paraphrases.get(one.names["en"], ())) for one in concepts]
+        described = [
+            [one.names["en"], _description(one), *paraphrases.get(one.names["en"], ())]
+            for one in concepts
+        ]
         self._descriptions = space([text for texts in described for text in texts])
-        lengths = [len(texts) for texts in described]
-        self._starts = np.cumsum([0, *lengths[:-1]])
-        self.places = np.stack(
-            [
-                _place(self._descriptions[start : start + length])
-                for start, length in zip(self._starts, lengths, strict=True)
-            ]
-        )
+        self._starts = np.cumsum([0, *(len(texts) for texts in described[:-1])])
+        self.places = space.places(concepts)
 
     def answers(self, vectors: Floats) -> Answers:
         """Return the emoji whose descriptions are nearest to vectors of the reduced space."""
@@ -129,17 +143,8 @@ def spread(answers: Answers, rows: NDArray[np.int64], concepts: int) -> Tensor:
     return full.scatter_(1, places, shares)
 
 
-def _descriptions(concept: Concept, paraphrases: Sequence[str]) -> list[str]:
-    name, keywords = concept.names["en"], concept.keywords["en"]
-    return [name, f"{name}: {', '.join(keywords)}", *paraphrases]
-
-
-def _place(descriptions: Floats) -> Floats:
-    """Return the place of a concept from its name, its keywords and its paraphrases."""
-    place = NAME_WEIGHT * descriptions[0] + descriptions[1]
-    if len(descriptions) > 2:
-        place = place + descriptions[2:].mean(0)
-    return _unit(place[None])[0]
+def _description(concept: Concept) -> str:
+    return f"{concept.names['en']}: {', '.join(concept.keywords['en'])}"
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -1,5 +1,7 @@
 """The two towers of `emoji`: a text encoder and a residual CNN, ending in one space."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,6 +10,23 @@ from models.starters.text_encoder import TextEncoder, TextEncoderShape
 
 DIMENSIONS = 128
 FEATURES = 5 * (64 + 104)  # of a picture: of the last two stages, means of quarters and maxima
+
+
+HIGHEST_SCALE = 60.0
+
+
+class Similarity(nn.Module):
+    """Cosines of vectors with places, times a learned scale of at most 60."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.06)))
+
+    def forward(self, vectors: Tensor, places: Tensor) -> Tensor:
+        """Return logits [B, N] of vectors [B, D] and places [N, D] of length 1."""
+        scale = self.log_scale.clamp(max=math.log(HIGHEST_SCALE)).exp()
+        logits: Tensor = scale * functional.normalize(vectors) @ places.T
+        return logits
 
 
 class TextTower(nn.Module):

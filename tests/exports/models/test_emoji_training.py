@@ -21,11 +21,21 @@ from models.datasets.translation import Pair  # noqa: E402
 from models.evaluate.embedding import read_page_pictures  # noqa: E402
 from models.starters.emoji import teacher as teacher_module  # noqa: E402
 from models.starters.emoji.images import augmented, normalised, on_white  # noqa: E402
-from models.starters.emoji.least_squares import start_projection, start_texts  # noqa: E402
+from models.starters.emoji.least_squares import start_texts  # noqa: E402
 from models.starters.emoji.lessons import Lessons, Words  # noqa: E402
+from models.starters.emoji.measure import recall  # noqa: E402
 from models.starters.emoji.pictures import Drawings  # noqa: E402
+from models.starters.emoji.projection import features, fit_projection  # noqa: E402
 from models.starters.emoji.teacher import Space, Teacher  # noqa: E402
-from models.starters.emoji.towers import DIMENSIONS, ImageTower, TextTower  # noqa: E402
+from models.starters.emoji.towers import (  # noqa: E402
+    DIMENSIONS,
+    HIGHEST_SCALE,
+    ImageTower,
+    Similarity,
+    TextTower,
+)
+from models.starters.emoji.train import Course as TextCourse  # noqa: E402
+from models.starters.emoji.train_images import Course as ImageCourse  # noqa: E402
 from models.starters.text_encoder import TextEncoderShape  # noqa: E402
 from service.transforms.vision.image import decode_image  # noqa: E402
 from service.transforms.vision.processing import ImageProcessor, Processing  # noqa: E402
@@ -179,16 +189,62 @@ def test_the_first_text_tower_already_tells_cats_from_dogs(taught):
     assert nearest.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_the_first_projection_puts_drawings_at_their_emoji(taught):
-    _, teacher, _ = taught
-    torch.manual_seed(0)
+@pytest.fixture
+def shapes() -> Drawings:
+    """Cats are red and wide, dogs blue and high."""
     pixels = torch.zeros(8, 4, 64, 64, dtype=torch.uint8)
     pixels[:, 3] = 255
-    pixels[::2, 0, 16:48] = 255  # cats are red and wide, dogs blue and high
+    pixels[::2, 0, 16:48] = 255
     pixels[1::2, 2, :, 16:48] = 255
-    drawings = Drawings(pixels, np.arange(8) % 2, torch.zeros(8, dtype=torch.bool), torch.ones(8))
+    return Drawings(pixels, np.arange(8) % 2, torch.zeros(8, dtype=torch.bool))
+
+
+def test_the_last_layer_of_known_convolutions_puts_drawings_at_their_emoji(
+    taught, shapes, tmp_path
+):
+    _, teacher, _ = taught
+    torch.manual_seed(0)
     tower, places = ImageTower(), torch.from_numpy(teacher.places)
-    start_projection(tower, drawings, places)
+    found = features(tower, shapes, tmp_path / "features.pt")
+    torch.testing.assert_close(
+        features(tower, shapes, tmp_path / "features.pt"), found, rtol=0.01, atol=0.01
+    )
+    tower.project.weight.data.copy_(fit_projection(found, torch.arange(8) % 2, places))
     with torch.no_grad():
-        found = tower.eval()(on_white(pixels)) @ places.T
-    assert found.argmax(1).tolist() == [0, 1] * 4
+        nearest = tower(on_white(shapes.pixels)) @ places.T
+    assert nearest.argmax(1).tolist() == [0, 1] * 4
+
+
+@pytest.mark.parametrize("side", [64, 32])
+def test_an_image_tower_learns_where_drawings_of_either_size_belong(taught, shapes, side):
+    _, teacher, _ = taught
+    torch.manual_seed(0)
+    course = ImageCourse(ImageTower(), torch.from_numpy(teacher.places), rate=2e-3)
+    batches = shapes.batches(8, np.random.default_rng(0), side)
+    losses = []
+    for _ in range(12):
+        images, shown = next(batches)
+        assert images.shape == (8, 3, side, side)
+        losses.append(course.learn(images, torch.from_numpy(shown), 2e-3))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_text_tower_learns_which_emoji_texts_mean(taught):
+    lessons, teacher, _ = taught
+    torch.manual_seed(0)
+    tower = TextTower(TextEncoderShape(300, 16, embedding=48, width=96, layers=1, dropout=0.0))
+    course = TextCourse(tower, torch.from_numpy(teacher.places))
+    losses = [course.learn(lessons.batch(40), 2e-3) for _ in range(12)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_scale_of_a_similarity_is_bounded():
+    similarity, places = Similarity(), torch.eye(4)
+    with torch.no_grad():
+        similarity.log_scale.fill_(9.0)
+    assert similarity(5 * places, places).max().item() == pytest.approx(HIGHEST_SCALE)
+
+
+def test_recall_counts_the_texts_whose_own_drawing_is_near_enough():
+    similarity = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.5, 0.3], [0.9, 0.8, 0.1]])
+    assert [recall(similarity, depth) for depth in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
