@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.__main__ import steps
+
 torch = pytest.importorskip("torch")
 
 from models.datasets.emoji import (  # noqa: E402
@@ -248,3 +250,21 @@ def test_the_scale_of_a_similarity_is_bounded():
 def test_recall_counts_the_texts_whose_own_drawing_is_near_enough():
     similarity = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.5, 0.3], [0.9, 0.8, 0.1]])
     assert [recall(similarity, depth) for depth in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_all_commands_of_the_recipe_are_run_and_the_image_tower_starts_from_a_version(
+    tmp_path, is_there
+):
+    version = tmp_path / "emoji" / "1"
+    if is_there:
+        version.mkdir(parents=True)
+    commands = steps("emoji", tmp_path / "data", tmp_path / "runs", tmp_path)
+    assert [command[0].removeprefix("models.") for command in commands] == [
+        "starters.emoji.train_images",
+        "starters.emoji.train",
+        "starters.emoji.export",
+        "evaluate",
+    ]
+    assert (str(version) in commands[0]) is is_there
+    assert not any("--start" in command for command in commands[1:])
