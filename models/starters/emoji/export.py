@@ -35,7 +35,7 @@ from models.starters.emoji.images import DEVIATION, MEAN, augmented, on_white
 from models.starters.emoji.lessons import Words
 from models.starters.emoji.measure import Emoji, Trial
 from models.starters.emoji.pictures import load_drawings
-from models.starters.emoji.towers import DIMENSIONS, TextTower
+from models.starters.emoji.towers import DIMENSIONS, ImageTower, TextTower
 from models.starters.emoji.train import TEXTS_FILE
 from models.starters.emoji.train_images import load_images
 from models.starters.export_command_line import ExportRequest, read_export_request
@@ -157,17 +157,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read the towers; those of the model have batch norms folded, and fp16 values as weights."""
     texts = torch.load(folder / TEXTS_FILE, weights_only=True)
     shape, images = TextEncoderShape(**texts["shape"]), load_images(folder)
-    models = []
-    for name, image in (("all", images.all), ("known", images.known)):
+
+    def model(name: str, image: ImageTower) -> Emoji:
         text = TextTower(shape)
         text.load_state_dict(texts[name])
-        models.append(Emoji(text, image).eval())
-    fold_batch_norms(models[0])
-    round_to_fp16(models[0])
+        return Emoji(text, image).eval()
+
+    whole = model("all", images.all)
+    fold_batch_norms(whole)
+    round_to_fp16(whole)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(shape.max_length)
     origin = ORIGIN_STARTED if images.is_started else ORIGIN_FRESH
-    return Checkpoint(*models, tokenizer, origin)
+    return Checkpoint(whole, model("known", images.known), tokenizer, origin)
 
 
 def write_text_graphs(tower: TextTower, folder: Path) -> None:

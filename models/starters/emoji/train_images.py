@@ -62,7 +62,7 @@ class Course:
     """An image tower in training, and the average of its weights."""
 
     def __init__(self, tower: ImageTower, places: Tensor, rate: float) -> None:
-        self.tower = tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.tower = tower.to(memory_format=torch.channels_last)
         self.places = places
         self.average = WeightAverage(self.tower, decay=0.995)
         self._similarity = Similarity()
@@ -108,7 +108,7 @@ def train(
                 loss = float(np.mean(losses[-STEPS_BETWEEN_RECORDS:]))
                 curves.record(len(losses), loss={stage.name: loss})
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-    average = course.average.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    average = course.average.module.to(memory_format=torch.contiguous_format)
     trained = ImageTower()
     trained.load_state_dict(average.state_dict())
     return trained

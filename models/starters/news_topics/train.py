@@ -11,8 +11,7 @@ DIR/huffpost_headlines. About 20 minutes on one CPU core:
     python -m models.starters.news_topics.train --data DIR --out runs/news-topics
 
 Texts that are no headlines, of DIR/clinc150 (CC BY 3.0) and DIR/tatoeba_zh_en (CC BY 2.0 FR), are
-trained to the same score for all topics. `--start VERSION` starts from the weights of a version;
-with `--minutes 0` only the last step follows, which takes the topics out of greetings.
+trained to the same score for all topics. `--start VERSION` starts from the weights of a version.
 """
 
 from collections.abc import Sequence
@@ -41,7 +40,6 @@ from models.pace import Pace, WeightAverage, decayed_groups, mixed_precision
 from models.starters.calibration import best_temperature
 from models.starters.command_line import read_training_request
 from models.starters.curves import CURVES, Curves
-from models.starters.news_topics.greetings import settle_greetings
 from models.starters.news_topics.model import PASSES, NewsTopics, served_model
 from models.starters.news_topics.teacher import Teacher
 from models.starters.text_encoder import TextEncoderShape
@@ -191,27 +189,25 @@ def main() -> None:
     huffpost = read_huffpost(request.data, excluded=[one.text for one in (*dev, *test)])
     headlines = [one.text for one in (*news, *huffpost)]
     small_talk = read_small_talk(request.data)
+    teacher = Teacher([*news, *huffpost])
     model, tokenizer = first_model([*headlines, *small_talk], request.start)
     tokenizer.enable_truncation(MAX_LENGTH)
     dev_rows = labelled_rows(dev, tokenizer)
-    if request.minutes > 0:
-        teacher = Teacher([*news, *huffpost])
-        taught = teacher.answers([one.text for one in dev]).argmax(1) == dev_rows.answers.argmax(1)
-        tqdm.write(f"dev accuracy of the teacher {taught.mean():.4f}")
-        run = NewsTraining(model)
-        lessons = Lessons(headlines, small_talk, teacher, tokenizer)
-        peak = PEAK_RATE if request.start is None else STARTED_RATE
-        train(run, lessons, dev_rows, request.minutes, peak).draw(CURVES / "news_topics.png")
-        model = run.average.module.requires_grad_()
-    settle_greetings(model, tokenizer, headlines)
-    temperature = calibrate(model, dev_rows)
-    reached = accuracy(model, dev_rows)
+    taught = teacher.answers([one.text for one in dev]).argmax(1) == dev_rows.answers.argmax(1)
+    tqdm.write(f"dev accuracy of the teacher {taught.mean():.4f}")
+    run = NewsTraining(model)
+    lessons = Lessons(headlines, small_talk, teacher, tokenizer)
+    peak = PEAK_RATE if request.start is None else STARTED_RATE
+    curves = train(run, lessons, dev_rows, request.minutes, peak)
+    temperature = calibrate(run.average.module, dev_rows)
 
     request.out.mkdir(parents=True, exist_ok=True)
     tokenizer.no_truncation()
     tokenizer.save(str(request.out / "tokenizer.json"))
-    shape, state = model.encoder.shape.as_dict(), model.state_dict()
+    shape, state = model.encoder.shape.as_dict(), run.average.module.state_dict()
     torch.save({"shape": shape, "model": state}, request.out / "model.pt")
+    curves.draw(CURVES / "news_topics.png")
+    reached = curves.last("accuracy", "dev")
     tqdm.write(f"dev accuracy {reached:.4f}, temperature {temperature:.2f}: {request.out}")
 
 
