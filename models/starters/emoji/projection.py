@@ -17,8 +17,8 @@ from models.starters.emoji.pictures import Drawings
 from models.starters.emoji.towers import ImageTower, Similarity
 
 CHANGED = 3  # forms of each drawing, besides the drawing on white
-RIDGE = 1e-4
-STEPS, BATCH, RATE = 150, 1024, 2e-3
+RIDGE = 1e-3
+STEPS, BATCH, RATE = 800, 512, 1e-3
 
 
 @torch.no_grad()
@@ -39,8 +39,8 @@ def features(tower: ImageTower, drawings: Drawings, kept: Path) -> Tensor:
     return found.float()
 
 
-def fit_projection(found: Tensor, own: Tensor, places: Tensor) -> Tensor:
-    """Return the weight [DIMENSIONS, FEATURES] of the last layer.
+def fit_projection(found: Tensor, own: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight [DIMENSIONS, FEATURES] and bias [DIMENSIONS] of the last layer.
 
     Args:
         found: features [forms, rows, FEATURES].
@@ -49,14 +49,14 @@ def fit_projection(found: Tensor, own: Tensor, places: Tensor) -> Tensor:
     """
     forms, _, width = found.shape
     found, own = found.reshape(-1, width), own.repeat(forms)
+    # Features are positive and vary unequally: without this, one step moves all outputs alike.
+    middle, spread = found.mean(0), found.std(0) + 1e-3
+    found = (found - middle) / spread
     gram = found.T @ found
     gram.diagonal().add_(RIDGE * gram.diagonal().mean())
-    layer = torch.nn.Linear(width, places.shape[1], bias=False)
+    layer = torch.nn.Linear(width, places.shape[1])
     layer.weight.data.copy_(torch.linalg.solve(gram, found.T @ places[own]).T)
-    # Steps of equal size do equally much in every feature if these vary equally.
-    spread = gram.diagonal().div(len(found)).sqrt()
-    found = found / spread
-    layer.weight.data.mul_(spread)
+    layer.bias.data.copy_(places[own].mean(0))
     similarity = Similarity()
     optimiser = torch.optim.Adam([*layer.parameters(), *similarity.parameters()], lr=RATE)
     for step in tqdm(range(STEPS), desc="last layer", mininterval=10):
@@ -67,4 +67,5 @@ def fit_projection(found: Tensor, own: Tensor, places: Tensor) -> Tensor:
         optimiser.zero_grad(set_to_none=True)
         functional.cross_entropy(logits, own[rows]).backward()
         optimiser.step()
-    return (layer.weight / spread).detach()
+    weight = (layer.weight / spread).detach()
+    return weight, (layer.bias - weight @ middle).detach()

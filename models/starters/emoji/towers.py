@@ -91,7 +91,7 @@ class ImageTower(nn.Module):
             Block(40, 64, 2),
             Block(64, 104, 2),
         )
-        self.project = nn.Linear(FEATURES, DIMENSIONS, bias=False)
+        self.project = nn.Linear(FEATURES, DIMENSIONS)
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """Return [B, FEATURES] of [B, 3, 64, 64], normalised as the manifest says."""

@@ -135,10 +135,11 @@ def from_version(
     found = features(tower, drawings, out / f"features-{digest}.pt")
     own = torch.from_numpy(drawings.concepts)
     rows = trained[own]
-    kept, places_of_rows = own[rows].unique(return_inverse=True)
-    weight = fit_projection(found[:, rows], places_of_rows, places[kept])
-    known.project.weight.data.copy_(weight)
-    tower.project.weight.data.copy_(fit_projection(found, own, places))
+    for one, some in ((known, rows), (tower, torch.ones_like(rows))):
+        kept, own_places = own[some].unique(return_inverse=True)
+        weight, bias = fit_projection(found[:, some], own_places, places[kept])
+        one.project.weight.data.copy_(weight)
+        one.project.bias.data.copy_(bias)
     return known, tower
 
 

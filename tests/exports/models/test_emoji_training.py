@@ -211,7 +211,9 @@ def test_the_last_layer_of_known_convolutions_puts_drawings_at_their_emoji(
     torch.testing.assert_close(
         features(tower, shapes, tmp_path / "features.pt"), found, rtol=0.01, atol=0.01
     )
-    tower.project.weight.data.copy_(fit_projection(found, torch.arange(8) % 2, places))
+    weight, bias = fit_projection(found, torch.arange(8) % 2, places)
+    tower.project.weight.data.copy_(weight)
+    tower.project.bias.data.copy_(bias)
     with torch.no_grad():
         nearest = tower(on_white(shapes.pixels)) @ places.T
     assert nearest.argmax(1).tolist() == [0, 1] * 4
