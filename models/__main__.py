@@ -23,8 +23,7 @@ def steps(model: str, data: Path, out: Path, repository: Path) -> Sequence[Seque
     module, checkpoint = RECIPES[model], str(out / model)
     source = ["--data", str(data)]
     version = repository / model / "1"
-    start = ["--start", str(version)] if version.is_dir() else []
-    images = [f"models.starters.{module}.train_images", *source, "--out", checkpoint, *start]
+    images = [f"models.starters.{module}.train_images", *source, "--out", checkpoint]
     return (
         *([images] if model == "emoji" else []),
         [f"models.starters.{module}.train", *source, "--out", checkpoint],
