@@ -89,9 +89,12 @@ class Api(FastAPI):
         It tries all routes in order, with regular expressions. That costs an eighth of a small
         request, and more with the routes of protocols.
         """
+        if self.context.access is not None:
+            routes = [
+                route.requiring_key() if isinstance(route, DirectRoute) else route
+                for route in routes
+            ]
         for route in routes:
-            if isinstance(route, DirectRoute) and self.context.access is not None:
-                route.require_key()
             if isinstance(route, DirectRoute) and "{" not in route.path:
                 for method in route.methods or ():
                     self._direct[method, route.path] = route

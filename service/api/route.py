@@ -55,17 +55,21 @@ class DirectRoute(APIRoute):
         self._key_place = key_place
         self.app = self._answer_from_router
 
-    def require_key(self) -> None:
-        """Refuse requests without a known key. Called once, if there is a keys file."""
+    def requiring_key(self) -> "DirectRoute":
+        """Return the route as it is served with a keys file: requests need a known key."""
         endpoint, place = self.answer, self._key_place
+        if place == "none":
+            return self
 
         async def answer(request: HttpRequest) -> Response:
             if place == "headers" or key_in(request.given):
                 await request.authenticate()
             return await endpoint(request)
 
-        if place != "none":
-            self.answer = answer
+        route = copy(self)
+        route.answer = answer
+        route.app = route._answer_from_router
+        return route
 
     def refuse(self, request: HttpRequest, problem: Problem) -> Reply:
         """Return the response for an error."""

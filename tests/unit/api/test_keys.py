@@ -256,3 +256,13 @@ async def test_without_a_keys_file_a_key_is_not_looked_at(
             assert response.status_code == 200
             assert "ratelimit" not in response.headers
         assert (await client.post("/late/x", json={})).json() == {"caller": None}
+
+
+async def test_a_service_with_keys_does_not_change_the_routes_of_another(
+    client: httpx.AsyncClient, registry: FakeRegistry, limits: ApiLimits
+) -> None:
+    assert (await client.post("/v1/classify", json=BODY)).status_code == 401
+    open_to_all = build_api(ApiContext(registry, Lifecycle(), limits), None, [])
+    transport = httpx.ASGITransport(open_to_all)
+    async with httpx.AsyncClient(transport=transport, base_url="http://quartet") as other:
+        assert (await other.post("/v1/classify", json=BODY)).status_code == 200
