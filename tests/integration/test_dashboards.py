@@ -34,6 +34,9 @@ EMPTY = {
     ("resources", "GPU busy"): "there is no GPU here",
     ("overview", "Firing alerts"): "no alert fires",
     ("overview", "Refusals by key"): "every key is known, and none has limits",
+    ("overview", "Live streams"): "there is no camera here",
+    ("overview", "Frames of live streams"): "there is no camera here",
+    ("overview", "Age of live frames"): "there is no camera here",
 }
 IN_FLIGHT = {"zh-en"}
 OF_IN_FLIGHT = {
