@@ -10,7 +10,9 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import REGISTRY
 
+import service.app  # noqa: F401 - every metric is registered then
 from deploy.grafana.generate import DASHBOARDS, FOLDER, as_json
 from deploy.grafana.generate.level import FAILURES, SECONDS
 from service.telemetry.metrics import INFERENCE_REQUEST_SECONDS
@@ -21,6 +23,7 @@ LOADED = {name: json.loads(as_json(build())) for name, build in DASHBOARDS.items
 UNITS = {value for value in vars(units).values() if isinstance(value, str)}
 COLOURS = {"green", "orange", "red", "transparent"}
 BUILT_IN = {"__rate_interval"}
+OF_PROMETHEUS = {"ALERTS", "scrape_duration_seconds", "up"}
 
 
 def panels() -> Iterator[Any]:
@@ -112,6 +115,15 @@ def test_whatever_a_query_names_is_a_variable_of_its_dashboard(dashboard: dict[s
     assert {name for expr in asked for name in re.findall(r"\$\{?(\w+)", expr)} <= known
     titles = [panel["title"] for panel in dashboard["panels"] if panel["type"] != "row"]
     assert len(titles) == len(set(titles))
+
+
+@pytest.mark.parametrize("panel", list(panels()))
+def test_a_query_asks_for_metrics_that_the_service_has(panel: dict[str, Any]) -> None:
+    """Also those that are empty until something happens, such as a live stream."""
+    exported = {name for names in REGISTRY._collector_to_names.values() for name in names}
+    asked = [target["expr"] for target in panel.get("targets", ())]
+    named = {name for expr in asked for name in re.findall(r"\b([A-Za-z_]{2,})\{", expr)}
+    assert named <= exported | OF_PROMETHEUS
 
 
 def test_a_link_leads_from_each_dashboard_to_every_other() -> None:
