@@ -244,7 +244,8 @@ def _alone(settings: Settings, path: Path) -> tuple[Settings, str]:
 
 async def _check_named(settings: Settings, names: Sequence[str]) -> list[Check]:
     repository = ModelRepository(settings.models.repository, settings.models.folders)
-    engine = build_engine(settings)
+    models = settings.models.model_copy(update={"measurements": None})  # it measures everything
+    engine = build_engine(settings.model_copy(update={"models": models}))
     async with engine.running() as registry:
         wanted = names or settings.models.only or repository.models()
         return [await _check_model(name, repository, registry, settings) for name in wanted]

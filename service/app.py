@@ -16,6 +16,7 @@ from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime, watch_gpu
 from service.engine.factory import EngineFactory
 from service.registry.loader import Loader
+from service.registry.measurements import MeasurementsFolder
 from service.registry.preparation import BatchingOverrides
 from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
@@ -251,6 +252,7 @@ def build_engine(settings: Settings) -> Engine:
             overrides,
             models.warm_up_seconds,
             models.load_timeout_seconds,
+            MeasurementsFolder(models.measurements and models.measurements.expanduser()),
         ),
         RegistryOptions(
             device_kind=runtime.device.provider.precisions_of,
@@ -261,6 +263,7 @@ def build_engine(settings: Settings) -> Engine:
             aliases=models.read_aliases(),
             drain_seconds=settings.server.grace_seconds,
             max_queue_size=batching.max_queue_size,
+            parallel_loads=runtime.cores,
         ),
     )
     return Engine(registry, runtime, backend)

@@ -29,6 +29,17 @@ def return_free_memory() -> None:
         _TRIM(0)
 
 
+def own_memory() -> int:
+    """Return the bytes of memory that hold the process's own data; 0 where it cannot be read.
+
+    Files that are mapped do not count: the system drops their pages when it needs memory.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
 def default_memory_limit(groups: Path = _CGROUPS) -> int:
     """Return the bytes that the process's own data may take: most of the machine's or cgroup's."""
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from service.engine.dispatch import LoopWatch
 from service.engine.slots import Overdue, Slots
+from service.engine.turns import LoadTurns
 from service.engine.warmup import dispatch_seconds
 from service.runtime.providers import Device
 from service.runtime.stopping import StopSignal, obey
@@ -60,6 +61,7 @@ class DeviceRuntime:
     slots: Slots = field(init=False)
     compute: ThreadPoolExecutor = field(init=False)
     preprocess: ThreadPoolExecutor = field(init=False)
+    turns: LoadTurns = field(init=False)
     watch: LoopWatch = field(default_factory=LoopWatch, init=False)
     """Stops runs that block the event loop for too long."""
     _dispatch: float | None = field(default=None, init=False)
@@ -71,6 +73,7 @@ class DeviceRuntime:
             count = min(self.cores, count)
         self.slots = Slots(count, _READY)
         self.compute = ThreadPoolExecutor(count, "compute", lower_priority)
+        self.turns = LoadTurns(max(1, self.cores))
         self.preprocess = ThreadPoolExecutor(max(1, self.cores), "preprocess")
 
     @property

@@ -13,7 +13,7 @@ from service.engine.inflight.engine import InFlightEngine, InstanceOptions, loop
 from service.engine.inflight.scheduler import InFlight
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
-from service.engine.warmup import time_lane, warm_up_plan
+from service.engine.warmup import still_holds, time_lane, warm_up_plan
 from service.runtime.instances import Instances
 from service.telemetry.meters import Meter
 from service.types import Model, PreparedItem, Tensors
@@ -52,8 +52,15 @@ class EngineFactory:
     ) -> Mapping[str, BatchCurve]:
         """Return how long batches take, by lane; measured for about `seconds` each.
 
-        Drops the multi-thread sessions if no lane is faster on them.
+        Nothing else is loaded meanwhile. Drops the multi-thread sessions if no lane is faster on
+        them.
         """
+        async with self.runtime.turns.measuring():
+            return await self._measured(runnable, limits, seconds)
+
+    async def _measured(
+        self, runnable: RunnableModel, limits: BatchLimits, seconds: float
+    ) -> Mapping[str, BatchCurve]:
         curves: dict[str, BatchCurve] = {}
         multi_thread_pays = False
         dispatch = await self.runtime.dispatch()
@@ -65,6 +72,26 @@ class EngineFactory:
             curves[lane.name], multi_thread_pays = curve, multi_thread_pays or pays
         runnable.instances.keep_multi_thread(multi_thread_pays)
         return curves
+
+    async def still_hold(self, runnable: RunnableModel, curves: Mapping[str, BatchCurve]) -> bool:
+        """Measure one point of each lane again; return whether the curves still hold."""
+        lanes = [lane.name for lane in runnable.model.lanes]
+        if lanes != list(curves):
+            return False
+        for lane in lanes:
+            holds = await self.runtime.in_turn(
+                still_holds, runnable.model, runnable.instances, lane, curves[lane]
+            )
+            if not holds:
+                return False
+        return True
+
+    async def give_back(self, runnable: RunnableModel) -> None:
+        """Give back the memory that batches needed; the next large batch takes it again."""
+        model, instances = runnable.model, runnable.instances
+        for lane in model.lanes:
+            item = model.probe(lane.name, lane.lengths[0])
+            await self.runtime.in_turn(instances.give_back, model.infer, item)
 
     def make(
         self,

@@ -53,6 +53,10 @@ _ALWAYS_TIMED = 1024
 # attention, which the session then kept.
 _LONGEST_SECONDS = 2.0
 
+# A kept curve is measured again where a run takes longer, or shorter, by more than this factor,
+# and by more than this time.
+_FAR_OFF, _NEGLIGIBLE_SECONDS = 1.5, 1e-4
+
 # Batches smaller than this are always doubled: some kernels gain only from the next size on.
 _SMALL = 4
 
@@ -236,6 +240,7 @@ def time_lane(
 ) -> tuple[BatchCurve, bool]:
     """Measure one lane on this thread; also return whether multi-thread sessions pay."""
     probe = partial(model.probe, lane)
+    instances.open_multi_thread()
     measured = measure(model.infer, instances.single_thread, probe, plan, instances.clock)
     curve = BatchCurve.of(measured, dispatch)
     several = instances.multi_thread
@@ -243,6 +248,21 @@ def time_lane(
         return curve, False
     lone = probe(lone_length(measured, plan.lengths))
     return curve, multi_thread_pays(model.infer, instances.single_thread, several, lone)
+
+
+def still_holds(model: Model, instances: Instances, lane: str, curve: BatchCurve) -> bool:
+    """Measure one point of a curve again on this thread; return whether it is about the same."""
+    known = {(1, length): curve.seconds(1, length) - curve.dispatch for length in curve.lengths}
+    length = lone_length(known, curve.lengths)
+    item, sessions = model.probe(lane, length), instances.single_thread
+    _seconds(model.infer, sessions, [item], instances.clock)  # warms up
+    best, before = inf, known[1, length]
+    for _ in range(_MOST_RUNS):
+        best = min(best, _seconds(model.infer, sessions, [item], instances.clock))
+        if best <= before:  # noise only lengthens a run
+            break
+    shorter, longer = sorted((best, before))
+    return longer <= _FAR_OFF * shorter + _NEGLIGIBLE_SECONDS
 
 
 _ROUNDS, _BATCHES = 5, 40

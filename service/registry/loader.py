@@ -10,14 +10,16 @@ from typing import Any
 from service.cache.responses import ResponseCache
 from service.engine.factory import EngineFactory
 from service.errors import ModelLoadError
+from service.registry.measurements import Measurements, MeasurementsFolder, measurements_key
 from service.registry.opening import OpenVersion, abilities_of, open_version
-from service.registry.parity import Parity, compare
+from service.registry.parity import Parity, compare, still_agrees
 from service.registry.preparation import BatchingOverrides, Preparation, prepare
 from service.registry.progress import EnterPhase, LoadPhase, ignore_phase
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
 from service.requests.pipeline import Pipeline
 from service.runtime.instances import Instances
+from service.runtime.stopping import apart
 from service.tasks import Ability
 from service.telemetry.meters import ModelMeter
 
@@ -34,6 +36,8 @@ class Loaded:
     """How it compares with its goldens; None for a version without goldens."""
     seconds: float
     """Duration of the load."""
+    memory_bytes: int | None = field(default=None, kw_only=True)
+    """What it takes, with the memory of its batches; None where that could not be measured."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -67,6 +71,8 @@ class Loader:
     """Time to measure batches, per lane."""
     most_seconds: float = 600.0
     """Longest duration of a load."""
+    kept: MeasurementsFolder = field(default_factory=MeasurementsFolder)
+    """What earlier loads have measured."""
 
     def abilities(self, manifest: Manifest) -> frozenset[Ability]:
         """Return what a model can do, by its manifest; nothing for an unknown family."""
@@ -93,28 +99,63 @@ class Loader:
     async def _load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
         started = time.perf_counter()
         enter(LoadPhase.OPENING)
-        version = await open_version(files, self.factory.runtime)
+        runtime = self.factory.runtime
+        async with runtime.turns.working():
+            key, kept = await apart(self._read_kept, files)
+            has_multi_thread = kept is None or kept.has_multi_thread
+            version = await open_version(files, runtime, has_multi_thread)
         enter(LoadPhase.WARMING_UP)
-        prepared = await prepare(files, version, self.factory, self.overrides, self.warm_up_seconds)
+        prepared = await prepare(
+            files, version, self.factory, self.overrides, self.warm_up_seconds, kept
+        )
         meter = ModelMeter(files.model, files.version)
         pipeline = self._assemble(files, version, prepared, meter)
-        device = str(self.factory.runtime.device)
-        loaded = Loaded(files, pipeline, version.runnable.instances, device, None, 0.0)
+        loaded = Loaded(files, pipeline, version.runnable.instances, str(runtime.device), None, 0.0)
         loaded.start()
         try:
             enter(LoadPhase.CHECKING_GOLDENS)
-            run_batch = None
-            if prepared.limits.max_batch_size > 1:
-                run_batch = partial(self.factory.run_batch, version.runnable)
-            loaded.parity = await compare(
-                pipeline, files, device, prepared.variant, version.row_scaled, run_batch
-            )
+            async with runtime.turns.working():
+                loaded.parity = await self._compared(loaded, version, prepared, kept)
+            await self.factory.give_back(version.runnable)
             _start_counting(meter, pipeline)
         except BaseException:
             await loaded.close(grace=0)
             raise
+        if not prepared.is_kept:
+            found = Measurements(
+                prepared.curves,
+                version.runnable.instances.multi_thread is not None,
+                prepared.padded,
+                loaded.parity,
+            )
+            await apart(self.kept.write, key, found)
         loaded.seconds = time.perf_counter() - started
         return loaded
+
+    def _read_kept(self, files: VersionFiles) -> tuple[str, Measurements | None]:
+        """Return the key of a version's measurements, and what is kept under it."""
+        limits = self.overrides.limits(files.manifest)
+        key = measurements_key(files, self.factory.runtime, limits, self.warm_up_seconds)
+        return key, self.kept.read(key)
+
+    async def _compared(
+        self,
+        loaded: Loaded,
+        version: OpenVersion,
+        prepared: Preparation,
+        kept: Measurements | None,
+    ) -> Parity | None:
+        """Compare a version with its goldens; with one of them if an earlier load has."""
+        files, pipeline = loaded.files, loaded.pipeline
+        known = kept.parity if kept is not None and prepared.is_kept else None
+        if known is not None and await still_agrees(pipeline, files, known):
+            return known
+        run_batch = None
+        if prepared.limits.max_batch_size > 1:
+            run_batch = partial(self.factory.run_batch, version.runnable)
+        return await compare(
+            pipeline, files, loaded.device, prepared.variant, version.row_scaled, run_batch
+        )
 
     def _assemble(
         self, files: VersionFiles, version: OpenVersion, prepared: Preparation, meter: ModelMeter

@@ -59,8 +59,15 @@ def abilities_of(manifest: Manifest) -> frozenset[Ability]:
         return own
 
 
-async def open_version(files: VersionFiles, runtime: DeviceRuntime) -> OpenVersion:
+async def open_version(
+    files: VersionFiles, runtime: DeviceRuntime, multi_thread: bool = True
+) -> OpenVersion:
     """Open a version's family, check that its graphs fit, and open its sessions on the device.
+
+    Args:
+        files: the version.
+        runtime: the device.
+        multi_thread: whether to open the multi-thread sessions.
 
     Raises:
         ModelLoadError: a file is missing or broken, the graphs do not fit the family, or the
@@ -85,7 +92,7 @@ async def open_version(files: VersionFiles, runtime: DeviceRuntime) -> OpenVersi
         is_bounded=in_flight is not None or varying <= BOUNDED,
         input_names=files.manifest.inputs,
     )
-    instances = await apart(Instances, graphs, device, runtime.threads, opening)
+    instances = await apart(Instances, graphs, device, runtime.threads, opening, multi_thread)
     if family.traits.settle is not None:
         family = await apart(_settled, files, family.traits.settle, instances)
     version = (files.model, str(files.version))

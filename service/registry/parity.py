@@ -130,6 +130,16 @@ async def compare(
     return parity
 
 
+async def still_agrees(pipeline: Pipeline[Any, Any], files: VersionFiles, before: Parity) -> bool:
+    """Answer the first golden again; return whether it agrees as an earlier load found it to."""
+    golden = files.goldens[0]
+    try:
+        found = (await pipeline.answer(golden.item, _REQUEST)).answer
+    except ServiceError:
+        return False
+    return deviation(found, golden.answer) <= max(before.deviation, 0.1 * before.tolerance)
+
+
 async def _concurrent(
     pipeline: Pipeline[Any, Any], items: Sequence[AnyItem]
 ) -> Mapping[int, Answer]:

@@ -11,6 +11,7 @@ from service.engine.policy import BatchLimits
 from service.errors import ModelLoadError, ServiceError
 from service.memory import return_free_memory
 from service.registry.checks import is_isolated, try_head
+from service.registry.measurements import Measurements
 from service.registry.opening import OpenVersion
 from service.repository.manifest import Manifest
 from service.repository.repository import VersionFiles
@@ -54,6 +55,10 @@ class Preparation:
     """By lane."""
     variant: Sequence[str]
     """Graphs whose answers depend on the other items of a batch."""
+    padded: Sequence[str]
+    """Those of them that read the padding of shorter texts."""
+    is_kept: bool = False
+    """Whether an earlier load has found it out."""
 
 
 async def prepare(
@@ -62,8 +67,11 @@ async def prepare(
     factory: EngineFactory,
     overrides: BatchingOverrides,
     seconds: float,
+    kept: Measurements | None = None,
 ) -> Preparation:
     """Find out whether batches change answers, and how long they take.
+
+    What was kept is used if a point of each curve, measured again, still holds.
 
     Args:
         files: the version.
@@ -71,6 +79,7 @@ async def prepare(
         factory: makes its engines.
         overrides: what the operator's settings say.
         seconds: time to measure batches, for each lane.
+        kept: what an earlier load of the same files has found.
 
     Raises:
         ModelLoadError: a run failed, or the graphs are not the family's.
@@ -79,11 +88,17 @@ async def prepare(
     limits = overrides.limits(files.manifest, is_isolated(files, version.batch_wide))
     if (signature := version.family.traits.signature) and not signature.is_batched:
         limits = replace(limits, max_batch_size=1)
+    reason = "reads the padding of shorter texts"
     padded = list[str]()
     try:
+        if kept is not None and await factory.still_hold(runnable, kept.curves):
+            runnable.instances.keep_multi_thread(kept.has_multi_thread)
+            if kept.padded:
+                limits = overrides.limits(files.manifest, is_isolated(files, kept.padded, reason))
+            variant = [*version.batch_wide, *kept.padded]
+            return Preparation(limits, kept.curves, variant, kept.padded, is_kept=True)
         if limits.max_batch_size > 1:
             padded = await apart(_reads_padding, files, runnable.model, runnable.instances)
-            reason = "reads the padding of shorter texts"
             limits = overrides.limits(files.manifest, is_isolated(files, padded, reason))
         await apart(try_head, files, version.family, runnable.instances)
         curves = await factory.warm_up(runnable, limits, seconds)
@@ -97,7 +112,7 @@ async def prepare(
             f"{files.model}/{files.version} warm-up: the graph does not fit the family "
             f"{files.manifest.family} ({type(error).__name__}: {error})"
         ) from error
-    return Preparation(limits, curves, [*version.batch_wide, *padded])
+    return Preparation(limits, curves, [*version.batch_wide, *padded], padded)
 
 
 def _reads_padding(files: VersionFiles, model: Model, instances: Instances) -> list[str]:

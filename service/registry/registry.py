@@ -64,7 +64,7 @@ class Registry:
         return f"<Registry {len(self._serving)} serving, {len(self._changes.loading)} loading>"
 
     def start(self) -> None:
-        """Begin to load every wanted model, one after the other; returns at once.
+        """Begin to load every wanted model, some at the same time; returns at once.
 
         Versions that aliases name follow the default of their model.
 
@@ -235,11 +235,17 @@ class Registry:
             abilities_on_disk, self._repository, self._loader, self._options, models
         )
         self._defaults.decide(on_disk)
-        for model in models:
-            try:
+        room = asyncio.Semaphore(self._options.parallel_loads)
+        async with asyncio.TaskGroup() as loads:
+            for model in models:
+                loads.create_task(self._load_wanted(model, room))
+
+    async def _load_wanted(self, model: str, room: asyncio.Semaphore) -> None:
+        try:
+            async with room:
                 await self.load(model)
-            except ServiceError as error:  # the others are still wanted; readiness tells
-                _log.debug("model not ready", extra={"model": model, "reason": str(error)})
+        except ServiceError as error:  # the others are still wanted; readiness tells
+            _log.debug("model not ready", extra={"model": model, "reason": str(error)})
 
     def _absent(self, model: str) -> ServiceError:
         """Return why a model cannot answer."""

@@ -186,6 +186,8 @@ class RegistryOptions:
     drain_seconds: float = 30.0
     max_queue_size: int | None = None
     """The queue limit that replaces the manifests'; used for the metrics only."""
+    parallel_loads: int = 1
+    """Models that are loaded at the same time at start."""
 
     def pinned(self, model: str) -> int | None:
         """Return the only version of a model to load where none is named; None for the newest."""

@@ -9,6 +9,7 @@ from service.errors import DeviceMemoryError
 from service.runtime.graphs import Graph
 from service.runtime.ort_errors import PoisonedSessionError
 from service.runtime.providers import Device
+from service.runtime.session import OrtSession
 from service.types import PreparedItem, Session, Sessions, Tensors
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class Instances:
         device: Device,
         threads: tuple[int, int],
         opens: Opens | None = None,
+        multi_thread: bool = True,
     ) -> None:
         """Open every graph.
 
@@ -41,6 +43,7 @@ class Instances:
             device: where the sessions run.
             threads: of a single-thread and of a multi-thread session.
             opens: opens a session; the provider's own function by default.
+            multi_thread: whether to open the multi-thread sessions now.
 
         Raises:
             ModelLoadError: a graph cannot be loaded.
@@ -51,8 +54,10 @@ class Instances:
         self._lock = threading.Lock()
         self.rebuilds = 0
         self.single_thread: Sessions = self._open(threads[0])
-        has_two = device.provider.our_threads and threads[1] > threads[0]
-        self.multi_thread: Sessions | None = self._open(threads[1]) if has_two else None
+        self._has_two = device.provider.our_threads and threads[1] > threads[0]
+        self.multi_thread: Sessions | None = None
+        if multi_thread:
+            self.open_multi_thread()
 
     def __repr__(self) -> str:
         sets = "single-thread and multi-thread" if self.multi_thread else "single-thread"
@@ -68,10 +73,27 @@ class Instances:
         on_caller = self._device.provider.our_threads and self._threads[0] == 1
         return time.thread_time if on_caller else time.perf_counter
 
+    def open_multi_thread(self) -> None:
+        """Open the multi-thread sessions, unless they are open or cannot be faster here."""
+        if self._has_two and self.multi_thread is None:
+            self.multi_thread = self._open(self._threads[1])
+
     def keep_multi_thread(self, wanted: bool) -> None:
         """Keep, or drop, the multi-thread sessions."""
         if not wanted:
             self.multi_thread = None
+
+    def give_back(self, infer: Infer, item: PreparedItem) -> None:
+        """Run an item on every session, which then keeps no memory of larger runs before it.
+
+        A session that the item does not need gives its memory back after its next run.
+        """
+        for sessions in (self.single_thread, self.multi_thread):
+            for session in (sessions or {}).values():
+                if isinstance(session, OrtSession):
+                    session.give_back_next()
+            if sessions is not None:
+                infer(sessions, [item])
 
     def infer(
         self, infer: Infer, batch: Sequence[PreparedItem], exclusive: bool

@@ -7,6 +7,7 @@ service never falls back to another one.
 import contextlib
 import math
 import os
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,6 +202,17 @@ def available_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = _cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
     return math.ceil(max(1.0, min(float(cores or 1), quota)))
+
+
+def machine() -> Mapping[str, str]:
+    """Return what the duration of a run depends on besides its model and its threads."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return {"processor": processor, "onnxruntime": ort.__version__}
 
 
 def _cpu_quota(file: Path) -> float:

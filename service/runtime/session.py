@@ -77,7 +77,7 @@ class ArenaWatch:
         return _giving_back() if self._gives_back else None
 
     def give_back_next(self) -> None:
-        """Shrink the arena after the next run, because the last one ran out of memory."""
+        """Shrink the arena after the next run."""
         self._largest, self._smaller = sys.maxsize, _SMALLER_RUNS
 
 
@@ -158,6 +158,10 @@ class OrtSession:
 
     def __repr__(self) -> str:
         return f"<OrtSession {self._name} on {self._device}>"
+
+    def give_back_next(self) -> None:
+        """Give the memory that earlier runs needed back after the next run."""
+        self._arena.give_back_next()
 
     def run(self, feeds: Mapping[str, Feed]) -> Feeds:
         """Run the graph once, all outputs to the host.

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from service.errors import InvalidInputError, ModelLoadError
 from service.registry.aliases import Aliases
@@ -26,6 +26,10 @@ _DEFAULTS_OF = (
     "zero-shot.image",
     "rerank.text",
 )
+
+_Folder: TypeAlias = Annotated[
+    Path | None, BeforeValidator(lambda value: None if value == "none" else value)
+]
 
 
 class ModelSettings(Section):
@@ -81,6 +85,11 @@ class ModelSettings(Section):
         2.0, description="Time limit for measuring batches at warm-up, per queue of a model."
     )
 
+    measurements: _Folder = Field(
+        Path("~/.cache/quartet"),
+        description="Folder that keeps what loads have measured, for faster starts; `none` keeps "
+        "nothing.",
+    )
     load_timeout_seconds: Seconds = Field(
         600.0, description="Time limit of a load, after which it is cancelled."
     )

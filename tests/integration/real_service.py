@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from tests.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 STARTERS = ROOT / "models" / "repository"
+MEASUREMENTS = Path(tempfile.gettempdir()) / "quartet-measurements"
+"""Shared by all tests and runs: services start faster."""
 TOKEN = "only-for-this-test"
 _READY_SECONDS = 300.0
 
@@ -32,7 +35,11 @@ class RealService:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve", "--server.port", port, *options],
             cwd=ROOT,
-            env={**environment, "QUARTET_ADMIN__TOKEN": TOKEN},
+            env={
+                **environment,
+                "QUARTET_ADMIN__TOKEN": TOKEN,
+                "QUARTET_MODELS__MEASUREMENTS": str(MEASUREMENTS),
+            },
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
