@@ -17,6 +17,7 @@ from rich.text import Text
 from service import pull_command
 from service.access.keys_file import KeysFileError, new_key, refuse_known
 from service.api import Lifecycle
+from service.api.certificate import Certificate, CertificateError
 from service.api.listening import AddressError, bind
 from service.api.server import ServerOptions, end_within, leave_threads_behind, run_server
 from service.app import build_app, build_engine
@@ -134,9 +135,9 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
         if lifecycle.stop_beside is not None:
             await lifecycle.stop_beside(seconds)
 
-    app = build_app(settings, lifecycle)
-    listeners = bind(settings.server.host, settings.server.port)
     options = _server_options(settings.server)
+    app = build_app(settings, lifecycle, options.certificate)
+    listeners = bind(settings.server.host, settings.server.port)
     try:
         with written_in_background():
             gc.collect()
@@ -289,10 +290,14 @@ def _manifest(settings: Settings, chosen: argparse.Namespace) -> int:
 
 
 def _server_options(settings: ServerSettings) -> ServerOptions:
+    certificate = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        try:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
+        except CertificateError as error:
+            raise SettingsError(str(error)) from None
     return ServerOptions(
-        settings.backlog,
-        settings.keep_alive_seconds,
-        settings.grace_seconds,
+        settings.backlog, settings.keep_alive_seconds, settings.grace_seconds, certificate
     )
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from service.access.shared import RedisCounts
     from service.api import ApiContext, Lifecycle
+    from service.api.certificate import Certificate
     from service.cache.redis import RedisBackend
     from service.live.streams import LiveStreams
     from service.protocols.oip.rpc.server import GrpcServer
@@ -161,7 +162,9 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def open_grpc(settings: ServerSettings, context: "ApiContext") -> "GrpcServer | None":
+def open_grpc(
+    settings: ServerSettings, context: "ApiContext", certificate: "Certificate | None"
+) -> "GrpcServer | None":
     """Return the gRPC server, which does not listen yet; None without a port.
 
     Raises:
@@ -176,7 +179,7 @@ def open_grpc(settings: ServerSettings, context: "ApiContext") -> "GrpcServer | 
             f"server.grpc_port is {settings.grpc_port}, but {error.name} is not installed; "
             "it comes with the extra grpc: pip install 'quartet[grpc]'"
         ) from None
-    return GrpcServer(context, settings.host, settings.grpc_port)
+    return GrpcServer(context, settings.host, settings.grpc_port, certificate)
 
 
 def open_streams(settings: StreamSettings) -> "LiveStreams":
@@ -224,8 +227,7 @@ class Engine:
             await self.cache.open()
             self.runtime.watch.start(asyncio.get_running_loop())
             stack.callback(self.runtime.watch.close)
-            watch = asyncio.create_task(watch_gpu(self.runtime.device))
-            stack.callback(watch.cancel)
+            stack.callback(asyncio.create_task(watch_gpu(self.runtime.device)).cancel)
             # At the end whatever was accepted has been answered, or has had its time.
             stack.push_async_callback(self.registry.stop, 0)
             yield self.registry
@@ -244,16 +246,11 @@ def build_engine(settings: Settings) -> Engine:
         batching.max_batch_size, batching.max_queue_size, batching.max_queue_delay_ms / 1000
     )
     cache = ResponseCache(backend, enabled=settings.cache.enabled)
+    seconds = models.warm_up_seconds, models.load_timeout_seconds
+    measurements = MeasurementsFolder(models.measurements and models.measurements.expanduser())
     registry = Registry(
         ModelRepository(models.repository, models.folders),
-        Loader(
-            EngineFactory(runtime),
-            cache,
-            overrides,
-            models.warm_up_seconds,
-            models.load_timeout_seconds,
-            MeasurementsFolder(models.measurements and models.measurements.expanduser()),
-        ),
+        Loader(EngineFactory(runtime), cache, overrides, *seconds, measurements),
         RegistryOptions(
             device_kind=runtime.device.provider.precisions_of,
             models=models.only or None,
@@ -269,7 +266,9 @@ def build_engine(settings: Settings) -> Engine:
     return Engine(registry, runtime, backend)
 
 
-def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
+def build_app(
+    settings: Settings, lifecycle: "Lifecycle", certificate: "Certificate | None" = None
+) -> "FastAPI":
     """Return the application; its lifespan opens the engine and begins to load the models.
 
     Raises:
@@ -297,7 +296,7 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
         device_problem=engine.runtime.problem,
         streams=open_streams(settings.streams),
     )
-    beside = open_grpc(settings.server, context)
+    beside = open_grpc(settings.server, context, certificate)
 
     @asynccontextmanager
     async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
@@ -308,8 +307,9 @@ def build_app(settings: Settings, lifecycle: "Lifecycle") -> "FastAPI":
             if access is not None and counts is not None:
                 stack.push_async_callback(counts.close)
                 counts.open()
-            if access is not None:
-                stack.callback(asyncio.create_task(access.watch()).cancel)
+            for watched in (access, certificate):
+                if watched is not None:
+                    stack.callback(asyncio.create_task(watched.watch()).cancel)
             registry.start()
             stack.push_async_callback(context.streams.close)
             if beside is not None:

@@ -5,12 +5,12 @@ import hmac
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from service.access.caller import Caller, SharedCounts
 from service.access.counts import Counts
 from service.access.key import Key
 from service.access.keys_file import KeysFileError, digest_of, read_keys
+from service.access.watched_files import LOOK_SECONDS, WatchedFiles
 from service.errors import UnauthorizedError
 from service.telemetry.request_metrics import (
     ACCESS_KEYS,
@@ -24,10 +24,6 @@ ADMINISTRATOR = "_admin_"
 
 _LONGEST_KEY = 512
 """Bytes of a key; a longer one is refused without hashing it."""
-
-_LOOK_SECONDS = 0.5
-
-_Stamp: TypeAlias = tuple[int, int, int]
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +51,7 @@ class Access:
         if admin_token:
             digest = digest_of(admin_token.encode())
             self._administrator = Key(ADMINISTRATOR, (digest,), is_admin=True)
-        self._stamp: _Stamp | None = self._stamp_now()
-        self._seen = self._stamp
+        self._files = WatchedFiles(file)
         self._use(read_keys(file))
 
     def __repr__(self) -> str:
@@ -82,25 +77,14 @@ class Access:
                 return found
         raise _unauthorized("the key is not known")
 
-    async def watch(self, pause: float = _LOOK_SECONDS) -> None:
+    async def watch(self, pause: float = LOOK_SECONDS) -> None:
         """Read the file again whenever it has changed. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await self.look()
-            except Exception:  # a bug here must not end the watch
-                _log.exception("the keys file could not be looked at")
+        await self._files.watch(self.look, pause)
 
     async def look(self) -> None:
-        """Read the file if it has changed, and did not change since the last look.
-
-        An editor may write a file in parts, and the first part may be valid.
-        """
-        stamp = await asyncio.to_thread(self._stamp_now)
-        was, self._seen = self._seen, stamp
-        if stamp == self._stamp or stamp != was:
+        """Read the file if it has changed."""
+        if not await self._files.have_changed():
             return
-        self._stamp = stamp
         try:
             self._use(await asyncio.to_thread(read_keys, self._file))
         except KeysFileError as error:
@@ -117,14 +101,6 @@ class Access:
         self._callers = {digest: each for each in callers for digest in each.key.digests}
         ACCESS_KEYS.set(len(keys))
         ACCESS_KEYS_FILE_BROKEN.set(0)
-
-    def _stamp_now(self) -> _Stamp | None:
-        """Return what changes when the file does; None if it is not there."""
-        try:
-            status = self._file.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _unauthorized(sentence: str) -> UnauthorizedError:

@@ -10,6 +10,7 @@ from service.api.errors import MalformedRequestError
 from service.api.exchange import ClosingTransport, Cycle, Flow, Turns, end_of_part, is_one_part
 from service.api.http_request import REFUSED, WHOLE_BODY
 from service.api.request_heads import MOST_HEADERS, TOO_MANY_HEADERS, check_head, refusal_of
+from service.api.tls_transport import wrapped
 from service.errors import ServiceError
 
 LINGER_SECONDS = 0.5
@@ -56,6 +57,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timeout of the first request head."""
         self.head_since = self.loop.time()
+        transport = wrapped(transport)
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
         self._closing = ClosingTransport(transport, self._close)
@@ -66,7 +68,7 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self._drop_pipeline()
-        self._closing.close = exchange.nothing  # it refers to this connection, which refers to it
+        self._closing.close = exchange.nothing  # they refer to one another
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -174,12 +176,12 @@ class Protocol(HttpToolsProtocol):
         return self._answering is None and not self._receives and not self.flow.held
 
     def unread_since(self, now: float) -> float:
-        """Return the loop time since which the client has read nothing of the write buffer.
+        """Return the loop time since which the client has read nothing of what was written.
 
         Args:
-            now: loop time; returned if the buffer is empty or has changed since the last call.
+            now: loop time; returned if nothing is unread or that has changed since the last call.
         """
-        unread = self.transport.get_write_buffer_size()
+        unread = exchange.unread(self.transport)
         if not unread or unread != self._unread[0]:
             self._unread = unread, now
         return self._unread[1]
@@ -205,9 +207,7 @@ class Protocol(HttpToolsProtocol):
 
     def _drop_pipeline(self) -> None:
         for waiting, _ in self.pipeline:
-            waiting.on_response = (
-                exchange.nothing
-            )  # it refers to this connection, which refers to it
+            waiting.on_response = exchange.nothing  # it and this connection refer to one another
         self.pipeline.clear()
         self.flow.held.clear()
         self._answering = None

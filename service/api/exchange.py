@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.api.http_request import REFUSED, WHOLE_BODY
+from service.api.tls_transport import TlsTransport
 from service.errors import ServiceError
 
 _MOST_HELD = 64 * 1024
@@ -274,8 +275,17 @@ def nothing() -> None:
     """Ignore that the response of a dropped request is complete."""
 
 
+def unread(transport: asyncio.Transport) -> int:
+    """Return 0 if the client has read what was written, else a number that changes as it reads."""
+    if isinstance(transport, TlsTransport):
+        return transport.unread()
+    return transport.get_write_buffer_size()
+
+
 def tcp_state(transport: asyncio.Transport) -> int | None:
-    """Return Linux's state of a TCP connection; None on other systems."""
+    """Return Linux's state of a TCP connection; None on other systems and over TLS."""
+    if not transport.can_write_eof():
+        return None
     try:
         of_socket = transport.get_extra_info("socket")
         return int(of_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from service.telemetry.request_metrics import (
-    HTTP_ACCEPTS_HELD_BACK,
-)
+from service.api.certificate import Certificate
+from service.telemetry.request_metrics import HTTP_ACCEPTS_HELD_BACK, TLS_HANDSHAKES_FAILED
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +30,18 @@ _LOG_SECONDS = 10.0
 
 _HANDSHAKE_SECONDS = 0.1
 """Time for connections in the handshake to be established at a stop."""
+
+_TLS_SECONDS = 10.0
+"""Time for a TLS handshake."""
+
+_TLS_PATIENCE = 2.0
+"""Seconds after which an unfinished handshake makes room for others, and which a stop waits."""
+
+_MOST_HANDSHAKES = 1024
+"""TLS handshakes at once. More connections wait to be accepted."""
+
+_CLOSE_SECONDS = 600.0
+"""Time to close a connection over TLS; `TlsTransport` ends it before, unless the client reads."""
 
 _SO_ATTACH_FILTER = 26
 """Linux socket option; the socket module does not name it."""
@@ -105,7 +116,11 @@ class Acceptor:
     _pause: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, listener: socket.socket, backlog: int, protocol: Callable[[], asyncio.Protocol]
+        self,
+        listener: socket.socket,
+        backlog: int,
+        protocol: Callable[[], asyncio.Protocol],
+        certificate: Certificate | None = None,
     ) -> None:
         """Begin to listen, within a running event loop.
 
@@ -113,6 +128,7 @@ class Acceptor:
             listener: a bound socket.
             backlog: how many connections the system holds until they are accepted.
             protocol: makes the protocol of a connection.
+            certificate: of TLS; None means none.
 
         Raises:
             AddressError: another process listens on the address since the socket was bound.
@@ -123,9 +139,10 @@ class Acceptor:
             host, port = listener.getsockname()[:2]
             raise _cannot_listen(host, port, error) from None
         self.listener = listener
-        self._protocol = protocol
+        self._protocol, self._certificate = protocol, certificate
         self._loop = asyncio.get_running_loop()
-        self._connecting: set[asyncio.Task[Any]] = set()
+        self._connecting: dict[asyncio.Task[Any], float] = {}
+        """Connections without a protocol yet, and the loop time when they were accepted."""
         self._most = _most_descriptors()
         listener.setblocking(False)
         self._resume()
@@ -144,7 +161,10 @@ class Acceptor:
         with self.listener, suppress(OSError):  # BlockingIOError: the backlog is empty
             while True:
                 self._connect(self.listener.accept()[0])
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        if self._connecting:
+            _, late = await asyncio.wait(self._connecting, timeout=_TLS_PATIENCE)
+            for connecting in late:
+                connecting.cancel()
 
     def _resume(self) -> None:
         """Accept if a file descriptor is free that is not reserved."""
@@ -162,6 +182,9 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(_MOST_AT_ONCE):
+            if len(self._connecting) >= _MOST_HANDSHAKES and not self._drop_oldest():
+                self._hold_back("many TLS handshakes are in progress")
+                return
             try:
                 connection, _ = self.listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -176,16 +199,33 @@ class Acceptor:
                 return
 
     def _connect(self, connection: socket.socket) -> None:
+        tls: dict[str, Any] = {}
+        if self._certificate is not None:
+            tls = {
+                "ssl": self._certificate.current.context,
+                "ssl_handshake_timeout": _TLS_SECONDS,
+                "ssl_shutdown_timeout": _CLOSE_SECONDS,
+            }
         connecting = self._loop.create_task(
-            self._loop.connect_accepted_socket(self._protocol, connection)
+            self._loop.connect_accepted_socket(self._protocol, connection, **tls)
         )
-        self._connecting.add(connecting)
+        self._connecting[connecting] = self._loop.time()
         connecting.add_done_callback(self._connected)
 
     def _connected(self, connecting: asyncio.Task[Any]) -> None:
-        self._connecting.discard(connecting)
-        if not connecting.cancelled():
-            connecting.exception()  # that client has disconnected meanwhile
+        self._connecting.pop(connecting, None)
+        has_failed = connecting.cancelled() or connecting.exception() is not None
+        if has_failed and self._certificate is not None:  # else the client has disconnected
+            TLS_HANDSHAKES_FAILED.inc()
+
+    def _drop_oldest(self) -> bool:
+        """Break off the handshake that has lasted longest, if it has lasted long."""
+        connecting, since = next(iter(self._connecting.items()))
+        if since > self._loop.time() - _TLS_PATIENCE:
+            return False
+        del self._connecting[connecting]
+        connecting.cancel()
+        return True
 
     def _hold_back(self, reason: str | None) -> None:
         HTTP_ACCEPTS_HELD_BACK.inc()

@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.server import HANDLED_SIGNALS
 
+from service.api.certificate import Certificate
 from service.api.connection import LINGER_SECONDS, Protocol
 from service.api.exchange import Turns
 from service.api.listening import Acceptor, AddressError
@@ -25,6 +26,8 @@ from service.runtime.stopping import THREAD_NAME
 
 _log = logging.getLogger(__name__)
 
+
+_UNIX = getattr(socket, "AF_UNIX", None)
 
 _JOIN_SECONDS = 0.2
 """Time for idle threads to end by themselves."""
@@ -91,11 +94,13 @@ _LIFESPAN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Size of the backlog, and timeouts in whole seconds."""
+    """Size of the backlog, timeouts in whole seconds, and TLS."""
 
     backlog: int
     keep_alive: int
     grace: int
+    certificate: Certificate | None = None
+    """Of connections over TCP; None means no TLS."""
 
 
 async def _stop_nothing(seconds: float) -> None:
@@ -112,6 +117,8 @@ class Server(uvicorn.Server):
         """Called at the first signal."""
         self.stop_beside: Callable[[float], Awaitable[None]] = _stop_nothing
         """Stops the other server of the process within a number of seconds."""
+        self.certificate: Certificate | None = None
+        """TLS of connections over TCP."""
         self._acceptors: list[Acceptor] = []
         self._turns = Turns()
 
@@ -151,7 +158,9 @@ class Server(uvicorn.Server):
         try:
             for listener in sockets or []:
                 backlog = self.config.backlog
-                self._acceptors.append(Acceptor(listener, backlog, self._protocol))
+                certificate = None if listener.family == _UNIX else self.certificate
+                acceptor = Acceptor(listener, backlog, self._protocol, certificate)
+                self._acceptors.append(acceptor)
                 host, port = listener.getsockname()[:2]
                 _log.info("listening", extra={"host": host, "port": port})
         except AddressError:
@@ -267,4 +276,5 @@ def run_server(
     )
     server = Server(config, before_last)
     server.at_signal, server.stop_beside = at_signal, stop_beside
+    server.certificate = options.certificate
     server.run(listeners)

@@ -40,6 +40,14 @@ class ServerSettings(Section):
         description="Port of the Open Inference Protocol over gRPC, by custom 8001; unset means "
         "none. Needs the extra `grpc`.",
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="PEM file of the certificate chain, for HTTPS and gRPC, read again when it "
+        "changes; unset means no TLS.",
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of the certificate's private key, without a passphrase."
+    )
     backlog: Count = Field(
         2048, description="Length of the kernel's queue of connections that wait to be accepted."
     )
@@ -54,6 +62,12 @@ class ServerSettings(Section):
         description="Memory limit of the process; requests that need more are refused. 0 means "
         "no limit; unset means 90 % of the machine or control group on a CPU, no limit on a GPU.",
     )
+
+    @model_validator(mode="after")
+    def _has_both_files(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key need one another")
+        return self
 
 
 class BatchingSettings(Section):

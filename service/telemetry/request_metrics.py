@@ -39,7 +39,15 @@ HTTP_DISCONNECTS = Counter(
 )
 HTTP_ACCEPTS_HELD_BACK = Counter(
     "http_accepts_held_back",
-    "Number of times that accepting connections was paused because file descriptors ran out.",
+    "Pauses in accepting connections: no file descriptors, or no room for TLS handshakes, left.",
+)
+TLS_CERTIFICATE_BROKEN = Gauge(
+    "tls_certificate_broken",
+    "1 while the files of the certificate cannot be used and the previous one stays in use.",
+)
+TLS_HANDSHAKES_FAILED = Counter(
+    "tls_handshakes_failed",
+    "TLS handshakes that the client broke off, did wrong, or did not finish in time.",
 )
 HTTP_BODY_BYTES = Gauge(
     "http_body_bytes", "Bytes of request bodies in memory, counting bodies over 16 KiB."

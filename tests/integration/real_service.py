@@ -1,6 +1,7 @@
 """The service as a user starts it: a process of its own, on the starter models."""
 
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -27,8 +28,10 @@ class RealService:
     grpc_address = ""
     """Of the gRPC server, if a test has chosen its port."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.url, self.folder = f"http://127.0.0.1:{free_port()}", folder
+    def __init__(self, folder: Path, *options: str, authority: Path | None = None) -> None:
+        scheme = "http" if authority is None else "https"
+        self.url, self.folder = f"{scheme}://127.0.0.1:{free_port()}", folder
+        self._verify = True if authority is None else ssl.create_default_context(cafile=authority)
         self._log = (folder / "service.log").open("wb")
         port = self.url.rpartition(":")[2]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTET_")}
@@ -56,7 +59,7 @@ class RealService:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < patience, self.log
             try:
-                if httpx.get(f"{self.url}/health/ready", timeout=1).is_success:
+                if httpx.get(f"{self.url}/health/ready", timeout=1, verify=self._verify).is_success:
                     return
             except httpx.TransportError:
                 pass
@@ -70,9 +73,11 @@ class RealService:
 
 
 @contextmanager
-def real_service(folder: Path, *options: str) -> Iterator[RealService]:
-    """Run the service until the block ends."""
-    service = RealService(folder, *options)
+def real_service(
+    folder: Path, *options: str, authority: Path | None = None
+) -> Iterator[RealService]:
+    """Run the service until the block ends; `authority` is a file that issued its certificate."""
+    service = RealService(folder, *options, authority=authority)
     try:
         service.wait_until_ready()
         yield service

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from service.api.certificate import Certificate
 from service.api.connection import Protocol
 from service.api.http_request import REFUSED, WHOLE_BODY
 from service.api.listening import bind
@@ -74,7 +75,7 @@ class Application:
 
 @asynccontextmanager
 async def running(
-    app: Application, grace: int = 1
+    app: Application, grace: int = 1, certificate: Certificate | None = None
 ) -> AsyncIterator[tuple[int, asyncio.Task[None]]]:
     """Serve on a free port until SIGTERM, which the end sends if the test has not."""
     config = uvicorn.Config(
@@ -86,6 +87,7 @@ async def running(
         timeout_graceful_shutdown=grace,
     )
     app.server = server = Server(config, lambda: app.events.append("last"))
+    server.certificate = certificate
     listeners = bind("127.0.0.1", 0)
     port = listeners[0].getsockname()[1]
     serving = asyncio.create_task(server.serve(listeners))

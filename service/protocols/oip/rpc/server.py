@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from service.api.certificate import Certificate, CertificatePair
 from service.api.context import ApiContext
 from service.api.listening import AddressError
 from service.protocols.oip.rpc.calls import SERVICE, Serving
@@ -67,8 +68,11 @@ class Health(health_pb2_grpc.HealthServicer):
 class GrpcServer:
     """Serves the protocol over gRPC on one port."""
 
-    def __init__(self, context: ApiContext, host: str, port: int) -> None:
+    def __init__(
+        self, context: ApiContext, host: str, port: int, certificate: Certificate | None = None
+    ) -> None:
         self._context, self._host, self.port = context, host, port
+        self._certificate = certificate
         self._server: Any = None
         self._serving: Serving | None = None
 
@@ -90,13 +94,31 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{self.port}")
+            self.port = self._listen(f"{host}:{self.port}")
         except RuntimeError:
             raise AddressError(
                 f"cannot listen on {host}:{self.port} for gRPC: is it in use?"
             ) from None
         await self._server.start()
         _log.info("listening", extra={"host": self._host, "port": self.port, "protocol": "grpc"})
+
+    def _listen(self, address: str) -> int:
+        """Return the port. Raises RuntimeError."""
+        if (certificate := self._certificate) is None:
+            return int(self._server.add_insecure_port(address))
+        in_use = certificate.current
+
+        def changed() -> Any:
+            # gRPC asks on a thread of its own, for each connection; None keeps what is in use.
+            nonlocal in_use
+            latest = certificate.current
+            if latest is in_use:
+                return None
+            in_use = latest
+            return _configuration(latest)
+
+        credentials = grpc.dynamic_ssl_server_credentials(_configuration(in_use), changed)
+        return int(self._server.add_secure_port(address, credentials))
 
     async def stop(self, grace: float) -> None:
         """Answer the calls that are on their way within `grace` seconds, and refuse later ones.
@@ -117,6 +139,10 @@ class GrpcServer:
             await asyncio.sleep(_POLL_SECONDS)
         await _quiet(serving, until)
         await self._server.stop(max(0.0, until - now()))
+
+
+def _configuration(pair: CertificatePair) -> Any:
+    return grpc.ssl_server_certificate_configuration([(pair.key, pair.chain)])
 
 
 async def _quiet(serving: Serving, until: float) -> None:
