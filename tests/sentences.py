@@ -13,17 +13,20 @@ from collections import Counter
 from pathlib import Path
 
 _FILE = Path(__file__).with_name("sentences.json")
-_FOLDER = re.compile(r"[^\s'\":,;]*(?:pytest-\d+|popen-gw\d+)/[^\s'\":,;/]*")
+_FOLDER = re.compile(r"[^\s'\":,;]*(?:pytest-\d+|popen-gw\d+)/[^\s'\":,;/]*|\btest_[a-z_]{26}\d+\b")
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 # What follows is a library's, and differs between its versions.
 _LIBRARY = re.compile(
     r"(not valid TOML|Invalid JSON|the video cannot be read|model.toml cannot be read|"
-    r"tokenizer that can be read): .*",
+    r"tokenizer that can be read|cannot be loaded|is not JSON): .*",
     re.DOTALL,
 )
 # What follows is a list that grows with every kind of task.
 _LIST = re.compile(
     r"(known are|\[key\]: Input should be|says nothing of|none of the) .*", re.DOTALL
+)
+_MEASURED = re.compile(
+    r"(?<=off by )[\d.]+|(?<=reads scores from )\S+ to \S+|(?<=transformers )[\d.]+"
 )
 _seen: Counter[str] = Counter()
 _recorded: dict[str, list[str]] = {}
@@ -39,7 +42,7 @@ def sentence(said: BaseException | str) -> bool:
     number = _seen[test]
     _seen[test] += 1
     text = _LIBRARY.sub(r"\1: ...", _PORT.sub("PORT", _FOLDER.sub("FOLDER", str(said))))
-    text = _LIST.sub(r"\1 ...", text)
+    text = _MEASURED.sub("NUMBER", _LIST.sub(r"\1 ...", text))
     if os.environ.get("SENTENCES") == "write":
         _write(test, number, text)
         return True

@@ -22,6 +22,7 @@ from tests.exports import translators  # noqa: E402
 from tests.exports.models.convert import checkpoints  # noqa: E402
 from tests.exports.serving import serving  # noqa: E402
 from tests.exports.translators import TEXTS, Translator, hold_to_transformers  # noqa: E402
+from tests.sentences import sentence  # noqa: E402
 
 pytestmark = [
     pytest.mark.looptime(False),
@@ -106,17 +107,17 @@ def test_a_text_that_is_said_over_and_over_is_no_golden(tmp_path: Path) -> None:
         translator.model.final_logits_bias[0, 9] = 1e4  # whatever it reads
     checkpoint = saved(translator, tmp_path / "source")
     convert_in_flight(checkpoint, tmp_path / "m")
-    with pytest.raises(CheckpointError, match="says the same over and over"):
+    with pytest.raises(CheckpointError, check=sentence):
         publish(checkpoint, tmp_path / "m", tmp_path / "repository", "m")
     assert list((tmp_path / "repository").iterdir()) == []
 
 
 REFUSED = {
-    "repetition_penalty": (0.8, "repetition_penalty is 0.8"),
-    "begin_suppress_tokens": ([5], "suppressed_first is not served in flight"),
-    "eos_token_id": ([0, 7], "eos_ids must be one id"),
-    "num_beam_groups": (2, "asks for num_beam_groups"),
-    "exponential_decay_length_penalty": ([3, 1.1], "exponential_decay is not served in flight"),
+    "repetition_penalty": 0.8,
+    "begin_suppress_tokens": [5],
+    "eos_token_id": [0, 7],
+    "num_beam_groups": 2,
+    "exponential_decay_length_penalty": [3, 1.1],
 }
 
 
@@ -126,21 +127,20 @@ def test_what_is_not_there_in_flight_is_refused_before_graphs_are_written(
 ) -> None:
     source = checkpoints.translator(tmp_path / "source")
     path = source / "generation_config.json"
-    value, reason = REFUSED[key]
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    with pytest.raises(CheckpointError, match=reason):
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: REFUSED[key]}))
+    with pytest.raises(CheckpointError, check=sentence):
         convert_in_flight(open_checkpoint(source), tmp_path / "m")
     assert not list((tmp_path / "m").glob("*.onnx"))
 
 
 def test_other_checkpoints_and_precisions_are_refused_by_name(tmp_path: Path) -> None:
     classifier = open_checkpoint(checkpoints.classifier(tmp_path / "classifier"))
-    with pytest.raises(CheckpointError, match="bert has no step graphs; marian"):
+    with pytest.raises(CheckpointError, check=sentence):
         convert_in_flight(classifier, tmp_path / "m")
     translator = open_checkpoint(checkpoints.translator(tmp_path / "translator"))
-    with pytest.raises(CheckpointError, match="int8-static is not made of step graphs"):
+    with pytest.raises(CheckpointError, check=sentence):
         convert_in_flight(translator, tmp_path / "m", ["int8-static"])
-    with pytest.raises(CheckpointError, match="both served as int8"):
+    with pytest.raises(CheckpointError, check=sentence):
         convert_in_flight(translator, tmp_path / "m", ["int8", "int8-weights"])
 
 
@@ -149,12 +149,12 @@ def test_a_model_whose_graphs_would_be_too_large_is_refused(
 ) -> None:
     monkeypatch.setattr("models.convert.inflight._MOST_BYTES", 10_000)
     translator = open_checkpoint(checkpoints.translator(tmp_path / "translator"))
-    with pytest.raises(CheckpointError, match=r"its encoder has 0\.0 GB of weights in fp32"):
+    with pytest.raises(CheckpointError, check=sentence):
         convert_in_flight(translator, tmp_path / "m")
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     translator = translators.m2m100(tmp_path / "tokenizer")
     folder = saved(translator, tmp_path / "source").folder  # untied, but saved as if it were tied
-    with pytest.raises(CheckpointError, match=r"holds no model.decoder.embed_tokens.weight"):
+    with pytest.raises(CheckpointError, check=sentence):
         open_checkpoint(folder)

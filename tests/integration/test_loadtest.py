@@ -90,7 +90,7 @@ def test_of_a_service_that_does_not_become_ready_the_reason_is_told(
     (version / "model.toml").write_text('task = "classify"\n', encoding="utf-8")
     settings = {"QUARTET_MODELS__REPOSITORY": str(tmp_path / "repository")}
     with (
-        pytest.raises(RuntimeError, match=r"did not become ready:\n.*halved"),
+        pytest.raises(RuntimeError, match="halved"),
         service_process.serving(settings, tmp_path / "service.log"),
     ):
         pass

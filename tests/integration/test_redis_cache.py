@@ -23,6 +23,7 @@ from tests.integration.redis_observation import (
     timed_get,
 )
 from tests.redis_server import RedisServer
+from tests.sentences import sentence
 
 pytestmark = [pytest.mark.looptime(False), pytest.mark.redis]
 
@@ -243,10 +244,10 @@ async def test_opening_does_not_wait_long_for_a_stalled_server(redis_server: Red
     ids=str,
 )
 def test_limits_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(changes)).removeprefix("max_")[:5]):
+    with pytest.raises(ValueError, check=sentence):
         RedisOptions("redis://localhost", **changes)
 
 
 def test_a_url_that_is_not_of_redis_is_refused() -> None:
-    with pytest.raises(ValueError, match="Redis URL"):
+    with pytest.raises(ValueError, check=sentence):
         RedisBackend(RedisOptions("http://localhost"))

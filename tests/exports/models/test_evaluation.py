@@ -17,6 +17,7 @@ from models.evaluate.scores import (
     rouge_l,
 )
 from models.evaluate.translation import aligned_references, generation_measures
+from tests.sentences import sentence
 
 
 def test_macro_measures_count_each_label_the_same():
@@ -35,7 +36,7 @@ def test_a_label_that_is_never_answered_scores_zero():
 
 @pytest.mark.parametrize(("truth", "answers"), [([], []), (["a"], ["a", "b"])])
 def test_there_must_be_one_answer_to_each_of_some_questions(truth, answers):
-    with pytest.raises(ValueError, match=r"nothing|argument"):
+    with pytest.raises(ValueError):
         classification_scores(truth, answers)
 
 
@@ -48,7 +49,7 @@ def test_calibration_compares_scores_with_the_share_of_right_answers():
 
 @pytest.mark.parametrize(("scores", "right"), [([], []), ([0.5], [True, False])])
 def test_calibration_needs_an_answer_to_each_score(scores, right):
-    with pytest.raises(ValueError, match="answers"):
+    with pytest.raises(ValueError, check=sentence):
         expected_calibration_error(scores, right)
 
 
@@ -93,7 +94,7 @@ def test_the_table_has_a_row_a_measure_and_a_column_a_precision():
 
 
 def test_precisions_that_were_measured_differently_make_no_table():
-    with pytest.raises(ValueError, match="differently"):
+    with pytest.raises(ValueError, check=sentence):
         markdown_table({"fp32": [Measure("a", 1)], "int8": [Measure("b", 1)]})
 
 

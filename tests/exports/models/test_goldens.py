@@ -20,6 +20,7 @@ from models.version_files import (  # noqa: E402
 from service.repository.goldens import read_goldens  # noqa: E402
 from service.repository.manifest import read_manifest  # noqa: E402
 from service.tasks import Classification, Embedding, Task  # noqa: E402
+from tests.sentences import sentence  # noqa: E402
 
 MANIFEST = {
     "task": "classify",
@@ -83,7 +84,7 @@ def test_only_what_stands_between_the_markers_of_a_card_is_replaced(tmp_path):
 
 @pytest.mark.parametrize("card", ["# no markers", "<!-- evaluation --> only the first"])
 def test_a_card_without_a_place_for_the_table_is_refused(card, tmp_path):
-    with pytest.raises(ValueError, match="evaluation"):
+    with pytest.raises(ValueError, check=sentence):
         write_card(tmp_path, card)
-    with pytest.raises(ValueError, match="evaluation"):
+    with pytest.raises(ValueError, check=sentence):
         replace_table(card, "| new |")

@@ -30,6 +30,7 @@ from models.starters.text_encoder import (  # noqa: E402
     TextEncoderShape,
     mask_words,
 )
+from tests.sentences import sentence  # noqa: E402
 
 
 class Clock:
@@ -103,7 +104,7 @@ def test_rows_are_padded_to_the_longest():
 
 
 def test_a_missing_data_set_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="'mnist' is missing"):
+    with pytest.raises(FileNotFoundError, check=sentence):
         data_folder(tmp_path, "mnist")
 
 
