@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 _FILE = Path(__file__).with_name("sentences.json")
-_FOLDER = re.compile(r"[^\s'\":,;]*(?:pytest-\d+|popen-gw\d+)/[^\s'\":,;/]*|\btest_[a-z_]{26}\d+\b")
+_FOLDER = re.compile(r"[^\s'\":,;]*(?:pytest-\d+|popen-gw\d+)/[^\s'\":,;/]*|\btest_[a-z_]{25}\d+\b")
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 # What follows is a library's, and differs between its versions.
 _LIBRARY = re.compile(
