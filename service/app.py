@@ -94,9 +94,10 @@ def open_device(settings: ModelSettings) -> DeviceRuntime:
     runtime = DeviceRuntime(device, cores)
     provider = device.provider.name
     metrics.DEVICE_INFO.labels(str(device), provider, str(cores)).set(1)
-    metrics.DEVICE_BATCH_SLOTS.labels(str(device)).set(runtime.slots.threads)
+    metrics.DEVICE_SLOTS.labels(str(device)).set(runtime.slots.threads)
     slots = runtime.slots  # and not the runtime, which the series would keep alive
     metrics.DEVICE_RUNNING_BATCHES.labels(str(device)).set_function(lambda: slots.running)
+    metrics.DEVICE_BUSY_SECONDS.labels(str(device)).set_function(lambda: slots.busy_seconds)
     _log.info("device", extra={"device": str(device), "provider": provider, "threads": cores})
     return runtime
 

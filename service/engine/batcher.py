@@ -88,6 +88,7 @@ class Batcher:
             self._ceiling,
             self._overdue.count,
             most_pending=self._limits.max_queue_size,
+            backlog_seconds=self._queue.backlog_seconds,
         )
 
     @property
@@ -159,7 +160,9 @@ class Batcher:
             return
         del self._waiting[entry]
         try:
-            self._deliver([entry], inline.run([entry.prepared]))
+            ran = inline.run([entry.prepared])
+            self._slots.inline_seconds += ran.seconds
+            self._deliver([entry], ran)
         except RunStoppedError:  # it blocked the event loop; run it again, on a thread
             self._waiting[entry] = None
             self._arrival.set()
@@ -287,9 +290,11 @@ class Batcher:
     def _account(self, batch: Sequence[Entry], ran: BatchResult) -> None:
         self._answered += len(batch)
         self._executed += 1
-        self._queue.note_rate(ran.seconds / len(batch))
+        lengths = [entry.prepared.length for entry in batch]
+        expected = self.curve.seconds(len(batch), max(lengths)) - self.curve.dispatch
+        self._queue.pace.note(ran.seconds, expected, len(batch))
         self._meter.batch(
-            [entry.prepared.length for entry in batch],
+            lengths,
             [ran.started - entry.queued_at for entry in batch],
             ran.seconds,
         )

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import exp
 from typing import TypeAlias
 
 Measurements: TypeAlias = Mapping[tuple[int, int], float]
@@ -14,6 +15,10 @@ _SHORT_SECONDS = 2e-3
 
 # A batch size within 3 % of the best rate is as good as the best.
 _NEARLY_BEST = 0.97
+
+# Seconds of computation after which an earlier run counts a third. Translations in flight end in
+# waves: over a tenth of this they seem to take twice as long, or half.
+_MEMORY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,38 @@ class BatchCurve:
         high = min(bisect_left(lengths, length), len(lengths) - 1)
         low = high - 1
         return low, high, (length - lengths[low]) / (lengths[high] - lengths[low])
+
+
+class Pace:
+    """How long runs take now, compared with the curve."""
+
+    def __init__(self, curve: BatchCurve) -> None:
+        self._curve = curve
+        # Sums over the last runs: seconds, seconds by the curve, and items.
+        self._seconds = self._expected = self._items = 0.0
+
+    def note(self, seconds: float, expected: float, items: int) -> None:
+        """Record how long a run took, how long the curve says, and how many items it answered."""
+        old = exp(-seconds / _MEMORY_SECONDS)
+        self._seconds = old * self._seconds + seconds
+        self._expected = old * self._expected + expected
+        self._items = old * self._items + items
+
+    @property
+    def seconds_per_item(self) -> float:
+        """Return the seconds of one thread for each item of the last runs."""
+        return self._seconds / self._items if self._items else self._curve.best_cost(1)
+
+    def seconds(self, lengths: Sequence[int], threads: int) -> float:
+        """Return the expected seconds for items of these lengths, in good batches on all threads.
+
+        Items of a long queue share batches, even if the last runs had few items.
+        """
+        if not lengths:
+            return 0.0
+        curve = self._curve
+        seconds = max(sum(curve.best_costs(lengths)) / threads, curve.seconds(1, max(lengths)))
+        return seconds * self._seconds / self._expected if self._expected else seconds
 
 
 def _every_row(points: Mapping[int, float], most: int) -> list[float]:

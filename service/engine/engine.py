@@ -42,6 +42,8 @@ class EngineStatistics(NamedTuple):
     """Rows that running items may use; None for an engine that has no rows."""
     most_pending: int = 0
     """Items that may wait; further ones are refused."""
+    backlog_seconds: float = 0.0
+    """Expected time until the items that wait now have been computed."""
 
 
 class Engine(Protocol):

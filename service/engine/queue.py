@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from service.engine.curve import BatchCurve
+from service.engine.curve import BatchCurve, Pace
 from service.engine.engine import ItemResult
 from service.engine.fairness import Holdings
 from service.engine.policy import BatchLimits, Urgency
@@ -24,14 +24,8 @@ from service.types import PreparedItem, Share
 # How long a batch may run on after its last caller has left or passed its deadline.
 GRACE_SECONDS = 0.25
 
-# Seconds to suggest before anything was measured.
-_FIRST_RETRY_AFTER = 1.0
-
 # One place in eight is for owners that hold less than their share of the queue.
 _RESERVED = 8
-
-# Weights of the average so far and of the newest measurement.
-_OLD, _NEW = 0.9, 0.1
 
 
 @dataclass(eq=False, slots=True)
@@ -81,6 +75,10 @@ class ItemTable(Protocol[EntryT]):
         """Return whether no item waits or runs."""
         ...
 
+    def lengths(self) -> Sequence[int]:
+        """Return the lengths of the waiting items."""
+        ...
+
     def entries(self) -> Iterable[EntryT]:
         """Return all items, waiting and running."""
         ...
@@ -120,6 +118,10 @@ class BatchTable:
     def is_idle(self) -> bool:
         """Return whether no item waits or runs."""
         return not self.waiting and not self._batches
+
+    def lengths(self) -> list[int]:
+        """Return the lengths of the waiting items."""
+        return [entry.prepared.length for entry in list(self.waiting)]
 
     def entries(self) -> list[Entry]:
         """Return all items, waiting and running."""
@@ -206,12 +208,23 @@ class RequestQueue(Generic[EntryT]):
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
         self._next_deadline = inf
-        self._seconds_per_item: float | None = None
+        self.pace = Pace(curve)
+        """How fast the device is; the engine notes each run."""
 
     @property
     def pending(self) -> int:
         """Return how many accepted items have not started, those being preprocessed included."""
         return self._table.pending + (self._incoming.pending if self._incoming else 0)
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Return the expected seconds until the items that wait now have been computed."""
+        seconds = self.pace.seconds(self._table.lengths(), self._concurrency)
+        if (incoming := self._incoming) is None or not incoming.pending:
+            return seconds
+        # Items are preprocessed while others are computed.
+        each = self.pace.seconds_per_item / self._concurrency
+        return max(incoming.seconds_left, seconds + incoming.pending * each)
 
     def start(self) -> None:
         """Begin to accept items."""
@@ -237,13 +250,13 @@ class RequestQueue(Generic[EntryT]):
             raise ShuttingDownError("the model is stopping")
         most = self._limits.max_queue_size
         if (pending := self.pending) >= most:
-            raise OverloadedError(f"{pending} items already wait", self._retry_after(pending))
+            raise OverloadedError(f"{pending} items already wait", self.backlog_seconds)
         if share is None or pending < most - most // _RESERVED:
             return
         if self.holdings.is_over(share):
             raise OverloadedError(
                 f"{pending} items already wait, and this key has its share of them",
-                self._retry_after(pending),
+                self.backlog_seconds,
             )
 
     def admit(self, length: int, deadline: float | None, now: float, share: Share | None) -> None:
@@ -277,13 +290,6 @@ class RequestQueue(Generic[EntryT]):
         if self._table.is_idle:
             self._idle.set()
 
-    def note_rate(self, seconds_per_item: float) -> None:
-        """Record how long the device took for each item; it decides `retry_after`."""
-        known = self._seconds_per_item
-        self._seconds_per_item = (
-            seconds_per_item if known is None else _OLD * known + _NEW * seconds_per_item
-        )
-
     def fail(self, entries: Iterable[EntryT], error: ServiceError) -> None:
         """Remove items from the table and raise an error in their callers."""
         for entry in entries:
@@ -311,9 +317,3 @@ class RequestQueue(Generic[EntryT]):
         self._next_deadline = when
         loop = asyncio.get_running_loop()
         self._timer = None if when == inf else loop.call_at(when, self._expire)
-
-    def _retry_after(self, pending: int) -> float:
-        if self._seconds_per_item is None:
-            return _FIRST_RETRY_AFTER
-        before = self._incoming.seconds_left if self._incoming else 0.0
-        return before + pending * self._seconds_per_item / self._concurrency

@@ -1,8 +1,9 @@
 """The right to compute on a device, and the runs that hold it after they were stopped."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from service.telemetry.meters import Meter
 
@@ -18,7 +19,9 @@ class Slots:
     exceeds the number of cores. A lane waits for one slot at a time, which makes it fair.
     """
 
-    def __init__(self, threads: int, ahead: int = 0) -> None:
+    def __init__(
+        self, threads: int, ahead: int = 0, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """Make a slot for each thread, and for each batch formed before a thread is free."""
         if threads < 1:
             raise ValueError("a device needs at least one slot")
@@ -26,7 +29,10 @@ class Slots:
         """How many batches compute at once; further ones wait for a thread."""
         self.count = self.free = threads + ahead
         """All slots, and the free ones. Plain attributes: they are read for every item."""
+        self._clock, self._busy, self._changed_at = clock, 0.0, clock()
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self.inline_seconds = 0.0
+        """Time of runs on the event loop's thread, which take no slot."""
         self.overdue = 0
         """Slots held by runs that were stopped and have not ended in time."""
 
@@ -39,6 +45,11 @@ class Slots:
         return min(self.count - self.free, self.threads)
 
     @property
+    def busy_seconds(self) -> float:
+        """Return how long batches have computed so far, over all threads."""
+        return self.inline_seconds + self._busy + self.running * (self._clock() - self._changed_at)
+
+    @property
     def are_lost(self) -> bool:
         """Return whether every thread is held by an overdue run, so that nothing can compute."""
         return self.overdue >= self.threads
@@ -46,7 +57,7 @@ class Slots:
     async def acquire(self) -> None:
         """Take a slot, in order of arrival. Give it back with `release`."""
         if self.free and not self._waiters:
-            self.free -= 1
+            self._change(-1)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -64,7 +75,13 @@ class Slots:
             if not waiter.done():
                 waiter.set_result(None)
                 return
-        self.free += 1
+        self._change(1)
+
+    def _change(self, free: int) -> None:
+        now = self._clock()
+        self._busy += self.running * (now - self._changed_at)
+        self._changed_at = now
+        self.free += free
 
 
 class Overdue:

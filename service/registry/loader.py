@@ -21,7 +21,7 @@ from service.requests.pipeline import Pipeline
 from service.runtime.instances import Instances
 from service.runtime.stopping import apart
 from service.tasks import Ability
-from service.telemetry.meters import ModelMeter
+from service.telemetry.meters import Load, ModelMeter
 
 
 @dataclass(eq=False, slots=True)
@@ -177,8 +177,8 @@ class Loader:
 def _start_counting(meter: ModelMeter, pipeline: Pipeline[Any, Any]) -> None:
     known = weakref.ref(pipeline)  # the metrics must not keep a model alive
 
-    def load() -> tuple[int, int]:
-        return (0, 0) if (one := known()) is None else one.load()
+    def load() -> Load:
+        return Load() if (one := known()) is None else one.load()
 
     def rows() -> int:
         return 0 if (one := known()) is None else one.rows_in_use() or 0

@@ -20,7 +20,7 @@ from service.errors import (
 from service.families.family import Opened
 from service.requests.request import Request
 from service.tasks import Ability, Task
-from service.telemetry.meters import Meter
+from service.telemetry.meters import Load, Meter
 from service.telemetry.record import Timings
 from service.transforms.language.segmentation import Document
 from service.types import AnswerT, ItemT, ModelIdentity, PreparedItem, Processor, Tensors
@@ -90,10 +90,14 @@ class Pipeline(Generic[ItemT, AnswerT]):
         """Return whether `watch` receives partial results."""
         return all(engine.streams_partial_results for engine in self.engines.values())
 
-    def load(self) -> tuple[int, int]:
-        """Return how many items wait and how many batches run."""
+    def load(self) -> Load:
+        """Return how many items wait, how many batches run, and how much work waits."""
         states = [engine.statistics() for engine in self.engines.values()]
-        return sum(state.pending for state in states), sum(state.running for state in states)
+        return Load(
+            sum(state.pending for state in states),
+            sum(state.running for state in states),
+            sum(state.backlog_seconds for state in states),
+        )
 
     def rows_in_use(self) -> int | None:
         """Return how many rows are in use; None without in-flight batching."""

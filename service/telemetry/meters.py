@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from prometheus_client import Counter
 
 from service.telemetry.metrics import (
     DEVICE_MEMORY_EXHAUSTED,
+    INFERENCE_BACKLOG_SECONDS,
     INFERENCE_BATCH_SIZE,
     INFERENCE_COMPUTE_SECONDS,
     INFERENCE_ISOLATED_FAILURES,
@@ -59,10 +60,23 @@ class StepReport:
     """From an item's arrival to its first token."""
     computed: list[float] = field(default_factory=list)
     """From joining to the result, for each finished item."""
+    lengths: list[int] = field(default_factory=list)
+    """Of each finished item."""
     isolated: int = 0
     """Items that failed while they ran without others."""
     memory_exhausted: int = 0
     """Steps for which the device had no memory."""
+
+
+class Load(NamedTuple):
+    """What a version has to do now."""
+
+    pending: int = 0
+    """Items that wait."""
+    running: int = 0
+    """Batches that run."""
+    seconds: float = 0.0
+    """Expected time until the waiting items have been computed."""
 
 
 class Meter(Protocol):
@@ -134,18 +148,17 @@ class ModelMeter(Meter):
         self._series: _Series | None = None
         self._steps: _StepSeries | None = None
 
-    def start(
-        self, load: Callable[[], tuple[int, int]], rows: Callable[[], int] | None = None
-    ) -> None:
+    def start(self, load: Callable[[], Load], rows: Callable[[], int] | None = None) -> None:
         """Begin to count.
 
         Args:
-            load: returns how many items wait and how many batches run; called at every scrape.
+            load: returns what waits and runs; called at every scrape.
             rows: returns how many rows are in use; None for a version without in-flight batching.
         """
         self._series = _Series(self._labels)
-        INFERENCE_PENDING_REQUESTS.labels(*self._labels).set_function(lambda: load()[0])
-        INFERENCE_RUNNING_BATCHES.labels(*self._labels).set_function(lambda: load()[1])
+        INFERENCE_PENDING_REQUESTS.labels(*self._labels).set_function(lambda: load().pending)
+        INFERENCE_RUNNING_BATCHES.labels(*self._labels).set_function(lambda: load().running)
+        INFERENCE_BACKLOG_SECONDS.labels(*self._labels).set_function(lambda: load().seconds)
         if rows is not None:
             self._steps = _StepSeries(self._labels)
             INFLIGHT_ROWS.labels(*self._labels).set_function(rows)

@@ -5,7 +5,7 @@ Label values never come from user input: an unknown model counts as `UNKNOWN_MOD
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from service.telemetry.live_gauge import LiveGauge
+from service.telemetry.live_gauge import LiveCounter, LiveGauge
 
 UNKNOWN_MODEL = "_unknown_"
 
@@ -53,6 +53,11 @@ INFERENCE_PADDING_RATIO = Histogram(
 )
 INFERENCE_PENDING_REQUESTS = LiveGauge(
     "inference_pending_requests", "Items accepted whose computation has not started.", _VERSION
+)
+INFERENCE_BACKLOG_SECONDS = LiveGauge(
+    "inference_backlog_seconds",
+    "Expected time until the items that wait now have been computed; scale replicas by it.",
+    _VERSION,
 )
 INFERENCE_RUNNING_BATCHES = LiveGauge(
     "inference_running_batches",
@@ -214,9 +219,15 @@ DEVICE_INFO = Gauge(
 DEVICE_RUNNING_BATCHES = LiveGauge(
     "device_running_batches", "Batches that compute on the device now, of all models.", ("device",)
 )
-DEVICE_BATCH_SLOTS = Gauge(
-    "device_batch_slots",
+DEVICE_SLOTS = Gauge(
+    "device_slots",
     "Batches that can compute on the device at the same time; at this number it is full.",
+    ("device",),
+)
+DEVICE_BUSY_SECONDS = LiveCounter(
+    "device_busy_seconds",
+    "Time that batches computed, over all threads; its rate divided by device_slots is the share "
+    "of the device that was busy.",
     ("device",),
 )
 DEVICE_MEMORY_BYTES = Gauge(

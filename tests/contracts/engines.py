@@ -30,7 +30,9 @@ QUEUE = 4
 POISON = -1
 
 
-CURVE = BatchCurve.of({(1, 1): SECONDS, (4, 1): SECONDS})
+def curve(rows: int) -> BatchCurve:
+    """Return that a batch takes as long as an item."""
+    return BatchCurve.of({(count, 1): SECONDS for count in (1, rows)})
 
 
 def item(value: int, steps: int = 1) -> PreparedItem:
@@ -121,7 +123,7 @@ def batcher(model: Model, rows: int, incoming: PreprocessQueue | None) -> Engine
     clock = asyncio.get_running_loop().time
     limits = BatchLimits(rows, QUEUE)
     return Batcher(
-        model.run_batch, limits, Slots(1), NullMeter(), CURVE, clock=clock, incoming=incoming
+        model.run_batch, limits, Slots(1), NullMeter(), curve(rows), clock=clock, incoming=incoming
     )
 
 
@@ -130,7 +132,7 @@ def in_flight(model: Model, rows: int, incoming: PreprocessQueue | None) -> Engi
     instances = InstanceOptions(1, rows, Slots(1), use, run_loop)
     limits = BatchLimits(rows, QUEUE)
     return InFlightEngine(
-        model, instances, limits, NullMeter(), CURVE, clock=clock, incoming=incoming
+        model, instances, limits, NullMeter(), curve(rows), clock=clock, incoming=incoming
     )
 
 

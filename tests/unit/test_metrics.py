@@ -2,7 +2,7 @@
 
 from prometheus_client import REGISTRY
 
-from service.telemetry.meters import ModelMeter, StepReport
+from service.telemetry.meters import Load, ModelMeter, StepReport
 
 
 def counted(outcome: str) -> float | None:
@@ -12,7 +12,7 @@ def counted(outcome: str) -> float | None:
 
 def test_expected_outcomes_are_counted_from_zero_so_that_their_first_is_a_rise() -> None:
     meter = ModelMeter("metered", 1)
-    meter.start(lambda: (0, 0))
+    meter.start(Load)
     assert [counted("ok"), counted("inference_failed"), counted("overloaded")] == [0, 0, 0]
     meter.request("overloaded", 0.1)
     assert counted("overloaded") == 1
@@ -20,7 +20,7 @@ def test_expected_outcomes_are_counted_from_zero_so_that_their_first_is_a_rise()
 
 def test_an_outcome_that_was_not_expected_is_counted_too() -> None:
     meter = ModelMeter("metered", 1)
-    meter.start(lambda: (0, 0))
+    meter.start(Load)
     meter.request("invalid_input", 0.1)
     assert counted("invalid_input") == 1
 

@@ -258,13 +258,21 @@ def _saturation() -> list[AnyPanel]:
             limits=((0.8, BAD),),
         ),
         lines(
+            "Backlog",
+            "Expected time until the waiting items have been computed, on the busiest replica. "
+            "Replicas are added above the line.",
+            "s",
+            {"{{model}}": f"max by (model) (inference_backlog_seconds{{{OF_MODEL}}})"},
+            limits=((0.2, BAD),),
+        ),
+        lines(
             "Batches on the device",
             "Batches that compute at the same time, averaged over five minutes, and the number of "
             "threads for them. At that number the device is full.",
             "none",
             {
                 "{{instance}}": f"avg_over_time(device_running_batches{{{JOB}}}[5m])",
-                "threads": f"min(device_batch_slots{{{JOB}}})",
+                "threads": f"min(device_slots{{{JOB}}})",
             },
         ),
         lines(

@@ -146,6 +146,7 @@ class InFlightEngine:
             self._overdue.count,
             sum(instance.used_rows for instance in instances),
             self._limits.max_queue_size,
+            self._queue.backlog_seconds,
         )
 
     @property
@@ -275,7 +276,8 @@ class InFlightEngine:
         self._executed += report.steps
         self._unanswered_seconds += seconds
         if report.computed:
-            self._queue.note_rate(self._unanswered_seconds / len(report.computed))
+            expected = sum(self.curve.best_costs(report.lengths))
+            self._queue.pace.note(self._unanswered_seconds, expected, len(report.computed))
             self._unanswered_seconds = 0.0
         self._meter.steps(report)
 

@@ -290,6 +290,10 @@ class Scheduler:
                 and all(entry.has_left for entry in instance.running)
             ]
 
+    def lengths(self) -> list[int]:
+        """Return the lengths of the waiting items."""
+        return [entry.prepared.length for entry in list(self._waiting)]
+
     def entries(self) -> list[StepEntry]:
         """Return all items, waiting and running."""
         with self._lock:

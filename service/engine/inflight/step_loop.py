@@ -125,6 +125,7 @@ class StepLoop:
             )
             for entry, result in results.items()
         }
+        self.report.lengths += [entry.prepared.length for entry in done]
         self.report.computed += [each.compute_seconds for each in done.values()]
 
         def answer() -> None:

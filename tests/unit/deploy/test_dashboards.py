@@ -172,7 +172,7 @@ def test_the_overview_shows_firing_alerts_replicas_and_a_full_device() -> None:
     assert asked["Firing alerts"] == ['ALERTS{alertname=~"Quartet.*", alertstate="firing"}']
     assert asked["Replicas"][0] == 'sum(up{job="quartet"})'
     # Not inference_compute_seconds: in-flight translations overlap on one thread.
-    assert [re.findall(r"\w+_batch\w+", expr) for expr in asked["Batches on the device"]] == [
+    assert [re.findall(r"device_\w+", expr) for expr in asked["Batches on the device"]] == [
         ["device_running_batches"],
-        ["device_batch_slots"],
+        ["device_slots"],
     ]

@@ -153,8 +153,9 @@ async def test_out_of_memory_halves_the_batch_and_remembers_the_ceiling() -> Non
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
-    async with running(Echo(), max_queue_size=2, max_batch_size=1) as batcher:
-        await batcher.submit(work(0))  # now the drain rate is known: ten a second
+    curve = BatchCurve.of({(1, 1): SECONDS / 2})
+    async with running(Echo(), curve=curve, max_queue_size=2, max_batch_size=1) as batcher:
+        await batcher.submit(work(0))  # twice as slow as at warm-up
         answers = await ask(batcher, 1, 2, 3)
     refused = [a for a in answers if isinstance(a, OverloadedError)]
     assert len(refused) == 1
