@@ -83,7 +83,7 @@ def read_table(table: Mapping[str, Any], cls: type[T], where: str) -> T:
 
 
 @cache
-def _adapter(cls: Hashable) -> TypeAdapter[Any]:
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     """Build the validator of a dataclass once: it takes 10 ms."""
     return TypeAdapter(cls)
 
