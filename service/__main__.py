@@ -4,10 +4,10 @@ import argparse
 import asyncio
 import gc
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ from service.api import Lifecycle
 from service.api.certificate import Certificate, CertificateError
 from service.api.listening import AddressError, bind
 from service.api.server import ServerOptions, end_within, leave_threads_behind, run_server
+from service.api.unix_socket import UnixListener, remove_socket_files
 from service.app import build_app, build_engine
 from service.console import (
     Check,
@@ -74,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(os.environ, options)
         run: Command = chosen.run
         return run(settings, chosen)
-    except (SettingsError, ServiceError, AddressError) as error:
+    except (SettingsError, CertificateError, ServiceError, AddressError) as error:
         print(f"quartet: {error}", file=sys.stderr)
-        return _MISUSED if isinstance(error, SettingsError) else 1
+        return _MISUSED if isinstance(error, (SettingsError, CertificateError)) else 1
 
 
 Command: TypeAlias = Callable[[Settings, argparse.Namespace], int]
@@ -137,17 +138,29 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
 
     options = _server_options(settings.server)
     app = build_app(settings, lifecycle, options.certificate)
-    listeners = bind(settings.server.host, settings.server.port)
+    listeners = _listeners(settings.server)
+
+    def begin_stop() -> None:
+        end_within(options.grace + _STOP_SECONDS)
+        remove_socket_files(listeners)
+
     try:
         with written_in_background():
             gc.collect()
             gc.freeze()  # what was imported stays; looking through it would hold up every request
             gc.set_threshold(*_COLLECTOR_THRESHOLDS)
-            end = partial(end_within, options.grace + _STOP_SECONDS)
-            run_server(app, listeners, options, refuse_new_work, end, stop_beside)
+            run_server(app, listeners, options, refuse_new_work, begin_stop, stop_beside)
     finally:
         leave_threads_behind()
     return 0
+
+
+def _listeners(settings: ServerSettings) -> list[socket.socket]:
+    """Return the sockets to listen on. Raises AddressError."""
+    listeners = bind(settings.host, settings.port) if settings.tcp else []
+    if settings.unix_socket is not None:
+        listeners.append(UnixListener(settings.unix_socket, int(settings.unix_socket_mode, 8)))
+    return listeners
 
 
 def _limit_memory(settings: Settings) -> None:
@@ -292,10 +305,7 @@ def _manifest(settings: Settings, chosen: argparse.Namespace) -> int:
 def _server_options(settings: ServerSettings) -> ServerOptions:
     certificate = None
     if settings.tls_cert is not None and settings.tls_key is not None:
-        try:
-            certificate = Certificate(settings.tls_cert, settings.tls_key)
-        except CertificateError as error:
-            raise SettingsError(str(error)) from None
+        certificate = Certificate(settings.tls_cert, settings.tls_key)
     return ServerOptions(
         settings.backlog, settings.keep_alive_seconds, settings.grace_seconds, certificate
     )

@@ -146,7 +146,7 @@ def open_access(settings: Settings, counts: "RedisCounts | None" = None) -> Acce
     """
     file = settings.access.keys_file
     if file is None:
-        if not _is_loopback(settings.server.host):
+        if settings.server.is_on_network and not _is_loopback(settings.server.host):
             _log.warning(
                 "no keys are set: everyone who can connect may use the models; set access.keys_file"
             )

@@ -255,6 +255,6 @@ def _block_new_connections(listener: socket.socket) -> None:
     """
     program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
     filter_of_packets = struct.pack("HP", len(_NO_SYN) // 8, ctypes.addressof(program))
-    if sys.platform == "linux":
+    if sys.platform == "linux" and listener.family != socket.AF_UNIX:
         with suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_of_packets)

@@ -161,8 +161,10 @@ class Server(uvicorn.Server):
                 certificate = None if listener.family == _UNIX else self.certificate
                 acceptor = Acceptor(listener, backlog, self._protocol, certificate)
                 self._acceptors.append(acceptor)
-                host, port = listener.getsockname()[:2]
-                _log.info("listening", extra={"host": host, "port": port})
+                address = listener.getsockname()
+                named = ("path",) if listener.family == _UNIX else ("host", "port")
+                shown = (address,) if listener.family == _UNIX else address
+                _log.info("listening", extra=dict(zip(named, shown, strict=False)))
         except AddressError:
             await self.lifespan.shutdown()
             raise

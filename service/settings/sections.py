@@ -35,6 +35,15 @@ class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="Port to listen on; 0 selects a free one."
     )
+    tcp: bool = Field(
+        True, description="Whether to listen on host and port; false needs a Unix socket."
+    )
+    unix_socket: Path | None = Field(
+        None, description="Path of a Unix socket to listen on, without TLS; unset means none."
+    )
+    unix_socket_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
+        "660", description="Permissions of the Unix socket, octal; clients need the one to write."
+    )
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         None,
         description="Port of the Open Inference Protocol over gRPC, by custom 8001; unset means "
@@ -62,6 +71,17 @@ class ServerSettings(Section):
         description="Memory limit of the process; requests that need more are refused. 0 means "
         "no limit; unset means 90 % of the machine or control group on a CPU, no limit on a GPU.",
     )
+
+    @property
+    def is_on_network(self) -> bool:
+        """Return whether the host is listened on, over HTTP or gRPC."""
+        return self.tcp or self.grpc_port is not None
+
+    @model_validator(mode="after")
+    def _listens_on_something(self) -> Self:
+        if not self.tcp and self.unix_socket is None:
+            raise ValueError("tcp may only be false with a unix_socket")
+        return self
 
     @model_validator(mode="after")
     def _has_both_files(self) -> Self:

@@ -1,4 +1,4 @@
-"""TLS over HTTP and gRPC on a real server, whose certificate changes under load."""
+"""A real server with TLS over HTTP and gRPC, whose certificate changes, and a Unix socket."""
 
 import asyncio
 import ssl
@@ -32,6 +32,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, files: TlsFiles) -> Iterat
         f"--server.grpc-port={port}",
         f"--server.tls-cert={files.chain}",
         f"--server.tls-key={files.key}",
+        f"--server.unix-socket={files.key.with_name('socket')}",
     )
     with real_service(
         tmp_path_factory.mktemp("tls"), *options, authority=files.authority
@@ -120,3 +121,11 @@ async def test_the_certificate_changes_breaks_and_is_repaired_under_load(
     await asyncio.gather(*clients, return_exceptions=True)
     assert set(statuses) == {200}
     assert statuses.total() > 10
+
+
+async def test_the_unix_socket_answers_without_tls(service: RealService, files: TlsFiles) -> None:
+    transport = httpx.AsyncHTTPTransport(uds=str(files.key.with_name("socket")))
+    async with httpx.AsyncClient(transport=transport, timeout=LONGEST) as one:
+        answer = await one.post("http://quartet/v1/classify", json={"text": "the game was won"})
+    assert answer.json()["results"][0]["labels"]
+    assert service.url.startswith("https")
