@@ -77,6 +77,12 @@ $(VENV)/.clients: deploy/locks/clients.txt $(NPM_FILES) $(VENV)/.dev
 	if command -v npm >/dev/null; then cd $(VENV)/clients && npm ci --silent --no-audit --no-fund; fi
 	touch $@
 
+$(VENV)/.charts: deploy/locks/charts.txt $(VENV)/.dev
+	$(BIN)/uv venv --quiet --clear $(VENV)/charts
+	$(BIN)/uv pip install --quiet --python $(VENV)/charts/bin/python --no-deps --require-hashes \
+		--requirement deploy/locks/charts.txt
+	touch $@
+
 $(VENV)/.peers: deploy/locks/peers.txt $(VENV)/.dev
 	$(BIN)/uv venv --quiet --clear $(VENV)/peers
 	$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --no-deps --require-hashes \
@@ -104,7 +110,7 @@ PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
 test: $(VENV)/.dev
 	$(PYTEST) $(PARALLEL) -m "not integration" tests/unit tests/contracts
 
-test-integration: $(if $(CI),system-packages) $(VENV)/.dev $(VENV)/.clients
+test-integration: $(if $(CI),system-packages) $(VENV)/.dev $(VENV)/.clients $(VENV)/.charts
 	$(PYTEST) $(PARALLEL) -m integration tests/integration tests/contracts tests/unit
 
 test-exports: $(VENV)/.exports
@@ -175,6 +181,7 @@ lock: $(VENV)/.dev
 	$(LOCK) --extra cpu --extra train --find-links $(TORCH_LINKS) --output-file deploy/locks/tools.txt
 	$(DEV_LOCK) $(call extras,$(EXPORTS)) --no-emit-package torch --output-file deploy/locks/exports.txt
 	$(subst pyproject.toml,,$(DEV_LOCK)) --group clients --output-file deploy/locks/clients.txt
+	$(subst pyproject.toml,,$(DEV_LOCK)) --group charts --output-file deploy/locks/charts.txt
 	$(subst pyproject.toml,,$(DEV_LOCK)) --group peers --constraint deploy/locks/exports.txt --output-file deploy/locks/peers.txt
 	$(DEV_LOCK) $(call extras,$(DEV)) --constraint deploy/locks/exports.txt --output-file deploy/locks/dev.txt
 	$(DEV_LOCK) $(call extras,demo) --constraint deploy/locks/exports.txt --output-file deploy/locks/demo.txt

@@ -90,15 +90,14 @@ def open_device(settings: ModelSettings) -> DeviceRuntime:
         DeviceUnavailableError: the named device cannot be had; nothing else is tried.
     """
     device = resolve(settings.device, settings.device_memory_bytes)
-    cores = settings.threads or available_cores()
-    runtime = DeviceRuntime(device, cores)
-    provider = device.provider.name
-    metrics.DEVICE_INFO.labels(str(device), provider, str(cores)).set(1)
-    metrics.DEVICE_SLOTS.labels(str(device)).set(runtime.slots.threads)
-    slots = runtime.slots  # and not the runtime, which the series would keep alive
-    metrics.DEVICE_RUNNING_BATCHES.labels(str(device)).set_function(lambda: slots.running)
-    metrics.DEVICE_BUSY_SECONDS.labels(str(device)).set_function(lambda: slots.busy_seconds)
-    _log.info("device", extra={"device": str(device), "provider": provider, "threads": cores})
+    runtime = DeviceRuntime(device, cores := settings.threads or available_cores())
+    # Slots, and not the runtime, which the series would keep alive.
+    slots, name, provider = runtime.slots, str(device), device.provider.name
+    metrics.DEVICE_INFO.labels(name, provider, str(cores)).set(1)
+    metrics.DEVICE_SLOTS.labels(name).set(slots.threads)
+    metrics.DEVICE_RUNNING_BATCHES.labels(name).set_function(lambda: slots.running)
+    metrics.DEVICE_BUSY_SECONDS.labels(name).set_function(lambda: slots.busy_seconds)
+    _log.info("device", extra={"device": name, "provider": provider, "threads": cores})
     return runtime
 
 

@@ -126,9 +126,10 @@ def test_every_lock_is_installed_by_its_image_and_only_with_hashes() -> None:
         )
 
 
-def test_the_lock_of_the_clients_holds_what_their_group_asks_for() -> None:
-    locked = pins("clients")
-    asked = [Requirement(line) for line in GROUPS["clients"]]
+@pytest.mark.parametrize("group", ["charts", "clients"])
+def test_the_lock_of_a_group_holds_what_it_asks_for(group: str) -> None:
+    locked = pins(group)
+    asked = [Requirement(line) for line in GROUPS[group]]
     assert [one for one in asked if locked[canonicalize_name(one.name)] not in one.specifier] == []
 
 
@@ -143,6 +144,6 @@ def test_the_environments_of_developers_have_no_torch_and_no_cuda(lock: str) -> 
     assert [name for name in pins(lock) if name.startswith(forbidden)] == []
 
 
-@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS, "clients"])
+@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS, "charts", "clients"])
 def test_no_lock_names_an_index_or_a_folder(lock: str) -> None:
     assert re.findall(r"://|--(?:index|extra-index|find-links)|file:|\B/\w+/", text_of(lock)) == []
