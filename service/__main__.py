@@ -2,9 +2,7 @@
 
 import argparse
 import asyncio
-import gc
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -16,12 +14,9 @@ from rich.text import Text
 
 from service import pull_command
 from service.access.keys_file import KeysFileError, new_key, refuse_known
-from service.api import Lifecycle
-from service.api.certificate import Certificate, CertificateError
-from service.api.listening import AddressError, bind
-from service.api.server import ServerOptions, end_within, leave_threads_behind, run_server
-from service.api.unix_socket import UnixListener, remove_socket_files
-from service.app import build_app, build_engine
+from service.api.certificate import CertificateError
+from service.api.listening import AddressError
+from service.app import build_engine
 from service.console import (
     Check,
     curve_tables,
@@ -33,32 +28,25 @@ from service.console import (
 )
 from service.errors import ModelLoadError, ServiceError
 from service.manifest_page import manifest_page
-from service.memory import default_memory_limit, limit_memory
 from service.registry.registry import Registry
 from service.repository.paths import MODEL_NAME
 from service.repository.repository import ModelRepository
 from service.runtime.providers import resolve
+from service.serve_command import serve
 from service.settings import (
     ModelSettings,
-    ServerSettings,
     Settings,
     SettingsError,
     read_settings,
     settings_page,
     split_options,
 )
-from service.telemetry.logs import configure_logs, written_in_background
+from service.telemetry.logs import configure_logs
 
 _MISUSED = 2
 """Exit status for a command line or settings that cannot be obeyed, as argparse has it."""
 
 _PIPED_WIDTH = 160
-
-# Of the garbage collector, which has little to find: requests leave no cycles. See decision 30.
-_COLLECTOR_THRESHOLDS = (10_000, 20, 50)
-
-_STOP_SECONDS = 1.8
-"""How long, after the grace, a stop may take; then the process ends whatever it still does."""
 
 _OF_REPOSITORY = {"repository", "serve", "only", "versions", "defaults", "aliases", "state_file"}
 """Settings that name what is in the repository, and so say nothing of another."""
@@ -68,13 +56,21 @@ _EPILOG = "Every setting is an option too: --section.field VALUE. `settings` lis
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0 done, 1 failed, 2 misused."""
-    try:
-        given = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def run() -> int:
         options, left = split_options(given, pull_command.OPTIONS if "pull" in given else ())
         chosen = _parser().parse_args(left)
-        settings = read_settings(os.environ, options)
-        run: Command = chosen.run
-        return run(settings, chosen)
+        command: Command = chosen.run
+        return command(read_settings(os.environ, options), chosen)
+
+    return _guarded(run)
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    """Print an error of the user's and return the exit status for it."""
+    try:
+        return run()
     except (SettingsError, CertificateError, ServiceError, AddressError) as error:
         print(f"quartet: {error}", file=sys.stderr)
         return _MISUSED if isinstance(error, (SettingsError, CertificateError)) else 1
@@ -126,49 +122,7 @@ def _serve(settings: Settings, chosen: argparse.Namespace) -> int:
     models = pull_command.with_pulled(settings.models)
     settings = settings.model_copy(update={"models": models})
     _refuse_absent(models)
-    _limit_memory(settings)
-    lifecycle = Lifecycle()
-
-    def refuse_new_work() -> None:
-        lifecycle.shutting_down = True
-
-    async def stop_beside(seconds: float) -> None:
-        if lifecycle.stop_beside is not None:
-            await lifecycle.stop_beside(seconds)
-
-    options = _server_options(settings.server)
-    app = build_app(settings, lifecycle, options.certificate)
-    listeners = _listeners(settings.server)
-
-    def begin_stop() -> None:
-        end_within(options.grace + _STOP_SECONDS)
-        remove_socket_files(listeners)
-
-    try:
-        with written_in_background():
-            gc.collect()
-            gc.freeze()  # what was imported stays; looking through it would hold up every request
-            gc.set_threshold(*_COLLECTOR_THRESHOLDS)
-            run_server(app, listeners, options, refuse_new_work, begin_stop, stop_beside)
-    finally:
-        leave_threads_behind()
-    return 0
-
-
-def _listeners(settings: ServerSettings) -> list[socket.socket]:
-    """Return the sockets to listen on. Raises AddressError."""
-    listeners = bind(settings.host, settings.port) if settings.tcp else []
-    if settings.unix_socket is not None:
-        listeners.append(UnixListener(settings.unix_socket, int(settings.unix_socket_mode, 8)))
-    return listeners
-
-
-def _limit_memory(settings: Settings) -> None:
-    most = settings.server.memory_bytes
-    if most is None and resolve(settings.models.device).provider.is_on_host:
-        most = default_memory_limit()  # a GPU's driver reserves addresses that are no memory
-    if most:
-        limit_memory(most)
+    return serve(settings, _guarded)
 
 
 def _refuse_absent(settings: ModelSettings) -> None:
@@ -300,15 +254,6 @@ def _settings(settings: Settings, chosen: argparse.Namespace) -> int:
 def _manifest(settings: Settings, chosen: argparse.Namespace) -> int:
     print(manifest_page(), end="")
     return 0
-
-
-def _server_options(settings: ServerSettings) -> ServerOptions:
-    certificate = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        certificate = Certificate(settings.tls_cert, settings.tls_key)
-    return ServerOptions(
-        settings.backlog, settings.keep_alive_seconds, settings.grace_seconds, certificate
-    )
 
 
 def _console() -> Console:

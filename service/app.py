@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,16 +25,14 @@ from service.requests.admission import ApiLimits
 from service.runtime.providers import available_cores, resolve
 from service.settings import (
     CacheSettings,
-    LogSettings,
     ModelSettings,
     ServerSettings,
     Settings,
     SettingsError,
     StreamSettings,
-    TraceSettings,
 )
 from service.telemetry import metrics
-from service.telemetry.access import AccessLog, AccessOptions, Telemetry, Traces
+from service.telemetry_setup import make_observer, open_traces
 from service.transforms.vision.image import DECODING
 
 if TYPE_CHECKING:
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from service.api.certificate import Certificate
     from service.cache.redis import RedisBackend
     from service.live.streams import LiveStreams
+    from service.processes.worker import Worker
     from service.protocols.oip.rpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
@@ -101,30 +100,6 @@ def open_device(settings: ModelSettings) -> DeviceRuntime:
     return runtime
 
 
-def open_traces(settings: TraceSettings) -> Traces | None:
-    """Return where traces go; None if nowhere.
-
-    Raises:
-        SettingsError: OpenTelemetry is not installed, or cannot use one of its own variables.
-    """
-    if settings.exporter == "none":
-        return None
-    try:
-        from service.telemetry import tracing  # noqa: PLC0415 - an extra; without it all else runs
-
-        options = tracing.TraceOptions(
-            settings.exporter, settings.endpoint, settings.sample_ratio, settings.service_name
-        )
-        return tracing.open_traces(options)
-    except ImportError as error:
-        raise SettingsError(
-            f"traces.exporter is {settings.exporter}, but {error.name} is not installed; "
-            "it comes with the extra otel: pip install 'quartet[otel]'"
-        ) from None
-    except ValueError as error:
-        raise SettingsError(f"traces cannot be exported: {error}") from None
-
-
 def make_counts(settings: CacheSettings, backend: CacheBackend) -> "RedisCounts | None":
     """Return counts of limits in the configured Redis, with the cache's breaker; None without."""
     if settings.redis_url is None:
@@ -150,8 +125,9 @@ def open_access(settings: Settings, counts: "RedisCounts | None" = None) -> Acce
                 "no keys are set: everyone who can connect may use the models; set access.keys_file"
             )
         return None
+    parts = settings.server.processes if counts is None else 1
     try:
-        return Access(file, settings.admin.read_token(), counts)
+        return Access(file, settings.admin.read_token(), counts, parts)
     except KeysFileError as error:
         raise SettingsError(f"access.keys_file: {error}") from None
 
@@ -179,7 +155,9 @@ def open_grpc(
             f"server.grpc_port is {settings.grpc_port}, but {error.name} is not installed; "
             "it comes with the extra grpc: pip install 'quartet[grpc]'"
         ) from None
-    return GrpcServer(context, settings.host, settings.grpc_port, certificate)
+    server = GrpcServer(context, settings.host, settings.grpc_port, certificate)
+    server.shares_port = settings.processes > 1
+    return server
 
 
 def open_streams(settings: StreamSettings) -> "LiveStreams":
@@ -191,16 +169,6 @@ def open_streams(settings: StreamSettings) -> "LiveStreams":
         return LiveStreams(AllowedSources(settings.sources))
     except ValueError as error:
         raise SettingsError(str(error)) from None
-
-
-def make_observer(settings: LogSettings, traces: Traces | None) -> Telemetry | None:
-    """Return the observer of completed requests; None if logs and traces are off."""
-    options = AccessOptions(
-        settings.requests_per_second, settings.failures_per_second, settings.slow_seconds
-    )
-    logs_any = options.requests_per_second or options.failures_per_second
-    access = AccessLog(options) if logs_any else None
-    return None if access is None and traces is None else Telemetry(access, traces)
 
 
 async def _stop_beside(context: "ApiContext", grpc: "GrpcServer | None", seconds: float) -> None:
@@ -233,8 +201,8 @@ class Engine:
             yield self.registry
 
 
-def build_engine(settings: Settings) -> Engine:
-    """Put the engine together; no model is loaded yet.
+def build_engine(settings: Settings, worker: "Worker | None" = None) -> Engine:
+    """Put the engine together; no model is loaded yet. A worker shares changes with others.
 
     Raises:
         DeviceUnavailableError: the named device cannot be had.
@@ -243,12 +211,15 @@ def build_engine(settings: Settings) -> Engine:
     runtime = open_device(settings.models)
     batching, models = settings.batching, settings.models
     overrides = BatchingOverrides(
-        batching.max_batch_size, batching.max_queue_size, batching.max_queue_delay_ms / 1000
+        batching.max_batch_size,
+        batching.max_queue_size,
+        batching.max_queue_delay_ms / 1000,
+        processes=settings.server.processes,
     )
     cache = ResponseCache(backend, enabled=settings.cache.enabled)
     seconds = models.warm_up_seconds, models.load_timeout_seconds
     measurements = MeasurementsFolder(models.measurements and models.measurements.expanduser())
-    registry = Registry(
+    registry = registry_of(worker)(
         ModelRepository(models.repository, models.folders),
         Loader(EngineFactory(runtime), cache, overrides, *seconds, measurements),
         RegistryOptions(
@@ -261,13 +232,26 @@ def build_engine(settings: Settings) -> Engine:
             drain_seconds=settings.server.grace_seconds,
             max_queue_size=batching.max_queue_size,
             parallel_loads=runtime.cores,
+            processes=settings.server.processes,
         ),
     )
     return Engine(registry, runtime, backend)
 
 
+def registry_of(worker: "Worker | None") -> Callable[..., Registry]:
+    """Return what makes the registry of a process."""
+    if worker is None:
+        return Registry
+    from service.processes.registry import SharedRegistry  # noqa: PLC0415
+
+    return partial(SharedRegistry, worker)
+
+
 def build_app(
-    settings: Settings, lifecycle: "Lifecycle", certificate: "Certificate | None" = None
+    settings: Settings,
+    lifecycle: "Lifecycle",
+    certificate: "Certificate | None" = None,
+    worker: "Worker | None" = None,
 ) -> "FastAPI":
     """Return the application; its lifespan opens the engine and begins to load the models.
 
@@ -281,7 +265,7 @@ def build_app(
     from service.page.page import page_routes  # noqa: PLC0415
     from service.protocols import protocol_routes  # noqa: PLC0415
 
-    engine = build_engine(settings)
+    engine = build_engine(settings, worker)
     DECODING.most = settings.models.max_decoding_pixels
     counts = make_counts(settings.cache, engine.cache)
     access = open_access(settings, counts)
@@ -295,6 +279,7 @@ def build_app(
         observer=make_observer(settings.logs, traces),
         device_problem=engine.runtime.problem,
         streams=open_streams(settings.streams),
+        metrics=None if worker is None else worker.metrics,
     )
     beside = open_grpc(settings.server, context, certificate)
 
@@ -303,6 +288,8 @@ def build_app(
         async with AsyncExitStack() as stack:
             if traces is not None:
                 stack.push_async_callback(asyncio.to_thread, traces.close)
+            if worker is not None:
+                await stack.enter_async_context(worker.connected())
             registry = await stack.enter_async_context(engine.running())
             if access is not None and counts is not None:
                 stack.push_async_callback(counts.close)

@@ -32,7 +32,11 @@ class Access:
     """Finds the caller of a key. Every request is refused without a known one."""
 
     def __init__(
-        self, file: Path, admin_token: str | None = None, shared: SharedCounts | None = None
+        self,
+        file: Path,
+        admin_token: str | None = None,
+        shared: SharedCounts | None = None,
+        processes: int = 1,
     ) -> None:
         """Read the file.
 
@@ -40,11 +44,12 @@ class Access:
             file: the keys file.
             admin_token: also accepted as a key, which may do everything.
             shared: counts of limits that several processes share.
+            processes: that share the limits of a key in equal parts.
 
         Raises:
             KeysFileError: the file cannot be read, or is not valid.
         """
-        self._file, self._shared = file, shared
+        self._file, self._shared, self._processes = file, shared, processes
         self._counts: dict[str, Counts] = {}
         self._callers: Mapping[bytes, Caller] = {}
         self._administrator: Key | None = None
@@ -95,6 +100,7 @@ class Access:
 
     def _use(self, keys: Sequence[Key]) -> None:
         self._counts = {key.name: self._counts.get(key.name) or Counts() for key in keys}
+        keys = [key.part(self._processes) for key in keys]
         callers = [Caller(key, self._counts[key.name], self._shared) for key in keys]
         if self._administrator is not None:
             callers.append(Caller(self._administrator, Counts()))

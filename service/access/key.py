@@ -1,7 +1,7 @@
 """A key and its limits, as the keys file describes them. Plain data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Literal, TypeAlias
 
@@ -38,6 +38,12 @@ class Limit:
         period = {MINUTE: "minute", DAY: "day"}.get(self.seconds, "second")
         return f"{self.unit}-{'second' if self.spacing else period}"
 
+    def part(self, processes: int) -> "Limit":
+        """Return the part of each of several processes, at least one unit."""
+        most, spacing = -(-self.most // processes), self.spacing * processes
+        seconds = ceil(most * spacing / MICROSECONDS) if spacing else self.seconds
+        return Limit(self.unit, most, seconds, spacing)
+
 
 def rate(per_second: float, burst: int) -> Limit:
     """Return a limit of requests.
@@ -65,6 +71,10 @@ class Key:
     """Whether it may load and unload models."""
     weight: float = 1.0
     limits: Sequence[Limit] = ()
+
+    def part(self, processes: int) -> "Key":
+        """Return the key with the limits of each of several processes."""
+        return replace(self, limits=[limit.part(processes) for limit in self.limits])
 
     @property
     def share(self) -> Share:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from prometheus_client import CollectorRegistry
+
 from service.access.access import Access
 from service.live.streams import LiveStreams
 from service.registry.registry import Registry
@@ -13,7 +15,7 @@ from service.telemetry.record import RequestObserver
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Whether this process still accepts requests. `__main__` sets it at a stop."""
+    """Whether this process still accepts requests. `serve_command` sets it at a stop."""
 
     shutting_down: bool = False
     stop_beside: Callable[[float], Awaitable[None]] | None = None
@@ -40,3 +42,5 @@ class ApiContext:
     cropped_images: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
     """Bounds the images whose pixels workflows keep for their crops."""
     streams: LiveStreams = field(default_factory=LiveStreams)
+    metrics: Callable[[], Awaitable[CollectorRegistry]] | None = None
+    """Returns the metrics of all processes; None if there is only this one."""

@@ -17,8 +17,10 @@ from service.errors import ModelNotReadyError, ServiceError, ShuttingDownError
 async def metrics(request: HttpRequest) -> Reply:
     """Return all metrics as Prometheus text, or as OpenMetrics if the client accepts it."""
     encode, content_type = choose_encoder(request.given.get(b"accept", b"").decode("latin-1"))
+    of_all = request.context.metrics
+    registry = REGISTRY if of_all is None else await of_all()
     # In a thread, because hundreds of series take milliseconds.
-    body = await asyncio.to_thread(encode, REGISTRY)
+    body = await asyncio.to_thread(encode, registry)
     return Reply(body, content_type=content_type.encode())
 
 

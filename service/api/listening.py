@@ -98,6 +98,15 @@ def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
     return listener
 
 
+def listen(listener: socket.socket, backlog: int) -> None:
+    """Begin to listen. Raises AddressError."""
+    try:
+        listener.listen(backlog)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _cannot_listen(host, port, error) from None
+
+
 def _cannot_listen(host: str, port: int, error: OSError) -> AddressError:
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     reason = error.strerror or str(error)
@@ -133,11 +142,7 @@ class Acceptor:
         Raises:
             AddressError: another process listens on the address since the socket was bound.
         """
-        try:
-            listener.listen(backlog)
-        except OSError as error:
-            host, port = listener.getsockname()[:2]
-            raise _cannot_listen(host, port, error) from None
+        listen(listener, backlog)
         self.listener = listener
         self._protocol, self._certificate = protocol, certificate
         self._loop = asyncio.get_running_loop()
@@ -153,7 +158,7 @@ class Acceptor:
         Closing a listener resets connections in its backlog, so they are accepted first. There is
         no await between the last of them and the close.
         """
-        _block_new_connections(self.listener)
+        block_new_connections(self.listener)
         await asyncio.sleep(_HANDSHAKE_SECONDS)
         if self._pause is not None:
             self._pause.cancel()
@@ -246,7 +251,7 @@ def _most_descriptors() -> int:
     return sys.maxsize if most == resource.RLIM_INFINITY else most - min(_RESERVED, most // 8)
 
 
-def _block_new_connections(listener: socket.socket) -> None:
+def block_new_connections(listener: socket.socket) -> None:
     """Make Linux drop the first packet of new connections; handshakes in progress may finish.
 
     A client tries again after a second, and is refused if the listener is closed by then. Without

@@ -125,7 +125,9 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals; unlike uvicorn, do not raise them again after the stop."""
-        previous = {number: signal.signal(number, self.handle_exit) for number in _stopping()}
+        previous = {
+            number: signal.signal(number, self.handle_exit) for number in stopping_signals()
+        }
         try:
             yield
         finally:
@@ -229,7 +231,7 @@ class Server(uvicorn.Server):
                 connection.transport.abort()
 
 
-def _stopping() -> list[int]:
+def stopping_signals() -> list[int]:
     """Return the signals that stop the server.
 
     SIGHUP, the end of a terminal's session, would end the process at once. `nohup` ignores it.

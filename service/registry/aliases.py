@@ -149,7 +149,7 @@ class Aliases:
         """Write the file, whole or not at all. Raises ConflictError if it cannot be written."""
         if self._file is None:
             return
-        draft = self._file.with_name(f".{self._file.name}.new")
+        draft = self._file.with_name(f".{self._file.name}.{os.getpid()}.new")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with draft.open("w", encoding="utf-8") as file:

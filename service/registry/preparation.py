@@ -34,13 +34,19 @@ class BatchingOverrides:
     max_queue_size: int | None = None
     max_queue_delay: float = 0.0
     """Seconds."""
+    processes: int = 1
+    """That share the manifest's `max_queue_size`; the operator's is this process's part."""
+
+    def queue_size(self, manifest: Manifest) -> int:
+        """Return the largest number of queued items of a model in this process."""
+        return self.max_queue_size or -(-manifest.batching.max_queue_size // self.processes)
 
     def limits(self, manifest: Manifest, is_isolated: bool = False) -> BatchLimits:
         """Return the limits of a model's lanes; an isolated model is never batched."""
         own = manifest.batching
         return BatchLimits(
             1 if is_isolated else self.max_batch_size or own.max_batch_size,
-            self.max_queue_size or own.max_queue_size,
+            self.queue_size(manifest),
             self.max_queue_delay,
             own.max_batch_cost,
         )

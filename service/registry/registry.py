@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from service.errors import ConflictError, ModelNotFoundError, ModelNotReadyError, ServiceError
 from service.registry.aliases import Aliases, Weights
@@ -36,6 +36,9 @@ from service.requests.pipeline import Pipeline
 from service.tasks import ComposedTask, Task
 
 _log = logging.getLogger(__name__)
+
+FirstLoad: TypeAlias = tuple[str, int | None, str | None]
+"""A model to load at start, its version and precision; None for what the settings say."""
 
 
 class Registry:
@@ -237,15 +240,19 @@ class Registry:
         self._defaults.decide(on_disk)
         room = asyncio.Semaphore(self._options.parallel_loads)
         async with asyncio.TaskGroup() as loads:
-            for model in models:
-                loads.create_task(self._load_wanted(model, room))
+            for first in self._first_loads(models):
+                loads.create_task(self._load_first(first, room))
 
-    async def _load_wanted(self, model: str, room: asyncio.Semaphore) -> None:
+    async def _load_first(self, first: FirstLoad, room: asyncio.Semaphore) -> None:
+        model, version, precision = first
         try:
             async with room:
-                await self.load(model)
+                await self._changes.load(model, version, precision)
         except ServiceError as error:  # the others are still wanted; readiness tells
             _log.debug("model not ready", extra={"model": model, "reason": str(error)})
+
+    def _first_loads(self, models: Sequence[str]) -> Iterable[FirstLoad]:
+        return [(model, None, None) for model in models]
 
     def _absent(self, model: str) -> ServiceError:
         """Return why a model cannot answer."""
@@ -260,7 +267,7 @@ class Registry:
 
     def _note_ready(self, loaded: Loaded) -> None:
         self._defaults.note(loaded.files.model, loaded.pipeline.abilities)
-        publish_limits(loaded, self._options.max_queue_size)
+        publish_limits(loaded, self._options.queue_limit(loaded.files.manifest))
 
     def _detailed(self, key: VersionKey) -> VersionStatus:
         status = self._statuses[key]

@@ -237,16 +237,12 @@ def publish(status: VersionStatus) -> None:
     metrics.MODEL_INFO.labels(*labels, *_identity(status)).set(1)
 
 
-def publish_limits(loaded: Loaded, max_queue_size: int | None) -> None:
-    """Set the metrics that a version's measures are judged by.
-
-    `max_queue_size` is the operator's; None leaves the manifest's.
-    """
+def publish_limits(loaded: Loaded, queue_limit: int) -> None:
+    """Set the metrics that a version's measures are judged by."""
     files = loaded.files
     labels = (files.model, str(files.version))
     metrics.MODEL_GOLDEN_TOLERANCE.labels(*labels).set(files.tolerance)
-    limit = max_queue_size or files.manifest.batching.max_queue_size
-    metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(limit)
+    metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(queue_limit)
     for lane, engine in loaded.pipeline.engines.items():
         best_size = engine.curve.best_batch_size(engine.curve.lengths[-1])
         metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(best_size)

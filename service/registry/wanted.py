@@ -188,6 +188,12 @@ class RegistryOptions:
     """The queue limit that replaces the manifests'; used for the metrics only."""
     parallel_loads: int = 1
     """Models that are loaded at the same time at start."""
+    processes: int = 1
+    """That share the manifests' queue limits."""
+
+    def queue_limit(self, manifest: Manifest) -> int:
+        """Return the queue limit of a model in this process."""
+        return self.max_queue_size or -(-manifest.batching.max_queue_size // self.processes)
 
     def pinned(self, model: str) -> int | None:
         """Return the only version of a model to load where none is named; None for the newest."""

@@ -57,6 +57,11 @@ class ServerSettings(Section):
     tls_key: Path | None = Field(
         None, description="PEM file of the certificate's private key, without a passphrase."
     )
+    processes: Count = Field(
+        1,
+        description="Processes that serve, each with its own models and its part of the cores; "
+        "needs Linux or macOS. See `docs/performance.md`.",
+    )
     backlog: Count = Field(
         2048, description="Length of the kernel's queue of connections that wait to be accepted."
     )

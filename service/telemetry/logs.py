@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import queue
+import select
 import sys
 import threading
 import time
@@ -126,6 +127,37 @@ def written_in_background() -> Iterator[None]:
         writer.close()
 
 
+@contextmanager
+def written_if_read() -> Iterator[None]:
+    """Write, until the block ends, only what the reader of the log takes at once; without a thread.
+
+    For a process that forks. Logs must have been configured, onto a stream that the system knows.
+    """
+    root = logging.getLogger()
+    before = root.handlers[:]
+    output = cast("logging.StreamHandler[TextIO]", before[0])
+    writer = _HastyWriter(output.stream.fileno())
+    root.handlers[:] = [_Handler(writer, output.formatter)]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+
+
+class _HastyWriter:
+    """Writes lines while the reader keeps up."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, line: str) -> None:
+        """Write a line, or drop it."""
+        _, writable, _ = select.select([], [self._descriptor], [], 0)
+        if writable:
+            with suppress(OSError):
+                os.write(self._descriptor, (line + "\n").encode(errors="backslashreplace"))
+
+
 class _Writer:
     """Writes lines to a file descriptor in a thread of its own.
 
@@ -166,7 +198,7 @@ class _Writer:
 class _Handler(logging.Handler):
     """Turns events into lines where they happen, and leaves the writing to a writer."""
 
-    def __init__(self, writer: _Writer, formatter: logging.Formatter | None) -> None:
+    def __init__(self, writer: _Writer | _HastyWriter, formatter: logging.Formatter | None) -> None:
         super().__init__()
         self._writer = writer
         self.setFormatter(formatter)

@@ -52,20 +52,28 @@ INFERENCE_PADDING_RATIO = Histogram(
     buckets=_RATIOS,
 )
 INFERENCE_PENDING_REQUESTS = LiveGauge(
-    "inference_pending_requests", "Items accepted whose computation has not started.", _VERSION
+    "inference_pending_requests",
+    "Items accepted whose computation has not started.",
+    _VERSION,
+    multiprocess_mode="sum",
 )
 INFERENCE_BACKLOG_SECONDS = LiveGauge(
     "inference_backlog_seconds",
     "Expected time until the items that wait now have been computed; scale replicas by it.",
     _VERSION,
+    multiprocess_mode="max",
 )
 INFERENCE_RUNNING_BATCHES = LiveGauge(
     "inference_running_batches",
     "Batches that run or wait for a thread; in-flight models: instances with work.",
     _VERSION,
+    multiprocess_mode="sum",
 )
 INFLIGHT_ROWS = LiveGauge(
-    "inflight_rows", "Rows (hypotheses) reserved for the running translations.", _VERSION
+    "inflight_rows",
+    "Rows (hypotheses) reserved for the running translations.",
+    _VERSION,
+    multiprocess_mode="sum",
 )
 INFLIGHT_STEPS = Counter(
     "inflight_steps", "Decoder steps, each for all running translations of an instance.", _VERSION
@@ -112,6 +120,7 @@ INFERENCE_OVERDUE_RUNS = Gauge(
     "inference_overdue_runs",
     "Runs still running half a second after they were stopped; each occupies a compute thread.",
     _VERSION,
+    multiprocess_mode="sum",
 )
 INFERENCE_INLINE_OVERRUNS = Counter(
     "inference_inline_overruns",
@@ -128,61 +137,73 @@ MODEL_STATE = Gauge(
     "model_state",
     "1 for the current state of a version, 0 for its other states.",
     (*_VERSION, "state"),
+    multiprocess_mode="max",
 )
 MODEL_READY = Gauge(
     "model_ready",
     "1 if a wanted model is ready, 0 if not; absent after it was unloaded.",
     ("model",),
+    multiprocess_mode="min",
 )
 MODEL_INFO = Gauge(
     "model_info",
     "Always 1; labels describe a loaded version, its precision, device and content digest.",
     (*_VERSION, "task", "family", "precision", "device", "digest"),
+    multiprocess_mode="max",
 )
 MODEL_LOAD_SECONDS = Gauge(
     "model_load_seconds",
     "Duration of the last load of a version, including warm-up and golden check.",
     _VERSION,
+    multiprocess_mode="max",
 )
 MODEL_GOLDEN_DEVIATION = Gauge(
     "model_golden_deviation",
     "Largest difference from the recorded reference answers, measured at load.",
     _VERSION,
+    multiprocess_mode="max",
 )
 MODEL_GOLDEN_FLIPS = Gauge(
     "model_golden_flips",
     "Goldens with another best label than the recorded answer, measured at load.",
     _VERSION,
+    multiprocess_mode="max",
 )
 MODEL_BATCH_DEVIATION = Gauge(
     "model_batch_deviation",
     "Largest difference between a golden answered in a batch and answered alone, measured at load.",
     _VERSION,
+    multiprocess_mode="max",
 )
 MODEL_GOLDEN_TOLERANCE = Gauge(
     "model_golden_tolerance",
     "Largest difference from the goldens that the version's precision allows.",
     _VERSION,
+    multiprocess_mode="max",
 )
 MODEL_QUEUE_LIMIT = Gauge(
     "model_queue_limit",
     "Largest number of items in each queue of a version; further items are refused.",
     _VERSION,
+    multiprocess_mode="sum",
 )
 MODEL_BATCH_LIMIT = Gauge(
     "model_batch_limit",
     "Batch size with the best measured throughput, by lane.",
     (*_VERSION, "lane"),
+    multiprocess_mode="max",
 )
 MODEL_LOADING_SECONDS = LiveGauge(
     "model_loading_seconds",
     "Duration so far of a running load, by phase; absent when no load is running.",
     ["model", "version", "phase"],
+    multiprocess_mode="max",
 )
 MODEL_FALLBACK = Gauge(
     "model_fallback",
     "1 for a version that serves because every newer version failed to load.",
     ["model", "version"],
+    multiprocess_mode="max",
 )
 MODEL_LOADS = Counter(
     "model_loads", "Loads of a model, by result: ok or failed.", ("model", "result")
@@ -197,8 +218,12 @@ RESPONSE_CACHE_REDIS_SECONDS = Histogram(
     "Time an item waited for its look-up in Redis.",
     buckets=STEP_SECONDS,
 )
-RESPONSE_CACHE_ENTRIES = Gauge("response_cache_entries", "Answers in the memory cache.")
-RESPONSE_CACHE_BYTES = Gauge("response_cache_bytes", "Size of the memory cache.")
+RESPONSE_CACHE_ENTRIES = Gauge(
+    "response_cache_entries", "Answers in the memory cache.", multiprocess_mode="sum"
+)
+RESPONSE_CACHE_BYTES = Gauge(
+    "response_cache_bytes", "Size of the memory cache.", multiprocess_mode="sum"
+)
 RESPONSE_CACHE_WRITES_DROPPED = Counter(
     "response_cache_writes_dropped",
     "Answers not written to Redis because the write queue was full or Redis was unreachable.",
@@ -206,6 +231,7 @@ RESPONSE_CACHE_WRITES_DROPPED = Counter(
 RESPONSE_CACHE_BREAKER_OPEN = Gauge(
     "response_cache_breaker_open",
     "1 while the circuit breaker keeps requests from Redis after repeated errors.",
+    multiprocess_mode="max",
 )
 SINGLE_FLIGHT_SHARED = Counter(
     "single_flight_shared",
@@ -215,14 +241,19 @@ DEVICE_INFO = Gauge(
     "device_info",
     "Always 1; labels are the device, its execution provider and the number of CPU threads.",
     ("device", "provider", "threads"),
+    multiprocess_mode="max",
 )
 DEVICE_RUNNING_BATCHES = LiveGauge(
-    "device_running_batches", "Batches that compute on the device now, of all models.", ("device",)
+    "device_running_batches",
+    "Batches that compute on the device now, of all models.",
+    ("device",),
+    multiprocess_mode="sum",
 )
 DEVICE_SLOTS = Gauge(
     "device_slots",
     "Batches that can compute on the device at the same time; at this number it is full.",
     ("device",),
+    multiprocess_mode="sum",
 )
 DEVICE_BUSY_SECONDS = LiveCounter(
     "device_busy_seconds",
@@ -231,10 +262,14 @@ DEVICE_BUSY_SECONDS = LiveCounter(
     ("device",),
 )
 DEVICE_MEMORY_BYTES = Gauge(
-    "device_memory_bytes", "GPU memory by kind (used, total); absent on CPU.", ("device", "kind")
+    "device_memory_bytes",
+    "GPU memory by kind (used, total); absent on CPU.",
+    ("device", "kind"),
+    multiprocess_mode="max",
 )
 DEVICE_UTILISATION_RATIO = Gauge(
     "device_utilisation_ratio",
     "Share of time in which the GPU was busy; absent on CPU.",
     ("device",),
+    multiprocess_mode="max",
 )

@@ -44,13 +44,16 @@ HTTP_ACCEPTS_HELD_BACK = Counter(
 TLS_CERTIFICATE_BROKEN = Gauge(
     "tls_certificate_broken",
     "1 while the files of the certificate cannot be used and the previous one stays in use.",
+    multiprocess_mode="max",
 )
 TLS_HANDSHAKES_FAILED = Counter(
     "tls_handshakes_failed",
     "TLS handshakes that the client broke off, did wrong, or did not finish in time.",
 )
 HTTP_BODY_BYTES = Gauge(
-    "http_body_bytes", "Bytes of request bodies in memory, counting bodies over 16 KiB."
+    "http_body_bytes",
+    "Bytes of request bodies in memory, counting bodies over 16 KiB.",
+    multiprocess_mode="sum",
 )
 HTTP_BODIES_REFUSED = Counter(
     "http_bodies_refused",
@@ -59,7 +62,9 @@ HTTP_BODIES_REFUSED = Counter(
 WORKFLOW_INPUTS = Counter(
     "workflow_inputs", "Inputs of workflows; partial: some steps failed.", ("workflow", "outcome")
 )
-HTTP_STREAMS = Gauge("http_streams", "Open streams, by route template.", ("route",))
+HTTP_STREAMS = Gauge(
+    "http_streams", "Open streams, by route template.", ("route",), multiprocess_mode="sum"
+)
 HTTP_STREAM_SECONDS = Histogram(
     "http_stream_seconds",
     "Duration of a stream; streams are not part of http_request_seconds.",
@@ -87,10 +92,11 @@ ACCESS_USAGE = Counter(
     "What the requests of a key used, by unit: items, characters or pixels.",
     ("key", "unit"),
 )
-ACCESS_KEYS = Gauge("access_keys", "Entries of the keys file in use.")
+ACCESS_KEYS = Gauge("access_keys", "Entries of the keys file in use.", multiprocess_mode="max")
 ACCESS_KEYS_FILE_BROKEN = Gauge(
     "access_keys_file_broken",
     "1 while the keys file cannot be used and the previous keys stay valid.",
+    multiprocess_mode="max",
 )
 ACCESS_LOCAL_DECISIONS = Counter(
     "access_local_decisions",

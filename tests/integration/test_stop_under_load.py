@@ -20,9 +20,10 @@ Behaviour = Callable[[int, Counter[str]], Coroutine[None, None, None]]
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def service(tmp_path: Path, processes: str) -> Iterator[Service]:
     make_repository(tmp_path / "repository")
-    with serving(tmp_path / "repository", "--server.grace-seconds", "5") as service:
+    options = ("--server.grace-seconds", "5", "--server.processes", processes)
+    with serving(tmp_path / "repository", *options) as service:
         yield service
 
 
@@ -68,10 +69,10 @@ async def on_a_connection_each(port: int, outcomes: Counter[str]) -> None:
         writer.close()
 
 
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize(("processes", "attempt"), [("1", 0), ("1", 1), ("2", 0)])
 @pytest.mark.parametrize("behave", [on_one_connection, on_a_connection_each])
 async def test_no_request_is_lost_when_the_service_stops(
-    service: Service, behave: Behaviour, attempt: int
+    service: Service, behave: Behaviour, processes: str, attempt: int
 ) -> None:
     outcomes: Counter[str] = Counter()
     async with asyncio.timeout(120), asyncio.TaskGroup() as clients:

@@ -252,7 +252,15 @@ def test_every_setting_says_what_it_is() -> None:
 def test_a_setting_that_is_a_quantity_names_its_unit() -> None:
     units = ("_seconds", "_ms", "_bytes", "_pixels", "_characters", "_items", "_entries", "_depth")
     units += ("_per_second", "_ratio", "_segments", "_videos", "_streams")
-    plain = {"port", "backlog", "threads", "max_batch_size", "max_queue_size", "redis_readers"}
+    plain = {
+        "port",
+        "backlog",
+        "processes",
+        "threads",
+        "max_batch_size",
+        "max_queue_size",
+        "redis_readers",
+    }
     quantities = [
         name
         for section in Settings.model_fields.values()

@@ -3,10 +3,10 @@ import sys
 
 import pytest
 
-from service.app import make_observer, open_traces
 from service.settings import LogSettings, SettingsError, TraceSettings
 from service.telemetry.access import AccessLog, AccessOptions, Telemetry
 from service.telemetry.record import RequestRecord
+from service.telemetry_setup import make_observer, open_traces
 from tests.sentences import sentence
 from tests.unit.telemetry.fakes import ended
 

@@ -73,6 +73,8 @@ class GrpcServer:
     ) -> None:
         self._context, self._host, self.port = context, host, port
         self._certificate = certificate
+        self.shares_port = False
+        """Whether other processes of the service listen on the port, too."""
         self._server: Any = None
         self._serving: Serving | None = None
 
@@ -84,7 +86,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", limits.max_body_bytes),
                 ("grpc.max_send_message_length", -1),  # models bound their own outputs
-                ("grpc.so_reuseport", 0),  # a port in use must be an error
+                ("grpc.so_reuseport", int(self.shares_port)),  # else one in use is an error
             ],
         )
         self._serving = Serving(self._context)
