@@ -29,7 +29,7 @@ from service.api.openapi import (
     completed,
     show_docs,
 )
-from service.api.replies import Reply, problem_reply
+from service.api.replies import Reply, compress, problem_reply
 from service.api.route import HTTP_REQUEST, DirectRoute
 from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
 from service.api.schemas import add_key, add_limits
@@ -176,6 +176,8 @@ class Api(FastAPI):
             return
         scope["route"] = route
         response = await route.answer(request)
+        if (accepted := request.given.get(b"accept-encoding")) is not None:
+            await compress(response, accepted, self.context.limits.min_compress_bytes)
         await response(scope, request.receive, request.send_with_headers)
 
     async def _refuse(self, request: HttpRequest, error: ServiceError | HTTPException) -> None:

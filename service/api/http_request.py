@@ -165,7 +165,7 @@ class HttpRequest(starlette.requests.Request):
         return LimitExceededError(f"the body is over the limit of {most} bytes")
 
     async def read_body(self) -> bytes:
-        """Return the whole body, decompressed if it is sent in gzip or deflate.
+        """Return the whole body, decompressed if it is sent in gzip, deflate or zstd.
 
         Raises:
             LimitExceededError: it is longer than the limit, whatever Content-Length says.

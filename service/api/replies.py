@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from service.api.codings import deflated, is_compressible, preferred
 from service.api.content import TaskRequest
 from service.api.errors import Header, Problem, retry_after_header
 from service.api.http_request import HttpRequest
@@ -34,6 +35,34 @@ class Reply(Response):
             (b"content-length", b"%d" % len(body)),
             *headers,
         ]
+
+
+async def compress(reply: Response, accepted: bytes, least: int) -> None:
+    """Compress the body of a response, if its client accepts that.
+
+    Streams stay as they are, and so do images, videos and what does not become shorter.
+
+    Args:
+        reply: the response, which is changed.
+        accepted: the header Accept-Encoding.
+        least: bytes of the shortest body that is compressed; 0 means none.
+    """
+    if not least or not isinstance(reply, Reply) or len(reply.body) < least:
+        return
+    headers = dict(reply.raw_headers)
+    if not is_compressible(headers[b"content-type"]):
+        return
+    coding, body = preferred(accepted), bytes(reply.body)
+    packed = body if coding is None else await deflated(body, coding)
+    reply.raw_headers.append((b"vary", b"accept-encoding"))
+    if coding is None or len(packed) >= len(body):
+        return
+    reply.body = packed
+    changed = {b"content-length": b"%d" % len(packed)}
+    if (tag := headers.get(b"etag", b"W/")) and not tag.startswith(b"W/"):
+        changed[b"etag"] = b"W/" + tag  # equal in meaning, not in bytes
+    reply.raw_headers = [(name, changed.get(name, value)) for name, value in reply.raw_headers]
+    reply.raw_headers.append((b"content-encoding", coding))
 
 
 async def task_reply(  # noqa: PLR0913

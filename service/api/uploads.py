@@ -104,6 +104,8 @@ async def _body(
     request: HttpRequest, kind: UploadKind, file: IO[bytes], most: int
 ) -> Sequence[tuple[str, str | bytes]]:
     """Write the file in the body; return the fields that came with it."""
+    if request.given.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise UnsupportedMediaTypeError(f"the {kind.field} must be sent without Content-Encoding")
     content_type = request.given.get(b"content-type", b"application/octet-stream")
     media_type = content_type.partition(b";")[0].strip().lower()
     if media_type.startswith(kind.media_types):

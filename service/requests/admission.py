@@ -78,6 +78,8 @@ class ApiLimits:
     max_body_bytes: int = 16 * 1024 * 1024
     max_bodies_bytes: int = 256 * 1024 * 1024
     """Large bodies of all requests together."""
+    min_compress_bytes: int = 1024
+    """Of an answer that is compressed if its client accepts that; 0 means none."""
     max_items: int = 64
     """Items of one request, texts and images together."""
     max_characters: int = 20_000

@@ -146,6 +146,11 @@ class LimitSettings(Section):
         256 * 1024 * 1024,
         description="Total size of request bodies in memory; further requests get 429.",
     )
+    min_compress_bytes: _Whole = Field(
+        1024,
+        description="Size from which an answer is compressed if the client accepts it; 0 means "
+        "never.",
+    )
     max_items: Count = Field(64, description="Items in a request.")
     max_characters: Count = Field(20_000, description="Characters in a text.")
     max_pixels: Count = Field(50_000_000, description="Pixels in a decoded image.")

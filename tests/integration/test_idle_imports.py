@@ -29,6 +29,7 @@ LATER = {
     "redis": "cache.redis_url",
     "service.requests.html": "an HTML document",
     "turbohtml": "an HTML document",
+    "zstandard": "a body or an answer in zstd",
 }
 """Modules, and what imports them."""
 

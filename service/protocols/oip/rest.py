@@ -8,7 +8,6 @@ import orjson
 from pydantic import BaseModel, RootModel
 
 from service.api.audit import audited, versions_of
-from service.api.codings import deflated
 from service.api.errors import MalformedRequestError, Problem
 from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
@@ -185,9 +184,6 @@ async def _rendered(
         headers.append((_LENGTH, b"%d" % length))
     if result.answers.cache is not None:
         headers.append((b"x-cache", result.answers.cache.encode()))
-    body, coding = await deflated(body, request.given.get(b"accept-encoding", b""))
-    if coding is not None:
-        headers.append((b"content-encoding", coding))
     return Reply(body, content_type=content_type, headers=headers)
 
 

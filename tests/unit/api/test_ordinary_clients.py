@@ -79,7 +79,7 @@ async def test_a_body_may_say_that_it_is_not_compressed(
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
+@pytest.mark.parametrize("coding", ["br", "gzip, gzip", "gzip, zstd"])
 async def test_a_body_in_another_coding_is_refused(client: httpx.AsyncClient, coding: str) -> None:
     response = await classify(client, b'{"text": "a"}', content_encoding=coding)
     assert response.status_code == 415

@@ -129,6 +129,7 @@ async def test_what_is_no_video_is_refused(client: httpx.AsyncClient) -> None:
         ({"content": b"--x\r\n\r\nab", "headers": {"content-type": FORM}}, 400),
         ({"content": b"--x\r\n", "headers": {"content-type": FORM + 300 * "x"}}, 400),
         ({"content": b"--x\r\n" + 9000 * b"h", "headers": {"content-type": FORM}}, 400),
+        ({"files": {"video": b"x"}, "headers": {"content-encoding": "gzip"}}, 415),
         ({"files": {"video": b"x" * (MOST + 1)}}, 413),
         ({"files": {"video": b"x"}, "data": {"model": "m" * 70_000}}, 413),
     ],
