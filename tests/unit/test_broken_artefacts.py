@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from PIL import Image as Picture
 
 from service.cache.memory import NullBackend
@@ -87,21 +88,37 @@ def repository(sound: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def serving(
+    sound: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Registry, Path]]:
+    """A registry that serves version 1 of every model, and its repository."""
+    root = tmp_path_factory.mktemp("serving") / "repository"
+    shutil.copytree(sound, root)
+    async with registry_of(root) as registry:
+        for model in ASKED:
+            await registry.load(model, 1)
+        yield registry, root
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("case", [*CASES, *BROKEN_GRAPHS, *MORE_CASES], ids=lambda case: case.name)
 async def test_it_is_refused_in_a_sentence_at_once_while_the_old_version_answers(
-    case: Case, repository: Path
+    case: Case, serving: tuple[Registry, Path]
 ) -> None:
+    registry, repository = serving
     folder = repository / case.model / "2"
     shutil.copytree(repository / case.model / "1", folder)
-    case.spoil(folder)
-    content, label = ASKED[case.model]
-    async with registry_of(repository) as registry:
-        await registry.load(case.model, 1)
+    try:
+        case.spoil(folder)
+        content, label = ASKED[case.model]
         started = time.process_time()
         with pytest.raises(ModelLoadError, match=case.said) as refused:
             await registry.load(case.model, 2)
         assert time.process_time() - started < SECONDS
         assert await best(registry, case.model, content) == label
+    finally:
+        shutil.rmtree(folder)
     said = str(refused.value)
     assert str(repository.parent) not in said
     assert "\n" not in said
