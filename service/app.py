@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from service.access.access import Access
@@ -120,7 +119,7 @@ def open_access(settings: Settings, counts: "RedisCounts | None" = None) -> Acce
     """
     file = settings.access.keys_file
     if file is None:
-        if settings.server.is_on_network and not _is_loopback(settings.server.host):
+        if settings.server.is_on_network and not settings.server.is_loopback:
             _log.warning(
                 "no keys are set: everyone who can connect may use the models; set access.keys_file"
             )
@@ -130,12 +129,6 @@ def open_access(settings: Settings, counts: "RedisCounts | None" = None) -> Acce
         return Access(file, settings.admin.read_token(), counts, parts)
     except KeysFileError as error:
         raise SettingsError(f"access.keys_file: {error}") from None
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def open_grpc(
@@ -233,6 +226,8 @@ def build_engine(settings: Settings, worker: "Worker | None" = None) -> Engine:
             max_queue_size=batching.max_queue_size,
             parallel_loads=runtime.cores,
             processes=settings.server.processes,
+            memory_bytes=models.memory_bytes,
+            resident=models.pinned,
         ),
     )
     return Engine(registry, runtime, backend)

@@ -14,7 +14,7 @@ from service.api.http_request import HttpRequest
 from service.api.replies import Reply
 from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError
 from service.registry.parity import Parity
-from service.registry.status import ModelState, VersionStatus
+from service.registry.status import VersionStatus
 from service.repository.manifest import Precision
 from service.repository.repository import PrecisionNotFoundError
 
@@ -73,7 +73,7 @@ class ParityResponse(BaseModel):
 async def list_models(request: HttpRequest) -> Reply:
     """List every known version with its state, digest, precision, device and statistics."""
     statuses = request.context.registry.statuses()
-    ready = [status for status in statuses if status.state is ModelState.READY]
+    ready = [status for status in statuses if status.can_answer]
     by_name = {status.model: status for status in ready}  # several versions are one model
     data = [listed_model(status) for status in by_name.values()]
     return _reply({"object": "list", "data": data, "models": _shown(statuses)})

@@ -18,6 +18,7 @@ from service.api.replies import Reply
 from service.api.stream_events import event_bodies, status_of
 from service.api.streaming import SERVER_SENT, StreamReply, accepted_form
 from service.live.stream import LiveStream, LiveWork
+from service.requests.answer import found
 from service.requests.request import Selection
 from service.transforms.vision.video_file import require_decoder
 
@@ -44,7 +45,8 @@ async def add_stream(request: HttpRequest) -> Reply:
     await asyncio.to_thread(require_decoder)
     body.tracker(None)
     labels = body.given_labels(context.limits)
-    pipeline = context.registry.find(body.asked_task, "image", body.model, body.version)
+    find = partial(context.registry.find, body.asked_task, "image", body.model, body.version)
+    pipeline = await request.while_connected(found(find, without_transport))
     if request.caller is not None:
         await request.caller.spend(body.asked_task, (pipeline.model.name,), [])
     with pipeline.held():

@@ -15,6 +15,7 @@ from service.api.streaming import LINES, StreamReply, accepted_form
 from service.api.uploads import Upload, UploadKind, receive_upload
 from service.api.video_stream import bodies
 from service.errors import InvalidInputError
+from service.requests.answer import found
 from service.requests.open_video import Video
 from service.requests.video import VideoAnalysis
 from service.transforms.vision.frames import Sampling, VideoReader
@@ -100,13 +101,10 @@ async def _opened(
         return await _opened_workflow(request, body, body.workflow, upload, stack)
     limits, without_transport = request.context.limits, request.without_transport()
     labels = body.given_labels(limits)
-    pipeline = request.context.registry.find(
-        body.asked_task,
-        "image",
-        body.model,
-        body.version,
-        without_transport.sticky or without_transport.id,
-    )
+    key = without_transport.sticky or without_transport.id
+    find = partial(request.context.registry.find, body.asked_task, "image")
+    finding = found(partial(find, body.model, body.version, key), without_transport)
+    pipeline = await request.while_connected(finding)
     if request.caller is not None:
         await request.caller.spend(body.asked_task, (pipeline.model.name,), [])
     stack.enter_context(pipeline.held())

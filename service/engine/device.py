@@ -17,6 +17,7 @@ from service.engine.dispatch import LoopWatch
 from service.engine.slots import Overdue, Slots
 from service.engine.turns import LoadTurns
 from service.engine.warmup import dispatch_seconds
+from service.memory import own_memory, return_free_memory
 from service.runtime.providers import Device
 from service.runtime.stopping import StopSignal, obey
 from service.telemetry import metrics
@@ -148,6 +149,23 @@ async def watch_gpu(
     while read is not None:
         await asyncio.to_thread(read)
         await asyncio.sleep(_EVERY_SECONDS)
+
+
+def memory_in_use(
+    device: Device, find_nvml: Callable[[], ModuleType | None] = installed_nvml
+) -> int | None:
+    """Return the bytes in use where models of a device are; None where nothing tells."""
+    if device.provider.is_on_host:
+        return_free_memory()
+        return own_memory() or None
+    if not device.provider.has_nvml or (nvml := find_nvml()) is None:
+        return None
+    try:
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except nvml.NVMLError:
+        return None
 
 
 def open_reader(device: Device, nvml: ModuleType | None) -> Callable[[], None] | None:

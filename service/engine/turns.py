@@ -1,8 +1,8 @@
 """Lets several loads run at the same time, but none while one of them measures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 
 class LoadTurns:
@@ -17,10 +17,23 @@ class LoadTurns:
         self._working = self._waiting = 0
         self._is_measuring = False
         self._changed = asyncio.Event()
+        self._begun = self._running = 0
 
     def __repr__(self) -> str:
         state = "measuring" if self._is_measuring else f"{self._working} working"
         return f"<LoadTurns {state}, {self._waiting} wait to measure>"
+
+    @contextmanager
+    def load(self) -> Iterator[Callable[[], bool]]:
+        """Count a load; the function tells whether no other one has run at the same time."""
+        was_alone = not self._running
+        self._running += 1
+        self._begun += 1
+        number = self._begun
+        try:
+            yield lambda: was_alone and self._begun == number
+        finally:
+            self._running -= 1
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

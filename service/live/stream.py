@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from service.cache.responses import CacheMode
@@ -29,7 +30,7 @@ from service.live.connections import connection_to
 from service.live.events import Changed, LiveEvent, LiveFrame, Opened, ReadEvent, State
 from service.live.readers import Reader, Readers
 from service.live.turns import Turns
-from service.requests.answer import Ask, Models, as_service_error
+from service.requests.answer import Ask, Models, as_service_error, found
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request, Selection
 from service.requests.video import ToItem, VideoProgress
@@ -227,10 +228,13 @@ class LiveStream:
         """Return the pipeline, and how to ask it. Raises ServiceError."""
         work = self.work
         name, version = work.selection.model, work.selection.version
-        pipeline = self.models.find(work.task, "image", name, version)
+        soon = asyncio.get_running_loop().time() + work.patience
+        request = replace(work.request, deadline=soon)
+        pipeline = await found(
+            partial(self.models.find, work.task, "image", name, version), request
+        )
         if self._ask is None or pipeline is not self.pipeline:
-            soon = asyncio.get_running_loop().time() + work.patience
-            self._ask = await work.asking(pipeline, replace(work.request, deadline=soon))
+            self._ask = await work.asking(pipeline, request)
             self.pipeline, self.model = pipeline, pipeline.model
         return pipeline, self._ask
 

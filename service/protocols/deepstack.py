@@ -25,7 +25,6 @@ from service.protocols.protocol import (
     post,
     rendered,
 )
-from service.registry.status import ModelState
 from service.requests.request import Selection
 from service.tasks import Detections, DetectItem, Task
 from service.transforms.vision.boxes import whole_pixels
@@ -152,7 +151,7 @@ async def custom_list(request: HttpRequest, body: Body) -> Reply:
     names = {
         status.model
         for status in request.context.registry.statuses()
-        if status.task is Task.DETECT and status.state is ModelState.READY
+        if status.task is Task.DETECT and status.can_answer
     }
     return Reply(orjson.dumps({"success": True, "code": 200, "models": sorted(names)}))
 

@@ -1,6 +1,8 @@
 """Hugging Face's Inference API: POST /hf/{model}, for every task of the model."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from pydantic import BaseModel, RootModel
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
+from service.errors import NotResidentError
 from service.protocols.bodies import Body
 from service.protocols.huggingface_bodies import (
     Asked,
@@ -28,7 +31,7 @@ from service.protocols.protocol import (
     post,
     rendered,
 )
-from service.requests.answer import Answers
+from service.requests.answer import Answers, found
 from service.requests.documents import Documents
 from service.requests.pipeline import Pipeline
 from service.requests.request import Selection
@@ -83,7 +86,7 @@ async def infer(request: HttpRequest, body: Body) -> Reply:
     sentence-similarity, and with `candidate_labels` it, or a classifier of pairs, answers the two
     zero-shot tasks.
     """
-    pipeline = _pipeline(request)
+    pipeline = await _pipeline(request)
     asked = parse(body, pipeline, request.context.limits)
     limits = request.context.limits
     model = Selection(request.path_params["model"])
@@ -108,13 +111,14 @@ async def infer(request: HttpRequest, body: Body) -> Reply:
 
 async def health(request: HttpRequest) -> Reply:
     """Tell whether the model can answer."""
-    _pipeline(request)
+    with suppress(NotResidentError):  # a request loads it
+        request.context.registry.named(request.path_params["model"])
     return Reply(orjson.dumps({"status": "ok"}))
 
 
 async def info(request: HttpRequest) -> Reply:
     """Describe the model."""
-    pipeline = _pipeline(request)
+    pipeline = await _pipeline(request)
     about = {
         "model_id": pipeline.model.name,
         "model_sha": pipeline.model.digest,
@@ -125,8 +129,9 @@ async def info(request: HttpRequest) -> Reply:
     return Reply(orjson.dumps(about))
 
 
-def _pipeline(request: HttpRequest) -> Pipeline[Any, Any]:
-    return request.context.registry.named(request.path_params["model"])
+async def _pipeline(request: HttpRequest) -> Pipeline[Any, Any]:
+    find = partial(request.context.registry.named, request.path_params["model"])
+    return await found(find, request.without_transport())
 
 
 def _tag(pipeline: Pipeline[Any, Any]) -> str:  # noqa: PLR0911 - one for each task

@@ -27,7 +27,6 @@ from service.protocols.protocol import (
     rendered,
     selected,
 )
-from service.registry.status import ModelState
 from service.requests.admission import ApiLimits
 from service.requests.answer import Answers
 from service.requests.pipeline import Outcome, Pipeline
@@ -168,7 +167,7 @@ async def classify_as_vllm(request: HttpRequest, body: Body) -> Reply:
 async def list_models(request: HttpRequest) -> Reply:
     """List the models that are ready, with what they can do."""
     statuses = request.context.registry.statuses()
-    ready = {one.model: one for one in statuses if one.state is ModelState.READY}
+    ready = {one.model: one for one in statuses if one.can_answer}
     capabilities = {Task.CLASSIFY: ["classify"], Task.EMBED: ["embed", "rerank"]}
     data = [
         {

@@ -33,7 +33,7 @@ from service.protocols.protocol import (
     post,
     rendered,
 )
-from service.registry.status import ModelState, VersionStatus
+from service.registry.status import VersionStatus
 from service.requests.documents import Documents
 from service.requests.html_loading import load_html
 from service.requests.languages import AUTO, detected, detections
@@ -210,7 +210,7 @@ def _translators(request: HttpRequest) -> Sequence[VersionStatus]:
     serving = [
         status
         for status in request.context.registry.statuses()
-        if status.task is Task.TRANSLATE and status.state is ModelState.READY
+        if status.task is Task.TRANSLATE and status.can_answer
     ]
     return sorted(serving, key=lambda status: not status.default_for)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
-from service.errors import ModelNotReadyError, ShuttingDownError
+from service.errors import ModelNotReadyError, NotResidentError, ShuttingDownError
 from service.protocols.protocol import ProtocolRoute, get, rendered
 from service.protocols.tei import BELOW_MODEL, TEI
 from service.protocols.tei_tokens import selection, text_model
@@ -60,7 +61,8 @@ async def health(request: HttpRequest) -> Reply:
         raise ShuttingDownError("the service is shutting down")
     registry = request.context.registry
     if (name := selection(request).model) is not None:
-        registry.named(name)
+        with suppress(NotResidentError):  # a request loads it
+            registry.named(name)
     elif reasons := registry.not_ready():
         raise ModelNotReadyError(f"some models cannot answer yet: {', '.join(reasons)}")
     if problem := request.context.device_problem():
@@ -75,7 +77,7 @@ async def ping(request: HttpRequest) -> Reply:
 
 async def info(request: HttpRequest) -> Reply:
     """Describe the model in the path, else the default text embedder or classifier."""
-    pipeline = text_model(request)
+    pipeline = await text_model(request)
     (status,) = (
         status
         for status in request.context.registry.status(pipeline.model.name)

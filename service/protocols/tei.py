@@ -156,7 +156,7 @@ async def default_task(request: HttpRequest, body: Body) -> Reply:
         return await rank(request, body)
     if isinstance(body.values.get("inputs"), dict):
         return await similarity(request, body)
-    model = text_model(request)
+    model = await text_model(request)
     by_task = {Task.CLASSIFY: predict, Task.SPARSE: embed_sparse}
     return await by_task.get(model.task, embed)(request, body)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from service.errors import InvalidInputError, ModelNotFoundError, ModelRequiredE
 from service.protocols.bodies import Body
 from service.protocols.protocol import parsed, rendered
 from service.protocols.tei_bodies import TeiDecodeBody, TeiTokenizeBody, texts_of
+from service.requests.answer import found
 from service.requests.pipeline import Pipeline
 from service.requests.request import Selection
 from service.tasks import Task
@@ -28,7 +30,7 @@ async def tokenize(request: HttpRequest, body: Body) -> Reply:
     """Return the tokens of texts."""
     wanted, limits = parsed(body, TeiTokenizeBody), request.context.limits
     texts = [as_text(value, limits, "input") for value in texts_of(wanted.inputs, limits)]
-    pipeline = text_model(request)
+    pipeline = await text_model(request)
     await _spend(request, pipeline, texts)
     prompts = pipeline.family.traits.prompts
     if wanted.prompt_name is not None and wanted.prompt_name not in prompts:
@@ -36,7 +38,7 @@ async def tokenize(request: HttpRequest, body: Body) -> Reply:
         raise InvalidInputError(f"this model has no prompt of that name; it has {known}")
     prompt = prompts[wanted.prompt_name] if wanted.prompt_name is not None else ""
     tokenizer = _tokenizer(pipeline)
-    found = await asyncio.to_thread(
+    rows = await asyncio.to_thread(
         lambda: [tokenizer.tokens(prompt + one.text, wanted.add_special_tokens) for one in texts]
     )
     return rendered(
@@ -51,7 +53,7 @@ async def tokenize(request: HttpRequest, body: Body) -> Reply:
                 }
                 for token in tokens
             ]
-            for tokens in found
+            for tokens in rows
         ]
     )
 
@@ -60,7 +62,7 @@ async def decode(request: HttpRequest, body: Body) -> Reply:
     """Return the texts of token ids."""
     wanted = parsed(body, TeiDecodeBody)
     rows = wanted.ids if any(isinstance(one, list) for one in wanted.ids) else [wanted.ids]
-    pipeline = text_model(request)
+    pipeline = await text_model(request)
     tokenizer = _tokenizer(pipeline)
     for row in rows:
         if not isinstance(row, list) or not all(_is_id(one, tokenizer) for one in row):
@@ -73,19 +75,20 @@ async def decode(request: HttpRequest, body: Body) -> Reply:
     return rendered(texts)
 
 
-def text_model(request: HttpRequest) -> Pipeline[Any, Any]:
+async def text_model(request: HttpRequest) -> Pipeline[Any, Any]:
     """Return the model in the path, else the default embedder, else the default text classifier.
 
     Raises:
         ServiceError: there is none.
     """
-    registry = request.context.registry
+    registry, asked = request.context.registry, request.without_transport()
     if (name := selection(request).model) is not None:
-        return registry.named(name)
+        return await found(partial(registry.named, name), asked)
+    find = partial(registry.find, modality="text", model=None, version=None)
     try:
-        return registry.find(Task.EMBED, "text", None, None)
+        return await found(partial(find, Task.EMBED), asked)
     except (ModelNotFoundError, ModelRequiredError):
-        return registry.find(Task.CLASSIFY, "text", None, None)
+        return await found(partial(find, Task.CLASSIFY), asked)
 
 
 async def _spend(request: HttpRequest, pipeline: Pipeline[Any, Any], items: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from service.protocols.protocol import (
     post,
     rendered,
 )
+from service.requests.answer import found
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request, Selection
 from service.requests.rerank import document_prompt, query_prompt, rerank
@@ -172,7 +174,8 @@ async def score(request: HttpRequest, body: Body) -> Reply:
 
 async def meta(request: HttpRequest) -> Reply:
     """Name the model that embeds texts."""
-    pipeline = request.context.registry.find(Task.EMBED, "text", None, None)
+    find = partial(request.context.registry.find, Task.EMBED, "text", None, None)
+    pipeline = await found(find, request.without_transport())
     return rendered({"model": pipeline.model.name})
 
 

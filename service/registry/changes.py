@@ -23,7 +23,8 @@ from service.registry.lifecycle import (
     note_failure,
 )
 from service.registry.loader import Loaded
-from service.registry.status import Statuses, VersionKey, describe
+from service.registry.status import VersionKey, describe
+from service.registry.statuses import Statuses
 from service.registry.versions import Versions
 from service.registry.wanted import Readiness
 
@@ -45,6 +46,7 @@ class Changes:
         self._statuses, self._readiness = statuses, readiness
         self.loading: set[str] = set()
         """The models that are being changed."""
+        self._ended = asyncio.Event()
         self.on_ready: Callable[[Loaded], None] = lambda _: None
         """Called when a version begins to serve."""
 
@@ -64,8 +66,13 @@ class Changes:
             self._readiness.note_failed(model, str(error))
             raise
         finally:
-            self.loading.discard(model)
+            self._end(model)
         return key
+
+    def evict(self, model: str) -> None:
+        """Take a model out of service for now; what it has accepted is answered."""
+        for loaded in self._versions.remove(model):
+            self._retire(loaded)
 
     async def unload(self, model: str) -> bool:
         """Unload a model; return False if it was neither loaded nor being loaded."""
@@ -108,7 +115,7 @@ class Changes:
             await asyncio.gather(*(self._give_up(loaded) for loaded in added))
             raise
         finally:
-            self.loading.discard(model)
+            self._end(model)
         # From here on there is no await: requests see the old state or the new one.
         self._versions.aliases = changed
         for loaded in added:
@@ -130,6 +137,16 @@ class Changes:
         if model in self.loading:
             raise ConflictError(f"a load of {model!r} is already running")
         self.loading.add(model)
+
+    def _end(self, model: str) -> None:
+        self.loading.discard(model)
+        self._ended.set()
+        self._ended = asyncio.Event()
+
+    async def end_of(self, model: str) -> None:
+        """Wait while a model is being changed."""
+        while model in self.loading:
+            await self._ended.wait()
 
     async def _load_newest(
         self, model: str, version: int | None, precision: str | None

@@ -14,9 +14,11 @@ from service.errors import (
     ShuttingDownError,
 )
 from service.memory import return_free_memory
+from service.registry.budget import MemoryBudget
 from service.registry.loader import Loaded
 from service.registry.progress import LoadProgress
-from service.registry.status import Statuses, VersionKey
+from service.registry.status import VersionKey
+from service.registry.statuses import Statuses
 from service.registry.wanted import RegistryOptions, Repository, VersionLoader, candidates
 from service.repository.repository import PrecisionNotFoundError
 from service.telemetry import metrics
@@ -118,8 +120,10 @@ class Attempts:
         options: RegistryOptions,
         statuses: Statuses,
         draining: Draining,
+        budget: MemoryBudget,
     ) -> None:
         self._repository, self._loader, self._options = repository, loader, options
+        self._budget = budget
         self._statuses, self._draining = statuses, draining
         self._tasks: dict[str, asyncio.Task[Loaded]] = {}
         self.are_refused = False
@@ -206,10 +210,14 @@ class Attempts:
     async def _load(self, key: VersionKey, precision: str | None, progress: LoadProgress) -> Loaded:
         wanted, device = precision or self._options.precision, self._options.device_kind
         files = await asyncio.to_thread(self._repository.open, *key, wanted, device)
-        loaded = await self._loader.load(files, progress.enter)
-        if self.are_refused:
-            await close(loaded, grace=0)
-            raise ShuttingDownError("the service stopped while the model was loaded")
+        async with self._budget.room(files, self._loader.memory_of):
+            loaded = await self._loader.load(files, progress.enter)
+            try:
+                self.refuse_if_stopped()
+                self._budget.hold(loaded)
+            except ServiceError:
+                await close(loaded, grace=0)
+                raise
         return loaded
 
 

@@ -3,11 +3,13 @@
 import asyncio
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from service.cache.responses import ResponseCache
+from service.engine.device import memory_in_use
 from service.engine.factory import EngineFactory
 from service.errors import ModelLoadError
 from service.registry.measurements import Measurements, MeasurementsFolder, measurements_key
@@ -38,6 +40,10 @@ class Loaded:
     """Duration of the load."""
     memory_bytes: int | None = field(default=None, kw_only=True)
     """What it takes, with the memory of its batches; None where that could not be measured."""
+    used: int = field(default=0, init=False)
+    """Higher for a version that was asked later."""
+    on_closed: Callable[[], None] = field(default=lambda: None, init=False)
+    """Called once it is closed."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -57,7 +63,10 @@ class Loaded:
             ends.
         """
         engines = self.pipeline.engines.values()
-        return sum(await asyncio.gather(*(engine.stop(grace) for engine in engines)))
+        try:
+            return sum(await asyncio.gather(*(engine.stop(grace) for engine in engines)))
+        finally:
+            self.on_closed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +106,41 @@ class Loader:
             ) from None
 
     async def _load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
-        started = time.perf_counter()
-        enter(LoadPhase.OPENING)
-        runtime = self.factory.runtime
-        async with runtime.turns.working():
-            key, kept = await apart(self._read_kept, files)
-            has_multi_thread = kept is None or kept.has_multi_thread
-            version = await open_version(files, runtime, has_multi_thread)
-        enter(LoadPhase.WARMING_UP)
-        prepared = await prepare(
-            files, version, self.factory, self.overrides, self.warm_up_seconds, kept
-        )
-        meter = ModelMeter(files.model, files.version)
+        started, runtime = time.perf_counter(), self.factory.runtime
+        with runtime.turns.load() as is_alone:
+            before = await apart(memory_in_use, runtime.device)
+            enter(LoadPhase.OPENING)
+            async with runtime.turns.working():
+                key, kept = await apart(self._read_kept, files)
+                has_multi_thread = kept is None or kept.has_multi_thread
+                version = await open_version(files, runtime, has_multi_thread)
+            enter(LoadPhase.WARMING_UP)
+            prepared = await prepare(
+                files, version, self.factory, self.overrides, self.warm_up_seconds, kept
+            )
+            loaded = await self._joined(files, version, prepared, kept, enter)
+            after = await apart(memory_in_use, runtime.device)
+            if is_alone() and before is not None and after is not None:
+                loaded.memory_bytes = max(0, after - before)
+        try:
+            await self.factory.give_back(version.runnable)
+            await self._keep(key, loaded, prepared, kept)
+        except BaseException:
+            await loaded.close(grace=0)
+            raise
+        loaded.seconds = time.perf_counter() - started
+        return loaded
+
+    async def _joined(
+        self,
+        files: VersionFiles,
+        version: OpenVersion,
+        prepared: Preparation,
+        kept: Measurements | None,
+        enter: EnterPhase,
+    ) -> Loaded:
+        """Return a version whose engines run, and that agrees with its goldens."""
+        meter, runtime = ModelMeter(files.model, files.version), self.factory.runtime
         pipeline = self._assemble(files, version, prepared, meter)
         loaded = Loaded(files, pipeline, version.runnable.instances, str(runtime.device), None, 0.0)
         loaded.start()
@@ -116,21 +148,34 @@ class Loader:
             enter(LoadPhase.CHECKING_GOLDENS)
             async with runtime.turns.working():
                 loaded.parity = await self._compared(loaded, version, prepared, kept)
-            await self.factory.give_back(version.runnable)
             _start_counting(meter, pipeline)
         except BaseException:
             await loaded.close(grace=0)
             raise
-        if not prepared.is_kept:
-            found = Measurements(
-                prepared.curves,
-                version.runnable.instances.multi_thread is not None,
-                prepared.padded,
-                loaded.parity,
-            )
-            await apart(self.kept.write, key, found)
-        loaded.seconds = time.perf_counter() - started
         return loaded
+
+    async def _keep(
+        self, key: str, loaded: Loaded, prepared: Preparation, kept: Measurements | None
+    ) -> None:
+        """Keep what was measured, and take what an earlier load has measured of the memory."""
+        if kept is not None and prepared.is_kept:
+            if kept.memory_bytes is not None:
+                loaded.memory_bytes = kept.memory_bytes
+            if kept.memory_bytes == loaded.memory_bytes and kept.parity == loaded.parity:
+                return
+        found = Measurements(
+            prepared.curves,
+            loaded.instances.multi_thread is not None,
+            prepared.padded,
+            loaded.parity,
+            loaded.memory_bytes,
+        )
+        await apart(self.kept.write, key, found)
+
+    def memory_of(self, files: VersionFiles) -> int | None:
+        """Return the bytes that an earlier load measured. Reads files."""
+        kept = self._read_kept(files)[1]
+        return None if kept is None else kept.memory_bytes
 
     def _read_kept(self, files: VersionFiles) -> tuple[str, Measurements | None]:
         """Return the key of a version's measurements, and what is kept under it."""

@@ -4,21 +4,25 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, TypeAlias
 
 from service.errors import ConflictError, ModelNotFoundError, ModelNotReadyError, ServiceError
 from service.registry.aliases import Aliases, Weights
+from service.registry.budget import MemoryBudget
 from service.registry.changes import Changes
 from service.registry.lifecycle import Attempts, Draining, close
 from service.registry.loader import Loaded
+from service.registry.on_demand import OnDemand
 from service.registry.status import (
-    Statuses,
     VersionKey,
     VersionStatus,
+    offered,
     publish_limits,
     unusable,
     with_statistics,
 )
+from service.registry.statuses import Statuses
 from service.registry.versions import Versions
 from service.registry.wanted import (
     Defaults,
@@ -26,8 +30,8 @@ from service.registry.wanted import (
     RegistryOptions,
     Repository,
     VersionLoader,
-    abilities_on_disk,
     default_not_ready,
+    manifests_on_disk,
     phrase,
 )
 from service.registry.workflows import Workflows
@@ -53,14 +57,22 @@ class Registry:
         self._defaults = Defaults(options.defaults)
         self._statuses = Statuses()
         self._draining = Draining(options.drain_seconds)
-        self._attempts = Attempts(repository, loader, options, self._statuses, self._draining)
         self._versions = Versions(options.aliases or Aliases())
+        self._budget = MemoryBudget(options.memory_bytes, options.resident, self._versions)
+        self._attempts = Attempts(
+            repository, loader, options, self._statuses, self._draining, self._budget
+        )
         self._serving = self._versions.defaults
         self._readiness = Readiness(self._defaults.configured.values())
         self._changes = Changes(
             self._versions, self._attempts, self._draining, self._statuses, self._readiness
         )
         self._changes.on_ready = self._note_ready
+        self._on_demand = OnDemand(self._changes, self._versions, self._budget)
+        self._budget.evict = self._changes.evict
+        self._budget.is_changing = self._changes.loading.__contains__
+        self._statuses.is_on_demand = self._on_demand.has
+        self._uses = count(1)
         self._start: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -76,20 +88,24 @@ class Registry:
             ModelLoadError: the repository's folder cannot be read.
         """
         present = self._listing.read()
-        wanted = present if self._options.models is None else self._options.models
+        wanted = present if self._options.models is None else list(self._options.models)
         known = {*present, *self._listing.unusable()}
-        for model in (*wanted, *self._defaults.configured.values()):
+        options = self._options
+        at_start = wanted if not options.memory_bytes else options.resident
+        for model in (*wanted, *at_start, *self._defaults.configured.values()):
             if model not in known:
                 raise ModelNotFoundError(f"the repository has no model {model!r}")
         for folder, reason in self._listing.unusable().items():
             _log.warning("folder not served", extra={"folder": folder, "reason": reason})
-        self._readiness.want(wanted)
-        self._start = asyncio.get_running_loop().create_task(self._load_all(list(wanted)))
+        self._readiness.want(at_start, () if at_start is wanted else wanted)
+        loads = self._load_all([*dict.fromkeys([*wanted, *at_start])], at_start)
+        self._start = asyncio.get_running_loop().create_task(loads)
 
     async def stop(self, grace: float) -> None:
         """Give accepted items `grace` seconds, then stop every model."""
         self._attempts.are_refused = True
         await self._listing.stop()
+        await self._on_demand.stop()
         if self._start is not None:
             self._start.cancel()
             await asyncio.wait([self._start])
@@ -118,12 +134,15 @@ class Registry:
             ModelNotFoundError: nothing of this name, version, task and modality.
             ModelRequiredError: no model is named, several could answer, and none is the default.
             ModelNotReadyError: it exists, but is not loaded (yet, or any more).
+            NotResidentError: it is not in memory; the error loads it.
         """
         ability = (task, modality)
         name = model or self._defaults.models.get(ability)
         if name is None:
             raise self._defaults.absent(ability)
-        if model is None and name not in self._serving:
+        if self._on_demand.has(name):
+            self._on_demand.check(name, ability)
+        elif model is None and name not in self._serving:
             reason = self._readiness.reasons.get(name, "it is not loaded")
             raise default_not_ready(name, ability, reason)
         pipeline = self.named(name, version, key)
@@ -144,12 +163,14 @@ class Registry:
             loaded = self._versions.choose(model, version, key)
         if loaded is None:
             raise self._absent(model.partition("@")[0])
+        loaded.used = next(self._uses)
         return loaded.pipeline
 
     def task_of(self, model: str) -> Task | None:
         """Return the task of a model, or of an alias of it; None if it does not serve."""
-        loaded = self._serving.get(model.partition("@")[0])
-        return None if loaded is None else loaded.pipeline.task
+        name = model.partition("@")[0]
+        loaded = self._serving.get(name)
+        return self._on_demand.task_of(name) if loaded is None else loaded.pipeline.task
 
     def statuses(self) -> Sequence[VersionStatus]:
         """Return every known version, and every folder that cannot be a model, by name."""
@@ -195,8 +216,10 @@ class Registry:
             ShuttingDownError: the registry was stopped.
         """
         key = await self._changes.load(model, version, precision)
-        if self._versions.at(key) is None:
+        if (loaded := self._versions.at(key)) is None:
             raise ConflictError(f"model {model!r} was unloaded meanwhile")
+        if self._options.memory_bytes:
+            self._on_demand.offer({model: loaded.pipeline.abilities})
         return self._detailed(key)
 
     async def unload(self, model: str) -> None:
@@ -210,7 +233,10 @@ class Registry:
             ConflictError: it is unloaded, but runs of it do not end.
             ShuttingDownError: the registry was stopped.
         """
-        if not await self._changes.unload(model):
+        was_offered = self._on_demand.withdraw(model)
+        was_loaded = await self._changes.unload(model)
+        self._statuses.withdraw(model)
+        if not (was_loaded or was_offered):
             raise self._absent(model)
 
     async def set_alias(self, model: str, alias: str, weights: Weights | None) -> None:
@@ -225,6 +251,7 @@ class Registry:
             ModelLoadError: a version could not be loaded; the alias stays as it is.
             ConflictError: a load of the model is running, or the state file cannot be written.
         """
+        await self._on_demand.load(model, None)
         if model not in self._versions.defaults:
             raise self._absent(model)
         await self._changes.set_alias(model, alias, weights)
@@ -233,11 +260,19 @@ class Registry:
         """Return the aliases of a model, each with the weights of its versions."""
         return self._versions.aliases.of(model)
 
-    async def _load_all(self, models: Sequence[str]) -> None:
+    async def _load_all(self, wanted: Sequence[str], models: Sequence[str]) -> None:
+        """Read what the wanted models can do, and load some of them."""
         on_disk = await asyncio.to_thread(
-            abilities_on_disk, self._repository, self._loader, self._options, models
+            manifests_on_disk, self._repository, self._options, wanted
         )
-        self._defaults.decide(on_disk)
+        abilities = {
+            model: self._loader.abilities(manifest) for model, (_, manifest) in on_disk.items()
+        }
+        self._defaults.decide({model: abilities.get(model, ()) for model in wanted})
+        if self._options.memory_bytes:
+            self._on_demand.offer(abilities)
+            for model, (version, manifest) in on_disk.items():
+                self._statuses.offer(offered(model, version, manifest, abilities[model]))
         room = asyncio.Semaphore(self._options.parallel_loads)
         async with asyncio.TaskGroup() as loads:
             for first in self._first_loads(models):
@@ -256,6 +291,8 @@ class Registry:
 
     def _absent(self, model: str) -> ServiceError:
         """Return why a model cannot answer."""
+        if self._on_demand.has(model):
+            return self._on_demand.absent(model)
         reason = self._readiness.reasons.get(model) or self._listing.unusable().get(model)
         if model in self._changes.loading:
             reason = reason or "loading"
@@ -278,4 +315,5 @@ class Registry:
         if self._serving[model] is loaded:
             mine = [modality for one, modality in self._defaults.of(model) if one is task]
         shares = self._versions.aliases.shares(*key)
+        status = replace(status, memory_bytes=self._budget.memory_of(loaded))
         return with_statistics(replace(status, default_for=tuple(mine), aliases=shares), loaded)

@@ -1,15 +1,16 @@
-"""The states of a version, and what an operator may see of it."""
+"""The state of a version, and what an operator may see of it."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
 from service.registry.loader import Loaded
 from service.registry.parity import Parity
-from service.registry.progress import LoadPhase, LoadProgress
-from service.tasks import ComposedTask, Task
+from service.registry.progress import LoadPhase
+from service.repository.manifest import Manifest
+from service.tasks import Ability, ComposedTask, Task
 from service.telemetry import metrics
 
 _DESCRIBED = (
@@ -33,6 +34,8 @@ class ModelState(StrEnum):
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
+    ON_DEMAND = "on_demand"
+    """Not in memory; its next request loads it."""
     FAILED = "failed"
 
 
@@ -56,6 +59,10 @@ class VersionStatus:
     """Why the last load failed."""
     refused_version: int | None = None
     """The newer version that was refused, where this one serves in its place."""
+    resident: bool = False
+    """Whether it is in memory."""
+    memory_bytes: int | None = None
+    """What it takes of `models.memory_bytes`, in memory or when it was there last."""
     phase: LoadPhase | None = None
     """Of the load that runs now."""
     loading_seconds: float | None = None
@@ -82,81 +89,14 @@ class VersionStatus:
     statistics: Mapping[str, Any] | None = None
     """By lane: pending, running, inference_count, execution_count, ceiling, curve."""
 
+    @property
+    def can_answer(self) -> bool:
+        """Return whether it answers requests, now or after a load on demand."""
+        return self.state in (ModelState.READY, ModelState.ON_DEMAND)
+
 
 VersionKey: TypeAlias = tuple[str, int]
 """A model's name and a version."""
-
-
-class Statuses:
-    """The statuses of the versions that are loading, serve, drain or failed to load."""
-
-    def __init__(self) -> None:
-        self._statuses: dict[VersionKey, VersionStatus] = {}
-        self._before: dict[VersionKey, VersionStatus | None] = {}
-        self._loads: dict[VersionKey, LoadProgress] = {}
-
-    def __getitem__(self, key: VersionKey) -> VersionStatus:
-        status = self._statuses[key]
-        if (load := self._loads.get(key)) is None:
-            return status
-        return replace(status, phase=load.phase, loading_seconds=load.seconds)
-
-    def __iter__(self) -> Iterator[VersionKey]:
-        """Return the versions that have a status, by name and number."""
-        return iter(sorted(self._statuses))
-
-    def of(self, model: str) -> Sequence[VersionKey]:
-        """Return the versions of one model that have a status, by number."""
-        return sorted(key for key in self._statuses if key[0] == model)
-
-    def begin(self, key: VersionKey, serves: bool) -> LoadProgress:
-        """Note that a load begins; a version that serves stays ready meanwhile."""
-        self._before[key] = self._statuses.get(key)
-        self._loads[key] = LoadProgress(*key)
-        if not serves:
-            self.set(VersionStatus(*key, ModelState.LOADING))
-        return self._loads[key]
-
-    def end(self, key: VersionKey) -> None:
-        """Note that a load has ended, however it did."""
-        self._loads.pop(key).end()
-        self._before.pop(key, None)
-
-    def fail(self, key: VersionKey, reason: str, serves: bool) -> None:
-        """Note why a load failed; a version that serves stays ready."""
-        state = ModelState.READY if serves else ModelState.FAILED
-        self.set(replace(self._statuses[key], state=state, reason=reason))
-
-    def abandon(self, key: VersionKey, drains: bool) -> None:
-        """Note that a load was given up: the version is again what it was before."""
-        before = self._before[key]
-        if before is not None and (before.state is not ModelState.DRAINING or drains):
-            self.set(before)
-        else:
-            self.forget(key)
-
-    def drain(self, key: VersionKey) -> None:
-        """Note that a version no longer serves, and has yet to answer what it accepted."""
-        self.set(replace(self._statuses[key], state=ModelState.DRAINING))
-
-    def drained(self, key: VersionKey) -> None:
-        """Forget a version that has been closed, unless it is being loaded or failed to load."""
-        status = self._statuses.get(key)
-        if status is not None and status.state is ModelState.DRAINING:
-            self.forget(key)
-
-    def set(self, status: VersionStatus) -> None:
-        """Keep the status of a version, and publish it."""
-        assert status.version is not None  # noqa: S101 - only folders without versions have none
-        key = (status.model, status.version)
-        if (old := self._statuses.get(key)) and old.digest != status.digest:
-            retract(old)
-        self._statuses[key] = status
-        publish(status)
-
-    def forget(self, key: VersionKey) -> None:
-        """Remove a version and its series."""
-        retract(self._statuses.pop(key))
 
 
 def unusable(reasons: Mapping[str, str], known: Iterable[str]) -> Sequence[VersionStatus]:
@@ -178,6 +118,8 @@ def describe(loaded: Loaded) -> VersionStatus:
         model=files.model,
         version=files.version,
         state=ModelState.READY,
+        resident=True,
+        memory_bytes=loaded.memory_bytes,
         task=manifest.task,
         family=manifest.family,
         modalities=tuple(sorted(pipeline.modalities)),
@@ -194,6 +136,26 @@ def describe(loaded: Loaded) -> VersionStatus:
         parity=loaded.parity,
         load_seconds=round(loaded.seconds, 3),
         loaded_at=int(time.time()),
+    )
+
+
+def offered(
+    model: str, version: int, manifest: Manifest, abilities: Iterable[Ability]
+) -> VersionStatus:
+    """Return the status of a version that its first request will load."""
+    known = manifest.parameters
+    languages = [known.get(f"{side}_language") for side in ("source", "target")]
+    own = {modality for task, modality in abilities if task is manifest.task}
+    return VersionStatus(
+        model=model,
+        version=version,
+        state=ModelState.ON_DEMAND,
+        task=manifest.task,
+        family=manifest.family,
+        modalities=tuple(sorted(own)),
+        description=manifest.description,
+        languages=(str(languages[0]), str(languages[1])) if all(languages) else None,
+        labels=tuple(known.get("labels", ())),
     )
 
 

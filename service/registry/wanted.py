@@ -35,10 +35,10 @@ class Readiness:
         self._defaults = frozenset(defaults)
         self.reasons: dict[str, str] = {}
 
-    def want(self, models: Iterable[str]) -> None:
-        """Note what is to be loaded at start."""
+    def want(self, models: Iterable[str], on_demand: Collection[str] = ()) -> None:
+        """Note what is to be loaded at start, and what its requests load."""
         missing = "it is a default, but not among the models to load"
-        self.reasons = dict.fromkeys(sorted(self._defaults), missing)
+        self.reasons = dict.fromkeys(sorted(self._defaults - set(on_demand)), missing)
         self.reasons |= dict.fromkeys(models, "not loaded yet")
         for model in self.reasons:
             metrics.MODEL_READY.labels(model).set(0)
@@ -168,6 +168,10 @@ class VersionLoader(Protocol):
         """Return a version that answers; report each phase. Raises ModelLoadError."""
         ...
 
+    def memory_of(self, files: VersionFiles) -> int | None:
+        """Return the bytes that an earlier load measured. Reads files."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
@@ -190,6 +194,10 @@ class RegistryOptions:
     """Models that are loaded at the same time at start."""
     processes: int = 1
     """That share the manifests' queue limits."""
+    memory_bytes: int = 0
+    """What the loaded versions may take; 0 sets no limit. Else models are loaded on demand."""
+    resident: Sequence[str] = ()
+    """Models that are loaded at start and never leave, whatever others need."""
 
     def queue_limit(self, manifest: Manifest) -> int:
         """Return the queue limit of a model in this process."""
@@ -217,26 +225,25 @@ def candidates(
     return [n for n in numbers if serving is None or n > serving] or numbers[:1]
 
 
-def abilities_on_disk(
-    repository: Repository, loader: VersionLoader, options: RegistryOptions, models: Iterable[str]
-) -> Mapping[str, frozenset[Ability]]:
-    """Return what each model can do, by the newest of its manifests that can be read."""
-    return {model: _abilities(repository, loader, options, model) for model in models}
+def manifests_on_disk(
+    repository: Repository, options: RegistryOptions, models: Iterable[str]
+) -> Mapping[str, tuple[int, Manifest]]:
+    """Return the newest version of each model whose manifest can be read, and the manifest."""
+    found = {model: _newest(repository, options, model) for model in models}
+    return {model: newest for model, newest in found.items() if newest is not None}
 
 
-def _abilities(
-    repository: Repository, loader: VersionLoader, options: RegistryOptions, model: str
-) -> frozenset[Ability]:
+def _newest(
+    repository: Repository, options: RegistryOptions, model: str
+) -> tuple[int, Manifest] | None:
     try:
         numbers = candidates(repository, options, model, None)
     except ServiceError:
-        return frozenset()
+        return None
     for number in numbers:
         try:
-            manifest = repository.describe(model, number)
+            return number, repository.describe(model, number)
         except Exception as error:  # whatever it is: its load will fail of it, and say so
             facts = {"model": model, "version": number, "reason": str(error)}
             _log.debug("manifest not read", extra=facts)
-        else:
-            return loader.abilities(manifest)
-    return frozenset()
+    return None

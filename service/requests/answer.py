@@ -4,13 +4,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from service.cache.responses import CacheOutcome, together
 from service.errors import (
     DeviceMemoryError,
     InternalError,
     InvalidInputError,
+    NotResidentError,
     ServiceError,
     kept,
 )
@@ -25,6 +27,8 @@ Pipelines: TypeAlias = Mapping[str, Pipeline[Any, Any]]
 """By modality."""
 Result: TypeAlias = Outcome[Any] | ServiceError
 Ask: TypeAlias = Callable[[Pipeline[Any, Any], Any, Request], Awaitable[Outcome[Any]]]
+
+FoundT = TypeVar("FoundT")
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +95,8 @@ async def answer(
     """
     record = request.record
     record.item_count = len(items)
-    pipelines = find_pipelines(models, task, selection, items, request.sticky or request.id)
+    find = partial(find_pipelines, models, task, selection, items, request.sticky or request.id)
+    pipelines = await found(find, request)
     record.model = model = next((pipeline.model for pipeline in pipelines.values()), None)
     if request.caller is not None:
         await request.caller.spend(task, _names(pipelines), items)
@@ -104,6 +109,20 @@ async def answer(
             *(_answer_one(pipelines, item, request, ask) for item in items)
         )
     return gathered(request, model, results)
+
+
+async def found(find: Callable[[], FoundT], request: Request) -> FoundT:
+    """Return what `find` returns, after loading the models on demand that it misses.
+
+    Raises:
+        ServiceError: `find` raised it, or a model could not be loaded before the deadline.
+    """
+    try:
+        return find()
+    except NotResidentError as absent:
+        bring = absent.bring
+    brought: FoundT = await bring(find, request.deadline)
+    return brought
 
 
 def gathered(request: Request, model: ModelIdentity | None, results: Sequence[Result]) -> Answers:
@@ -144,17 +163,19 @@ def find_pipelines(
     wanted = {item.modality for item in items if not isinstance(item, ServiceError)}
     name, version = selection.model, selection.version
     try:
-        found = {kind: models.find(task, kind, name, version, key) for kind in sorted(wanted)}
+        known = {kind: models.find(task, kind, name, version, key) for kind in sorted(wanted)}
+    except NotResidentError:  # it may be loaded yet
+        raise
     except ServiceError as error:
         INFERENCE_REQUESTS.labels(UNKNOWN_MODEL, UNKNOWN_MODEL, error.code).inc(len(items))
         raise
-    if len(found) > 1 and len({pipeline.model for pipeline in found.values()}) > 1:
-        names = " and ".join(pipeline.model.name for pipeline in found.values())
+    if len(known) > 1 and len({pipeline.model for pipeline in known.values()}) > 1:
+        names = " and ".join(pipeline.model.name for pipeline in known.values())
         raise InvalidInputError(
             f"the items need different models ({names}): name one model that answers all of them, "
             "or send one request for each modality"
         )
-    return found
+    return known
 
 
 def as_service_error(error: Exception, request_id: str) -> ServiceError:

@@ -65,6 +65,8 @@ class Pipeline(Generic[ItemT, AnswerT]):
     """Set while nothing uses this version; a drain waits for it."""
     active: int = field(default=0, init=False)
     """Number of calls of `answer` that have not returned, and of callers that hold it."""
+    holders: int = field(default=0, init=False)
+    """Number of callers that hold it."""
 
     is_withdrawn: bool = field(default=False, init=False)
     """Whether the version was replaced or unloaded, and its drain has ended."""
@@ -109,10 +111,12 @@ class Pipeline(Generic[ItemT, AnswerT]):
     def held(self) -> Iterator[None]:
         """Keep this version from being closed between the items of one caller."""
         self.active += 1
+        self.holders += 1
         self.idle.clear()
         try:
             yield
         finally:
+            self.holders -= 1
             self._let_go()
 
     def withdraw(self) -> None:

@@ -5,12 +5,13 @@ as any other.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from service.errors import ServiceError, error_from, fields_of
-from service.requests.answer import Answers, Ask, Models, answer, ask_pipeline
+from service.requests.answer import Answers, Ask, Models, answer, ask_pipeline, found
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request, Selection
 from service.tasks import (
@@ -60,9 +61,9 @@ async def rerank(  # noqa: PLR0913
         ServiceError: no model can answer the request, or the query could not be computed.
     """
     task = ComposedTask.RERANK
-    pipeline = models.find(
-        task, "text", selection.model, selection.version, request.sticky or request.id
-    )
+    key = request.sticky or request.id
+    find = partial(models.find, task, "text", selection.model, selection.version, key)
+    pipeline = await found(find, request)
     exact = Selection(pipeline.model.name, pipeline.model.version)
     with pipeline.held():
         if pipeline.task is Task.EMBED:

@@ -1,9 +1,10 @@
 """How near texts and images are to one: by an embedder's cosines, or a classifier of pairs."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from service.errors import ServiceError
-from service.requests.answer import Answers, Models, answer
+from service.requests.answer import Answers, Models, answer, found
 from service.requests.request import Request, Selection
 from service.requests.rerank import rerank, with_cosines
 from service.tasks import ComposedTask, Content, EmbedItem, Task, Text
@@ -35,7 +36,8 @@ async def similarity(
     texts = [other for other in others if isinstance(other, Text | ServiceError)]
     if selection.model is not None and isinstance(source, Text) and len(texts) == len(others):
         named = (selection.model, selection.version, request.sticky or request.id)
-        if models.find(ComposedTask.RERANK, "text", *named).task is Task.CLASSIFY:
+        find = partial(models.find, ComposedTask.RERANK, "text", *named)
+        if (await found(find, request)).task is Task.CLASSIFY:
             return await rerank(models, request, selection, source, texts)
     items = [
         EmbedItem(source),

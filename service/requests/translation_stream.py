@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
@@ -15,7 +16,7 @@ from service.errors import (
     kept,
     renewed,
 )
-from service.requests.answer import Models, as_service_error, find_pipelines
+from service.requests.answer import Models, as_service_error, find_pipelines, found
 from service.requests.pipeline import Outcome
 from service.requests.request import Request, Selection
 from service.requests.segment_stream import (
@@ -244,9 +245,9 @@ async def open_translation_stream(
             cannot be translated.
     """
     request.record.item_count = len(items)
-    pipelines = find_pipelines(
-        models, documents.task, selection, items, request.sticky or request.id
-    )
+    key = request.sticky or request.id
+    find = partial(find_pipelines, models, documents.task, selection, items, key)
+    pipelines = await found(find, request)
     if not pipelines:
         raise renewed(next(item for item in items if isinstance(item, ServiceError)))
     (pipeline,) = pipelines.values()

@@ -37,6 +37,7 @@ from service.requests.answer import (
     Result,
     as_service_error,
     ask_pipeline,
+    found,
     gathered,
 )
 from service.requests.documents import Documents
@@ -91,16 +92,16 @@ def models_of(models: Models, workflow: Workflow) -> Mapping[str, Pipeline[Any, 
         ServiceError: a model is not there, not ready, or cannot do it; or labels are not valid. The
             message begins with the name of the step.
     """
-    found: dict[str, Pipeline[Any, Any]] = {}
+    pipelines: dict[str, Pipeline[Any, Any]] = {}
     for name, step in workflow.steps.items():
         if isinstance(step, ModelStep):
             try:
                 _labels(step)
                 modality = workflow.modality(step)
-                found[name] = models.find(step.ability, modality, step.model, None)
+                pipelines[name] = models.find(step.ability, modality, step.model, None)
             except ServiceError as error:
                 raise named(name, error) from None
-    return found
+    return pipelines
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +131,8 @@ class WorkflowRun:
             ServiceError: a model cannot be asked, or a label of a step could not be computed.
         """
         windows: dict[str, Window] = {}
-        for name, pipeline in models_of(models, workflow).items():
+        pipelines = await found(partial(models_of, models, workflow), request)
+        for name, pipeline in pipelines.items():
             step = workflow.steps[name]
             assert isinstance(step, ModelStep)  # noqa: S101 - for mypy
             if request.caller is not None:  # before anything is computed

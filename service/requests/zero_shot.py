@@ -7,6 +7,7 @@ an ordinary item: it is batched and cached as any other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from service.cache.responses import CacheOutcome, cache_key, together
 from service.errors import InvalidInputError, LimitExceededError, ServiceError
 from service.families.family import CosineScores, EntailmentScores
 from service.requests.admission import MOST_LABELS
-from service.requests.answer import Answers, Ask, Models, Pipelines, answer, find_pipelines
+from service.requests.answer import Answers, Ask, Models, Pipelines, answer, find_pipelines, found
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request, Selection
 from service.requests.windowed import Window
@@ -102,7 +103,8 @@ async def classify_by_labels(
             message then begins with `labels[PLACE]`.
     """
     task = ComposedTask.ZERO_SHOT
-    pipelines = find_pipelines(models, task, selection, items, request.sticky or request.id)
+    find = partial(find_pipelines, models, task, selection, items, request.sticky or request.id)
+    pipelines = await found(find, request)
     if not pipelines:
         return await answer(models, request, task, selection, items)
     (pipeline,) = pipelines.values()

@@ -1,6 +1,8 @@
 """All settings: one class per section, each field with its default and description."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -76,6 +78,13 @@ class ServerSettings(Section):
         description="Memory limit of the process; requests that need more are refused. 0 means "
         "no limit; unset means 90 % of the machine or control group on a CPU, no limit on a GPU.",
     )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Return whether only this machine can connect."""
+        with suppress(ValueError):
+            return ip_address(self.host).is_loopback
+        return self.host == "localhost"
 
     @property
     def is_on_network(self) -> bool:

@@ -205,6 +205,24 @@ MODEL_FALLBACK = Gauge(
     ["model", "version"],
     multiprocess_mode="max",
 )
+MODEL_MEMORY_BYTES = Gauge(
+    "model_memory_bytes",
+    "Memory of a version that is loaded or drains, as measured when it was loaded.",
+    _VERSION,
+)
+MODEL_MEMORY_BUDGET_BYTES = Gauge(
+    "model_memory_budget_bytes", "Memory that all loaded versions may take; 0 is no limit."
+)
+MODEL_DEMAND_LOADS = Counter(
+    "model_demand_loads", "Loads of a model for a request that waited.", ("model",)
+)
+MODEL_EVICTIONS = Counter(
+    "model_evictions", "Times that a model left memory for another one.", ("model",)
+)
+MODEL_LOADS_WAITING = Gauge("model_loads_waiting", "Loads that wait for memory.")
+MODEL_REQUESTS_WAITING = Gauge(
+    "model_requests_waiting", "Requests that wait for a model to be loaded."
+)
 MODEL_LOADS = Counter(
     "model_loads", "Loads of a model, by result: ok or failed.", ("model", "result")
 )

@@ -120,6 +120,9 @@ class ShelfLoader:
         family = self.families.get(manifest.family, CountingFamily())
         return frozenset((manifest.task, modality) for modality in family.modalities)
 
+    def memory_of(self, files: VersionFiles) -> int | None:
+        return None
+
     async def load(self, files: VersionFiles, enter: EnterPhase) -> Loaded:
         enter(LoadPhase.WARMING_UP)
         await asyncio.sleep(1.0)

@@ -36,6 +36,7 @@ _BACKEND: Final = "onnxruntime"
 
 _STATES: Final = {
     ModelState.READY: "READY",
+    ModelState.ON_DEMAND: "READY",
     ModelState.LOADING: "LOADING",
     ModelState.DRAINING: "UNLOADING",
     ModelState.FAILED: "UNAVAILABLE",

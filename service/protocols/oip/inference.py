@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from service.protocols.oip.tensors import InputTensor, datatype_of, from_raw
 from service.protocols.protocol import worst_error
 from service.registry.registry import Registry
 from service.requests.admission import ApiLimits
-from service.requests.answer import Answers, Ask, answer, ask_pipeline
+from service.requests.answer import Answers, Ask, answer, ask_pipeline, found
 from service.requests.pipeline import Pipeline
 from service.requests.request import Request, Selection
 from service.requests.tensors import items_of, joined
@@ -102,7 +103,8 @@ async def infer(
         InvalidInputError: the tensors or parameters are not what the model takes.
         ServiceError: no model can answer, or an item failed; the message has its index.
     """
-    pipeline = registry.named(call.model, call.version, request.sticky or request.id)
+    key = request.sticky or request.id
+    pipeline = await found(partial(registry.named, call.model, call.version, key), request)
     _check_outputs(call.outputs, _specs(pipeline))
     task, selection = pipeline.task, Selection(call.model, call.version)
     request = prioritised(request, call.parameters)
@@ -116,11 +118,11 @@ async def infer(
     answers = await answer(registry, request, task, selection, items, ask)
     if answers.cache is None:
         raise worst_error(answers, "row")
-    found = [outcome.answer for outcome in answers.outcomes]
+    results = [outcome.answer for outcome in answers.outcomes]
     if signature is None:
-        outputs = native_tensors(found, pipeline.family.traits.finds)
+        outputs = native_tensors(results, pipeline.family.traits.finds)
     else:
-        outputs = joined(found, signature)
+        outputs = joined(results, signature)
     if call.outputs:
         is_batched = signature is None or signature.is_batched
         names = _named(outputs, pipeline) if signature is None else None

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,7 +15,7 @@ from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
 from service.api.replies import Reply
 from service.api.route import KeyPlace
-from service.errors import InvalidInputError
+from service.errors import InvalidInputError, NotResidentError
 from service.protocols.oip import describe
 from service.protocols.oip.inference import (
     InferCall,
@@ -31,6 +33,7 @@ from service.protocols.oip.rest_messages import (
     render_result,
 )
 from service.protocols.protocol import Protocol, ProtocolRoute, error_reply, get, post_unread
+from service.requests.answer import found
 from service.requests.pipeline import Pipeline
 
 _LENGTH = b"inference-header-content-length"
@@ -90,24 +93,25 @@ async def show_ready(request: HttpRequest) -> Reply:
 async def show_model_ready(request: HttpRequest) -> Reply:
     """Answer 200 when the model can answer."""
     name = request.path_params["model"]
-    _pipeline(request)
+    with suppress(NotResidentError):  # a request loads it
+        request.context.registry.named(name, _version(request))
     return _json({"name": name, "ready": True})
 
 
 async def show_metadata(request: HttpRequest) -> Reply:
     """Show the inputs and outputs of a model."""
-    return _json(describe.metadata_of(_pipeline(request)))
+    return _json(describe.metadata_of(await _pipeline(request)))
 
 
 async def show_config(request: HttpRequest) -> Reply:
     """Show the configuration of a model as Triton does."""
-    return _json(describe.config_of(_pipeline(request)))
+    return _json(describe.config_of(await _pipeline(request)))
 
 
 async def show_statistics(request: HttpRequest) -> Reply:
     """Show what a model, or every model, has answered."""
     if "model" in request.path_params:
-        pipelines: Sequence[Pipeline[Any, Any]] = [_pipeline(request)]
+        pipelines: Sequence[Pipeline[Any, Any]] = [await _pipeline(request)]
     else:
         pipelines = describe.serving(request.context.registry)
     return _json({"model_stats": [describe.statistics_of(one) for one in pipelines]})
@@ -149,7 +153,7 @@ async def infer_model(request: HttpRequest) -> Reply:
     Texts and images for the models of the tasks are BYTES: `text` or `image` of shape [n].
     """
     # The model first: clients that ask for what is not there need no valid body.
-    pipeline = _pipeline(request)
+    pipeline = await _pipeline(request)
     header_length = _header_length(request)
     body = await request.read_body()
     name, version = request.path_params["model"], _version(request)
@@ -200,8 +204,10 @@ def _version(request: HttpRequest) -> int | None:
     return parse_version(request.path_params.get("version"))
 
 
-def _pipeline(request: HttpRequest) -> Pipeline[Any, Any]:
-    return request.context.registry.named(request.path_params["model"], _version(request))
+async def _pipeline(request: HttpRequest) -> Pipeline[Any, Any]:
+    named = request.context.registry.named
+    find = partial(named, request.path_params["model"], _version(request))
+    return await found(find, request.without_transport())
 
 
 def _json(body: Mapping[str, Any] | Sequence[Any], status: int = 200) -> Reply:

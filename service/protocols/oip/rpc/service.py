@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -13,6 +14,7 @@ from service.errors import (
     InvalidInputError,
     ModelNotFoundError,
     ModelNotReadyError,
+    NotResidentError,
     ServiceError,
     ShuttingDownError,
 )
@@ -21,6 +23,7 @@ from service.protocols.oip.inference import InferCall, infer, parse_version, sec
 from service.protocols.oip.rpc.calls import SERVICE, Call, Serving, answering
 from service.protocols.oip.rpc.messages import parse_call, pb, response, response_of
 from service.protocols.oip.rpc.streaming import translated
+from service.requests.answer import found
 from service.requests.pipeline import Pipeline
 from service.tasks import Task
 
@@ -38,6 +41,8 @@ def is_model_ready(context: ApiContext, model: str, version: str) -> bool:
     """Return whether a model can answer. Raises InvalidInputError."""
     try:
         context.registry.named(model, parse_version(version))
+    except NotResidentError:  # a request loads it
+        return True
     except (ModelNotFoundError, ModelNotReadyError):
         return False
     return True
@@ -61,18 +66,20 @@ async def _server_metadata(call: Call, message: Any) -> Any:
 
 
 async def _model_metadata(call: Call, message: Any) -> Any:
-    return ParseDict(describe.metadata_of(_pipeline(call, message)), pb.ModelMetadataResponse())
+    return ParseDict(
+        describe.metadata_of(await _pipeline(call, message)), pb.ModelMetadataResponse()
+    )
 
 
 async def _model_config(call: Call, message: Any) -> Any:
-    config = dict(describe.config_of(_pipeline(call, message)))
+    config = dict(describe.config_of(await _pipeline(call, message)))
     config["model_transaction_policy"] = {"decoupled": False}
     return ParseDict({"config": config}, pb.ModelConfigResponse())
 
 
 async def _model_statistics(call: Call, message: Any) -> Any:
     registry = call.context.registry
-    pipelines = [_pipeline(call, message)] if message.name else describe.serving(registry)
+    pipelines = [await _pipeline(call, message)] if message.name else describe.serving(registry)
     found = {"model_stats": [describe.statistics_of(pipeline) for pipeline in pipelines]}
     return ParseDict(found, pb.ModelStatisticsResponse(), ignore_unknown_fields=True)
 
@@ -193,7 +200,8 @@ async def _streamed(call: Call, message: Any) -> AsyncIterator[Any]:
     """Yield the responses to one request of a stream; an error ends the request only."""
     try:
         asked = parse_call(message)
-        pipeline = call.context.registry.named(asked.model, asked.version)
+        named = partial(call.context.registry.named, asked.model, asked.version)
+        pipeline = await found(named, call.request(seconds_of(asked.parameters)))
         if pipeline.task is Task.TRANSLATE:
             async for one in translated(call, asked):
                 yield pb.ModelStreamInferResponse(infer_response=one)
@@ -214,5 +222,6 @@ async def _whole(call: Call, asked: InferCall) -> Any:
     return response(result.model, result.version, result.id, result.outputs, is_final=True)
 
 
-def _pipeline(call: Call, message: Any) -> Pipeline[Any, Any]:
-    return call.context.registry.named(message.name, parse_version(message.version))
+async def _pipeline(call: Call, message: Any) -> Pipeline[Any, Any]:
+    named, version = call.context.registry.named, parse_version(message.version)
+    return await found(partial(named, message.name, version), call.request())
