@@ -12,7 +12,6 @@ ServiceError
 ├── ModelNotFoundError         no such model or version in the repository
 ├── ModelRequiredError         several models could answer, none is the default, none is named
 ├── ModelNotReadyError         known, but still loading, failed or being unloaded
-│   └── NotResidentError       not in memory; it can be loaded for the request
 ├── ModelLoadError             a version could not be loaded; the old one keeps serving
 ├── ConflictError              cannot be done in the present state (a load is already running)
 ├── OverloadedError            the queue is full; try again later
@@ -26,7 +25,7 @@ ServiceError
 An error says what happened (`code`), never which HTTP status that is.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
@@ -119,14 +118,6 @@ class ModelNotReadyError(ServiceError):
     """The model is known but cannot answer now."""
 
     code = "model_not_ready"
-
-
-class NotResidentError(ModelNotReadyError):
-    """The model is not in memory, and `bring` loads it."""
-
-    model: str
-    bring: Callable[[Callable[[], Any], float | None], Awaitable[Any]]
-    """Loads what the function misses until the deadline, and returns what it then returns."""
 
 
 class ModelLoadError(ServiceError):

@@ -12,7 +12,6 @@ from pydantic import BaseModel, RootModel
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
-from service.errors import NotResidentError
 from service.protocols.bodies import Body
 from service.protocols.huggingface_bodies import (
     Asked,
@@ -31,7 +30,7 @@ from service.protocols.protocol import (
     post,
     rendered,
 )
-from service.requests.answer import Answers, found
+from service.requests.answer import Answers, NotResidentError, found
 from service.requests.documents import Documents
 from service.requests.pipeline import Pipeline
 from service.requests.request import Selection

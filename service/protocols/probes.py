@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
-from service.errors import ModelNotReadyError, NotResidentError, ShuttingDownError
+from service.errors import ModelNotReadyError, ShuttingDownError
 from service.protocols.protocol import ProtocolRoute, get, rendered
 from service.protocols.tei import BELOW_MODEL, TEI
 from service.protocols.tei_tokens import selection, text_model
+from service.requests.answer import NotResidentError
 from service.requests.pipeline import Pipeline
 from service.tasks import ComposedTask, Task
 

@@ -13,7 +13,7 @@ from service.errors import (
     kept,
     renewed,
 )
-from service.registry.aliases import DEFAULT, Weights, checked_weights
+from service.registry.aliases import DEFAULT, Aliases, Weights, checked_weights
 from service.registry.lifecycle import (
     Attempts,
     Draining,
@@ -23,7 +23,7 @@ from service.registry.lifecycle import (
     note_failure,
 )
 from service.registry.loader import Loaded
-from service.registry.status import VersionKey, describe
+from service.registry.status import VersionKey, describe, publish_aliases
 from service.registry.statuses import Statuses
 from service.registry.versions import Versions
 from service.registry.wanted import Readiness
@@ -82,6 +82,7 @@ class Changes:
         if not removed and not was_loading:
             return False
         self._readiness.note_unloaded(model)
+        publish_aliases(Aliases(), model)
         if not removed:
             return True
         # Not awaited themselves: a caller who leaves must not end them, nor a stop their caller.
@@ -118,6 +119,7 @@ class Changes:
             self._end(model)
         # From here on there is no await: requests see the old state or the new one.
         self._versions.aliases = changed
+        publish_aliases(changed, model)
         for loaded in added:
             self._versions.add(loaded)
             self._show_ready(loaded)
@@ -218,6 +220,7 @@ class Changes:
     def _show_ready(self, loaded: Loaded, refused_version: int | None = None) -> None:
         files = loaded.files
         self._statuses.set(replace(describe(loaded), refused_version=refused_version))
+        publish_aliases(self._versions.aliases, files.model)
         self.on_ready(loaded)
         facts = {"model": files.model, "version": files.version, "precision": files.precision}
         _log.info("model ready", extra=facts)

@@ -40,9 +40,9 @@ class Loaded:
     """Duration of the load."""
     memory_bytes: int | None = field(default=None, kw_only=True)
     """What it takes, with the memory of its batches; None where that could not be measured."""
-    used: int = field(default=0, init=False)
+    used: int = field(default=0, kw_only=True)
     """Higher for a version that was asked later."""
-    on_closed: Callable[[], None] = field(default=lambda: None, init=False)
+    on_closed: Callable[[], None] = field(default=lambda: None, kw_only=True)
     """Called once it is closed."""
 
     @property

@@ -12,7 +12,6 @@ from service.errors import (
     ConflictError,
     ModelNotFoundError,
     ModelNotReadyError,
-    NotResidentError,
     OverloadedError,
     ServiceError,
     ShuttingDownError,
@@ -23,6 +22,7 @@ from service.registry.budget import MemoryBudget
 from service.registry.changes import Changes
 from service.registry.versions import Versions
 from service.registry.wanted import phrase
+from service.requests.answer import NotResidentError
 from service.tasks import Ability, Task
 from service.telemetry import metrics
 

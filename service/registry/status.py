@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from service.registry.aliases import Aliases
 from service.registry.loader import Loaded
 from service.registry.parity import Parity
 from service.registry.progress import LoadPhase
@@ -208,6 +209,14 @@ def publish_limits(loaded: Loaded, queue_limit: int) -> None:
     for lane, engine in loaded.pipeline.engines.items():
         best_size = engine.curve.best_batch_size(engine.curve.lengths[-1])
         metrics.MODEL_BATCH_LIMIT.labels(*labels, lane).set(best_size)
+
+
+def publish_aliases(aliases: Aliases, model: str) -> None:
+    """Set the metrics of a model's aliases."""
+    metrics.MODEL_ALIAS_SHARE.remove_by_labels({"model": model})
+    for version in aliases.versions(model):
+        for alias, share in aliases.shares(model, version).items():
+            metrics.MODEL_ALIAS_SHARE.labels(model, str(version), alias).set(share)
 
 
 def retract(status: VersionStatus) -> None:

@@ -12,7 +12,7 @@ from service.errors import (
     DeviceMemoryError,
     InternalError,
     InvalidInputError,
-    NotResidentError,
+    ModelNotReadyError,
     ServiceError,
     kept,
 )
@@ -31,6 +31,14 @@ Ask: TypeAlias = Callable[[Pipeline[Any, Any], Any, Request], Awaitable[Outcome[
 FoundT = TypeVar("FoundT")
 
 _log = logging.getLogger(__name__)
+
+
+class NotResidentError(ModelNotReadyError):
+    """The model is not in memory, and `bring` loads it."""
+
+    model: str
+    bring: Callable[[Callable[[], Any], float | None], Awaitable[Any]]
+    """Loads what the function misses until the deadline, and returns what it then returns."""
 
 
 class Models(Protocol):

@@ -205,6 +205,11 @@ MODEL_FALLBACK = Gauge(
     ["model", "version"],
     multiprocess_mode="max",
 )
+MODEL_ALIAS_SHARE = Gauge(
+    "model_alias_share",
+    "Share of the requests for an alias that a version gets.",
+    (*_VERSION, "alias"),
+)
 MODEL_MEMORY_BYTES = Gauge(
     "model_memory_bytes",
     "Memory of a version that is loaded or drains, as measured when it was loaded.",

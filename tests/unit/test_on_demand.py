@@ -132,9 +132,8 @@ async def test_a_load_that_waits_for_memory_ends_with_its_last_request() -> None
             await ask(registry, "b", patience=2)
     async with serving("abc", places=2, resident=["a"]) as (registry, loader):
         await ask(registry, "b")
-        with registry.named("b").held():
-            with pytest.raises(ModelNotReadyError, check=sentence):
-                await ask(registry, "c", patience=5.02)
+        with registry.named("b").held(), pytest.raises(ModelNotReadyError, check=sentence):
+            await ask(registry, "c", patience=5.02)
         await asyncio.sleep(5)
         assert resident(registry) == {"a", "b"}
         assert states(registry)["c"] == "on_demand"
@@ -171,7 +170,7 @@ async def test_a_model_that_can_never_fit_is_refused_with_its_numbers() -> None:
 
 
 async def test_what_an_administrator_unloads_stays_unloaded() -> None:
-    async with serving() as (registry, loader):
+    async with serving() as (registry, _loader):
         await ask(registry, "a")
         await registry.unload("a")
         await registry.unload("b")  # which was not in memory
@@ -240,7 +239,7 @@ async def test_forty_models_share_memory_for_five_and_nothing_fails() -> None:
 
 async def test_aliases_weights_and_sticky_keys_work_without_the_model_in_memory() -> None:
     aliases = Aliases({"a@prod": "1", "a@default": "1:50+2:50"})
-    async with serving("ab", places=3, versions=(1, 2), aliases=aliases) as (registry, loader):
+    async with serving("ab", places=3, versions=(1, 2), aliases=aliases) as (registry, _loader):
         assert await ask(registry, "a@prod") == 1
         keys = [f"key{number}" for number in range(20)]
 

@@ -250,7 +250,8 @@ def _loads() -> list[AnyPanel]:
     return [
         states(
             "States",
-            "State of every version of the model: loading, ready, draining or failed.",
+            "State of every version of the model: loading, ready, draining, on demand (its next "
+            "request loads it) or failed.",
             {"version {{version}} {{state}}": f"max by (version, state) ({every})"},
             width=8,
         ),

@@ -18,6 +18,7 @@ def resources() -> Dashboard:
     rows_of_panels = {
         "Replicas": _replicas(),
         "Processors and memory": _host(),
+        "Models in memory": _models(),
         "GPU": _gpu(),
         "Cache and Redis": _redis(),
     }
@@ -99,6 +100,48 @@ def _host() -> list[AnyPanel]:
             limits=((0.8, BAD),),
             width=6,
             share=True,
+        ),
+    ]
+
+
+def _models() -> list[AnyPanel]:
+    held = f"sum by (instance) (model_memory_bytes{{{_OF}}})"
+    each = f'max by (model, version) (model_memory_bytes{{{OF_MODEL}, instance=~"$instance"}})'
+    moves = {
+        "loaded": f"sum(rate(model_demand_loads_total{{{_OF}}}{RATE}))",
+        "left": f"sum(rate(model_evictions_total{{{_OF}}}{RATE}))",
+    }
+    return [
+        lines(
+            "Share of models.memory_bytes",
+            "What the loaded versions take of the memory that they may take; absent without a "
+            "limit.",
+            "percentunit",
+            {"{{instance}}": f"{held} / (model_memory_budget_bytes{{{_OF}}} > 0)"},
+            width=6,
+            share=True,
+        ),
+        lines(
+            "Memory by version",
+            "As measured when the version was loaded, on the replica where it is largest.",
+            "bytes",
+            {"{{model}} {{version}}": each},
+            width=6,
+            stacked=True,
+        ),
+        lines(
+            "Loads on demand",
+            "Models loaded for a request, and models that left memory for them.",
+            "cps",
+            moves,
+            width=6,
+        ),
+        lines(
+            "Requests that wait for a load",
+            "At each scrape, by replica.",
+            "none",
+            {"{{instance}}": f"model_requests_waiting{{{_OF}}}"},
+            width=6,
         ),
     ]
 

@@ -77,4 +77,4 @@ function percent(score) {
   return `${(100 * score).toFixed(1)} %`;
 }
 
-const drawable = (model) => model.state === "ready" && model.task === "classify" && readsDigits(model);
+const drawable = (model) => ["ready", "on_demand"].includes(model.state) && model.task === "classify" && readsDigits(model);

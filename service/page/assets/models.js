@@ -48,7 +48,7 @@ export class Models extends EventTarget {
       this.#strip.replaceChildren(...ordered.map(chip));
       this.dispatchEvent(new Event("change"));
     }
-    const count = ordered.filter((model) => model.state === "ready").length;
+    const count = ordered.filter(answers).length;
     const waiting = Object.keys(reasons);
     if (ready) this.#say("ready", `Ready · ${count} ${count === 1 ? "model" : "models"}`);
     else this.#say("waiting", waiting.length ? `Not ready: ${waiting.join(", ")}` : `Not ready: ${detail}`);
@@ -101,7 +101,7 @@ export class ModelChoice {
   #fitting() {
     const { task, modalities } = this.#wanted;
     return this.#models.list.filter(
-      (each) => each.state === "ready" && modalities.every((kind) => can(each, task, kind)),
+      (each) => answers(each) && modalities.every((kind) => can(each, task, kind)),
     );
   }
 
@@ -127,6 +127,8 @@ export class ModelChoice {
   }
 }
 
+const answers = (model) => model.state === "ready" || model.state === "on_demand";
+
 const can = (model, task, kind) =>
   model.task === task ? model.modalities.includes(kind) : model.composed.includes(`${task}.${kind}`);
 
@@ -137,8 +139,10 @@ function about(model, named) {
 }
 
 function chip(status) {
-  const facts = [status.version && `v${status.version}`, status.precision, status.device].filter(Boolean).join(" · ");
-  const state = status.state === "ready" ? [] : [make("em", {}, status.state)];
+  const aliases = Object.entries(status.aliases).map(([name, share]) => (share < 1 ? `@${name} ${Math.round(100 * share)} %` : `@${name}`));
+  const size = status.resident && status.memory_bytes ? `${Math.ceil(status.memory_bytes / 2 ** 20)} MiB` : "";
+  const facts = [status.version && `v${status.version}`, ...aliases, status.precision, status.device, size].filter(Boolean).join(" · ");
+  const state = status.state === "ready" ? [] : [make("em", {}, status.state.replace("_", " "))];
   return make(
     "li",
     { "data-state": status.state, title: status.reason ?? status.description ?? "" },

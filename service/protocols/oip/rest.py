@@ -15,7 +15,7 @@ from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
 from service.api.replies import Reply
 from service.api.route import KeyPlace
-from service.errors import InvalidInputError, NotResidentError
+from service.errors import InvalidInputError
 from service.protocols.oip import describe
 from service.protocols.oip.inference import (
     InferCall,
@@ -33,7 +33,7 @@ from service.protocols.oip.rest_messages import (
     render_result,
 )
 from service.protocols.protocol import Protocol, ProtocolRoute, error_reply, get, post_unread
-from service.requests.answer import found
+from service.requests.answer import NotResidentError, found
 from service.requests.pipeline import Pipeline
 
 _LENGTH = b"inference-header-content-length"

@@ -14,7 +14,6 @@ from service.errors import (
     InvalidInputError,
     ModelNotFoundError,
     ModelNotReadyError,
-    NotResidentError,
     ServiceError,
     ShuttingDownError,
 )
@@ -23,7 +22,7 @@ from service.protocols.oip.inference import InferCall, infer, parse_version, sec
 from service.protocols.oip.rpc.calls import SERVICE, Call, Serving, answering
 from service.protocols.oip.rpc.messages import parse_call, pb, response, response_of
 from service.protocols.oip.rpc.streaming import translated
-from service.requests.answer import found
+from service.requests.answer import NotResidentError, found
 from service.requests.pipeline import Pipeline
 from service.tasks import Task
 
