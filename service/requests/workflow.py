@@ -92,16 +92,15 @@ def models_of(models: Models, workflow: Workflow) -> Mapping[str, Pipeline[Any, 
         ServiceError: a model is not there, not ready, or cannot do it; or labels are not valid. The
             message begins with the name of the step.
     """
-    pipelines: dict[str, Pipeline[Any, Any]] = {}
+    known: dict[str, Pipeline[Any, Any]] = {}
     for name, step in workflow.steps.items():
         if isinstance(step, ModelStep):
             try:
                 _labels(step)
-                modality = workflow.modality(step)
-                pipelines[name] = models.find(step.ability, modality, step.model, None)
+                known[name] = models.find(step.ability, workflow.modality(step), step.model, None)
             except ServiceError as error:
                 raise named(name, error) from None
-    return pipelines
+    return known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,8 +130,8 @@ class WorkflowRun:
             ServiceError: a model cannot be asked, or a label of a step could not be computed.
         """
         windows: dict[str, Window] = {}
-        pipelines = await found(partial(models_of, models, workflow), request)
-        for name, pipeline in pipelines.items():
+        known = await found(partial(models_of, models, workflow), request)
+        for name, pipeline in known.items():
             step = workflow.steps[name]
             assert isinstance(step, ModelStep)  # noqa: S101 - for mypy
             if request.caller is not None:  # before anything is computed
