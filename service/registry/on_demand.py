@@ -82,7 +82,7 @@ class OnDemand:
     def check(self, model: str, ability: Ability) -> None:
         """Raise ModelNotFoundError for what a model cannot do, without loading it."""
         known = self._models[model]
-        if model not in self._versions.defaults and ability not in known:
+        if ability not in known:
             able = ", ".join(sorted(map(phrase, known)))
             raise ModelNotFoundError(f"model {model!r} cannot {phrase(ability)}; it can {able}")
 

@@ -140,11 +140,12 @@ class Registry:
         name = model or self._defaults.models.get(ability)
         if name is None:
             raise self._defaults.absent(ability)
-        if self._on_demand.has(name):
-            self._on_demand.check(name, ability)
-        elif model is None and name not in self._serving:
-            reason = self._readiness.reasons.get(name, "it is not loaded")
-            raise default_not_ready(name, ability, reason)
+        if name not in self._serving:
+            if self._on_demand.has(name):
+                self._on_demand.check(name, ability)
+            elif model is None:
+                reason = self._readiness.reasons.get(name, "it is not loaded")
+                raise default_not_ready(name, ability, reason)
         pipeline = self.named(name, version, key)
         if ability not in pipeline.abilities:
             able = ", ".join(sorted(map(phrase, pipeline.abilities)))
