@@ -90,6 +90,9 @@ class SharedRegistry(Registry):
         if state is None:
             return super()._first_loads(models)
         serving: Mapping[str, Sequence[Any]] = state["serving"]
+        for model in self._unloaded:
+            self._on_demand.withdraw(model)
+            self._statuses.withdraw(model)
         for model in self._unloaded.intersection(models):
             self._readiness.note_unloaded(model)
         left = [one for one in models if one not in serving and one not in self._unloaded]
@@ -98,8 +101,8 @@ class SharedRegistry(Registry):
             *super()._first_loads(left),
         ]
 
-    async def _load_all(self, models: Sequence[str]) -> None:
-        await super()._load_all(models)
+    async def _load_all(self, wanted: Sequence[str], models: Sequence[str]) -> None:
+        await super()._load_all(wanted, models)
         self._worker.send("loaded", state=self._state())
 
     def _state(self) -> Mapping[str, Any]:

@@ -209,14 +209,18 @@ MODEL_ALIAS_SHARE = Gauge(
     "model_alias_share",
     "Share of the requests for an alias that a version gets.",
     (*_VERSION, "alias"),
+    multiprocess_mode="max",
 )
 MODEL_MEMORY_BYTES = Gauge(
     "model_memory_bytes",
     "Memory of a version that is loaded or drains, as measured when it was loaded.",
     _VERSION,
+    multiprocess_mode="sum",
 )
 MODEL_MEMORY_BUDGET_BYTES = Gauge(
-    "model_memory_budget_bytes", "Memory that all loaded versions may take; 0 is no limit."
+    "model_memory_budget_bytes",
+    "Memory that all loaded versions may take; 0 is no limit.",
+    multiprocess_mode="sum",
 )
 MODEL_DEMAND_LOADS = Counter(
     "model_demand_loads", "Loads of a model for a request that waited.", ("model",)
@@ -224,9 +228,13 @@ MODEL_DEMAND_LOADS = Counter(
 MODEL_EVICTIONS = Counter(
     "model_evictions", "Times that a model left memory for another one.", ("model",)
 )
-MODEL_LOADS_WAITING = Gauge("model_loads_waiting", "Loads that wait for memory.")
+MODEL_LOADS_WAITING = Gauge(
+    "model_loads_waiting", "Loads that wait for memory.", multiprocess_mode="sum"
+)
 MODEL_REQUESTS_WAITING = Gauge(
-    "model_requests_waiting", "Requests that wait for a model to be loaded."
+    "model_requests_waiting",
+    "Requests that wait for a model to be loaded.",
+    multiprocess_mode="sum",
 )
 MODEL_LOADS = Counter(
     "model_loads", "Loads of a model, by result: ok or failed.", ("model", "result")
