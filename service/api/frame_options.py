@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from service.api.classify import Labels
 from service.api.content import TaskRequest, as_text
 from service.api.detect import Ratio
 from service.requests.admission import ApiLimits
@@ -44,7 +45,7 @@ class FrameOptions(TaskRequest):
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="How many labels of a frame to return, best first."
     )
-    labels: list[str] | None = Field(
+    labels: Labels | None = Field(
         None, description="Of classify: choose among these labels (zero-shot)."
     )
     hypothesis_template: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(

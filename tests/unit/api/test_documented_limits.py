@@ -270,3 +270,29 @@ def test_the_limits_of_the_settings_are_in_the_document() -> None:
         assert not allows(text, "五" * (most + 1))
         assert allows(text, ["五"] * limits.max_items)
         assert not allows(text, ["五"] * (limits.max_items + 1))
+
+
+def lists_in(schema: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the schemas of lists within one, with their places."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "array":
+            yield path, schema
+        for name, part in schema.items():
+            if name != "then":  # it bounds the texts in a list, which has its bounds elsewhere
+                yield from lists_in(part, f"{path}.{name}")
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from lists_in(part, path)
+
+
+def test_every_list_of_a_request_has_a_bound() -> None:
+    found = {}
+    for path, operations in DOCUMENT["paths"].items():
+        for operation in operations.values():
+            content = operation.get("requestBody", {}).get("content", {})
+            for kind, media in content.items():
+                name = media["schema"].get("$ref", "").rpartition("/")[2]
+                schema = DOCUMENT["components"]["schemas"][name] if name else media["schema"]
+                found |= dict(lists_in(schema, f"{path} {kind}"))
+    assert len(found) > 12
+    assert {place for place, schema in found.items() if "maxItems" not in schema} == set()
