@@ -206,8 +206,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
             self._let_go()
             total = time.perf_counter() - started
             self.meter.request(outcome, total)
-        spent = timings.preprocess + timings.queue + timings.compute + timings.postprocess
-        timings.cache = max(0.0, total - spent)
+        timings.cache = self.meter.tally.answered(how, timings, total)
         return Outcome(answer, how, timings)
 
     def _settle(

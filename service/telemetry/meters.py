@@ -1,6 +1,7 @@
 """What one loaded version counts: its metric series, bound once."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -21,14 +22,10 @@ from service.telemetry.metrics import (
     INFERENCE_REQUESTS,
     INFERENCE_RUNNING_BATCHES,
     INFERENCE_STOPPED_RUNS,
-    INFLIGHT_FIRST_TOKEN_SECONDS,
-    INFLIGHT_JOIN_SECONDS,
     INFLIGHT_ROWS,
-    INFLIGHT_STEP_ROWS,
-    INFLIGHT_STEPS,
-    INFLIGHT_TOKENS,
-    INFLIGHT_WASTED_ROWS,
 )
+from service.telemetry.record import Timings
+from service.telemetry.step_series import StepSeries
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +65,66 @@ class StepReport:
     """Steps for which the device had no memory."""
 
 
+@dataclass(slots=True)
+class Spent:
+    """How often something happened, and how long it took in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one more."""
+        self.count += 1
+        self.seconds += seconds
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a version has done since it was loaded, for clients that ask for statistics."""
+
+    last_request: float = 0.0
+    """Time of the last answer, in seconds since 1970; 0 if there is none."""
+    succeeded: Spent = field(default_factory=Spent)
+    failed: Spent = field(default_factory=Spent)
+    """Also refused and cancelled."""
+    hits: Spent = field(default_factory=Spent)
+    """Answers from the cache or from the computation for an identical item: all of their time."""
+    misses: Spent = field(default_factory=Spent)
+    """Answers computed although the cache was asked: the time that it took."""
+    preprocess: Spent = field(default_factory=Spent)
+    queue: Spent = field(default_factory=Spent)
+    compute: Spent = field(default_factory=Spent)
+    postprocess: Spent = field(default_factory=Spent)
+    """Of the items that were computed, as the previous three."""
+    batches: dict[int, Spent] = field(default_factory=dict)
+    """Runs by number of rows; empty for a version with in-flight batching."""
+
+    def answered(self, how: str, spent: Timings, seconds: float) -> float:
+        """Count an answer, and return the time that no stage but the cache took.
+
+        Args:
+            how: a `CacheOutcome`.
+            spent: the time of each stage but the cache.
+            seconds: the whole time.
+        """
+        stages = spent.preprocess + spent.queue + spent.compute + spent.postprocess
+        rest = max(0.0, seconds - stages)
+        self.last_request = time.time()
+        self.succeeded.add(seconds)
+        if how in ("hit", "shared"):
+            self.hits.add(seconds)
+            return rest
+        for stage in (self.preprocess, self.queue, self.compute, self.postprocess):
+            stage.count += 1
+        self.preprocess.seconds += spent.preprocess
+        self.queue.seconds += spent.queue
+        self.compute.seconds += spent.compute
+        self.postprocess.seconds += spent.postprocess
+        if how == "miss":
+            self.misses.add(rest)
+        return rest
+
+
 class Load(NamedTuple):
     """What a version has to do now."""
 
@@ -81,6 +138,8 @@ class Load(NamedTuple):
 
 class Meter(Protocol):
     """Counts what a version's pipeline and engines do."""
+
+    tally: Tally
 
     def request(self, outcome: str, seconds: float) -> None:
         """Count one item by its outcome: "ok" or an error's code."""
@@ -114,6 +173,9 @@ class Meter(Protocol):
 class NullMeter(Meter):
     """Counts nothing."""
 
+    def __init__(self) -> None:
+        self.tally = Tally()
+
     def request(self, outcome: str, seconds: float) -> None:
         pass
 
@@ -145,8 +207,9 @@ class ModelMeter(Meter):
 
     def __init__(self, model: str, version: int) -> None:
         self._labels = (model, str(version))
+        self.tally = Tally()
         self._series: _Series | None = None
-        self._steps: _StepSeries | None = None
+        self._steps: StepSeries | None = None
 
     def start(self, load: Callable[[], Load], rows: Callable[[], int] | None = None) -> None:
         """Begin to count.
@@ -156,21 +219,26 @@ class ModelMeter(Meter):
             rows: returns how many rows are in use; None for a version without in-flight batching.
         """
         self._series = _Series(self._labels)
+        self.tally = Tally()
         INFERENCE_PENDING_REQUESTS.labels(*self._labels).set_function(lambda: load().pending)
         INFERENCE_RUNNING_BATCHES.labels(*self._labels).set_function(lambda: load().running)
         INFERENCE_BACKLOG_SECONDS.labels(*self._labels).set_function(lambda: load().seconds)
         if rows is not None:
-            self._steps = _StepSeries(self._labels)
+            self._steps = StepSeries(self._labels)
             INFLIGHT_ROWS.labels(*self._labels).set_function(rows)
 
     def request(self, outcome: str, seconds: float) -> None:
         if (series := self._series) is not None:
             series.count_request(outcome, seconds)
+            if outcome != "ok":
+                self.tally.last_request = time.time()
+                self.tally.failed.add(seconds)
 
     def batch(self, lengths: Sequence[int], queued: Sequence[float], seconds: float) -> None:
         if (series := self._series) is not None:
             series.batch_size.observe(len(lengths))
             series.compute_seconds.observe(seconds)
+            self.tally.batches.setdefault(len(lengths), Spent()).add(seconds)
             series.padding_ratio.observe(1.0 - sum(lengths) / (len(lengths) * max(lengths)))
             for waited in queued:
                 series.queue_seconds.observe(waited)
@@ -228,25 +296,3 @@ class _Series:
             self._requests[outcome] = INFERENCE_REQUESTS.labels(*self._labels, outcome)
         self._requests[outcome].inc()
         self._request_seconds.observe(seconds)
-
-
-class _StepSeries:
-    """The series of a version with in-flight batching; others do not have them."""
-
-    def __init__(self, labels: tuple[str, str]) -> None:
-        self._steps = INFLIGHT_STEPS.labels(*labels)
-        self._step_rows = INFLIGHT_STEP_ROWS.labels(*labels)
-        self._wasted_rows = INFLIGHT_WASTED_ROWS.labels(*labels)
-        self._tokens = INFLIGHT_TOKENS.labels(*labels)
-        self._join_seconds = INFLIGHT_JOIN_SECONDS.labels(*labels)
-        self._first_token_seconds = INFLIGHT_FIRST_TOKEN_SECONDS.labels(*labels)
-
-    def count(self, report: StepReport) -> None:
-        self._steps.inc(report.steps)
-        self._step_rows.inc(report.rows)
-        self._wasted_rows.inc(report.wasted_rows)
-        self._tokens.inc(report.tokens)
-        for waited in report.join_waits:
-            self._join_seconds.observe(waited)
-        for seconds in report.first_tokens:
-            self._first_token_seconds.observe(seconds)

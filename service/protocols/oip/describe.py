@@ -1,21 +1,14 @@
 """What the protocol tells of the server and its models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-
-from prometheus_client import Counter, Histogram
 
 from service.protocols.oip.native import native_inputs, native_outputs
 from service.protocols.oip.tensors import datatype_of
 from service.registry.registry import Registry
 from service.registry.status import ModelState
 from service.requests.pipeline import Pipeline
-from service.telemetry.metrics import (
-    INFERENCE_COMPUTE_SECONDS,
-    INFERENCE_QUEUE_SECONDS,
-    INFERENCE_REQUEST_SECONDS,
-    INFERENCE_REQUESTS,
-)
+from service.telemetry.meters import Spent
 from service.types import TensorSpec
 
 SERVER: Final[Mapping[str, Any]] = {
@@ -100,30 +93,35 @@ def index_of(registry: Registry, only_ready: bool) -> Sequence[Mapping[str, Any]
 
 
 def statistics_of(pipeline: Pipeline[Any, Any]) -> Mapping[str, Any]:
-    """Return what a version has answered since it was loaded first."""
-    labels = {"model": pipeline.model.name, "version": str(pipeline.model.version)}
+    """Return what a version has answered since it was loaded, in this process."""
     states = [engine.statistics() for engine in pipeline.engines.values()]
-    computed = sum(state.inference_count for state in states)
-    outcomes = dict(_outcomes(labels))
-    succeeded = int(outcomes.pop("ok", 0))
-    _, total = _summed(INFERENCE_REQUEST_SECONDS, labels)
+    tally = pipeline.meter.tally
     return {
         "name": pipeline.model.name,
         "version": str(pipeline.model.version),
-        "last_inference": 0,
-        "inference_count": computed,
+        "last_inference": round(tally.last_request * 1000),
+        "inference_count": sum(state.inference_count for state in states),
         "execution_count": sum(state.execution_count for state in states),
         "inference_stats": {
-            "success": _duration(succeeded, total),
-            "fail": _duration(int(sum(outcomes.values()))),
-            "queue": _duration(*_summed(INFERENCE_QUEUE_SECONDS, labels)),
-            "compute_input": _duration(0),
-            "compute_infer": _duration(*_summed(INFERENCE_COMPUTE_SECONDS, labels)),
-            "compute_output": _duration(0),
-            "cache_hit": _duration(max(0, succeeded - computed)),
-            "cache_miss": _duration(computed),
+            "success": _duration(tally.succeeded),
+            "fail": _duration(tally.failed),
+            "queue": _duration(tally.queue),
+            "compute_input": _duration(tally.preprocess),
+            "compute_infer": _duration(tally.compute),
+            "compute_output": _duration(tally.postprocess),
+            "cache_hit": _duration(tally.hits),
+            "cache_miss": _duration(tally.misses),
         },
-        "batch_stats": [],
+        "batch_stats": [
+            {
+                "batch_size": size,
+                # Items are preprocessed and postprocessed one by one, before and after the batch.
+                "compute_input": _duration(Spent(spent.count)),
+                "compute_infer": _duration(spent),
+                "compute_output": _duration(Spent(spent.count)),
+            }
+            for size, spent in sorted(tally.batches.items())
+        ],
         "memory_usage": [],
         "response_stats": {},
     }
@@ -170,23 +168,5 @@ def _sizes(shape: Sequence[int | None]) -> list[int]:
     return [-1 if size is None else size for size in shape]
 
 
-def _duration(count: int, seconds: float = 0.0) -> Mapping[str, int]:
-    return {"count": count, "ns": round(seconds * 1e9)}
-
-
-def _outcomes(labels: Mapping[str, str]) -> Iterator[tuple[str, float]]:
-    for sample in _samples(INFERENCE_REQUESTS, labels):
-        if sample.name.endswith("_total"):
-            yield sample.labels["outcome"], sample.value
-
-
-def _summed(metric: Histogram, labels: Mapping[str, str]) -> tuple[int, float]:
-    values = {sample.name.rpartition("_")[2]: sample.value for sample in _samples(metric, labels)}
-    return int(values.get("count", 0)), values.get("sum", 0.0)
-
-
-def _samples(metric: Counter | Histogram, labels: Mapping[str, str]) -> Iterator[Any]:
-    for family in metric.collect():
-        for sample in family.samples:
-            if labels.items() <= sample.labels.items():
-                yield sample
+def _duration(spent: Spent) -> Mapping[str, int]:
+    return {"count": spent.count, "ns": round(spent.seconds * 1e9)}
