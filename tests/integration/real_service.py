@@ -28,15 +28,17 @@ class RealService:
     grpc_address = ""
     """Of the gRPC server, if a test has chosen its port."""
 
-    def __init__(self, folder: Path, *options: str, authority: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, authority: Path | None = None, port: int | None = None
+    ) -> None:
         scheme = "http" if authority is None else "https"
-        self.url, self.folder = f"{scheme}://127.0.0.1:{free_port()}", folder
+        self.url, self.folder = f"{scheme}://127.0.0.1:{port or free_port()}", folder
         self._verify = True if authority is None else ssl.create_default_context(cafile=authority)
         self._log = (folder / "service.log").open("wb")
-        port = self.url.rpartition(":")[2]
+        listening = self.url.rpartition(":")[2]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTET_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--server.port", port, *options],
+            [sys.executable, "-m", "service", "serve", "--server.port", listening, *options],
             cwd=ROOT,
             env={
                 **environment,
