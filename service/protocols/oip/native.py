@@ -301,6 +301,8 @@ def _floats(
     rows: Sequence[Sequence[float]], width: int | None = None, dtype: Any = np.float32
 ) -> NDArray[Any]:
     wide = max(map(len, rows), default=0) if width is None else width
+    if rows and all(len(row) == wide for row in rows):
+        return np.array(rows, dtype)
     return _padded([np.array(row, dtype) for row in rows], (wide,), dtype)
 
 

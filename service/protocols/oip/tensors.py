@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from math import prod
 from typing import Any
@@ -52,7 +53,12 @@ def datatype_of(dtype: str) -> str:
 
 def datatype_of_array(array: NDArray[Any]) -> str:
     """Return the datatype of a tensor."""
-    return "BYTES" if array.dtype.hasobject else _NAMES[array.dtype.name]
+    return "BYTES" if array.dtype.hasobject else _datatype_of(array.dtype)
+
+
+@lru_cache(maxsize=32)  # numpy makes the name of a type anew at each call
+def _datatype_of(dtype: np.dtype[Any]) -> str:
+    return _NAMES[dtype.name]
 
 
 def check_shape(name: str, datatype: str, shape: Sequence[int]) -> int:

@@ -129,6 +129,13 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
             [[DOCUMENTS[place], score] for place, score in ranking(service)],
         ],
     ),
+    "llama-index": (
+        "[vectors, [[one.node.text, one.score] for one in ranked]]",
+        lambda service: [
+            vectors(service),
+            [[DOCUMENTS[place], score] for place, score in ranking(service)],
+        ],
+    ),
     "tritonclient.http": (
         "[[label.decode() for label in labels[:, 0]], scores[:, 0].tolist()]",
         lambda service: best_labels(
