@@ -56,7 +56,7 @@ def datatype_of_array(array: NDArray[Any]) -> str:
     return "BYTES" if array.dtype.hasobject else _datatype_of(array.dtype)
 
 
-@lru_cache(maxsize=32)  # numpy makes the name of a type anew at each call
+@lru_cache(maxsize=32)  # numpy builds the name of a type at each call
 def _datatype_of(dtype: np.dtype[Any]) -> str:
     return _NAMES[dtype.name]
 
