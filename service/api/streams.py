@@ -10,6 +10,7 @@ import orjson
 from pydantic import Field
 from starlette.responses import Response
 
+from service.api.audit import audited
 from service.api.content import read_request
 from service.api.frame_options import FrameOptions
 from service.api.http_request import HttpRequest
@@ -18,6 +19,7 @@ from service.api.replies import Reply
 from service.api.stream_events import event_bodies, status_of
 from service.api.streaming import SERVER_SENT, StreamReply, accepted_form
 from service.live.stream import LiveStream, LiveWork
+from service.live.streams import LiveStreams
 from service.requests.answer import found
 from service.requests.request import Selection
 from service.transforms.vision.video_file import require_decoder
@@ -64,7 +66,13 @@ async def add_stream(request: HttpRequest) -> Reply:
         context.limits.request_timeout_seconds,
         context.limits.max_pixels,
     )
-    stream = context.streams.add(body.url, work, context.registry, context.limits.max_streams)
+
+    async def add() -> LiveStream:
+        return context.streams.add(body.url, work, context.registry, context.limits.max_streams)
+
+    stream = await audited(
+        request.caller, "stream add", pipeline.model.name, partial(_names, context.streams), add()
+    )
     return _reply(status_of(stream), 201)
 
 
@@ -100,8 +108,16 @@ async def read_stream(request: HttpRequest) -> Response:
 async def remove_stream(request: HttpRequest) -> Reply:
     """End a live stream and free what it uses."""
     stream = _found(request)
-    await request.context.streams.remove(stream.id)
+    streams = request.context.streams
+    model = stream.model.name if stream.model is not None else ""
+    state, removal = partial(_names, streams), streams.remove(stream.id)
+    await audited(request.caller, "stream remove", model, state, removal)
     return Reply(b"", status=204)
+
+
+def _names(streams: LiveStreams) -> str:
+    """Return the ids of the streams that run."""
+    return ",".join(stream.id for stream in streams.all()) or "none"
 
 
 def _found(request: HttpRequest) -> LiveStream:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class MemoryBudget:
         now = asyncio.get_running_loop().time()
         stay = min(_LONGEST_STAY, max(_LEAST_STAY, _STAYS * loaded.seconds))
         self._held[loaded], self._stays[loaded] = took, now + stay
-        loaded.on_closed = partial(self._release, loaded)
+        loaded.on_closed = partial(self._release, weakref.ref(loaded))
         if took:
             metrics.MODEL_MEMORY_BYTES.labels(files.model, str(files.version)).set(took)
         if self.total:  # it may have taken more than expected
@@ -208,7 +209,10 @@ class MemoryBudget:
             f"{_mib(self.total)}{', ' if why else ''}{why}"
         )
 
-    def _release(self, loaded: Loaded) -> None:
+    def _release(self, closed: "weakref.ref[Loaded]") -> None:
+        # Weakly: a version that refers to itself would keep its memory until the collector runs.
+        if (loaded := closed()) is None:
+            return
         self._held.pop(loaded, None)
         self._stays.pop(loaded, None)
         if not any(one.key == loaded.key for one in self._held):

@@ -26,7 +26,7 @@ from service.tasks import Ability
 from service.telemetry.meters import Load, ModelMeter
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Loaded:
     """A version that answers, and what its load found out."""
 

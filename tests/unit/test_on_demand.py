@@ -1,7 +1,9 @@
 """More models than memory: loads on demand, what leaves for them, and what never fails."""
 
 import asyncio
+import gc
 import random
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -258,6 +260,20 @@ async def test_aliases_weights_and_sticky_keys_work_without_the_model_in_memory(
         assert resident(registry) == {"a"}
         await registry.set_alias("b", "next", None)  # loads it first
         assert "b" in resident(registry)
+
+
+async def test_a_version_that_left_is_freed_without_the_collector() -> None:
+    async with serving("ab", places=1) as (registry, _):
+        await ask(registry, "a")
+        gone = weakref.ref(registry._versions.defaults["a"])
+        gc.disable()
+        try:
+            await asyncio.sleep(10)
+            await ask(registry, "b")
+            await asyncio.sleep(1)
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 async def test_requests_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,20 @@ async def test_only_so_many_run(client: httpx.AsyncClient, source: str) -> None:
     assert (slots, response.status_code) == ([0, 1], 429)
 
 
+async def test_who_adds_and_removes_a_stream_is_logged(
+    client: httpx.AsyncClient, source: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "service.api.audit")
+    stream = (await add(client, source, task="classify"))["id"]
+    await client.delete(f"{URL}/{stream}", headers=HEADERS)
+    lines = [vars(one) for one in caplog.records if one.msg == "administration"]
+    assert [(one["action"], one["from"], one["to"]) for one in lines] == [
+        ("stream add", "none", stream),
+        ("stream remove", stream, "none"),
+    ]
+    assert {one["who"] for one in lines} == {"admin-token"}
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", ""), ("GET", ""), ("GET", "/a"), ("GET", "/a/events"), ("DELETE", "/a")],
