@@ -31,6 +31,7 @@ PEERS = ("mosec", "litserve")
 BATCHES = (1, 8)
 """The sizes with which each peer is measured; the better one counts."""
 
+_QUARTET = "quartet"
 _COMPARED = 8
 _START_SECONDS = 120.0
 
@@ -89,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--peers", nargs="*", default=list(PEERS), choices=PEERS, metavar="NAME",
         help=f"which of {', '.join(PEERS)}")  # fmt: skip
     add("--batches", type=int, nargs="+", default=list(BATCHES), help="sizes of peers' batches")
+    add("--processes", type=int, nargs="*", default=[2], metavar="N",
+        help="also Quartet with this `server.processes`")  # fmt: skip
     add("--seconds", type=float, default=4.0, help="length of one measurement")
     add("--rounds", type=int, default=5, help="how often all is measured; medians count")
     add("--concurrency", type=int, nargs="+", default=[1, 8, 32, 64])
@@ -107,10 +110,14 @@ def _start_all(stack: ExitStack, subject: Subject, given: argparse.Namespace) ->
     found = [Contestant("naive", 1, stack.enter_context(naive))]
     _wait_answering(naive, subject)
     naive.pause()
-    quartet = Server.quartet(subject.repository, logs / f"peers-{subject.name}-quartet.log")
-    found.append(Contestant("quartet", None, stack.enter_context(quartet)))
-    quartet.wait_ready()
-    quartet.pause()
+    for processes in (1, *given.processes):
+        name = _QUARTET if processes == 1 else f"{_QUARTET} x {processes}"
+        log = logs / f"peers-{subject.name}-{name.replace(' ', '')}.log"
+        settings = {"QUARTET_SERVER__PROCESSES": str(processes)}
+        quartet = Server.quartet(subject.repository, log, settings)
+        found.append(Contestant(name, None, stack.enter_context(quartet)))
+        quartet.wait_ready()
+        quartet.pause()
     for peer in given.peers:
         for batch in given.batches:
             port = free_port()
@@ -179,7 +186,7 @@ def _round(
     loads = []
     first = number % len(servers)
     for one in (*servers[first:], *servers[:first]):
-        headers = UNCACHED if one.name == "quartet" else None
+        headers = UNCACHED if one.name.startswith(_QUARTET) else None
         target = Target.of(subject, one.server.port, bodies, headers)
         with _running(one.server):
             loads.append((one, closed_loop(target, concurrency, given.seconds, best_generator())))
