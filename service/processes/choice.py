@@ -6,8 +6,6 @@ from dataclasses import dataclass
 _MOST_UNRECEIVED = 64
 """Connections that may wait for the event loop of a worker."""
 
-_LONG_LIFE_SECONDS = 60.0
-"""A worker that has lived as long does not count as failing again."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 
 
@@ -46,20 +44,17 @@ def _rank(one: Candidate) -> tuple[bool, bool, int, int]:
 
 @dataclass(slots=True)
 class BackOff:
-    """How long to wait before a worker is started again: longer after each short life."""
+    """How long to wait before a worker is started again: longer if the last ones never served."""
 
-    short_lives: int = 0
+    failures: int = 0
+    """Workers in a row that ended before they had loaded their models."""
 
-    def pause(self, lived: float) -> float:
-        """Return the seconds to wait after a worker that lived for `lived` seconds."""
-        if lived >= _LONG_LIFE_SECONDS:
-            self.short_lives = 0
-        self.short_lives += 1
-        if self.short_lives == 1:
+    def pause(self, has_served: bool) -> float:
+        """Return the seconds to wait after a worker that has ended."""
+        self.failures = 0 if has_served else self.failures + 1
+        if self.failures < 2:  # noqa: PLR2004 - one failure may be chance
             return 0.0
-        return float(
-            min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self.short_lives - 2))
-        )
+        return float(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self.failures - 2)))
 
 
 @dataclass(slots=True)

@@ -24,7 +24,6 @@ class Place:
     """Connections handed over to the process."""
     turn: int = 0
     """Connections that all processes had been given after its last one."""
-    began: float = 0.0
     is_started: bool = False
     """Whether connections can be handed over."""
     is_loaded: bool = False

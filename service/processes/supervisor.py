@@ -134,7 +134,7 @@ class Supervisor:
         worker = Worker(place.number, len(self._places), self._board, theirs, ends, state)
         self._board.clear(place.number)
         place.given, place.is_loaded = 0, False
-        place.silence, place.began = Silence(), time.monotonic()
+        place.silence = Silence()
         _flush()
         pid = os.fork()
         if pid == 0:
@@ -241,10 +241,7 @@ class Supervisor:
     def _note_end(self, place: Place, status: int) -> None:
         self._serve(place, selectors.EVENT_READ)  # its last messages
         facts = {"worker": place.number, "pid": place.pid, "status": status}
-        lived, has_started = (
-            time.monotonic() - place.began,
-            bool(self._board.heartbeat(place.number)),
-        )
+        has_started = bool(self._board.heartbeat(place.number))
         place.pid = 0
         self._part(place)
         self._relay.gone(place.number)
@@ -256,7 +253,7 @@ class Supervisor:
             _log.critical("process does not start", extra=facts)
             self._status, self._is_stopping = (status if status > 0 else 1), True
             return
-        pause = place.back_off.pause(lived)
+        pause = place.back_off.pause(place.is_loaded)
         place.due = time.monotonic() + pause
         self._relay.restarts += 1
         _log.error("process ended", extra={**facts, "restart_in": pause})

@@ -57,12 +57,16 @@ def test_connections_differ_by_one_at_most_while_none_closes(
         assert max(connections) - min(connections) <= 1
 
 
-def test_a_worker_that_ends_again_and_again_waits_longer_each_time() -> None:
+def test_workers_that_never_serve_wait_longer_each_time() -> None:
     back_off = BackOff()
-    pauses = [back_off.pause(1.0) for _ in range(10)]
+    pauses = [back_off.pause(has_served=False) for _ in range(10)]
     assert pauses[:5] == [0.0, 0.5, 1.0, 2.0, 4.0]
     assert pauses[-1] == 30.0
-    assert back_off.pause(61.0) == 0.0
+
+
+def test_a_worker_that_has_served_starts_again_at_once_however_often_it_ends() -> None:
+    back_off = BackOff(failures=5)
+    assert [back_off.pause(has_served=True) for _ in range(10)] == [0.0] * 10
 
 
 def test_silence_counts_looks_at_a_heartbeat_that_stands_still() -> None:
