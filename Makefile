@@ -5,6 +5,7 @@
 # make test-integration  start real servers: sockets, Redis, Chromium, Prometheus (minutes)
 # make test-exports  train, export and compare with PyTorch; installs torch (minutes)
 # make check   formatting, lint, types, import contracts, phrases of the documents
+# make test-ray    test the service on a cluster of Ray with two nodes (minutes; not in CI)
 # make test-large  test the most used model of each task in its real size (minutes, gigabytes)
 # make e2e     build the images and test the composed service (needs Docker)
 # make loadtest  send a realistic load and check the service level (SCENARIO=smoke, HOST=URL of a running service)
@@ -29,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Images often set it; then every worker, and every process of a test, would compile all files again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: serve test test-integration test-exports test-large check format loadtest drill audit bench bench-peers bench-translation models evaluate dashboards e2e lock system-packages clean
+.PHONY: serve test test-integration test-exports test-ray test-large check format loadtest drill audit bench bench-peers bench-translation models evaluate dashboards e2e lock system-packages clean
 
 # The environments of developers, and so of CI, hold what deploy/locks lists and nothing newer.
 # Two things are not in the locks: torch, whose builds differ by machine, and ONNX Runtime for
@@ -83,6 +84,12 @@ $(VENV)/.charts: deploy/locks/charts.txt $(VENV)/.dev
 		--requirement deploy/locks/charts.txt
 	touch $@
 
+$(VENV)/.ray: deploy/locks/ray.txt $(VENV)/.dev
+	$(BIN)/uv venv --quiet --clear $(VENV)/ray
+	$(BIN)/uv pip install --quiet --python $(VENV)/ray/bin/python --no-deps --require-hashes \
+		--requirement deploy/locks/ray.txt
+	touch $@
+
 $(VENV)/.peers: deploy/locks/peers.txt $(VENV)/.dev
 	$(BIN)/uv venv --quiet --clear $(VENV)/peers
 	$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --no-deps --require-hashes \
@@ -115,6 +122,10 @@ test-integration: $(if $(CI),system-packages) $(VENV)/.dev $(VENV)/.clients $(VE
 
 test-exports: $(VENV)/.exports
 	$(PYTEST) $(PARALLEL) tests/exports
+
+# Its environment has what `dev` has, and Ray.
+test-ray: $(VENV)/.ray
+	$(VENV)/ray/bin/python -m pytest -rs -W ignore tests/ray
 
 # The file is named, and not found by pytest: it exports models of real size.
 test-large: $(VENV)/.exports
@@ -184,6 +195,7 @@ lock: $(VENV)/.dev
 	$(subst pyproject.toml,,$(DEV_LOCK)) --group charts --output-file deploy/locks/charts.txt
 	$(subst pyproject.toml,,$(DEV_LOCK)) --group peers --constraint deploy/locks/exports.txt --output-file deploy/locks/peers.txt
 	$(DEV_LOCK) $(call extras,$(DEV)) --constraint deploy/locks/exports.txt --output-file deploy/locks/dev.txt
+	$(DEV_LOCK) $(call extras,dev$(comma)load$(comma)drill$(comma)ray) --constraint deploy/locks/dev.txt --output-file deploy/locks/ray.txt
 	$(DEV_LOCK) $(call extras,demo) --constraint deploy/locks/exports.txt --output-file deploy/locks/demo.txt
 
 models: $(VENV)/.exports

@@ -144,6 +144,6 @@ def test_the_environments_of_developers_have_no_torch_and_no_cuda(lock: str) -> 
     assert [name for name in pins(lock) if name.startswith(forbidden)] == []
 
 
-@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS, "charts", "clients"])
+@pytest.mark.parametrize("lock", [*EXTRAS, *DEVELOPERS, "charts", "clients", "ray"])
 def test_no_lock_names_an_index_or_a_folder(lock: str) -> None:
     assert re.findall(r"://|--(?:index|extra-index|find-links)|file:|\B/\w+/", text_of(lock)) == []
