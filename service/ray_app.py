@@ -38,6 +38,8 @@ DEPLOYMENT: Final[Mapping[str, Any]] = {
     "backpressure_config": {"status_code": 429, "retry_after_s": 1},
     # A model takes seconds to load: an update starts replicas before it stops old ones.
     "max_surge_percent": 50,
+    # A model that cannot be loaded three times cannot be loaded.
+    "max_constructor_retry_count": 3,
     # Longer than the grace period of 30 s.
     "graceful_shutdown_timeout_s": 40,
     "health_check_period_s": 5,
