@@ -153,12 +153,3 @@ def test_a_killed_node_costs_what_it_was_answering(url: str, cluster: Cluster) -
         time.sleep(3)
         until(lambda: running() == 2)
     assert lost(answers) <= CLIENTS, answers
-
-
-def test_a_model_that_cannot_be_loaded_fails_the_deployment(url: str, tmp_path: Path) -> None:
-    folder = tmp_path / "broken" / "1"
-    folder.mkdir(parents=True)
-    (folder / "model.toml").write_text("task = 'classify'\n")
-    options = {**OPTIONS, "models.only": "broken", "models.repository": str(tmp_path)}
-    with pytest.raises(RuntimeError, match="failed"):
-        serve.run(ray_app.build(options))
