@@ -1,5 +1,7 @@
 """The part of each process in what the settings give to all of them together."""
 
+import os
+
 from service.memory import default_memory_limit
 from service.processes.worker import Worker
 from service.settings import Settings, SettingsError
@@ -63,6 +65,8 @@ def settings_of(settings: Settings, worker: Worker, cores: int, is_on_host: bool
 
 def check(settings: Settings) -> None:
     """Raise SettingsError for what several processes cannot do."""
+    if not hasattr(os, "fork"):
+        raise SettingsError("server.processes above 1 needs a system that can fork a process")
     if settings.streams.sources:
         raise SettingsError(
             "streams.sources needs server.processes = 1: a live stream belongs to one process"
