@@ -1,4 +1,4 @@
-"""The last layer of the image tower of `emoji`, for convolutions that another training has found.
+"""The last layer of the image tower of `emoji`, fitted once more for given convolutions.
 
 The features of each drawing are computed once, on white and changed as in training. Least squares
 finds the layer that puts them nearest to the places of their emoji; a softmax over all emoji then
@@ -22,9 +22,9 @@ STEPS, BATCH, RATE = 800, 512, 1e-3
 
 
 @torch.no_grad()
-def features(tower: ImageTower, drawings: Drawings, kept: Path) -> Tensor:
+def features(tower: ImageTower, drawings: Drawings, kept: Path | None = None) -> Tensor:
     """Return the features [forms, rows, FEATURES] of drawings, from the file if it is there."""
-    if kept.is_file():
+    if kept is not None and kept.is_file():
         return torch.load(kept, weights_only=True).float()
     tower.eval()
     parts = []
@@ -35,8 +35,24 @@ def features(tower: ImageTower, drawings: Drawings, kept: Path) -> Tensor:
         changed = [augmented(shown, drawings.mirrored[rows]) for _ in range(CHANGED)]
         parts.append(torch.stack([tower.features(form) for form in (on_white(shown), *changed)]))
     found = torch.cat(parts, 1).half()
-    torch.save(found, kept)
+    if kept is not None:
+        torch.save(found, kept)
     return found.float()
+
+
+def fit_last_layer(tower: ImageTower, found: Tensor, concepts: Tensor, places: Tensor) -> None:
+    """Fit the last layer of a tower, so that drawings are at the places of their emoji.
+
+    Args:
+        tower: changed in place.
+        found: features [forms, rows, FEATURES] of drawings.
+        concepts: the index into `places` of each row; it need not name every place.
+        places: [concepts, DIMENSIONS], of length 1.
+    """
+    kept, own = concepts.unique(return_inverse=True)
+    weight, bias = fit_projection(found, own, places[kept])
+    tower.project.weight.data.copy_(weight)
+    tower.project.bias.data.copy_(bias)
 
 
 def fit_projection(found: Tensor, own: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

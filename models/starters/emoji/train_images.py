@@ -30,7 +30,7 @@ from models.starters.command_line import read_training_request
 from models.starters.curves import CURVES, Curves
 from models.starters.emoji.lessons import read_sentences
 from models.starters.emoji.pictures import Drawings, load_drawings
-from models.starters.emoji.projection import features, fit_projection
+from models.starters.emoji.projection import features, fit_last_layer
 from models.starters.emoji.teacher import read_space
 from models.starters.emoji.towers import ImageTower, Similarity
 from models.starters.start import read_weights, start_convolutions
@@ -136,10 +136,7 @@ def from_version(
     own = torch.from_numpy(drawings.concepts)
     rows = trained[own]
     for one, some in ((known, rows), (tower, torch.ones_like(rows))):
-        kept, own_places = own[some].unique(return_inverse=True)
-        weight, bias = fit_projection(found[:, some], own_places, places[kept])
-        one.project.weight.data.copy_(weight)
-        one.project.bias.data.copy_(bias)
+        fit_last_layer(one, found[:, some], own[some], places)
     return known, tower
 
 
@@ -168,9 +165,7 @@ def main() -> None:
             tower = train(tower, batches, places, stage, request.minutes, curves)
             towers["known" if stage.held_out else "all"] = tower
         curves.draw(CURVES / "emoji_images.png")
-    saved = {name: tower.state_dict() for name, tower in towers.items()}
-    is_started = request.start is not None
-    torch.save({**saved, "is_started": is_started}, request.out / IMAGES_FILE)
+    TrainedImages(**towers, is_started=request.start is not None).save(request.out)
     tqdm.write(f"saved in {request.out}")
 
 
@@ -183,9 +178,14 @@ class TrainedImages:
     is_started: bool
     """Whether the convolutions are those of a version."""
 
+    def save(self, folder: Path) -> None:
+        """Write them for `load_images`."""
+        towers = {"known": self.known.state_dict(), "all": self.all.state_dict()}
+        torch.save({**towers, "is_started": self.is_started}, folder / IMAGES_FILE)
+
 
 def load_images(folder: Path) -> TrainedImages:
-    """Read what `main` saved in the folder."""
+    """Read what was saved in the folder."""
     saved = torch.load(folder / IMAGES_FILE, weights_only=True)
     towers = {}
     for name in ("known", "all"):

@@ -27,7 +27,7 @@ from models.starters.emoji.least_squares import start_texts  # noqa: E402
 from models.starters.emoji.lessons import Lessons, Words  # noqa: E402
 from models.starters.emoji.measure import recall  # noqa: E402
 from models.starters.emoji.pictures import Drawings  # noqa: E402
-from models.starters.emoji.projection import features, fit_projection  # noqa: E402
+from models.starters.emoji.projection import features, fit_last_layer  # noqa: E402
 from models.starters.emoji.teacher import Space, Teacher  # noqa: E402
 from models.starters.emoji.towers import (  # noqa: E402
     DIMENSIONS,
@@ -37,6 +37,7 @@ from models.starters.emoji.towers import (  # noqa: E402
     TextTower,
 )
 from models.starters.emoji.train import Course as TextCourse  # noqa: E402
+from models.starters.emoji.train import name_vectors  # noqa: E402
 from models.starters.emoji.train_images import Course as ImageCourse  # noqa: E402
 from models.starters.text_encoder import TextEncoderShape  # noqa: E402
 from service.transforms.vision.image import decode_image  # noqa: E402
@@ -211,9 +212,8 @@ def test_the_last_layer_of_known_convolutions_puts_drawings_at_their_emoji(
     torch.testing.assert_close(
         features(tower, shapes, tmp_path / "features.pt"), found, rtol=0.01, atol=0.01
     )
-    weight, bias = fit_projection(found, torch.arange(8) % 2, places)
-    tower.project.weight.data.copy_(weight)
-    tower.project.bias.data.copy_(bias)
+    more = torch.cat((-places, places))  # places of emoji without a drawing
+    fit_last_layer(tower, found, 2 + torch.arange(8) % 2, more)
     with torch.no_grad():
         nearest = tower(on_white(shapes.pixels)) @ places.T
     assert nearest.argmax(1).tolist() == [0, 1] * 4
@@ -240,6 +240,21 @@ def test_a_text_tower_learns_which_emoji_texts_mean(taught):
     course = TextCourse(tower, torch.from_numpy(teacher.places))
     losses = [course.learn(lessons.batch(40), 2e-3) for _ in range(12)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_names_are_read_where_the_text_tower_puts_them_in_both_languages(taught):
+    _, _, words = taught
+    torch.manual_seed(0)
+    shape = TextEncoderShape(300, 16, embedding=48, width=96, layers=1, dropout=0.0)
+    tower = TextTower(shape).eval()
+    concepts = animals()
+    found = name_vectors(tower, words, concepts)
+    with torch.no_grad():
+        first = sum(
+            torch.nn.functional.normalize(tower(*words([name])))
+            for name in concepts[0].names.values()
+        )
+    torch.testing.assert_close(found[:1], first)
 
 
 def test_the_scale_of_a_similarity_is_bounded():
