@@ -1,7 +1,7 @@
 /** Classify: a text, an image or a drawn digit to labels, the model's or one's own, as bars. */
 
 import { Pad } from "./drawing.js";
-import { examples, make, modes } from "./elements.js";
+import { examples, make, modes, scores } from "./elements.js";
 import { imageKind, readsDigits, textKind } from "./kinds.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
@@ -61,20 +61,9 @@ export function openClassify(models) {
   function show({ body }) {
     panel.put(
       make("p.by", {}, "Labels by ", make("strong", {}, body.model)),
-      make("ol.scores", {}, ...body.results[0].labels.map(row)),
+      scores(body.results[0].labels),
     );
   }
-}
-
-function row({ label, score }) {
-  const share = make("i");
-  share.style.width = `${(100 * score).toFixed(2)}%`;
-  return make("li", {}, make("span", {}, label), make("b", {}, percent(score)), make("div.share", { "aria-hidden": "true" }, share));
-}
-
-function percent(score) {
-  if (score > 0 && score < 0.0005) return "< 0.1 %";
-  return `${(100 * score).toFixed(1)} %`;
 }
 
 const drawable = (model) => ["ready", "on_demand"].includes(model.state) && model.task === "classify" && readsDigits(model);

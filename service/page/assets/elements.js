@@ -59,6 +59,20 @@ export function examples(form, field, onChosen) {
   };
 }
 
+/** Make a list of labels with bars for their scores. */
+export const scores = (labels) => make("ol.scores", {}, ...labels.map(scoreRow));
+
+function scoreRow({ label, score }) {
+  const share = make("i");
+  share.style.width = `${(100 * score).toFixed(2)}%`;
+  return make("li", {}, make("span", {}, label), make("b", {}, percent(score)), make("div.share", { "aria-hidden": "true" }, share));
+}
+
+function percent(score) {
+  if (score > 0 && score < 0.0005) return "< 0.1 %";
+  return `${(100 * score).toFixed(1)} %`;
+}
+
 /** Write a number of milliseconds with about three digits. */
 export function milliseconds(value) {
   if (value === 0) return "0 ms";

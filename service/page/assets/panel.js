@@ -1,4 +1,4 @@
-/** Shared parts of the four tabs: a form, an answer, an error message. */
+/** Shared parts of the tabs: a form, an answer, an error message. */
 
 import { make } from "./elements.js";
 import { ModelChoice } from "./models.js";
@@ -14,8 +14,9 @@ export class Panel {
    * @param {import("./models.js").Models} models
    * @param {() => object | null} request the current request; null if the form is incomplete
    * @param {(answer: object, signal: AbortSignal) => unknown} show shows the answer
+   * @param {typeof ModelChoice} Choice class of what chooses who answers
    */
-  constructor(id, models, request, show) {
+  constructor(id, models, request, show, Choice = ModelChoice) {
     this.root = document.getElementById(id);
     this.form = this.root.querySelector("form");
     this.answer = this.root.querySelector(".answer");
@@ -23,7 +24,7 @@ export class Panel {
     this.trace = new Trace(this.root);
     this.request = request;
     this.show = show;
-    this.choice = new ModelChoice(this.form.querySelector(".model"), models, () => this.changed());
+    this.choice = new Choice(this.form.querySelector(".model"), models, () => this.changed());
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.run();

@@ -87,7 +87,7 @@ export async function send(request, signal) {
   const init = await request.init(signal);
   const began = performance.now();
   const response = await reach(request.path, { ...init, method: "POST", signal });
-  if (request.tell && response.ok) return follow(response, request.tell, began);
+  if (request.tell && response.ok) return summary(await told(response, request.tell), began);
   const body = await read(response);
   const roundTrip = performance.now() - began;
   const timing = serverTiming(response.headers.get("server-timing") ?? "");
@@ -101,13 +101,18 @@ export async function send(request, signal) {
   };
 }
 
-/** Report every event of a stream; return the summary in its last event, as `send` does. */
-async function follow(response, tell, began) {
+/** Report every event of a stream; return the last one. */
+async function told(response, tell) {
   let last = {};
   for await (const line of lines(response.body.pipeThrough(new TextDecoderStream()))) {
     last = JSON.parse(line);
     tell(last);
   }
+  return last;
+}
+
+/** Return the summary in the last event of a stream, as `send` does. */
+function summary(last, began) {
   if (last.event !== "end") throw new Refusal("the answer ended before its end");
   const kinds = Object.keys(last.cache ?? {});
   return {
@@ -143,6 +148,19 @@ export async function look() {
   return { models: models.models, ready: health.status === "ready", reasons: health.models ?? {}, detail: health.detail };
 }
 
+/** Send a request without a form, and return its JSON; null if there is none. @throws {Refusal} */
+export async function ask(path, init) {
+  const response = await reach(path, init);
+  return response.status === 204 ? null : read(response);
+}
+
+/** Report every event of a stream that is read with GET, until it ends. @throws {Refusal} */
+export async function follow(path, init, tell) {
+  const response = await reach(path, { ...init, headers: { ...init.headers, Accept: "application/x-ndjson" } });
+  if (!response.ok) await read(response);
+  await told(response, tell);
+}
+
 /** Read a file of this page. @throws {Refusal} */
 export async function fetchFile(path, signal) {
   const response = await reach(path, { signal });
@@ -152,7 +170,7 @@ export async function fetchFile(path, signal) {
 
 async function reach(path, init = {}) {
   try {
-    const headers = key ? { ...init.headers, "X-API-Key": key } : init.headers;
+    const headers = key && !init.headers?.Authorization ? { ...init.headers, "X-API-Key": key } : init.headers;
     return await fetch(address(path), { ...init, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;

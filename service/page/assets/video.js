@@ -1,13 +1,12 @@
 /** Video: objects of a clip, drawn over it while it is analysed, with a timeline below. */
 
+import { drawObjects, makeStage, tintOf } from "./boxes.js";
 import { make } from "./elements.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { fileRequest } from "./service.js";
-import { drawShapes, makeShapes } from "./shapes.js";
 
 const PATH = "v1/video";
-const TINTS = 6;
 const RECORDED_SECONDS = 5;
 
 export function openVideo(models) {
@@ -44,8 +43,7 @@ class Film {
   #tints = new Map();
   #marks = new Map();
   #screen;
-  #boxes = make("div.boxes");
-  #shapes = makeShapes();
+  #stage;
   #by;
   #rows = make("div.timeline", { role: "img", "aria-label": "When each label was found" });
   #seconds;
@@ -59,9 +57,8 @@ class Film {
     this.#screen.muted = true;
     this.#load(choice);
     this.#by = make("p.by", {}, "Analysing by ", make("strong", {}, start.model));
-    const stage = make("div.stage", {}, this.#screen, this.#shapes, this.#boxes);
-    stage.style.setProperty("--ratio", String(start.width / start.height));
-    this.root = make("div.film", {}, this.#by, stage, this.#rows);
+    this.#stage = makeStage(this.#screen, start);
+    this.root = make("div.film", {}, this.#by, this.#stage, this.#rows);
     this.#timer = setInterval(() => this.#draw(), 50);
   }
 
@@ -92,7 +89,7 @@ class Film {
   }
 
   #tint(label) {
-    if (!this.#tints.has(label)) this.#tints.set(label, this.#tints.size % TINTS);
+    if (!this.#tints.has(label)) this.#tints.set(label, tintOf(this.#tints.size));
     return this.#tints.get(label);
   }
 
@@ -112,24 +109,7 @@ class Film {
     if (!this.root.isConnected) return;
     const now = this.#screen.currentTime + 0.5 / (this.#info.fps || 25);
     const frame = this.#frames.findLast(({ time }) => time <= now);
-    const objects = frame?.objects ?? [];
-    const boxes = objects.map((object) => this.#box(object));
-    this.#boxes.replaceChildren(...boxes);
-    drawShapes(this.#shapes, objects, boxes, this.#info);
-  }
-
-  #box({ id, label, score, box: [left, top, right, bottom] }) {
-    const { width, height } = this.#info;
-    const words = [label, id == null ? score.toFixed(2) : `#${id}`].join(" ");
-    const element = make("div.box", { "data-tint": this.#tint(label) }, make("span", {}, words));
-    Object.assign(element.style, {
-      left: `${(100 * left) / width}%`,
-      top: `${(100 * top) / height}%`,
-      width: `${(100 * (right - left)) / width}%`,
-      height: `${(100 * (bottom - top)) / height}%`,
-    });
-    if (top < height * 0.08) element.classList.add("low");
-    return element;
+    drawObjects(this.#stage, frame?.objects ?? [], this.#info, this.#tints);
   }
 }
 
