@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 SCREENSHOTS = ROOT / "build" / "page"
 SAMPLES = ROOT / "service" / "page" / "samples"
-TASKS = ("classify", "translate", "detect", "embed")
+CLIP = SAMPLES / "cards.mp4"
+TASKS = ("classify", "translate", "detect", "embed", "workflows")
 DESKTOP = {"viewport": {"width": 1200, "height": 900}}
 
 

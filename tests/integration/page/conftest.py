@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from tests.browser import Visit, running_browser, visiting
-from tests.integration.page.asking import DESKTOP
+from tests.integration.page.asking import CLIP, DESKTOP
 from tests.integration.real_service import STARTERS, RealService, real_service
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealService]:
-    with real_service(tmp_path_factory.mktemp("service")) as running:
+    options = (f"--streams.sources=file://{CLIP}",)
+    with real_service(tmp_path_factory.mktemp("service"), *options) as running:
         yield running
 
 

@@ -86,9 +86,9 @@ def test_tabs_are_moved_between_by_keys_and_named_in_the_address(visit: Visit) -
     page.locator("#tab-classify").focus()
     for key, task in (
         ("ArrowRight", "translate"),
-        ("End", "video"),
+        ("End", "workflows"),
         ("ArrowRight", "classify"),
-        ("ArrowLeft", "video"),
+        ("ArrowLeft", "workflows"),
         ("Home", "classify"),
         ("ArrowRight", "translate"),
     ):

@@ -60,7 +60,7 @@ def run_in_shell(panel: "Locator") -> str:
 
 
 def test_quotes_and_odd_file_names_reach_the_shell_unharmed(visit: Visit, tmp_path: Path) -> None:
-    visit.page.get_by_label("Text", exact=True).last.fill('It\'s "$HOME" `id` \\ and 漢字 !\n-- ok')
+    visit.page.locator("#classify-text").fill('It\'s "$HOME" `id` \\ and 漢字 !\n-- ok')
     ask(visit, "classify")
     panel = visit.page.locator("#classify")
     assert run_in_shell(panel) == panel.locator("details code").text_content()
