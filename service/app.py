@@ -275,6 +275,7 @@ def build_app(
         device_problem=engine.runtime.problem,
         streams=open_streams(settings.streams),
         metrics=None if worker is None else worker.metrics,
+        root_path=settings.server.root_path,
     )
     beside = open_grpc(settings.server, context, certificate)
 

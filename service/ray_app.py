@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from service.api.around import surrounded
 from service.api.context import ApiContext, Lifecycle
 from service.app import build_app
 from service.errors import ModelLoadError
@@ -150,7 +151,8 @@ class Quartet:
                 yield state
 
         app.router.lifespan_context = lifespan
-        return app
+        server = self._settings.server
+        return surrounded(app, server.cors_origins, server.forwarded_allow_ips)
 
     async def check_health(self) -> None:
         """Raise if a wanted model cannot answer; Ray then replaces the replica.

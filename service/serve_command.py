@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from service.api import Lifecycle
+from service.api.around import surrounded
 from service.api.certificate import Certificate
 from service.api.listening import bind
 from service.api.server import (
@@ -94,7 +95,11 @@ def _serve(settings: Settings, worker: "Worker | None" = None) -> int:
         if lifecycle.stop_beside is not None:
             await lifecycle.stop_beside(seconds)
 
-    app = build_app(settings, lifecycle, options.certificate, worker)
+    app = surrounded(
+        build_app(settings, lifecycle, options.certificate, worker),
+        server.cors_origins,
+        server.forwarded_allow_ips,
+    )
     listeners = _listeners(server) if worker is None else worker.listeners()
     try:
         with written_in_background():

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan, Receive, Scope, Send
 
+from service.api.around import CLIENT
 from service.api.context import ApiContext
 from service.api.errors import Problem
 from service.api.http_request import REFUSED, HttpRequest
@@ -110,6 +111,7 @@ class Api(FastAPI):
             await self.router(scope, receive, send)
             return
         request = HttpRequest(scope, receive, send, self.context)
+        request.record.client = scope.get(CLIENT)
         try:
             await self._answer(request)
         except ClientDisconnect:
@@ -225,6 +227,8 @@ class Api(FastAPI):
         schemas = [*REQUESTS, *chain.from_iterable(route.schemas for route in routes)]
         document = deepcopy(completed(document, schemas))  # the routes share parts of it
         add_limits(document, self.context.limits)
+        if self.context.root_path is not None:
+            document["servers"] = [{"url": self.context.root_path}]
         if self.context.access is not None:
             add_key(document)
         return document
@@ -232,8 +236,9 @@ class Api(FastAPI):
     async def show_openapi(self, request: HttpRequest) -> Reply:
         """Return the OpenAPI document.
 
-        By default it names no server, which means the root of the host. With `?relative` the
-        server is the folder of the document, for browsers behind a proxy that strips a prefix.
+        By default it names no server, which means the root of the host, or the one of
+        `root_path`. With `?relative` the server is the folder of the document, for browsers behind
+        a proxy that strips a prefix.
         """
         query = request.scope["query_string"]
         return Reply(self._relative_document if query == RELATIVE else self._document)

@@ -44,3 +44,5 @@ class ApiContext:
     streams: LiveStreams = field(default_factory=LiveStreams)
     metrics: Callable[[], Awaitable[CollectorRegistry]] | None = None
     """Returns the metrics of all processes; None if there is only this one."""
+    root_path: str | None = None
+    """Prefix of the paths that a proxy strips; None without one."""

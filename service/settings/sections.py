@@ -18,6 +18,7 @@ from pydantic import (
 from service.settings.access import AccessSettings, AdminSettings
 from service.settings.models import ModelSettings
 from service.settings.section import Count, Names, Seconds, Section, split_pairs
+from service.settings.web import Networks, Origins, Prefix
 
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 _Levels: TypeAlias = Annotated[Mapping[str, _Level], BeforeValidator(split_pairs)]
@@ -58,6 +59,22 @@ class ServerSettings(Section):
     )
     tls_key: Path | None = Field(
         None, description="PEM file of the certificate's private key, without a passphrase."
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="Origins whose pages may call the service from a browser, "
+        "`https://app.example.org,http://localhost:3000`, or `*` for all; unset allows none.",
+    )
+    root_path: Prefix | None = Field(
+        None,
+        description="Prefix that a proxy strips from the path, `/quartet`; "
+        "it is the server in `/openapi.json`.",
+    )
+    forwarded_allow_ips: Networks = Field(
+        (),
+        description="Addresses and networks of proxies, `10.0.0.0/8,::1`, whose "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed; the access log then has the "
+        "field `client`.",
     )
     processes: Count = Field(
         1,

@@ -1,7 +1,7 @@
 """The access log: one line per request, up to a number of lines per second.
 
 A line contains nothing that a client wrote, except a request id of safe characters: no text, no
-path, no header and no address.
+path and no header. It has the client's address only if `server.forwarded_allow_ips` is set.
 """
 
 import logging
@@ -101,6 +101,7 @@ def _is_ours(status: int) -> bool:
 _KNOWN = {
     "detail": "detail",
     "key": "key",
+    "client": "client",
     "items": "item_count",
     "segments": "segment_count",
 }

@@ -54,6 +54,8 @@ class RequestRecord:
     detail: str = ""
     """Which limit was reached, for an `overloaded` response. Contains no text of the client."""
     model: ModelIdentity | None = None
+    client: str | None = None
+    """Address of the client; None unless the operator asks for it by trusting proxies."""
     key: str | None = None
     """Name of the key in the keys file; None without one."""
     item_count: int = 0
