@@ -81,6 +81,10 @@ def task_routes() -> Sequence[DirectRoute]:
                         "image": sample("emoji.png"),
                         "labels": ["dog", "cat", "rocket", "pizza"],
                     },
+                    "Names in a text, by a token classifier": {
+                        "text": "Ann moved to New York.",
+                        "aggregate": "first",
+                    },
                 },
             ),
         ),

@@ -83,6 +83,8 @@ def test_an_emoji_is_nearer_to_its_own_name_than_to_another(
 # Vectors of tokens, sparse vectors and summaries: no starter model gives them.
 NO_STARTER_ANSWERS = {"/embed_all", "/embed_sparse", "/v1/generate"}
 NEEDS_A_CAMERA = {"/v1/streams"}
+NEEDS_A_TOKEN_CLASSIFIER = "aggregate"
+"""A field; no starter finds spans."""
 
 
 def examples(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -101,6 +103,8 @@ def test_every_json_example_of_the_documentation_answers(service: RealService) -
     assert {"/v1/classify", "/v1/translate", "/v1/detect", "/v1/embed"} <= asked
     for _, path, example in found:
         if "{model}" in path or path in NO_STARTER_ANSWERS | NEEDS_A_CAMERA:
+            continue
+        if NEEDS_A_TOKEN_CLASSIFIER in example["value"]:
             continue
         url = f"{service.url}{path}".replace("{workflow}", "cards")
         response = httpx.post(url, json=example["value"], timeout=120)
