@@ -32,6 +32,8 @@ MODELS = {
 EMPTY = {
     ("resources", "GPU memory"): "there is no GPU here",
     ("resources", "GPU busy"): "there is no GPU here",
+    ("resources", "Share of models.memory_bytes"): "models.memory_bytes sets no limit here",
+    ("resources", "Loads on demand"): "models.memory_bytes sets no limit here",
     ("overview", "Firing alerts"): "no alert fires",
     ("overview", "Refusals by key"): "every key is known, and none has limits",
     ("overview", "Live streams"): "there is no camera here",
