@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 import orjson
@@ -49,15 +48,14 @@ class Channel:
 
     def flush(self) -> None:
         """Send more of what waits. Raises ChannelError."""
-        with suppress(BlockingIOError):
-            while self._unsent:
-                try:
-                    sent = self.connection.send(self._unsent[:_PART_BYTES])
-                except BlockingIOError:
-                    raise
-                except OSError as error:
-                    raise ChannelError("the worker is gone") from error
-                del self._unsent[:sent]
+        while self._unsent:
+            try:
+                sent = self.connection.send(self._unsent[:_PART_BYTES])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise ChannelError("the worker is gone") from error
+            del self._unsent[:sent]
 
     def receive(self) -> Iterator[Message]:
         """Yield the messages that have arrived. Raises ChannelError when the worker is gone."""
