@@ -1,4 +1,4 @@
-"""The memory that loaded versions may take: who must leave for another, and when."""
+"""The memory that loaded versions may take: which model is evicted for another, and when."""
 
 import asyncio
 import logging
@@ -20,8 +20,8 @@ _log = logging.getLogger(__name__)
 # displace one another spend at most a third of their time on loads.
 _STAYS, _LEAST_STAY, _LONGEST_STAY = 2.0, 0.5, 30.0
 
-# A model that is asked all the time is never idle. After waiting this long, a load may send it
-# away too: it answers what it has accepted, and its next request waits for its turn.
+# A model that is used all the time is never idle. After waiting this long, a load may evict it
+# too: it answers what it has accepted, and its next request waits for its turn.
 _PATIENCE_SECONDS = 1.0
 
 # How often a load that waits for memory looks again.
@@ -35,7 +35,7 @@ _MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model that could leave."""
+    """A model that could be evicted."""
 
     model: str
     used: int
@@ -46,8 +46,8 @@ class Resident:
     """Whether a stream or a request of several steps keeps it."""
 
 
-def next_to_leave(residents: Sequence[Resident], now: float, waited: float) -> str | None:
-    """Return the model to send away for one that waits; None if all have to stay for now."""
+def next_to_evict(residents: Sequence[Resident], now: float, waited: float) -> str | None:
+    """Return the model to evict for one that waits; None if all have to stay for now."""
     able = [one for one in residents if now >= one.stays_until and not one.is_held]
     if idle := [one for one in able if one.is_idle]:
         return min(idle, key=lambda one: one.used).model
@@ -64,7 +64,7 @@ class MemoryBudget:
 
         Args:
             total: bytes; 0 sets no limit.
-            pinned: models that never leave.
+            pinned: models that are never evicted.
             versions: those that serve.
         """
         self.total, self._pinned, self._versions = total, frozenset(pinned), versions
@@ -97,7 +97,7 @@ class MemoryBudget:
     async def room(
         self, files: VersionFiles, memory_of: Callable[[VersionFiles], int | None]
     ) -> AsyncIterator[None]:
-        """Wait until a version fits, and keep its room for the block; idle models leave for it.
+        """Wait until a version fits, and keep its room for the block; idle models are evicted.
 
         Args:
             files: the version.
@@ -139,7 +139,7 @@ class MemoryBudget:
         if took:
             metrics.MODEL_MEMORY_BYTES.labels(files.model, str(files.version)).set(took)
         if self.total:  # it may have taken more than expected
-            self._send_away(files.model, 0, 0.0)
+            self._evict_for(files.model, 0, 0.0)
 
     def memory_of(self, loaded: Loaded) -> int | None:
         """Return the bytes that a version takes; None if nothing is known."""
@@ -156,24 +156,24 @@ class MemoryBudget:
                     return
                 waited = loop.time() - began
                 if waited > _LONGEST_WAIT_SECONDS:
-                    raise self._no_room(files, needed, "and no model could leave")
-                self._send_away(files.model, needed, waited)
+                    raise self._no_room(files, needed, "and no model could be evicted")
+                self._evict_for(files.model, needed, waited)
                 metrics.MODEL_LOADS_WAITING.set(len(self.waiting))
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             self.waiting.discard(files.model)
             metrics.MODEL_LOADS_WAITING.set(len(self.waiting))
 
-    def _send_away(self, loading: str, needed: int, waited: float) -> None:
-        """Let models leave until what drains and is free is enough, as far as they can."""
+    def _evict_for(self, loading: str, needed: int, waited: float) -> None:
+        """Evict models until what drains and is free is enough, as far as possible."""
         now = asyncio.get_running_loop().time()
         while self._left() + needed > self.total:
-            leaver = next_to_leave(self._residents(loading), now, waited)
-            if leaver is None:
+            evicted = next_to_evict(self._residents(loading), now, waited)
+            if evicted is None:
                 return
-            _log.info("model leaves", extra={"model": leaver, "for": loading})
-            metrics.MODEL_EVICTIONS.labels(leaver).inc()
-            self.evict(leaver)
+            _log.info("model evicted", extra={"model": evicted, "for": loading})
+            metrics.MODEL_EVICTIONS.labels(evicted).inc()
+            self.evict(evicted)
 
     def _left(self) -> int:
         """Return the bytes that are taken once what drains now is closed."""
@@ -200,7 +200,7 @@ class MemoryBudget:
     def _refuse_too_large(self, files: VersionFiles, needed: int) -> None:
         pinned = sum(size for one, size in self._held.items() if one.files.model in self._pinned)
         if needed > self.total - pinned:
-            why = f"of which models that never leave take {_mib(pinned)}" if pinned else ""
+            why = f"of which pinned models take {_mib(pinned)}" if pinned else ""
             raise self._no_room(files, needed, why)
 
     def _no_room(self, files: VersionFiles, needed: int, why: str) -> ModelLoadError:

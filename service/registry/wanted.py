@@ -197,7 +197,7 @@ class RegistryOptions:
     memory_bytes: int = 0
     """What the loaded versions may take; 0 sets no limit. Else models are loaded on demand."""
     resident: Sequence[str] = ()
-    """Models that are loaded at start and never leave, whatever others need."""
+    """Models that are loaded at start and never evicted, whatever others need."""
 
     def queue_limit(self, manifest: Manifest) -> int:
         """Return the queue limit of a model in this process."""

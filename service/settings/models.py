@@ -93,13 +93,13 @@ class ModelSettings(Section):
     memory_bytes: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Memory of all loaded models, on a GPU its own; models are then loaded at "
-        "their first request, and idle ones leave for others. 0 sets no limit and loads all at "
-        "start.",
+        "their first request, and idle ones are evicted for others. 0 sets no limit and loads "
+        "all at start.",
     )
     pinned: Names = Field(
         (),
-        description="Models that are loaded at start and never leave, `a,b`, where `memory_bytes` "
-        "is set.",
+        description="Models that are loaded at start and never evicted, `a,b`, where "
+        "`memory_bytes` is set.",
     )
     load_timeout_seconds: Seconds = Field(
         600.0, description="Time limit of a load, after which it is cancelled."

@@ -23,7 +23,7 @@ from service.errors import (
 )
 from service.registry import on_demand
 from service.registry.aliases import Aliases
-from service.registry.budget import Resident, next_to_leave
+from service.registry.budget import Resident, next_to_evict
 from service.registry.loader import Loaded
 from service.registry.progress import EnterPhase
 from service.registry.registry import Registry, RegistryOptions
@@ -306,4 +306,4 @@ def model(name: str, used: int = 0, until: float = 0, idle: bool = True, held: b
     ],
 )
 def test_who_leaves(residents: Sequence[Resident], waited: float, leaves: str | None) -> None:
-    assert next_to_leave(residents, 10, waited) == leaves
+    assert next_to_evict(residents, 10, waited) == leaves
