@@ -30,8 +30,8 @@ def surrounded(app: ASGIApp, origins: Collection[str], proxies: Sequence[Network
 
     Args:
         app: the application.
-        origins: whose pages may read answers; `*` means all.
-        proxies: whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+        origins: of the pages that may read answers; `*` means all.
+        proxies: whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     """
     if origins:
         from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415 - few need it
