@@ -1,11 +1,11 @@
 """What to do with the frames of a video or a live stream, as requests say it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from service.api.classify import Labels
-from service.api.content import TaskRequest, as_text
+from service.api.content import ModelName, TaskRequest, as_text
 from service.api.detect import Ratio
 from service.requests.admission import ApiLimits
 from service.requests.answer import Ask, ask_pipeline
@@ -15,10 +15,8 @@ from service.requests.video import ToItem
 from service.requests.zero_shot import GivenLabels, asking
 from service.tasks import ClassifyItem, ComposedTask, DetectItem, EmbedItem, MaskForm, Task
 from service.transforms.spans import Spans
-from service.transforms.vision.tracking import LOWEST_SCORE, Tracker
+from service.transforms.vision.tracking import LOWEST_SCORE, TRACKED_FROM, Tracker
 
-_TRACKED_FROM = 0.5
-"""Default of `threshold` with `track`: the score from which a box begins a track."""
 _USUAL_RATE = 25.0
 
 
@@ -27,8 +25,14 @@ class FrameOptions(TaskRequest):
 
     model_config = ConfigDict(extra="forbid")
 
+    with_workflow: ClassVar[frozenset[str]] = frozenset({"workflow", "fps", "track"})
+    """Members that do not depend on what is done with a frame."""
+
     task: Literal["detect", "classify", "embed"] = Field(
         "detect", description="What to do with each frame."
+    )
+    workflow: ModelName | None = Field(
+        None, description="Run the steps of this workflow on each frame, in place of a task."
     )
     fps: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         None,
@@ -55,7 +59,9 @@ class FrameOptions(TaskRequest):
         None, description="Of labels: whether each is scored by itself."
     )
     track: bool = Field(
-        False, description="Of detect: follow objects, which get an `id`; count them by label."
+        False,
+        description="Of detect, and of a workflow that detects in its input: follow objects, which "
+        "get an `id`; count them by label.",
     )
     segments: bool = Field(
         False, description="Of classify: also send the time spans in which a label is the best."
@@ -73,6 +79,13 @@ class FrameOptions(TaskRequest):
             raise ValueError("segments are of task classify")
         if self.labels is not None and self.task != "classify":
             raise ValueError("labels are of task classify")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_a_workflow(self) -> Self:
+        others = self.model_fields_set - self.with_workflow
+        if self.workflow is not None and others:
+            raise ValueError(f"with a workflow, {min(others)} is of no use")
         return self
 
     @property
@@ -95,11 +108,18 @@ class FrameOptions(TaskRequest):
 
     @property
     def _least(self) -> float:
-        return _TRACKED_FROM if self.threshold is None else self.threshold
+        return TRACKED_FROM if self.threshold is None else self.threshold
 
-    def tracker(self, rate: float | None) -> Tracker | None:
-        """Return what follows objects in a video of this rate, if it is wanted."""
-        return Tracker(self._least, rate or _USUAL_RATE) if self.track else None
+    def tracker(self, rate: float | None, least: float | None = None) -> Tracker | None:
+        """Return what follows objects, if it is wanted.
+
+        Args:
+            rate: frames per second.
+            least: score from which a box begins a track; the default is `threshold`.
+        """
+        if not self.track:
+            return None
+        return Tracker(self._least if least is None else least, rate or _USUAL_RATE)
 
     @property
     def spans(self) -> Spans | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -17,14 +17,16 @@ from service.api.replies import Reply, results_reply
 from service.api.schemas import given
 from service.api.translate import encode_translation
 from service.errors import InvalidInputError, ServiceError
-from service.registry.workflows import WorkflowStatus
+from service.registry.workflows import Workflows, WorkflowStatus
 from service.repository.workflows import Workflow
 from service.requests.admission import ApiLimits
 from service.requests.answer import Result
 from service.requests.languages import DetectedTranslation
 from service.requests.pipeline import Outcome
-from service.requests.workflow import StepResults, WorkflowRun, run_workflow
+from service.requests.workflow import StepResults, WorkflowRun, run_workflow, tracked_step
+from service.requests.workflow_models import allowed_models, windows_of
 from service.tasks import Classification, Content, Detections, Embedding, Translation
+from service.transforms.vision.tracking import Tracked
 
 
 class RunRequest(BaseModel):
@@ -125,34 +127,75 @@ async def run(request: HttpRequest) -> Reply:
     return results_reply(request, answers, members)
 
 
-async def open_run(request: HttpRequest, workflow: Workflow, stack: ExitStack) -> WorkflowRun:
-    """Find and hold the models of a workflow. Raises ServiceError."""
-    context = request.context
-    make = partial(WorkflowRun.open, context.registry, request.without_transport(), workflow)
-    return await make(context.cropped_images, context.limits, stack)
+async def open_run(
+    request: HttpRequest, workflow: Workflow, stack: ExitStack, tracked: str | None = None
+) -> WorkflowRun:
+    """Find the models of a workflow, and hold them until the stack is closed. Raises ServiceError.
+
+    Args:
+        request: whose key must be allowed to use all of them.
+        workflow: to run.
+        stack: holds the models.
+        tracked: the step whose objects are tracked.
+    """
+    context, asked = request.context, request.without_transport()
+    known = await allowed_models(context.registry, asked, workflow)
+    windows = await windows_of(known, asked, workflow, context.limits, stack)
+    return WorkflowRun(workflow, asked, context.cropped_images, windows, tracked)
 
 
-def encode_results(results: StepResults) -> Mapping[str, Any]:
-    """Return the results of one input as a JSON object."""
-    return {"steps": _steps(results), "failed": results.failed}
+def workflow_of_frames(
+    workflows: Workflows, name: str, is_tracked: bool
+) -> tuple[Workflow, str | None]:
+    """Return a workflow that runs on frames, and its step whose objects are tracked.
+
+    Raises:
+        ServiceError: there is no such workflow, it is not ready, takes texts, or detects nothing.
+    """
+    workflow = workflows.find(name)
+    if workflow.input != "image":
+        raise InvalidInputError(f"workflow {name!r} takes {workflow.input}")
+    return workflow, tracked_step(workflow) if is_tracked else None
 
 
-def _steps(results: StepResults) -> Mapping[str, Any]:
+def encode_results(results: StepResults, tracked: Tracked | None = None) -> Mapping[str, Any]:
+    """Return the results of one input as a JSON object; tracked objects have their ids."""
+    return {"steps": _steps(results, tracked), "failed": results.failed}
+
+
+def _steps(results: StepResults, tracked: Tracked | None = None) -> Mapping[str, Any]:
     return {
-        name: _step(result, results.objects.get(name)) for name, result in results.by_step.items()
+        name: _step(
+            result, results.objects.get(name), tracked if name in results.candidates else None
+        )
+        for name, result in results.by_step.items()
     }
 
 
-def _step(result: Result, crops: Sequence[StepResults] | None) -> Mapping[str, Any]:
+def _step(
+    result: Result, crops: Sequence[StepResults] | None, tracked: Tracked | None
+) -> Mapping[str, Any]:
     if isinstance(result, ServiceError):
         return {"error": {"code": result.code, "detail": str(result)}}
-    members = dict(_ENCODE[type(result.answer)](result.answer))
-    if crops is not None:
-        members["objects"] = [
-            {**found, "steps": _steps(crop)}
-            for found, crop in zip(members["objects"], crops, strict=True)
-        ]
+    answer = result.answer
+    if crops is None:
+        return _ENCODE[type(answer)](answer)
+    steps_of = {id(found): _steps(crop) for found, crop in zip(answer.objects, crops, strict=True)}
+    if tracked is not None:
+        answer = replace(answer, objects=tuple(tracked.objects))
+    members = dict(_ENCODE[type(answer)](answer))
+    members["objects"] = [
+        {**found, "steps": steps_of.get(id(one), {})}
+        for one, found in zip(answer.objects, members["objects"], strict=True)
+    ]
+    if tracked is not None:
+        members["objects"] = with_ids(tracked, members["objects"])
     return members
+
+
+def with_ids(tracked: Tracked, objects: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return tracked objects with their ids."""
+    return [{"id": n, **found} for n, found in zip(tracked.ids, objects, strict=True)]
 
 
 async def list_workflows(request: HttpRequest) -> Reply:

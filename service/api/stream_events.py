@@ -51,8 +51,11 @@ class StreamStatus(BaseModel):
     id: str
     slot: int = Field(description="Label of its metrics; free again when the stream is deleted.")
     url: str = Field(description="Without user, password and query.")
-    task: str
-    model: str | None = Field(description="That answered last.")
+    task: str | None = Field(description="Null with a workflow.")
+    workflow: str | None
+    model: str | None = Field(
+        description="That answered last; of a workflow, the model of its first step."
+    )
     version: int | None
     state: Literal["connecting", "running", "waiting", "ended"]
     since: str = Field(description="When the state began.")
@@ -128,7 +131,8 @@ def status_of(stream: LiveStream) -> Mapping[str, Any]:
         "id": stream.id,
         "slot": stream.slot,
         "url": str(stream.address),
-        "task": stream.work.shown[0],
+        "task": stream.work.task,
+        "workflow": stream.work.workflow,
         "model": None if model is None else model.name,
         "version": None if model is None else model.version,
         "state": changed.state.value,
@@ -174,7 +178,8 @@ def _frame(request_id: str, stream: LiveStream, event: LiveFrame) -> EventBody:
     if isinstance(event.result, ServiceError):
         problem = Problem.of(event.result).members(request_id)
         return {"event": "error", **place, **problem}
-    members = answer_members(event.result.answer, event.tracked, *stream.work.shown)
+    task, top_k = stream.work.task or "", stream.work.top_k
+    members = answer_members(event.result.answer, event.tracked, task, top_k)
     late = {"age": round(event.age, 6), "dropped": event.dropped}
     return {"event": "frame", **place, **members, **late}
 

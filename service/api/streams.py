@@ -12,21 +12,27 @@ from starlette.responses import Response
 
 from service.api.audit import audited
 from service.api.content import read_request
+from service.api.context import ApiContext
 from service.api.frame_options import FrameOptions
 from service.api.http_request import HttpRequest
 from service.api.models import require_administrator
 from service.api.replies import Reply
+from service.api.run import workflow_of_frames
 from service.api.stream_events import event_bodies, status_of
 from service.api.streaming import SERVER_SENT, StreamReply, accepted_form
-from service.live.stream import LiveStream, LiveWork
+from service.live.stream import LiveStream
 from service.live.streams import LiveStreams
-from service.requests.answer import found
+from service.live.work import FindModels, LiveWork, TaskModels, WorkflowModels
 from service.requests.request import Selection
+from service.requests.workflow import tracked_from
+from service.transforms.vision.tracking import Tracker
 from service.transforms.vision.video_file import require_decoder
 
 
 class StreamRequest(FrameOptions):
     """A source, and what to do with its frames."""
+
+    with_workflow = FrameOptions.with_workflow | {"url"}
 
     url: Annotated[str, Field(min_length=1)] = Field(
         description="Address of the source: rtsp, http, https or file. The setting "
@@ -45,35 +51,56 @@ async def add_stream(request: HttpRequest) -> Reply:
     context, without_transport = request.context, request.without_transport()
     context.streams.sources.checked(body.url)
     await asyncio.to_thread(require_decoder)
-    body.tracker(None)
-    labels = body.given_labels(context.limits)
-    find = partial(context.registry.find, body.asked_task, "image", body.model, body.version)
-    pipeline = await request.while_connected(found(find, without_transport))
-    if request.caller is not None:
-        await request.caller.spend(body.asked_task, (pipeline.model.name,), [])
-    with pipeline.held():
-        await request.while_connected(body.asking(pipeline, without_transport, labels))
-    work = LiveWork(
-        body.asked_task,
-        Selection(body.model, body.version),
+    work = _work(request, body)
+    work.new_tracker(None)
+    models = await request.while_connected(work.find(without_transport, None))
+
+    async def add() -> LiveStream:
+        return context.streams.add(body.url, work, context.limits.max_streams)
+
+    model, state = models.pipelines[0].model.name, partial(_names, context.streams)
+    stream = await audited(request.caller, "stream add", model, state, add())
+    return _reply(status_of(stream), 201)
+
+
+def _work(request: HttpRequest, body: StreamRequest) -> LiveWork:
+    """Return what to do with the frames. Raises ServiceError."""
+    context, find, tracker = request.context, _task_models, body.tracker
+    if body.workflow is not None:
+        find, tracker = _workflow_models, partial(_tracker_of_workflow, context, body)
+    return LiveWork(
+        body.task if body.workflow is None else None,
+        body.workflow,
+        body.top_k,
+        find(context, body),
         body.fps,
-        body.to_item,
-        partial(body.asking, labels=labels),
-        body.tracker,
+        body.to_item if body.workflow is None else lambda frame: frame,
+        tracker,
         lambda: body.spans,
-        (body.task, body.top_k),
-        without_transport,
+        request.without_transport(),
         context.limits.request_timeout_seconds,
         context.limits.max_pixels,
     )
 
-    async def add() -> LiveStream:
-        return context.streams.add(body.url, work, context.registry, context.limits.max_streams)
 
-    stream = await audited(
-        request.caller, "stream add", pipeline.model.name, partial(_names, context.streams), add()
-    )
-    return _reply(status_of(stream), 201)
+def _task_models(context: ApiContext, body: StreamRequest) -> FindModels:
+    labels = body.given_labels(context.limits)
+    selection = Selection(body.model, body.version)
+    asking = partial(body.asking, labels=labels)
+    return TaskModels(context.registry, body.asked_task, selection, asking)
+
+
+def _workflow_models(context: ApiContext, body: StreamRequest) -> FindModels:
+    workflow = partial(workflow_of_frames, context.registry.workflows, str(body.workflow))
+    images, limits = context.cropped_images, context.limits
+    return WorkflowModels(context.registry, partial(workflow, body.track), images, limits)
+
+
+def _tracker_of_workflow(
+    context: ApiContext, body: StreamRequest, rate: float | None
+) -> Tracker | None:
+    name, workflows = str(body.workflow), context.registry.workflows
+    return body.tracker(rate, tracked_from(*workflow_of_frames(workflows, name, body.track)))
 
 
 async def list_streams(request: HttpRequest) -> Reply:

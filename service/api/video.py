@@ -7,25 +7,22 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from starlette.responses import Response
 
-from service.api.content import ModelName, validated
+from service.api.content import validated
 from service.api.frame_options import FrameOptions
 from service.api.http_request import HttpRequest
-from service.api.run import open_run
+from service.api.run import open_run, workflow_of_frames
 from service.api.streaming import LINES, StreamReply, accepted_form
 from service.api.uploads import Upload, UploadKind, receive_upload
 from service.api.video_stream import bodies
-from service.errors import InvalidInputError
 from service.requests.answer import found
 from service.requests.open_video import Video
 from service.requests.video import VideoAnalysis
+from service.requests.workflow import tracked_from
 from service.transforms.vision.frames import Sampling, VideoReader
 
 UPLOAD = UploadKind(
     "video", (b"video/", b"image/gif", b"application/octet-stream"), frozenset({"labels"})
 )
-
-_OF_ALL = {"workflow", "fps", "every", "start", "end"}
-"""Parameters that do not depend on what is done with a frame."""
 
 Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -33,9 +30,8 @@ Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class VideoRequest(FrameOptions):
     """The fields of the form other than the file, or the parameters of the query."""
 
-    workflow: ModelName | None = Field(
-        None, description="Run the steps of this workflow on each frame, in place of a task."
-    )
+    with_workflow = FrameOptions.with_workflow | {"every", "start", "end"}
+
     every: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None, description="Analyse each n-th frame; excludes `fps`."
     )
@@ -56,9 +52,6 @@ class VideoRequest(FrameOptions):
             raise ValueError("end must be after start")
         if self.render and self.task == "embed":
             raise ValueError("render is of tasks detect and classify")
-        others = self.model_fields_set - _OF_ALL
-        if self.workflow is not None and others:
-            raise ValueError(f"with a workflow, {min(others)} is of no use")
         return self
 
     @property
@@ -128,19 +121,19 @@ async def _opened_workflow(
     request: HttpRequest, body: VideoRequest, name: str, upload: Upload, stack: ExitStack
 ) -> VideoAnalysis:
     """Open the video and hold the models of a workflow. Raises ServiceError."""
-    workflow = request.context.registry.workflows.find(name)
-    if workflow.input != "image":
-        raise InvalidInputError(f"workflow {name!r} takes {workflow.input}")
-    run = await request.while_connected(open_run(request, workflow, stack))
+    workflow, tracked = workflow_of_frames(request.context.registry.workflows, name, body.track)
+    run = await request.while_connected(open_run(request, workflow, stack, tracked))
+    video = await _opened_video(request, upload, stack)
     return VideoAnalysis(
         run.request,
-        await _opened_video(request, upload, stack),
+        video,
         run.first.task,
         run.first,
         body.sampling,
         lambda frame: frame,
         request.context.limits.request_timeout_seconds,
         ask=run.ask,
+        tracker=body.tracker(video.reader.info.rate, tracked_from(workflow, tracked)),
         charges=False,
     )
 

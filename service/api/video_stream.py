@@ -14,7 +14,7 @@ from service.api.embed import encode_embedding
 from service.api.errors import Problem
 from service.api.http_request import HttpRequest
 from service.api.openapi import ProblemBody
-from service.api.run import encode_results
+from service.api.run import encode_results, with_ids
 from service.api.streaming import EventBody, steps
 from service.errors import ServiceError, ShuttingDownError
 from service.requests.video import (
@@ -176,14 +176,8 @@ class _Renderer:
         place = {"index": event.frame.index, "time": round(event.frame.seconds, 6)}
         if isinstance(event.result, ServiceError):
             return {"event": "error", **place, **self._problem(event.result)}
-        answer = event.result.answer
-        if isinstance(answer, StepResults):
-            return {"event": "frame", **place, **encode_results(answer)}
-        return {
-            "event": "frame",
-            **place,
-            **answer_members(answer, event.tracked, self.task, self.top_k),
-        }
+        members = answer_members(event.result.answer, event.tracked, self.task, self.top_k)
+        return {"event": "frame", **place, **members}
 
     def _end(self, event: VideoEnd) -> EventBody:
         tracker = self.analysis.tracker
@@ -228,22 +222,19 @@ def answer_members(
     """Return the answer for a frame as members of its event.
 
     Args:
-        answer: of the model.
+        answer: of the model, or the results of a workflow.
         tracked: the objects with their ids, if they are followed.
-        task: what was asked.
+        task: what was asked of the model.
         top_k: how many labels to show; None shows all.
     """
+    came_and_went = {}
     if tracked is not None:
-        answer = replace(answer, objects=tuple(tracked.objects))
-    elif isinstance(answer, Classification):
+        came_and_went = {"entered": tracked.entered, "left": tracked.left}
+    if isinstance(answer, StepResults):
+        return {**encode_results(answer, tracked), **came_and_went}
+    if tracked is not None:
+        members = _ENCODE[task](replace(answer, objects=tuple(tracked.objects)))
+        return {**members, "objects": with_ids(tracked, members["objects"]), **came_and_went}
+    if isinstance(answer, Classification):
         answer = replace(answer, labels=answer.labels[:top_k])
-    members = _ENCODE[task](answer)
-    return members if tracked is None else {**members, **_tracks(tracked, members["objects"])}
-
-
-def _tracks(tracked: Tracked, objects: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return {
-        "objects": [{"id": n, **found} for n, found in zip(tracked.ids, objects, strict=True)],
-        "entered": tracked.entered,
-        "left": tracked.left,
-    }
+    return _ENCODE[task](answer)

@@ -4,10 +4,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from service.cache.responses import CacheMode
@@ -30,11 +29,12 @@ from service.live.connections import connection_to
 from service.live.events import Changed, LiveEvent, LiveFrame, Opened, ReadEvent, State
 from service.live.readers import Reader, Readers
 from service.live.turns import Turns
-from service.requests.answer import Ask, Models, as_service_error, found
-from service.requests.pipeline import Outcome, Pipeline
-from service.requests.request import Request, Selection
-from service.requests.video import ToItem, VideoProgress
-from service.tasks import ComposedTask, Frame, Task
+from service.live.work import FrameModels, LiveWork
+from service.requests.answer import as_service_error
+from service.requests.pipeline import Outcome
+from service.requests.video import VideoProgress
+from service.requests.workflow import candidates_of
+from service.tasks import Frame
 from service.telemetry.video_metrics import (
     STREAM_FRAME_SECONDS,
     STREAM_FRAMES,
@@ -71,26 +71,6 @@ _LOST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LiveWork:
-    """What to do with the frames of a stream."""
-
-    task: Task | ComposedTask
-    selection: Selection
-    fps: float | None
-    to_item: ToItem
-    asking: Callable[[Pipeline[Any, Any], Request], Awaitable[Ask]]
-    """Returns how to ask a pipeline for a frame. Raises ServiceError."""
-    new_tracker: Callable[[float | None], Tracker | None]
-    new_spans: Callable[[], Spans | None]
-    shown: tuple[str, int | None]
-    """Name of the task, and how many labels to show."""
-    request: Request
-    patience: float
-    """Seconds in which each frame must be answered."""
-    max_pixels: int
-
-
 @dataclass(eq=False, slots=True)
 class LiveStream:
     """A stream. `run` is its task; it ends only when it is cancelled."""
@@ -99,7 +79,6 @@ class LiveStream:
     slot: int
     address: Address
     work: LiveWork
-    models: Models
     turns_of: Callable[[str], Turns]
     """Returns the turns of a model."""
     readers: Readers[LiveEvent] = field(default_factory=Readers)
@@ -110,8 +89,8 @@ class LiveStream:
     """What the present connection brings; None without one."""
     model: ModelIdentity | None = None
     """That answered last."""
-    pipeline: Pipeline[Any, Any] | None = None
-    """That answers now; None without a connection."""
+    models: FrameModels | None = None
+    """That answer now; None without a connection."""
     connections: int = 0
     analysed: int = 0
     failed: int = 0
@@ -125,7 +104,6 @@ class LiveStream:
     """That work for it."""
     _unread: int = 0
     """Frames dropped since the last event."""
-    _ask: Ask | None = None
     _spans: Spans | None = None
 
     def __post_init__(self) -> None:
@@ -191,7 +169,7 @@ class LiveStream:
 
     def _end_connection(self) -> None:
         """Forget what belongs to a connection, and the model, which may be unloaded."""
-        self.opened = self.pipeline = self._ask = None
+        self.opened = self.models = None
         if self._spans is not None and (span := self._spans.end(self.seconds)) is not None:
             self.readers.publish(span)
         self._spans = None
@@ -199,7 +177,7 @@ class LiveStream:
     async def _connect(self) -> None:
         """Analyse the frames of one connection to its end. Raises ServiceError."""
         self._change(Changed(State.CONNECTING))
-        pipeline, _ = await self._find()
+        pipeline = (await self._find()).pipelines[0]
         if self.threads:
             raise DeadlineExceededError("the last connection has not ended yet")
         self.connections += 1
@@ -224,30 +202,24 @@ class LiveStream:
     def _end_thread(self) -> None:
         self.threads -= 1
 
-    async def _find(self) -> tuple[Pipeline[Any, Any], Ask]:
-        """Return the pipeline, and how to ask it. Raises ServiceError."""
-        work = self.work
-        name, version = work.selection.model, work.selection.version
-        soon = asyncio.get_running_loop().time() + work.patience
-        request = replace(work.request, deadline=soon)
-        pipeline = await found(
-            partial(self.models.find, work.task, "image", name, version), request
-        )
-        if self._ask is None or pipeline is not self.pipeline:
-            self._ask = await work.asking(pipeline, request)
-            self.pipeline, self.model = pipeline, pipeline.model
-        return pipeline, self._ask
+    async def _find(self) -> FrameModels:
+        """Return what answers a frame now. Raises ServiceError."""
+        soon = asyncio.get_running_loop().time() + self.work.patience
+        found = await self.work.find(replace(self.work.request, deadline=soon), self.models)
+        self.models, self.model = found, found.pipelines[0].model
+        return found
 
     async def _next(self, capture: Capture) -> None:
         """Analyse the newest frame when it is the stream's turn. Raises ServiceError."""
-        pipeline, ask = await self._find()
+        models = await self._find()
+        pipeline = models.pipelines[0]
         rate = self.work.fps or capture.info.rate or USUAL_RATE
         turns = self.turns_of(pipeline.model.name)
         result: Outcome[Any] | ServiceError
         async with turns.turn(capture.interval or 1 / rate, pipeline.window):
             captured = capture.take()
             try:
-                result = await self._analyse(captured.frame, pipeline, ask)
+                result = await self._analyse(captured.frame, models)
             except _LOST:
                 self._drop(1)
                 raise
@@ -256,21 +228,18 @@ class LiveStream:
                 return
             except Exception as error:
                 result = kept(as_service_error(error, self.id))
-        self._publish(captured, result)
+        self._publish(captured, result, models)
 
-    async def _analyse(
-        self, frame: WantedFrame, pipeline: Pipeline[Any, Any], ask: Ask
-    ) -> Outcome[Any]:
-        request = self.work.request
+    async def _analyse(self, frame: WantedFrame, models: FrameModels) -> Outcome[Any]:
         item = self.work.to_item(Frame(await asyncio.to_thread(frame.pixels)))
-        if request.caller is not None:
-            await request.caller.spend(self.work.task, (pipeline.model.name,), [item])
         soon = asyncio.get_running_loop().time() + self.work.patience
-        with pipeline.held():
-            asked = replace(request, deadline=soon, cache=CacheMode.BYPASS)
-            return await ask(pipeline, item, asked)
+        asked = replace(self.work.request, deadline=soon, cache=CacheMode.BYPASS)
+        with models.held():
+            return await models.ask(models.pipelines[0], item, asked)
 
-    def _publish(self, captured: Captured, result: Outcome[Any] | ServiceError) -> None:
+    def _publish(
+        self, captured: Captured, result: Outcome[Any] | ServiceError, models: FrameModels
+    ) -> None:
         frame, tracked, span = captured.frame, None, None
         self.seconds, age = frame.seconds, time.monotonic() - captured.received
         if isinstance(result, ServiceError):
@@ -281,9 +250,10 @@ class LiveStream:
             self.age = age
             STREAM_FRAMES.labels(str(self.slot), "analysed").inc()
             STREAM_FRAME_SECONDS.labels(str(self.slot)).observe(age)
-            VIDEO_FRAMES.labels(self.work.task.value).inc()
-            if self.tracker is not None:
-                tracked = self.tracker.update(frame.seconds, result.answer.objects)
+            VIDEO_FRAMES.labels(models.task).inc()
+            objects = None if self.tracker is None else candidates_of(result.answer)
+            if self.tracker is not None and objects is not None:
+                tracked = self.tracker.update(frame.seconds, objects)
             if self._spans is not None:
                 span = self._spans.add(frame.seconds, result.answer)
         dropped, self._unread = self._unread, 0

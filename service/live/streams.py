@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from service.errors import OverloadedError, ShuttingDownError, StreamNotFoundError
 from service.live.address import AllowedSources
-from service.live.stream import LiveStream, LiveWork
+from service.live.stream import LiveStream
 from service.live.turns import Turns
-from service.requests.answer import Models
+from service.live.work import LiveWork
 
 _END_SECONDS = 1.0
 """To wait for the task of a stream that ends."""
@@ -28,13 +28,12 @@ class LiveStreams:
     """By model."""
     _is_closed: bool = False
 
-    def add(self, url: str, work: LiveWork, models: Models, most: int) -> LiveStream:
+    def add(self, url: str, work: LiveWork, most: int) -> LiveStream:
         """Start a stream.
 
         Args:
             url: of its source.
             work: what to do with its frames.
-            models: the models that can be asked.
             most: streams at the same time.
 
         Raises:
@@ -47,7 +46,7 @@ class LiveStreams:
         if self._is_closed:
             raise ShuttingDownError("the service is shutting down")
         slot = self._free_slot(most)
-        stream = LiveStream(secrets.token_hex(6), slot, address, work, models, self._turns_of)
+        stream = LiveStream(secrets.token_hex(6), slot, address, work, self._turns_of)
         self._streams[stream.id] = self._slots[slot] = stream
         self._tasks[stream.id] = asyncio.get_running_loop().create_task(stream.run())
         return stream

@@ -9,7 +9,7 @@ from service.repository.listing import ListedWorkflow
 from service.repository.tables import did_you_mean
 from service.repository.workflows import ModelStep, Workflow
 from service.requests.answer import Models
-from service.requests.workflow import models_of
+from service.requests.workflow_models import models_of
 
 State: TypeAlias = Literal["ready", "not_ready", "failed"]
 

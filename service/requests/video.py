@@ -30,6 +30,7 @@ from service.requests.answer import Ask, as_service_error, ask_pipeline
 from service.requests.open_video import Video
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
+from service.requests.workflow import candidates_of
 from service.tasks import AnyItem, ComposedTask, Frame, Task
 from service.telemetry.record import Timings, longest
 from service.telemetry.video_metrics import VIDEO_FRAMES
@@ -244,9 +245,9 @@ class VideoAnalysis:
         else:
             VIDEO_FRAMES.labels(self.task.value).inc()
             record.timings = longest((record.timings or Timings(), result.timings))
-            if self.tracker is not None:
-                tracked = self.tracker.update(frame.seconds, result.answer.objects)
-                return FrameResult(frame, result, tracked)
+            objects = None if self.tracker is None else candidates_of(result.answer)
+            if self.tracker is not None and objects is not None:
+                return FrameResult(frame, result, self.tracker.update(frame.seconds, objects))
         return FrameResult(frame, result)
 
     def _span(self, event: FrameResult | VideoProgress) -> Span | None:

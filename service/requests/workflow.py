@@ -7,14 +7,15 @@ and the steps that take its result do not run.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from service.cache.responses import together
 from service.errors import (
     DeadlineExceededError,
+    InvalidInputError,
     LimitExceededError,
     ServiceError,
     kept,
@@ -22,30 +23,16 @@ from service.errors import (
 )
 from service.repository.workflows import (
     INPUT,
-    ClassifyStep,
     CropStep,
+    DetectStep,
     ModelStep,
     Step,
-    TranslateStep,
     Workflow,
 )
-from service.requests.admission import ApiLimits
-from service.requests.answer import (
-    Answers,
-    Ask,
-    Models,
-    Result,
-    as_service_error,
-    ask_pipeline,
-    found,
-    gathered,
-)
-from service.requests.documents import Documents
+from service.requests.answer import Answers, Result, as_service_error, gathered
 from service.requests.pipeline import Outcome, Pipeline
 from service.requests.request import Request
-from service.requests.segment_stream import DocumentLimits
 from service.requests.windowed import Window
-from service.requests.zero_shot import GivenLabels, asking
 from service.tasks import (
     Classification,
     Content,
@@ -59,6 +46,7 @@ from service.tasks import (
 from service.telemetry.record import Timings, longest
 from service.telemetry.request_metrics import WORKFLOW_INPUTS
 from service.transforms.vision.crops import crops, rgb_pixels
+from service.transforms.vision.tracking import LOWEST_SCORE, TRACKED_FROM
 
 _INPUTS_AT_ONCE = 8
 """Inputs of one request whose steps run at the same time."""
@@ -71,6 +59,9 @@ class StepResults:
     by_step: dict[str, Result] = field(default_factory=dict)
     objects: dict[str, Sequence["StepResults"]] = field(default_factory=dict)
     """By step that detects: of each object what the steps made of its crop."""
+
+    candidates: dict[str, Sequence[DetectedObject]] = field(default_factory=dict)
+    """By the step that is tracked: its objects, and uncertain ones for the tracker."""
 
     def everything(self) -> Iterator[Result]:
         """Yield the results of all steps, of all crops too."""
@@ -85,24 +76,6 @@ class StepResults:
         return sum(isinstance(result, ServiceError) for result in self.everything())
 
 
-def models_of(models: Models, workflow: Workflow) -> Mapping[str, Pipeline[Any, Any]]:
-    """Return the model of each step that asks one.
-
-    Raises:
-        ServiceError: a model is not there, not ready, or cannot do it; or labels are not valid. The
-            message begins with the name of the step.
-    """
-    known: dict[str, Pipeline[Any, Any]] = {}
-    for name, step in workflow.steps.items():
-        if isinstance(step, ModelStep):
-            try:
-                _labels(step)
-                known[name] = models.find(step.ability, workflow.modality(step), step.model, None)
-            except ServiceError as error:
-                raise named(name, error) from None
-    return known
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkflowRun:
     """A workflow with the models that it asks."""
@@ -114,35 +87,8 @@ class WorkflowRun:
     windows: Mapping[str, Window]
     """By step that asks a model."""
 
-    @classmethod
-    async def open(
-        cls,
-        models: Models,
-        request: Request,
-        workflow: Workflow,
-        images: asyncio.Semaphore,
-        limits: ApiLimits,
-        stack: ExitStack,
-    ) -> "WorkflowRun":
-        """Find the models, and hold them until the stack is closed.
-
-        Raises:
-            ServiceError: a model cannot be asked, or a label of a step could not be computed.
-        """
-        windows: dict[str, Window] = {}
-        known = await found(partial(models_of, models, workflow), request)
-        for name, pipeline in known.items():
-            step = workflow.steps[name]
-            assert isinstance(step, ModelStep)  # noqa: S101 - for mypy
-            if request.caller is not None:  # before anything is computed
-                await request.caller.spend(step.ability, (pipeline.model.name,), [])
-            stack.enter_context(pipeline.held())
-            try:
-                ask = await _asking(pipeline, request, step, workflow.modality(step), limits)
-            except ServiceError as error:
-                raise named(name, error) from None
-            windows[name] = Window(pipeline, request, ask)
-        return cls(workflow, request, images, windows)
+    tracked: str | None = None
+    """The step whose objects are tracked, if they are."""
 
     @property
     def first(self) -> Pipeline[Any, Any]:
@@ -185,7 +131,12 @@ class WorkflowRun:
         if isinstance(result, ServiceError):
             return
         match result.answer:
-            case Detections(objects=objects):
+            case Detections() as detections:
+                if name == self.tracked:
+                    into.candidates[name] = detections.objects
+                    detections = self._certain(detections)
+                    into.by_step[name] = replace(result, answer=detections)
+                objects = detections.objects
                 into.objects[name] = [StepResults() for _ in objects]
                 for taker, crop in self.workflow.takers(name).items():
                     assert isinstance(crop, CropStep)  # noqa: S101 - checked by `takes`
@@ -197,6 +148,9 @@ class WorkflowRun:
 
     async def _ask(self, name: str, step: Step, content: Content, request: Request) -> Result:
         assert isinstance(step, ModelStep)  # noqa: S101 - crops are not content
+        if name == self.tracked and isinstance(step, DetectStep):
+            # A tracker needs the uncertain boxes, too.
+            step = replace(step, threshold=min(self._tracked_from, LOWEST_SCORE))
         window, item = self.windows[name], step.item(content)
         try:
             if request.caller is not None:
@@ -204,6 +158,15 @@ class WorkflowRun:
             return await window.ask(item, request)
         except Exception as error:  # a bug with one step must not lose the others
             return kept(as_service_error(error, request.id))
+
+    @property
+    def _tracked_from(self) -> float:
+        return tracked_from(self.workflow, self.tracked) or 0.0
+
+    def _certain(self, detections: Detections) -> Detections:
+        """Return what the steps after the tracked one get."""
+        objects = (each for each in detections.objects if each.score >= self._tracked_from)
+        return replace(detections, objects=tuple(objects))
 
     async def _crop(
         self,
@@ -290,11 +253,35 @@ async def run_workflow(run: WorkflowRun, inputs: Sequence[Content | ServiceError
     return gathered(request, run.first.model, results)
 
 
-def _labels(step: ModelStep) -> GivenLabels | None:
-    """Return what a step chooses among. Raises InvalidInputError, LimitExceededError."""
-    if not isinstance(step, ClassifyStep) or step.labels is None:
+def tracked_step(workflow: Workflow) -> str:
+    """Return the step whose objects can be tracked: the first that detects in the input.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    for name, step in workflow.takers(INPUT).items():
+        if isinstance(step, DetectStep):
+            return name
+    raise InvalidInputError(
+        f"workflow {workflow.name!r} cannot be tracked: no step detects objects in its input"
+    )
+
+
+def tracked_from(workflow: Workflow, step: str | None) -> float | None:
+    """Return the score from which an object of the tracked step begins a track, and is cropped."""
+    if step is None:
         return None
-    return GivenLabels(step.labels, step.hypothesis_template, step.multi_label)
+    detect = workflow.steps[step]
+    assert isinstance(detect, DetectStep)  # noqa: S101 - as `tracked_step` found it
+    return TRACKED_FROM if detect.threshold is None else detect.threshold
+
+
+def candidates_of(answer: Any) -> Sequence[DetectedObject] | None:
+    """Return what a tracker is given of an answer; None if the step that detects failed."""
+    if isinstance(answer, StepResults):
+        return next(iter(answer.candidates.values()), None)
+    objects: Sequence[DetectedObject] = answer.objects
+    return objects
 
 
 def _refuse_nothing(results: StepResults) -> None:
@@ -303,18 +290,3 @@ def _refuse_nothing(results: StepResults) -> None:
         for name, error in results.by_step.items():
             if isinstance(error, ServiceError):
                 raise named(name, error)
-
-
-async def _asking(
-    pipeline: Pipeline[Any, Any],
-    request: Request,
-    step: ModelStep,
-    modality: str,
-    limits: ApiLimits,
-) -> Ask:
-    """Return what asks the model of a step. Raises ServiceError."""
-    if isinstance(step, TranslateStep):
-        most = DocumentLimits(limits.max_segments, limits.request_timeout_seconds)
-        return Documents(most).answer
-    labels = _labels(step)
-    return ask_pipeline if labels is None else await asking(pipeline, request, labels, modality)

@@ -28,6 +28,8 @@ from service.tasks import DetectedObject
 
 LOWEST_SCORE = 0.1
 """Least score of a box that may continue a track."""
+TRACKED_FROM = 0.5
+"""The usual score from which a box begins a track."""
 
 # The largest cost (1 - overlap) of an assignment: of certain boxes, of uncertain ones, to an
 # object that has no id yet, and to one that was lost.

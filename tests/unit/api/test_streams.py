@@ -168,7 +168,7 @@ async def test_without_its_model_a_stream_waits_and_frees_its_source(
         monkeypatch.setattr(registry, "find", unloaded)
         waiting = await until(events, "state", state="waiting")
         assert waiting["code"] == "model_not_ready"
-        assert stream.pipeline is None
+        assert stream.models is None
         while stream.threads:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         monkeypatch.setattr(registry, "find", found)

@@ -244,7 +244,7 @@ async def test_the_steps_of_a_workflow_run_on_each_frame(
 @pytest.mark.parametrize(
     ("data", "status", "detail"),
     [
-        ({"workflow": "cards", "track": "true"}, 422, "with a workflow, track is of no use"),
+        ({"workflow": "cards", "top_k": "2"}, 422, "with a workflow, top_k is of no use"),
         ({"workflow": "zh-news"}, 422, "workflow 'zh-news' takes text"),
         ({"workflow": "nothing"}, 404, "there is no workflow 'nothing'"),
     ],
