@@ -80,12 +80,15 @@ def test_a_video_runs_the_steps_on_each_frame(service: RealService) -> None:
         response = httpx.post(
             f"{service.url}/v1/video",
             files={"video": video},
-            data={"workflow": "cards", "fps": "2", "end": "2"},
+            data={"workflow": "cards", "fps": "2", "end": "2", "track": "true"},
             timeout=60,
         )
     _, *frames, end = map(json.loads, response.text.splitlines())
     assert (len(frames), end["complete"]) == (4, True)
-    assert all(each["steps"]["cards"]["objects"][0]["steps"]["vector"] for each in frames)
+    for frame in frames:
+        found = {each["id"]: each for each in frame["steps"]["cards"]["objects"]}
+        assert [found[1]["label"], found[2]["label"]] == ["king", "nine"]
+        assert found[1]["steps"]["vector"]["embedding"]
 
 
 def test_a_broken_file_is_listed_and_a_mended_one_is_used(service: RealService) -> None:
