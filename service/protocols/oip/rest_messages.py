@@ -1,11 +1,11 @@
 """Requests and responses of the protocol over REST: a JSON object, and raw tensors after it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from service.api.content import validated
 from service.api.errors import MalformedRequestError
@@ -26,20 +26,13 @@ _MOST_VALUES = 1_000_000
 _MOST_TENSORS = 1_024
 
 
-def _unless_null(empty: type) -> BeforeValidator:
-    return BeforeValidator(lambda value: empty() if value is None else value)
-
-
-_Parameters = Annotated[dict[str, Any], _unless_null(dict)]
-
-
 class OipInput(ProtocolBody):
     """One input tensor."""
 
     name: str
     shape: list[int]
     datatype: str
-    parameters: _Parameters = Field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
     data: list[Any] | None = Field(
         None, description="Values, flat or nested; absent if they follow the JSON object as bytes."
     )
@@ -49,17 +42,17 @@ class OipRequestedOutput(ProtocolBody):
     """One output tensor to return."""
 
     name: str
-    parameters: _Parameters = Field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
 
 
 class OipInferBody(ProtocolBody):
     """Tensors to feed to a model."""
 
     id: str | None = None
-    parameters: _Parameters = Field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
     inputs: list[OipInput]
-    outputs: Annotated[list[OipRequestedOutput], _unless_null(list)] = Field(
-        default_factory=list, description="The outputs to return; all if absent."
+    outputs: list[OipRequestedOutput] | None = Field(
+        None, description="The outputs to return; all if absent."
     )
 
 
@@ -124,13 +117,14 @@ def parse_call(
             f"Inference-Header-Content-Length is {end}, and the body has {len(body)} bytes"
         )
     asked = validated(parse_object(body[:end]), OipInferBody)
-    if len(asked.inputs) + len(asked.outputs) > _MOST_TENSORS:
+    wanted = asked.outputs or ()
+    if len(asked.inputs) + len(wanted) > _MOST_TENSORS:
         raise LimitExceededError(f"there are more than {_MOST_TENSORS} inputs and outputs")
     sizes = [_binary_size(one) for one in asked.inputs]
     raw = memoryview(body)[end:]
-    if sum(size or 0 for size in sizes) != len(raw):
+    if (total := sum(size or 0 for size in sizes)) != len(raw):
         raise InvalidInputError(
-            f"the sizes in binary_data_size sum up to {sum(size or 0 for size in sizes)} bytes, "
+            f"the sizes in binary_data_size sum up to {total} bytes, "
             f"and {len(raw)} follow the JSON object"
         )
     inputs: dict[str, InputTensor] = {}
@@ -146,8 +140,8 @@ def parse_call(
             inputs[one.name] = from_values(name, one.datatype, one.shape, one.data)
         else:
             raise InvalidInputError(f"input {name!r} has neither data nor binary_data_size")
-    outputs = [_requested(one) for one in asked.outputs]
-    return InferCall(model, version, asked.id or "", inputs, outputs, asked.parameters)
+    outputs = [_requested(one) for one in wanted]
+    return InferCall(model, version, asked.id or "", inputs, outputs, asked.parameters or {})
 
 
 def render_result(
@@ -192,7 +186,7 @@ def _rendered(name: str, array: NDArray[Any], size: int | None) -> Mapping[str, 
 
 
 def _binary_size(one: OipInput) -> int | None:
-    size = one.parameters.get("binary_data_size")
+    size = one.parameters.get("binary_data_size") if one.parameters else None
     if size is not None and (type(size) is not int or size < 0):
         raise InvalidInputError(f"input {one.name[:100]!r}: binary_data_size is not a size")
     if size is not None and one.data is not None:
@@ -201,8 +195,9 @@ def _binary_size(one: OipInput) -> int | None:
 
 
 def _requested(one: OipRequestedOutput) -> RequestedOutput:
-    classes = one.parameters.get("classification", 0)
+    parameters = one.parameters or {}
+    classes = parameters.get("classification", 0)
     if type(classes) is not int:
         raise InvalidInputError("the parameter classification must be a whole number")
-    binary = one.parameters.get("binary_data")
+    binary = parameters.get("binary_data")
     return RequestedOutput(one.name, binary if isinstance(binary, bool) else None, classes)
