@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -87,8 +87,13 @@ def open_device(settings: ModelSettings) -> DeviceRuntime:
     Raises:
         DeviceUnavailableError: the named device cannot be had; nothing else is tried.
     """
-    device = resolve(settings.device, settings.device_memory_bytes)
-    runtime = DeviceRuntime(device, cores := settings.threads or available_cores())
+    cores = settings.threads or available_cores()
+    device = replace(
+        resolve(settings.device, settings.device_memory_bytes),
+        cores=cores,
+        cache_folder=settings.measurements and settings.measurements.expanduser(),
+    )
+    runtime = DeviceRuntime(device, cores)
     # Slots, and not the runtime, which the series would keep alive.
     slots, name, provider = runtime.slots, str(device), device.provider.name
     metrics.DEVICE_INFO.labels(name, provider, str(cores)).set(1)

@@ -2,9 +2,6 @@
 
 import asyncio
 import logging
-import os
-import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -20,30 +17,11 @@ from service.engine.warmup import dispatch_seconds
 from service.memory import own_memory, return_free_memory
 from service.runtime.providers import Device
 from service.runtime.stopping import StopSignal, obey
+from service.runtime.threads import lower_priority
 from service.telemetry import metrics
 from service.telemetry.meters import NullMeter
 
 _log = logging.getLogger(__name__)
-
-# Niceness added to compute threads: they get about a third of the processor time of other threads
-# where both compete.
-_NICENESS = 5
-
-
-def lower_priority() -> None:
-    """Lower the priority of the calling thread, on Linux; does nothing elsewhere.
-
-    For compute threads: the event loop needs little processor time, but needs it at once. Two
-    busy compute threads on two cores delayed the refusals of an overloaded service by tenths of
-    a second (decision 16).
-    """
-    if sys.platform != "linux":  # elsewhere niceness belongs to processes
-        return
-    thread = threading.get_native_id()
-    with suppress(OSError):  # a sandbox may forbid it
-        before = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, min(19, before + _NICENESS))
-
 
 T = TypeVar("T")
 

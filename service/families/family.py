@@ -142,6 +142,8 @@ class Traits(Generic[ItemT, AnswerT]):
     session's name. A graph that cannot be cut is opened whole instead."""
     in_flight: InFlight | None = None
     """For a model whose items join and leave a running batch."""
+    in_place: frozenset[str] = frozenset()
+    """Sessions that write their outputs over their inputs, so they must be `BindableSession`s."""
 
 
 @dataclass(frozen=True, slots=True)

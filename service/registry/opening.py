@@ -1,7 +1,7 @@
 """From a version's files to a model with open sessions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from service.runtime.instances import Instances
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
 from service.tasks import Ability
-from service.types import Sessions
+from service.types import Session, Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,10 @@ def abilities_of(manifest: Manifest) -> frozenset[Ability]:
 
 
 async def open_version(
-    files: VersionFiles, runtime: DeviceRuntime, multi_thread: bool = True
+    files: VersionFiles,
+    runtime: DeviceRuntime,
+    multi_thread: bool = True,
+    others: Mapping[str, Device] | None = None,
 ) -> OpenVersion:
     """Open a version's family, check that its graphs fit, and open its sessions on the device.
 
@@ -68,6 +71,7 @@ async def open_version(
         files: the version.
         runtime: the device.
         multi_thread: whether to open the multi-thread sessions.
+        others: sessions that run on another device than the runtime's, and which.
 
     Raises:
         ModelLoadError: a file is missing or broken, the graphs do not fit the family, or the
@@ -84,21 +88,32 @@ async def open_version(
     family = await apart(open_family, files)
     await apart(check_shapes, files, family)
     device = runtime.device
+    if (beside := device.provider.beside) is not None:
+        others = {
+            **dict.fromkeys(family.traits.in_place, replace(device, kind=beside)),
+            **(others or {}),
+        }
     graphs = await apart(_graphs, files, content, family, device, by_rows)
     in_flight = family.traits.in_flight
     opening = partial(
-        device.provider.opens,
+        _open_session,
         keeps_patterns=in_flight is None,
         is_bounded=in_flight is not None or varying <= BOUNDED,
         input_names=files.manifest.inputs,
     )
-    instances = await apart(Instances, graphs, device, runtime.threads, opening, multi_thread)
+    instances = await apart(
+        Instances, graphs, device, runtime.threads, opening, multi_thread, others
+    )
     if family.traits.settle is not None:
         family = await apart(_settled, files, family.traits.settle, instances)
     version = (files.model, str(files.version))
     runnable = RunnableModel(family.model, in_flight, instances, not varying, version)
     modalities = FAMILIES[files.manifest.family].modalities
     return OpenVersion(modalities, abilities_of(files.manifest), family, runnable, wide, by_rows)
+
+
+def _open_session(graph: Graph, device: Device, threads: int, **options: Any) -> Session:
+    return device.provider.opens(graph, device, threads, **options)
 
 
 def _by_rows(files: VersionFiles, graph: OnnxFile, device: Device) -> bool:

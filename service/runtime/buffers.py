@@ -1,9 +1,10 @@
-"""Buffers on a device, which runs read and write in place."""
+"""Tensors on a device: those that a run keeps there, and buffers that runs read and write."""
 
 import math
 import mmap
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,23 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.types import Span
+
+
+@dataclass(frozen=True, slots=True)
+class OnDevice:
+    """A tensor that stays on the session's device. Satisfies `service.types.DeviceValue`."""
+
+    value: ort.OrtValue
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape, without copying it."""
+        return tuple(self.value.shape())
+
+    def numpy(self) -> NDArray[Any]:
+        """Copy it to the host."""
+        array: NDArray[Any] = self.value.numpy()
+        return array
 
 
 class ProviderMemory(Protocol):

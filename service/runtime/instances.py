@@ -9,7 +9,7 @@ from service.errors import DeviceMemoryError
 from service.runtime.graphs import Graph
 from service.runtime.ort_errors import PoisonedSessionError
 from service.runtime.providers import Device
-from service.runtime.session import OrtSession
+from service.runtime.session import KeepsMemory
 from service.types import PreparedItem, Session, Sessions, Tensors
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ class Instances:
         threads: tuple[int, int],
         opens: Opens | None = None,
         multi_thread: bool = True,
+        others: Mapping[str, Device] | None = None,
     ) -> None:
         """Open every graph.
 
@@ -42,14 +43,17 @@ class Instances:
             graphs: by session name.
             device: where the sessions run.
             threads: of a single-thread and of a multi-thread session.
-            opens: opens a session; the provider's own function by default.
+            opens: opens a session; by default the function of the device's provider.
             multi_thread: whether to open the multi-thread sessions now.
+            others: sessions that run on another device than `device`, and which.
 
         Raises:
             ModelLoadError: a graph cannot be loaded.
         """
         self._graphs, self._device = graphs, device
-        self._opens = device.provider.opens if opens is None else opens
+        self.devices = {name: (others or {}).get(name, device) for name in graphs}
+        """By session."""
+        self._opens = opens or _open
         self._threads = threads
         self._lock = threading.Lock()
         self.rebuilds = 0
@@ -70,7 +74,10 @@ class Instances:
         A run that computes on the calling thread only is measured by that thread's processor
         time, which does not depend on what else the machine is doing.
         """
-        on_caller = self._device.provider.our_threads and self._threads[0] == 1
+        providers = [device.provider for device in self.devices.values()]
+        on_caller = self._threads[0] == 1 and all(
+            one.our_threads and one.on_caller for one in providers
+        )
         return time.thread_time if on_caller else time.perf_counter
 
     def open_multi_thread(self) -> None:
@@ -90,7 +97,7 @@ class Instances:
         """
         for sessions in (self.single_thread, self.multi_thread):
             for session in (sessions or {}).values():
-                if isinstance(session, OrtSession):
+                if isinstance(session, KeepsMemory):
                     session.give_back_next()
             if sessions is not None:
                 infer(sessions, [item])
@@ -135,5 +142,10 @@ class Instances:
 
     def _open(self, threads: int) -> Sessions:
         return {
-            name: self._opens(graph, self._device, threads) for name, graph in self._graphs.items()
+            name: self._opens(graph, self.devices[name], threads)
+            for name, graph in self._graphs.items()
         }
+
+
+def _open(graph: Graph, device: Device, threads: int) -> Session:
+    return device.provider.opens(graph, device, threads)

@@ -8,10 +8,12 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import onnxruntime as ort
 from onnxruntime.datasets import get_example
@@ -22,6 +24,7 @@ from service.runtime.session import OrtSession
 from service.types import Session
 
 ProviderOptions: TypeAlias = Mapping[str, str | int]
+InferencePrecision: TypeAlias = Literal["f32", "bf16", "f16"]
 
 
 class OpenSession(Protocol):
@@ -50,6 +53,12 @@ class Device:
     index: int = 0
     memory_limit_bytes: int | None = None
     """Largest arena of one session; None sets no limit."""
+    cores: int = 1
+    """Threads of all runs at the same time, where a session must know them."""
+    inference_precision: InferencePrecision = "f32"
+    """What float32 is computed in."""
+    cache_folder: Path | None = None
+    """Where compiled graphs are kept; None keeps none."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.index}" if self.provider.is_numbered else self.kind
@@ -129,6 +138,36 @@ def _cuda_options(device: Device) -> ProviderOptions:
     return options
 
 
+def _openvino_absence(device: Device) -> str | None:
+    """Return why OpenVINO cannot be used; does not import it."""
+    if find_spec("openvino") is not None:
+        return None
+    return (
+        f"{device} needs the package openvino, which is not installed; "
+        "it comes with the extra openvino: pip install 'quartet[openvino]'"
+    )
+
+
+def _openvino_options(device: Device) -> ProviderOptions:
+    options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": device.inference_precision}
+    if device.cache_folder is not None:
+        options["CACHE_DIR"] = str(device.cache_folder / "openvino")
+    return options
+
+
+def _openvino_precisions() -> Sequence[InferencePrecision]:
+    can = import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("f32", "bf16") if "BF16" in can else ("f32",)
+
+
+def _open_openvino(graph: Graph, device: Device, threads: int, **options: Any) -> Session:
+    from service.runtime.openvino_session import OpenVinoSession  # noqa: PLC0415 - an extra
+
+    if problem := device.provider.problem(device):
+        raise DeviceUnavailableError(problem)
+    return OpenVinoSession(graph, device, threads, **options)
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """Everything that differs between execution providers."""
@@ -155,6 +194,12 @@ class Provider:
     """Whether a machine may have several of its devices."""
     has_nvml: bool = False
     """Whether NVML reads its memory and utilisation."""
+    beside: str | None = None
+    """Key of the provider of the same device that it is an alternative to; "auto" passes it."""
+    inference_precisions: Callable[[], Sequence[InferencePrecision]] = lambda: ("f32",)
+    """Returns what it can compute float32 in on this machine; may import its library."""
+    on_caller: bool = True
+    """Whether a run with one thread computes on the thread that calls it."""
 
     @property
     def is_on_host(self) -> bool:
@@ -177,6 +222,16 @@ PROVIDERS: Mapping[str, Provider] = {
         has_nvml=True,
     ),
     "cpu": Provider("CPUExecutionProvider"),
+    "openvino": Provider(
+        "OpenVINO",
+        opens=_open_openvino,
+        options=_openvino_options,
+        problem=_openvino_absence,
+        package="openvino",
+        beside="cpu",
+        inference_precisions=_openvino_precisions,
+        on_caller=False,
+    ),
 }
 
 
@@ -186,7 +241,8 @@ def resolve(wanted: str, memory_limit_bytes: int | None = None) -> Device:
     Raises:
         DeviceUnavailableError: the named device is unknown or cannot be used.
     """
-    names = PROVIDERS if wanted == "auto" else (wanted,)
+    first = [name for name, provider in PROVIDERS.items() if provider.beside is None]
+    names = first if wanted == "auto" else [wanted]
     problems = []
     for name in names:
         device = Device.parse(name, memory_limit_bytes)

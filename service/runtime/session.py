@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeviceMemoryError, DeviceUnavailableError, ModelLoadError
 from service.memory import return_free_memory
-from service.runtime.buffers import DeviceBuffer, SessionDevice
+from service.runtime.buffers import DeviceBuffer, OnDevice, SessionDevice
 from service.runtime.graphs import Graph, open_exact, opened
 from service.runtime.ort_errors import refusal, translated
 from service.runtime.stopping import StopSignal, current_stop
@@ -30,23 +29,6 @@ _SAYS_NOTHING = 4
 # Consecutive runs, each with less than half of the largest input, after which the arena shrinks.
 # Growing again costs a few milliseconds, so it does not shrink after every burst.
 _SMALLER_RUNS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class OnDevice:
-    """A tensor that stays on the session's device. Satisfies `service.types.DeviceValue`."""
-
-    value: ort.OrtValue
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return its shape, without copying it."""
-        return tuple(self.value.shape())
-
-    def numpy(self) -> NDArray[Any]:
-        """Copy it to the host."""
-        array: NDArray[Any] = self.value.numpy()
-        return array
 
 
 class ArenaWatch:
@@ -88,7 +70,17 @@ def _giving_back() -> ort.RunOptions:
     return options
 
 
-class OrtSession:
+class KeepsMemory:
+    """A session that keeps the memory of its runs for later ones."""
+
+    _arena: ArenaWatch
+
+    def give_back_next(self) -> None:
+        """Give the memory that earlier runs needed back after the next run."""
+        self._arena.give_back_next()
+
+
+class OrtSession(KeepsMemory):
     """A graph loaded onto a device. Satisfies `service.types.Session`.
 
     `run` and `run_kept` may be called from several threads at once. With `threads=1` a call
@@ -158,10 +150,6 @@ class OrtSession:
 
     def __repr__(self) -> str:
         return f"<OrtSession {self._name} on {self._device}>"
-
-    def give_back_next(self) -> None:
-        """Give the memory that earlier runs needed back after the next run."""
-        self._arena.give_back_next()
 
     def run(self, feeds: Mapping[str, Feed]) -> Feeds:
         """Run the graph once, all outputs to the host.

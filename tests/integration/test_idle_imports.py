@@ -24,6 +24,7 @@ LATER = {
     "av": "a video",
     "grpc": "server.grpc_port",
     "lap": "a video with tracking",
+    "openvino": "a model that it computes",
     "opentelemetry.sdk": "traces.exporter",
     "pynvml": "an NVIDIA GPU",
     "redis": "cache.redis_url",

@@ -22,6 +22,7 @@ from service.tasks import GenerateItem, Generation, TranslateItem, Translation
 from service.types import Feeds, Lane, Model, PreparedItem, Session, Sessions, Tensors
 
 _ENCODER = "encoder"
+_IN_PLACE = frozenset({"join", "step", "move"})
 _SESSIONS = (_ENCODER, "join", "step", "move")
 
 _PROBED_STEPS = 8
@@ -56,7 +57,7 @@ def open_encoder_decoder_steps(
     rules = _served_rules(parameters)
     processor = TranslatorProcessor.open(folder, parameters)
     model = EncoderDecoderStepsModel(processor, rules, parameters.rules.min_length)
-    return Opened(processor, model, processor.traits(model))
+    return Opened(processor, model, replace(processor.traits(model), in_place=_IN_PLACE))
 
 
 def open_generator_steps(
@@ -66,7 +67,7 @@ def open_generator_steps(
     rules = _served_rules(parameters)
     processor = GeneratorProcessor.open(folder, parameters)
     model = EncoderDecoderStepsModel(processor, rules, parameters.rules.min_length)
-    return Opened(processor, model, processor.traits(model))
+    return Opened(processor, model, replace(processor.traits(model), in_place=_IN_PLACE))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

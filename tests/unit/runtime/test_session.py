@@ -12,13 +12,17 @@ from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
 from service.runtime.ort_errors import PoisonedSessionError, translated
 from service.runtime.providers import Device
 from service.runtime.session import OnDevice, OrtSession
+from service.types import Session
 
 CPU = Device("cpu")
 
 
-@pytest.fixture
-def accumulator(graphs, tmp_path: Path) -> OrtSession:
-    return OrtSession(graphs.accumulator(tmp_path / "accumulator.onnx"), CPU, threads=1)
+@pytest.fixture(params=["cpu", "openvino"])
+def accumulator(graphs, tmp_path: Path, request: pytest.FixtureRequest) -> Session:
+    """Return a session of each provider that this machine has."""
+    device = Device(request.param, cores=2)
+    path = graphs.accumulator(tmp_path / "accumulator.onnx")
+    return device.provider.opens(path, device, 1)
 
 
 @pytest.mark.parametrize("operator", ["MatMulInteger", "MatMulIntegerToFloat"])
@@ -48,14 +52,14 @@ def test_a_graph_whose_products_share_an_int8_weight_is_opened_with_a_warning(
     assert "may saturate" in caplog.text
 
 
-def test_a_session_takes_and_returns_named_arrays(accumulator: OrtSession) -> None:
+def test_a_session_takes_and_returns_named_arrays(accumulator: Session) -> None:
     feeds = {"past": np.ones((2, 3), np.float32), "x": np.full((2, 1), 2, np.float32)}
     answer = accumulator.run(feeds)
     assert set(answer) == {"present", "total"}
     assert answer["total"].tolist() == [5, 5]
 
 
-def test_what_a_loop_feeds_back_stays_on_the_device(accumulator: OrtSession) -> None:
+def test_what_a_loop_feeds_back_stays_on_the_device(accumulator: Session) -> None:
     past = np.zeros((1, 0), np.float32)  # an empty cache is a valid one
     for step in range(1, 5):
         host, kept = accumulator.run_kept(
@@ -68,19 +72,19 @@ def test_what_a_loop_feeds_back_stays_on_the_device(accumulator: OrtSession) -> 
     assert past.numpy().tolist() == [[1, 2, 3, 4]]
 
 
-def test_a_kept_value_may_be_fed_to_a_plain_run(accumulator: OrtSession) -> None:
+def test_a_kept_value_may_be_fed_to_a_plain_run(accumulator: Session) -> None:
     one = np.ones((1, 1), np.float32)
     _, kept = accumulator.run_kept({"past": one, "x": one}, host=[])
     assert accumulator.run({"past": kept["present"], "x": one})["total"].tolist() == [3]
 
 
-def test_feeds_need_not_be_contiguous(accumulator: OrtSession) -> None:
+def test_feeds_need_not_be_contiguous(accumulator: Session) -> None:
     past = np.arange(6, dtype=np.float32).reshape(3, 2).T
     host, _ = accumulator.run_kept({"past": past, "x": np.zeros((2, 1), np.float32)}, ["total"])
     assert host["total"].tolist() == [6, 9]
 
 
-def test_one_session_serves_several_threads_at_once(accumulator: OrtSession) -> None:
+def test_one_session_serves_several_threads_at_once(accumulator: Session) -> None:
     wrong = []
 
     def use(value: int) -> None:
@@ -98,7 +102,7 @@ def test_one_session_serves_several_threads_at_once(accumulator: OrtSession) -> 
     assert not wrong
 
 
-def test_wrong_feeds_are_an_inference_error_that_names_the_graph(accumulator: OrtSession) -> None:
+def test_wrong_feeds_are_an_inference_error_that_names_the_graph(accumulator: Session) -> None:
     with pytest.raises(InferenceError, match=r"accumulator\.onnx"):
         accumulator.run({"past": np.zeros((1, 1), np.int64), "x": np.zeros((1, 1), np.float32)})
 
@@ -153,13 +157,18 @@ def test_a_run_after_many_smaller_ones_gives_memory_back(graphs, tmp_path: Path)
     assert before - psutil.Process().memory_info().rss > 10 * 2**20
 
 
-def test_a_buffer_takes_no_memory_until_it_is_written_to(accumulator: OrtSession) -> None:
+@pytest.fixture
+def bindable(graphs, tmp_path: Path) -> OrtSession:
+    return OrtSession(graphs.accumulator(tmp_path / "accumulator.onnx"), CPU, threads=1)
+
+
+def test_a_buffer_takes_no_memory_until_it_is_written_to(bindable: OrtSession) -> None:
     before = psutil.Process().memory_info().rss
-    buffer = accumulator.allocate("float32", (4, 2**26))
+    buffer = bindable.allocate("float32", (4, 2**26))
     assert buffer.first(2).shape == (2, 2**26)
     assert psutil.Process().memory_info().rss - before < 2**26
 
 
-def test_a_buffer_that_cannot_be_had_is_a_lack_of_memory(accumulator: OrtSession) -> None:
+def test_a_buffer_that_cannot_be_had_is_a_lack_of_memory(bindable: OrtSession) -> None:
     with pytest.raises(DeviceMemoryError, match=r"accumulator\.onnx"):
-        accumulator.allocate("float32", (2**46,))
+        bindable.allocate("float32", (2**46,))

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.engine.device import DeviceRuntime, lower_priority
+from service.engine.device import DeviceRuntime
 from service.runtime.providers import Device
+from service.runtime.threads import lower_priority
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness here")
 
