@@ -30,6 +30,7 @@ from service.transforms.spans import Span
 class StreamFrames(BaseModel):
     """What became of the frames of a stream since it was made."""
 
+    seen: int = Field(description="Received from the source, at the wanted rate.")
     analysed: int
     failed: int
     dropped: int = Field(description="Replaced by a newer one because the model was busy.")

@@ -37,6 +37,7 @@ class Capture:
     """Those that a newer one replaced."""
     interval: float = 0.0
     """Seconds between two of them, on average."""
+    _counted: tuple[int, int] = (0, 0)
     _newest: Captured | None = None
     _last: float | None = None
     _has_ended: bool = False
@@ -47,6 +48,11 @@ class Capture:
     def is_left(self) -> bool:
         """Return whether the newest frame was not taken."""
         return self._newest is not None
+
+    def counted(self) -> tuple[int, int]:
+        """Return how many frames were received, and replaced, since the last call."""
+        (seen, replaced), self._counted = self._counted, (self.seen, self.replaced)
+        return self.seen - seen, self.replaced - replaced
 
     async def wait(self) -> bool:
         """Wait for a frame; return False if none will come. Raises what ended the source."""

@@ -38,6 +38,7 @@ from service.tasks import Frame
 from service.telemetry.video_metrics import (
     STREAM_FRAME_SECONDS,
     STREAM_FRAMES,
+    STREAM_FRAMES_SEEN,
     STREAMS,
     VIDEO_FRAMES,
 )
@@ -92,6 +93,8 @@ class LiveStream:
     models: FrameModels | None = None
     """That answer now; None without a connection."""
     connections: int = 0
+    seen: int = 0
+    """Frames received, at the wanted rate."""
     analysed: int = 0
     failed: int = 0
     dropped: int = 0
@@ -190,14 +193,13 @@ class LiveStream:
             self.tracker, self._spans = self.work.new_tracker(rate), self.work.new_spans()
             self._change(Changed(State.RUNNING))
             self.readers.publish(self.opened)
-            replaced = 0
             try:
                 while await capture.wait():
                     await self._next(capture)
-                    self._drop(capture.replaced - replaced)
-                    replaced = capture.replaced
+                    self._count(capture)
             finally:
-                self._drop(capture.replaced - replaced + capture.is_left)
+                self._count(capture)
+                self._drop(int(capture.is_left))
 
     def _end_thread(self) -> None:
         self.threads -= 1
@@ -261,6 +263,13 @@ class LiveStream:
         self.readers.publish(event)
         if span is not None:
             self.readers.publish(span)
+
+    def _count(self, capture: Capture) -> None:
+        """Count what the capture received and replaced since it was last asked."""
+        seen, replaced = capture.counted()
+        self.seen += seen
+        STREAM_FRAMES_SEEN.labels(str(self.slot)).inc(seen)
+        self._drop(replaced)
 
     def _drop(self, frames: int) -> None:
         if frames:

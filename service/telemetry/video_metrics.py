@@ -14,6 +14,11 @@ STREAMS = Gauge(
     ("state",),
     multiprocess_mode="sum",
 )
+STREAM_FRAMES_SEEN = Counter(
+    "stream_frames_seen",
+    "Frames received from the sources of live streams at the wanted rate, by slot of the stream.",
+    ("slot",),
+)
 STREAM_FRAMES = Counter(
     "stream_frames",
     "Frames of live streams, by slot of the stream and result: analysed, failed or dropped.",

@@ -39,6 +39,8 @@ EMPTY = {
     ("overview", "Live streams"): "there is no camera here",
     ("overview", "Frames of live streams"): "there is no camera here",
     ("overview", "Age of live frames"): "there is no camera here",
+    ("overview", "Dropped by stream"): "there is no camera here",
+    ("overview", "Age by stream"): "there is no camera here",
 }
 IN_FLIGHT = {"zh-en"}
 OF_IN_FLIGHT = {

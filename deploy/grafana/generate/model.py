@@ -4,7 +4,6 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, fill, frame, models, replicas
 from deploy.grafana.generate.level import SECONDS
-from deploy.grafana.generate.overview import quantiles
 from deploy.grafana.generate.panels import (
     BAD,
     GOOD,
@@ -12,6 +11,7 @@ from deploy.grafana.generate.panels import (
     AnyPanel,
     lines,
     number,
+    quantiles,
     rows,
     spread,
     states,

@@ -12,7 +12,19 @@ from deploy.grafana.generate.level import (
     SECONDS,
     SLOW_BURN,
 )
-from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, Limits, lines, number, rows
+from deploy.grafana.generate.panels import (
+    BAD,
+    GOOD,
+    WARN,
+    AnyPanel,
+    Limits,
+    lines,
+    number,
+    quantiles,
+    rows,
+)
+from deploy.grafana.generate.processes import processes
+from deploy.grafana.generate.streams import live_streams
 
 _TASK = f"max by (instance, model, version, task) (model_info{{{JOB}}})"
 _ITEMS = f"rate(inference_requests_total{{{OF_MODEL}}}{RATE})"
@@ -34,6 +46,7 @@ def overview() -> Dashboard:
         "Clients": clients(),
         "Latency": _latency(),
         "Streams": _streams(),
+        "Live streams": live_streams(),
         "Saturation": _saturation(),
         "Cache": _cache(),
     }
@@ -44,13 +57,6 @@ def by_task(rates: str, *keep: str) -> str:
     """Return rates by version summed by task, without items whose model is unknown."""
     labels = ", ".join(("task", *keep))
     return f"sum by ({labels}) ({rates} * on (instance, model, version) group_left (task) {_TASK})"
-
-
-def quantiles(buckets: str) -> dict[str, str]:
-    """Return the percentiles of a histogram's rates."""
-    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-    summed = f"sum by (le) ({buckets})"
-    return {name: f"histogram_quantile({q}, {summed})" for name, q in shares.items()}
 
 
 def _service_level() -> list[AnyPanel]:
@@ -225,24 +231,6 @@ def _streams() -> list[AnyPanel]:
             "s",
             quantiles(whole),
         ),
-        lines(
-            "Live streams",
-            "Live streams by state at each scrape.",
-            "none",
-            {"{{state}}": f"sum by (state) (streams{{{JOB}}})"},
-        ),
-        lines(
-            "Frames of live streams",
-            "Frames per second; dropped ones came while the model was busy.",
-            "none",
-            {"{{result}}": f"sum by (result) (rate(stream_frames_total{{{JOB}}}{RATE}))"},
-        ),
-        lines(
-            "Age of live frames",
-            "Time from the reception of a frame to its result.",
-            "s",
-            quantiles(f"rate(stream_frame_seconds_bucket{{{JOB}}}{RATE})"),
-        ),
     ]
 
 
@@ -281,6 +269,7 @@ def _saturation() -> list[AnyPanel]:
             "none",
             {"{{instance}}": f"rate(process_cpu_seconds_total{{{JOB}}}{RATE})"},
         ),
+        *processes(),
     ]
 
 

@@ -189,3 +189,10 @@ def _ranges(queries: Queries) -> list[Builder[variants.Dataquery]]:
 
 def _query(expr: str, legend: str, reference: str) -> Dataquery:
     return Dataquery().expr(expr).legend_format(legend).ref_id(reference).datasource(SOURCE)
+
+
+def quantiles(buckets: str) -> dict[str, str]:
+    """Return the percentiles of a histogram's rates."""
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    summed = f"sum by (le) ({buckets})"
+    return {name: f"histogram_quantile({q}, {summed})" for name, q in shares.items()}

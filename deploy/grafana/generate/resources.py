@@ -3,8 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.generate.frame import JOB, OF_MODEL, RATE, fill, frame, models, replicas
-from deploy.grafana.generate.overview import quantiles
-from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, lines, number, rows
+from deploy.grafana.generate.panels import BAD, GOOD, WARN, AnyPanel, lines, number, quantiles, rows
 
 _OF = f'{JOB}, instance=~"$instance"'
 

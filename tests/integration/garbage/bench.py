@@ -17,6 +17,8 @@ from starlette.types import Message
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from service.api.http_request import HttpRequest
 from service.app import Engine, build_engine
+from service.live.address import AllowedSources
+from service.live.streams import LiveStreams
 from service.page.page import page_routes
 from service.protocols import protocol_routes
 from service.settings import read_settings
@@ -24,6 +26,7 @@ from service.settings import read_settings
 ROOT = Path(__file__).parents[3]
 STARTERS = ROOT / "models" / "repository"
 STARTER_NAMES = ("cards", "digits", "emoji", "news-topics", "zh-en")
+SAMPLES = ROOT / "service" / "page" / "samples"
 TOKEN = "correct-horse"
 MOST_VIDEO = 1_000_000
 QUEUE = 8
@@ -189,6 +192,7 @@ async def bench(repository: Path) -> AsyncIterator[Bench]:
         lifecycle=Lifecycle(),
         limits=ApiLimits(max_body_bytes=200_000, max_video_bytes=MOST_VIDEO),
         admin_token=TOKEN,
+        streams=LiveStreams(AllowedSources([f"file://{SAMPLES}"])),
     )
     with patch.object(HttpRequest, "watch_after", 0.005):  # or each that leaves would take 0.2 s
         async with engine.running() as registry:
@@ -198,6 +202,7 @@ async def bench(repository: Path) -> AsyncIterator[Bench]:
             yield Bench(
                 build_api(context, None, [*protocol_routes(), *page_routes()]), context, engine
             )
+            await context.streams.close()
 
 
 def json_of(path: str, value: Any, *headers: tuple[bytes, bytes], **more: Any) -> Visit:

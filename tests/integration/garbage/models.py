@@ -12,6 +12,7 @@ def repository(folder: Path, starters: Path) -> Path:
     """Make a repository of the starter models and of two that cannot be loaded."""
     for model in STARTER_NAMES:
         _copy(starters / model, folder / model)
+    shutil.copytree(starters / "workflows", folder / "workflows")
     (folder / "broken" / "1").mkdir(parents=True)
     (folder / "broken" / "1" / "model.toml").write_text("task = 7\n")
     misled = folder / "misled" / "1"

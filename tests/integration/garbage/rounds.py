@@ -8,21 +8,18 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from tests.integration.garbage.bench import QUEUE, ROOT, TOKEN, Bench, Visit, json_of
+from tests.integration.garbage.bench import QUEUE, SAMPLES, TOKEN, Bench, Visit, json_of
 
 Round = Callable[[Bench], Awaitable[None]]
 """Does the thing once, and checks that it was this thing."""
 
-_SAMPLES = ROOT / "service" / "page" / "samples"
+_DIGIT = (SAMPLES / "digit.png").read_bytes()
 
 
-_DIGIT = (_SAMPLES / "digit.png").read_bytes()
+CLIP = (SAMPLES / "cards.mp4").read_bytes()
 
 
-CLIP = (_SAMPLES / "cards.mp4").read_bytes()
-
-
-_CARDS = (_SAMPLES / "cards.jpg").read_bytes()
+_CARDS = (SAMPLES / "cards.jpg").read_bytes()
 
 
 _FRESH = (b"cache-control", b"no-store")

@@ -1,10 +1,14 @@
-"""What may happen to a video and its client: a row each, as in `kinds`."""
+"""What may happen to a video, a live stream, a workflow and their clients: a row each."""
 
+import asyncio
+import json
 from collections.abc import Mapping
 
 from service.errors import InferenceError
-from tests.integration.garbage.bench import MOST_VIDEO, Visit
+from tests.integration.garbage.bench import MOST_VIDEO, SAMPLES, Bench, Visit, json_of
 from tests.integration.garbage.rounds import (
+    _ADMIN,
+    _CARDS,
     CLIP,
     Round,
     during,
@@ -19,6 +23,27 @@ from tests.integration.garbage.rounds import (
 
 def video(query: bytes = b"every=30") -> Visit:
     return raw("/v1/video", CLIP, b"video/mp4", query=query)
+
+
+def stream(**members: object) -> Round:
+    """Start a live stream, read its first frames, leave it, and delete it."""
+    body = {"url": f"file://{SAMPLES / 'cards.mp4'}", **members}
+
+    async def once(bench: Bench) -> None:
+        started = await bench.ask(json_of("/v1/streams", body, _ADMIN))
+        started.answered(201)
+        path = f"/v1/streams/{json.loads(started.told)['id']}"
+        live = bench.context.streams.find(path.rpartition("/")[2])
+        while live.analysed < 2 and not live.changed.error:  # noqa: ASYNC110
+            await asyncio.sleep(1e-3)
+        reader = Visit("GET", f"{path}/events", headers=(_ADMIN,))
+        await bench.leave(reader, reader.heard)
+        (await bench.ask(Visit("DELETE", path, headers=(_ADMIN,)))).answered(204)
+        while not live.is_gone:  # noqa: ASYNC110
+            await asyncio.sleep(1e-3)
+        assert live.analysed >= 2
+
+    return once
 
 
 VIDEOS: Mapping[str, Round] = {
@@ -44,5 +69,9 @@ VIDEOS: Mapping[str, Round] = {
         lambda: raw("/v1/video", CLIP, b"video/mp4", never_ends=True)
     ),
     "left a video after its start": leaves(lambda: video(b""), first=True),
+    "a workflow": is_answered(200, lambda: raw("/v1/run/cards", _CARDS, b"image/jpeg")),
+    "a workflow on a video": is_answered(200, lambda: video(b"every=30&workflow=cards&track=true")),
+    "a live stream": stream(task="detect", track=True),
+    "a live stream with a workflow": stream(workflow="cards"),
     "left a video in the queue": during("no_slot", leaves(lambda: video(b""), first=True)),
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -100,6 +101,20 @@ async def test_frames_are_events(
     assert shown["frames"]["analysed"] >= 4
     assert value("stream_frames_total", slot="0", result="analysed") >= before + 4
     assert (await client.get(URL, headers=HEADERS)).json()["streams"][0]["id"] == added["id"]
+
+
+async def test_every_frame_seen_is_analysed_failed_or_dropped(
+    client: httpx.AsyncClient, context: ApiContext, source: str
+) -> None:
+    before = value("stream_frames_seen_total", slot="0")
+    stream = context.streams.find((await add(client, source))["id"])
+    while stream.seen < 5 or not stream.dropped:
+        await asyncio.sleep(0.001)
+        time.sleep(0.05)  # noqa: ASYNC251 - newer frames replace the one that waits
+    await context.streams.remove(stream.id)
+    counted = stream.analysed + stream.failed + stream.dropped
+    assert stream.seen - counted in (0, 1)  # one may have been in the model
+    assert value("stream_frames_seen_total", slot="0") - before == stream.seen
 
 
 async def test_what_is_deleted_ends_for_its_readers(
