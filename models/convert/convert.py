@@ -8,8 +8,9 @@ import onnx
 from tqdm import tqdm
 
 from models.convert.checkpoint import Checkpoint
+from models.convert.choice import Form, has_convolutions
 from models.convert.errors import CheckpointError
-from models.convert.graphs import export_graphs, write_graph
+from models.convert.graphs import export_graphs, graphs_of, write_graph
 from models.convert.optimise import TOLERANCE, Subject, Trial, can_fuse, fused, slimmed, try_on
 from models.convert.parity import (
     decoder_feeds,
@@ -23,6 +24,7 @@ from models.convert.precisions import RECIPES, Calibration, check_wanted, make_p
 from models.convert.report import Evidence, weigh
 from models.convert.samples import Contents, Feeds
 from models.convert.sensitivity import Kept, quantised_but, sensitive_nodes
+from models.convert.served import add_int8
 
 _CALIBRATION_BATCH = 8
 
@@ -34,6 +36,8 @@ class Conversion:
     trials: Sequence[Trial]
     evidence: Sequence[Evidence]
     """fp32 first."""
+    forms: Sequence[Form] = ()
+    """Of int8 that were tried on a graph of convolutions."""
 
 
 def convert(
@@ -50,7 +54,8 @@ def convert(
         to: the directory; files of the same names are replaced.
         wanted: names of `RECIPES`, and "fp32", which is always made.
         calibration: for those that need it.
-        max_loss: per cent that `int8`, `int8-weights` and `int4` may lose; None sets no bound.
+        max_loss: per cent that `int8`, `int8-weights` and `int4` may lose; None sets no bound,
+            but that of `MAX_LOSS` on what `int8` makes of convolutions.
 
     Raises:
         CheckpointError: something asked for cannot be made, or the fp32 graphs answer
@@ -65,16 +70,26 @@ def convert(
         bar.update()
         trials = [try_on(subject, role, "onnxslim", slimmed) for role in subject.graphs]
         bar.update()
-        found = []
+        found, forms = [], tuple[Form, ...]()
         for name in names:  # of graphs not yet fused: within a fused node nothing is quantised
             bar.set_description(name)
-            found.append(write_precision(subject, name, calibration, max_loss))
+            if name == "int8" and calibration is not None and _is_of_convolutions(subject):
+                forms = tuple(add_int8(to, calibration.images, max_loss).forms)
+                if graphs := graphs_of(to, "int8"):
+                    found.append(weigh(subject, name, graphs))
+            else:
+                found.append(write_precision(subject, name, calibration, max_loss))
             bar.update()
         bar.set_description("fusion")
         if can_fuse(checkpoint.model.config.model_type):
             trials += [try_on(subject, role, "fusion", fused) for role in subject.graphs]
         bar.update()
-    return Conversion(trials, [weigh(subject, "fp32", subject.graphs), *found])
+    return Conversion(trials, [weigh(subject, "fp32", subject.graphs), *found], forms)
+
+
+def _is_of_convolutions(subject: Subject) -> bool:
+    graphs = subject.graphs
+    return set(graphs) == {"model"} and has_convolutions(onnx.load(str(graphs["model"])))
 
 
 def exported(checkpoint: Checkpoint, to: Path) -> Subject:

@@ -118,13 +118,16 @@ def try_on(
 
 
 def seconds_of(paths: Sequence[Path], feeds: Feeds) -> list[float]:
-    """Return the median seconds of one run of each graph, on one thread, taken in turns."""
+    """Return the median seconds of processor time of one run of each graph, taken in turns.
+
+    On one thread, which is the caller's: what else the machine does disturbs it least.
+    """
     sessions = [session_of(path, threads=1) for path in paths]
     times: list[list[float]] = [[] for _ in paths]
     for at in range(_ROUNDS + 1):
         for session, taken in zip(sessions, times, strict=True):
-            started = time.perf_counter()
+            started = time.thread_time()
             session.run(None, dict(feeds))
             if at:  # the first run also allocates
-                taken.append(time.perf_counter() - started)
+                taken.append(time.thread_time() - started)
     return [statistics.median(taken) for taken in times]

@@ -15,8 +15,9 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from models.convert.errors import CheckpointError
 from models.convert.samples import Feeds
 from models.graphs.int8_forms import quantise_by_rows
-from models.graphs.quantise import quantise_statically, quantise_weights
+from models.graphs.quantise import quantise_weights
 from models.graphs.quiet import quiet
+from models.graphs.static import quantise_statically
 from service.repository.manifest import Precision
 
 Calibration = Sequence[Feeds]

@@ -91,29 +91,40 @@ def _complete(checkpoint: Checkpoint, folder: Path, root: Path, contents: Conten
     _write_manifest(folder, said, manifest, dict.fromkeys(manifest.graphs, _ANY))
     measured: dict[Precision, float] = {}
     for precision in tqdm(precisions_of(root, name), desc="goldens", unit="precision"):
-        measured[precision] = asyncio.run(_deviation(root, name, precision))
+        measured[precision] = deviation_of(root, name, precision)
     if measured.get("fp32", 0.0) > DEFAULT_TOLERANCE:
         raise CheckpointError(
             f"served in fp32, its answers are off by {measured['fp32']:.2g} from PyTorch's"
         )
-    tolerance = {key: max(DEFAULT_TOLERANCE, _tolerated(value)) for key, value in measured.items()}
+    tolerance = {key: tolerated(value) for key, value in measured.items()}
     _write_manifest(folder, said, manifest, tolerance)
 
 
-async def _deviation(root: Path, name: str, precision: Precision) -> float:
-    async with serve(root, name, precision) as served:
-        parity = served.loaded.parity
-        if parity is None:
-            raise CheckpointError("the service found no goldens")
-        return parity.deviation
+def deviation_of(root: Path, name: str, precision: Precision, version: int | None = None) -> float:
+    """Return how far the served answers are from the goldens.
+
+    Raises:
+        CheckpointError: there are no goldens.
+        ServiceError: the version cannot be loaded, or is beyond its tolerance.
+    """
+
+    async def measured() -> float:
+        async with serve(root, name, precision, version) as served:
+            parity = served.loaded.parity
+            if parity is None:
+                raise CheckpointError("the service found no goldens")
+            return parity.deviation
+
+    return asyncio.run(measured())
 
 
-def _tolerated(deviation: float) -> float:
-    """Return twice the deviation, rounded up to two digits."""
+def tolerated(deviation: float) -> float:
+    """Return twice a deviation, rounded up to two digits; at least the default tolerance."""
     if deviation <= 0:
-        return 0.0
+        return DEFAULT_TOLERANCE
     step = 10.0 ** (math.floor(math.log10(deviation * _SLACK)) - 1)
-    return float(f"{math.ceil(deviation * _SLACK / step) * step:.6g}")
+    doubled = float(f"{math.ceil(deviation * _SLACK / step) * step:.6g}")
+    return max(DEFAULT_TOLERANCE, doubled)
 
 
 def _write_manifest(

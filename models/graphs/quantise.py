@@ -1,34 +1,21 @@
 """int8 graphs whose answers do not depend on the neighbours in a batch.
 
 Transformers get weight-only int8 (`MatMulNBits`: activations are quantised row by row inside
-the kernel), convolutional networks static QDQ (scales fixed by calibration). Dynamic
+the kernel), convolutional networks static QDQ (`models.graphs.static`). Dynamic
 quantisation of whole tensors is not offered: one scale over a batch lets a large row move
 its neighbours' answers.
 """
 
 import logging
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
 from onnxruntime.quantization.matmul_nbits_quantizer import (
     DefaultWeightOnlyQuantConfig,
     MatMulNBitsQuantizer,
 )
-from onnxruntime.quantization.shape_inference import quant_pre_process
-
-Feeds = Mapping[str, NDArray[np.generic]]
 
 INT8_ACTIVATIONS = 4  # the accuracy level at which the kernel multiplies int8 by int8
 
@@ -126,50 +113,3 @@ def _int8_lookup(
         helper.make_node("Cast", [f"{result}.int8"], [f"{result}.float"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{result}.float", f"{result}.scale"], [result]),
     ]
-
-
-class _Batches(CalibrationDataReader):
-    def __init__(self, batches: Iterable[Feeds]) -> None:
-        self._batches = iter(batches)
-
-    def get_next(self) -> dict[str, NDArray[np.generic]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else dict(batch)
-
-
-def quantise_statically(
-    model: onnx.ModelProto,
-    calibration: Iterable[Feeds],
-    *,
-    excluded: Sequence[str] = (),
-    method: CalibrationMethod = CalibrationMethod.MinMax,
-) -> onnx.ModelProto:
-    """Return a copy in QDQ form: int8 weights a channel, uint8 activations with fixed scales.
-
-    Args:
-        model: a graph with fp32 initialisers, batch norms folded.
-        calibration: batches of feeds that look like what will be served.
-        excluded: names of nodes to leave in fp32 (often the last ones).
-        method: how ranges are chosen from the calibration batches.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        exported, prepared = Path(folder, "exported.onnx"), Path(folder, "prepared.onnx")
-        result = Path(folder, "int8.onnx")
-        onnx.save_model(model, str(exported))  # given in memory, large weights would be lost
-        quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(result),
-            _Batches(calibration),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            nodes_to_exclude=list(excluded),
-            calibrate_method=method,
-            # Seven bits of weight: with eight, processors without VNNI instructions overflow
-            # in silence. On dev it costs nothing that could be measured.
-            reduce_range=True,
-            extra_options={"CalibMovingAverage": False},
-        )
-        return onnx.load(str(result))

@@ -35,7 +35,7 @@ from models.graphs.files import (
     save_graph,
     store_weights_as_fp16,
 )
-from models.graphs.quantise import Feeds, quantise_statically
+from models.graphs.static import Feeds, quantise_statically
 from models.starters.cards.model import Detector, ServedDetector
 from models.starters.cards.train import as_network
 from models.starters.export_command_line import ExportRequest, read_export_request

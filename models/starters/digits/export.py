@@ -23,7 +23,7 @@ from models.graphs.files import (
     save_graph,
     store_weights_as_fp16,
 )
-from models.graphs.quantise import Feeds, quantise_statically
+from models.graphs.static import Feeds, quantise_statically
 from models.starters.digits.pictures import distorted, normalised, photographed
 from models.starters.digits.train import DEV_SIZE, Digits, read_mnist
 from models.starters.export_command_line import ExportRequest, read_export_request

@@ -25,12 +25,8 @@ from models.graphs.files import (
     save_graph,
     store_weights_as_fp16,
 )
-from models.graphs.quantise import (
-    Feeds,
-    quantise_embeddings,
-    quantise_statically,
-    quantise_weights,
-)
+from models.graphs.quantise import quantise_embeddings, quantise_weights
+from models.graphs.static import Feeds, quantise_statically
 from models.starters.emoji.images import DEVIATION, MEAN, augmented, on_white
 from models.starters.emoji.lessons import Words
 from models.starters.emoji.measure import Emoji, Trial

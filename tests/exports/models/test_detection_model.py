@@ -18,7 +18,7 @@ from models.graphs.files import (  # noqa: E402
     save_graph,
     store_weights_as_fp16,
 )
-from models.graphs.quantise import quantise_statically  # noqa: E402
+from models.graphs.static import quantise_statically  # noqa: E402
 from models.starters.cards.export import kept_in_fp32  # noqa: E402
 from models.starters.cards.model import (  # noqa: E402
     Detector,

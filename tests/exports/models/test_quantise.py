@@ -13,9 +13,9 @@ pytest.importorskip("onnxscript")
 from models.graphs.files import export_graph, save_graph  # noqa: E402
 from models.graphs.quantise import (  # noqa: E402
     quantise_embeddings,
-    quantise_statically,
     quantise_weights,
 )
+from models.graphs.static import quantise_statically  # noqa: E402
 from models.starters.text_encoder import TextEncoder, TextEncoderShape  # noqa: E402
 from tests.exact_session import exact_session  # noqa: E402
 from tests.sentences import sentence  # noqa: E402

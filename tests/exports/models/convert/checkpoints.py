@@ -125,3 +125,13 @@ def image_embedder(folder: Path) -> Path:
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 28, "width": 28}}
     tf.BitImageProcessor(**size).save_pretrained(folder)
     return folder
+
+
+def convolutions(folder: Path) -> Path:
+    """A ResNet of two stages."""
+    config = tf.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3
+    )
+    seeded(tf.ResNetForImageClassification, config).save_pretrained(folder)
+    tf.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
