@@ -280,6 +280,7 @@ def build_app(
         device_problem=engine.runtime.problem,
         streams=open_streams(settings.streams),
         metrics=None if worker is None else worker.metrics,
+        quarantine=None if worker is None else worker.quarantine,
         root_path=settings.server.root_path,
     )
     beside = open_grpc(settings.server, context, certificate)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from service.api import Lifecycle
 from service.api.around import surrounded
 from service.api.certificate import Certificate
+from service.api.connection import Protocol
 from service.api.listening import bind
 from service.api.server import (
     ServerOptions,
@@ -66,10 +67,16 @@ def serve(settings: Settings, guarded: Callable[[Callable[[], int]], int]) -> in
     def work(worker: "Worker") -> int:
         configure_logs(settings.logs.level, settings.logs.format, levels=settings.logs.levels)
         own = parts.settings_of(settings, worker, available_cores(), is_on_host)
+        worker.room.left = own.limits.max_bodies_bytes
         return guarded(lambda: _serve(own, worker))
 
     stop_seconds = server.grace_seconds + _STOP_SECONDS + _LAST_WORDS_SECONDS
-    options = SupervisorOptions(server.processes, server.backlog, stop_seconds)
+    options = SupervisorOptions(
+        server.processes,
+        server.backlog,
+        stop_seconds,
+        keeps_connections=server.tls_cert is None,  # no other worker has the keys of a connection
+    )
     with written_if_read():
         return Supervisor(listeners, options, work, stopping_signals()).run()
 
@@ -79,7 +86,9 @@ def _serve(settings: Settings, worker: "Worker | None" = None) -> int:
     lifecycle = Lifecycle()
     server = settings.server
     options = ServerOptions(
-        server.backlog, server.keep_alive_seconds, server.grace_seconds, _certificate(server)
+        *(server.backlog, server.keep_alive_seconds, server.grace_seconds),
+        _certificate(server),
+        Protocol if worker is None else worker.make_protocol,
     )
 
     def refuse_new_work() -> None:

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from service.api.around import CLIENT
-from service.api.context import ApiContext
+from service.api.context import GUILTY, ApiContext
 from service.api.errors import Problem
 from service.api.http_request import REFUSED, HttpRequest
 from service.api.openapi import (
@@ -35,7 +35,7 @@ from service.api.route import HTTP_REQUEST, DirectRoute
 from service.api.routes import REQUESTS, model_routes, operation_routes, task_routes
 from service.api.schemas import add_key, add_limits
 from service.api.stream_routes import stream_routes
-from service.errors import OverloadedError, ServiceError, ShuttingDownError
+from service.errors import InferenceError, OverloadedError, ServiceError, ShuttingDownError
 from service.requests.answer import as_service_error
 from service.telemetry.request_metrics import (
     HTTP_DISCONNECTS,
@@ -166,6 +166,8 @@ class Api(FastAPI):
         if stopping and request.scope["method"] not in ("GET", "HEAD"):
             request.must_close = True
             raise ShuttingDownError("the service is shutting down")
+        if is_upload and GUILTY in request.scope:
+            raise InferenceError("the processes that had this request have ended")
 
     async def _route(self, request: HttpRequest, route: DirectRoute | None) -> None:
         scope = request.scope

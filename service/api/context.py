@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +13,12 @@ from service.registry.registry import Registry
 from service.requests.admission import ApiLimits, BodyRoom, VideoRoom
 from service.telemetry.record import RequestObserver
 
+AGE = "quartet.age"
+"""Key in the ASGI scope of a request that another process has received: the seconds since then."""
+
+GUILTY = "quartet.guilty"
+"""Key in the ASGI scope of a request that has ended other processes, and must not be computed."""
+
 
 @dataclass(slots=True)
 class Lifecycle:
@@ -20,6 +27,14 @@ class Lifecycle:
     shutting_down: bool = False
     stop_beside: Callable[[float], Awaitable[None]] | None = None
     """Stops the gRPC server within a number of seconds; None without one."""
+
+
+class Quarantine(Protocol):
+    """Knows the requests that have ended processes."""
+
+    def check(self, path: str, body: bytes, is_guilty: bool) -> None:
+        """Raise InferenceError for such a request; remember one that is found guilty."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +59,7 @@ class ApiContext:
     streams: LiveStreams = field(default_factory=LiveStreams)
     metrics: Callable[[], Awaitable[CollectorRegistry]] | None = None
     """Returns the metrics of all processes; None if there is only this one."""
+    quarantine: Quarantine | None = None
+    """Refuses requests that end processes; None if there is only this one."""
     root_path: str | None = None
     """Prefix of the paths that a proxy strips; None without one."""

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.access.caller import Caller
 from service.api.codings import inflated
-from service.api.context import ApiContext
+from service.api.context import AGE, GUILTY, ApiContext
 from service.api.errors import MalformedRequestError, RequestTimeoutError
 from service.api.header_values import cache_mode, key_in, priority, request_id_in, seconds
 from service.cache.responses import CacheMode
@@ -75,7 +75,7 @@ class HttpRequest(starlette.requests.Request):
             scope.get("http_version", "1.1"),
             self.given,
         )
-        self._arrived = asyncio.get_running_loop().time()
+        self._arrived = asyncio.get_running_loop().time() - scope.get(AGE, 0.0)
         self.deadline = self._arrived + context.limits.request_timeout_seconds
         self.must_close = False
         """Whether to close the connection, because the rest of the body was not read."""
@@ -140,12 +140,10 @@ class HttpRequest(starlette.requests.Request):
         """
         if self.caller is None and self.context.access is not None:
             self.context.access.caller(None)
-        urgency = 0
-        if (wished := self.given.get(b"x-request-priority")) is not None:
-            urgency = priority(wished)
-        cache = CacheMode.USE
-        if (wished := self.given.get(b"cache-control")) is not None:
-            cache = cache_mode(wished)
+        wished = self.given.get(b"x-request-priority")
+        urgency = 0 if wished is None else priority(wished)
+        wished = self.given.get(b"cache-control")
+        cache = CacheMode.USE if wished is None else cache_mode(wished)
         sticky = self.given.get(b"x-sticky-key", b"").decode("latin-1")
         return Request(
             self.request_id, self.deadline, urgency, cache, self.record, self.caller, sticky
@@ -183,6 +181,8 @@ class HttpRequest(starlette.requests.Request):
             body = await inflated(body, codings, self.context.limits.max_body_bytes)
             if not self.finds_room(len(body)):
                 raise OverloadedError("too many large bodies at once", _ROOM_SECONDS)
+        if (quarantine := self.context.quarantine) is not None:
+            quarantine.check(self.scope["path"], body, GUILTY in self.scope)
         return body
 
     def before_deadline(self, work: Awaitable[ResultT]) -> Coroutine[Any, Any, ResultT]:

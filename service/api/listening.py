@@ -148,7 +148,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._connecting: dict[asyncio.Task[Any], float] = {}
         """Connections without a protocol yet, and the loop time when they were accepted."""
-        self._most = _most_descriptors()
+        self._most = most_descriptors()
         listener.setblocking(False)
         self._resume()
 
@@ -241,7 +241,7 @@ class Acceptor:
             _log.error("connections wait to be accepted", extra={"reason": reason})
 
 
-def _most_descriptors() -> int:
+def most_descriptors() -> int:
     """Return the first file descriptor number that is reserved."""
     if sys.platform == "win32":
         return sys.maxsize

@@ -101,6 +101,7 @@ class ServerOptions:
     grace: int
     certificate: Certificate | None = None
     """Of connections over TCP; None means no TLS."""
+    make_protocol: Callable[..., Protocol] = Protocol
 
 
 async def _stop_nothing(seconds: float) -> None:
@@ -119,6 +120,7 @@ class Server(uvicorn.Server):
         """Stops the other server of the process within a number of seconds."""
         self.certificate: Certificate | None = None
         """TLS of connections over TCP."""
+        self.make_protocol: Callable[..., Protocol] = Protocol
         self._acceptors: list[Acceptor] = []
         self._turns = Turns()
 
@@ -213,7 +215,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.01)
 
     def _protocol(self) -> Protocol:
-        protocol = Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol = self.make_protocol(self.config, self.server_state, self.lifespan.state)
         protocol.turns = self._turns
         return protocol
 
@@ -280,5 +282,5 @@ def run_server(
     )
     server = Server(config, before_last)
     server.at_signal, server.stop_beside = at_signal, stop_beside
-    server.certificate = options.certificate
+    server.certificate, server.make_protocol = options.certificate, options.make_protocol
     server.run(listeners)

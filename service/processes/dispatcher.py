@@ -1,21 +1,30 @@
-"""Accepts connections and hands each over to the worker that has the fewest."""
+"""Accepts connections and hands each over to the worker that has the fewest.
+
+Those of a worker that has ended are handed over again, to workers that have loaded their models.
+"""
 
 import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
 
-from service.api.listening import block_new_connections, listen
+from service.api.listening import block_new_connections, listen, most_descriptors
 from service.api.unix_socket import remove_socket_files
 from service.processes.board import Board
 from service.processes.choice import Candidate, choose
 from service.processes.connections import hand_over
+from service.processes.keeper import Keeper, Kept, slot_of
 from service.processes.place import Place
+from service.processes.records import Records
 
 _MOST_AT_ONCE = 64
 """Connections accepted before the supervisor does anything else."""
 _FULL_SECONDS, _EXHAUSTED_SECONDS = 0.005, 0.1
 """Pauses while no worker can receive a connection, and while no file descriptor is left."""
+_AGAIN_SECONDS = 0.002
+"""Pause while connections of an ended worker wait."""
+_LOADING_SECONDS = 5.0
+"""How long new connections wait while no worker has loaded its models, though each once had."""
 _UNRESPONSIVE_LOOKS = 4
 
 
@@ -29,6 +38,7 @@ class Dispatcher:
         board: Board,
         places: Sequence[Place],
         on_lost: Callable[[Place], None],
+        records: Records | None = None,
     ) -> None:
         """Take bound sockets; none listens yet.
 
@@ -38,10 +48,13 @@ class Dispatcher:
             board: what workers count.
             places: the workers.
             on_lost: called with a worker that receives nothing any more.
+            records: what workers have yet to answer; None loses it with them.
         """
         self.listeners = list(listeners)
         self._selector, self._board, self._places = selector, board, places
         self._on_lost = on_lost
+        self.keeper = Keeper(records, most_descriptors())
+        self._none_loaded_since = float("inf")
         self._turns = 0
         self._resume_at: float | None = None
         self.is_listening = False
@@ -57,10 +70,13 @@ class Dispatcher:
     @property
     def pause(self) -> float | None:
         """Return the seconds until `continue_` has something to do; None if it has not."""
+        if self.keeper.has_waiting:
+            return _AGAIN_SECONDS
         return None if self._resume_at is None else max(0.0, self._resume_at - time.monotonic())
 
     def continue_(self) -> None:
-        """Accept again after a pause."""
+        """Hand over what has waited, and accept again after a pause."""
+        self._give_again(self._loaded)
         if self._resume_at is not None and time.monotonic() >= self._resume_at:
             self._resume()
 
@@ -78,9 +94,23 @@ class Dispatcher:
                     connection, _ = listener.accept()
                 except OSError:
                     break
-                with connection:
-                    self._give(place, number, connection)
+                self._give(place, number, connection)
+        self._give_again(self._chosen)
         self.close()
+
+    def watch(self, place: Place) -> None:
+        """Read which connections a worker closes, from its start on."""
+        for handover in place.handovers:
+            self._selector.register(
+                handover, selectors.EVENT_READ, lambda _, one=handover: self._read(place, one)
+            )
+
+    def forget(self, place: Place) -> None:
+        """Read nothing more from a worker, whose sockets are about to be closed."""
+        for handover in place.handovers:
+            if handover in self._selector.get_map():
+                self._selector.unregister(handover)
+            self.keeper.forget(handover)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -116,25 +146,66 @@ class Dispatcher:
             except OSError:
                 self._hold(_EXHAUSTED_SECONDS)
                 return
-            with connection:
-                self._give(place, number, connection)
+            self._give(place, number, connection)
 
     def _give(self, place: Place | None, number: int, connection: socket.socket) -> None:
-        """Hand a connection over, to another worker if this one ends."""
-        while place is not None:
-            try:
-                hand_over(connection, place.handovers[number])
-            except OSError:
-                self._on_lost(place)
-                place = self._chosen()
-            else:
-                self._turns += 1
-                place.given, place.turn = place.given + 1, self._turns
-                return
+        """Hand an accepted connection over, to another worker if this one ends."""
+        kept = self.keeper.keep(connection, number)
+        while place is not None and not self._hand_over(place, number, connection, kept):
+            place = self._chosen()
+        if kept is None:
+            connection.close()
+        elif place is None:
+            self.keeper.put_back(kept)
+
+    def _give_again(self, chosen: Callable[[], Place | None]) -> None:
+        """Hand over the connections of ended workers."""
+        while (place := chosen()) is not None and (kept := self.keeper.next_waiting()) is not None:
+            if not self._hand_over(place, kept.listener, kept.connection, kept):
+                self.keeper.put_back(kept)
+
+    def _hand_over(
+        self, place: Place, number: int, connection: socket.socket, kept: Kept | None
+    ) -> bool:
+        try:
+            hand_over(connection, slot_of(kept), place.handovers[number])
+        except OSError:
+            self._on_lost(place)
+            return False
+        self._turns += 1
+        place.given, place.turn = place.given + 1, self._turns
+        if kept is not None:
+            kept.worker = place.number
+        return True
+
+    def _read(self, place: Place, handover: socket.socket) -> None:
+        try:
+            self.keeper.read_closed(handover)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._on_lost(place)
 
     def _chosen(self) -> Place | None:
+        """Return the worker for a new connection; None if it must wait."""
+        if self._must_wait_for_models():
+            return None
         number = choose([self._candidate(one) for one in self._places if one.is_started])
         return None if number is None else self._places[number]
+
+    def _loaded(self) -> Place | None:
+        """Return the worker for a connection of a worker that has ended."""
+        able = [one for one in self._places if one.is_started and one.is_loaded]
+        number = choose([self._candidate(one) for one in able])
+        return None if number is None else self._places[number]
+
+    def _must_wait_for_models(self) -> bool:
+        if not self._board.is_complete or any(one.is_loaded for one in self._places):
+            self._none_loaded_since = float("inf")
+            return False
+        now = time.monotonic()
+        self._none_loaded_since = min(self._none_loaded_since, now)
+        return now < self._none_loaded_since + _LOADING_SECONDS
 
     def _candidate(self, place: Place) -> Candidate:
         return Candidate(

@@ -15,6 +15,13 @@ from prometheus_client.registry import CollectorRegistry
 Snapshot: TypeAlias = Mapping[str, Sequence[Any]]
 """Name of a metric -> type, help, mode, and samples: name, pairs of labels, value."""
 
+COUNTERS: Mapping[str, str] = {
+    "process_restarts": "Processes started in place of one that had ended.",
+    "process_requests_retried": "Requests tried again because the process that had them ended.",
+    "process_requests_lost": "Connections closed because the process that had them ended.",
+}
+"""Counters of the supervisor, and their help."""
+
 _SUM, _LEAST, _GREATEST = "sum", "min", "max"
 _ADDED_TYPES = frozenset({"counter", "histogram", "summary"})
 
@@ -89,20 +96,20 @@ def _joined(mode: str, name: str, one: float | None, other: float) -> float:
 class Exposition(CollectorRegistry):
     """Metrics of all processes, in the form that prometheus_client's encoders read."""
 
-    def __init__(self, values: Snapshot, processes: int, restarts: int) -> None:
+    def __init__(self, values: Snapshot, processes: int, counts: Mapping[str, int]) -> None:
+        """Take the joined values, how many processes serve, and the counts of the supervisor."""
         super().__init__()
-        self._values, self._processes, self._restarts = values, processes, restarts
+        self._values, self._processes, self._counts = values, processes, counts
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics."""
         yield GaugeMetricFamily(
             "processes", "Processes that serve; server.processes when all do.", self._processes
         )
-        restarts = Metric(
-            "process_restarts", "Processes started in place of one that had ended.", "counter"
-        )
-        restarts.add_sample("process_restarts_total", {}, self._restarts)
-        yield restarts
+        for name, documentation in COUNTERS.items():
+            counter = Metric(name, documentation, "counter")
+            counter.add_sample(f"{name}_total", {}, self._counts.get(name, 0))
+            yield counter
         for name, (kind, documentation, _, samples) in self._values.items():
             metric = Metric(name, documentation, kind)
             for sample, labels, value in samples:

@@ -29,6 +29,8 @@ class Place:
     is_loaded: bool = False
     """Whether the process has loaded its models, or tried to."""
     has_loaded_once: bool = False
+    is_hanging: bool = False
+    """Whether it is killed because its event loop does not run."""
     silence: Silence = field(default_factory=Silence)
     back_off: BackOff = field(default_factory=BackOff)
 

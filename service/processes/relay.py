@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from service.processes.channel import Message
-from service.processes.exposition import Snapshot, lasting, merged
+from service.processes.exposition import COUNTERS, Snapshot, lasting, merged
+from service.processes.quarantine import Refused
 
 COLLECT_SECONDS = 1.0
 """Time for a worker to return its metrics; after it, those it returned last count."""
@@ -29,7 +30,9 @@ class Relay:
         self._send = send
         self.state: Any = None
         """Which versions serve: what a worker loads that starts from now on."""
-        self.restarts = 0
+        self.counts: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.refused = Refused({})
+        """Requests that have ended workers."""
         self._owners: dict[str, int] = {}
         self._changes: dict[int, _Change] = {}
         self._next = 0
@@ -54,6 +57,14 @@ class Relay:
                 self.collect((worker, question), workers, now)
             case {"kind": "snapshot", "values": values}:
                 self.snapshot(worker, values)
+            case {"kind": "refuse"}:
+                self.refuse(worker, message, workers)
+
+    def refuse(self, worker: int, message: Message, workers: Iterable[int]) -> None:
+        """Have all workers refuse a request, also those that start later."""
+        self.refused.add(message["digest"])
+        for other in sorted(set(workers) - {worker}):
+            self._send(other, message)
 
     def begin(self, asker: Asker, model: str) -> None:
         """Let a worker change a model, unless another one does."""
@@ -137,7 +148,7 @@ class Relay:
         found = {
             "snapshots": [self._ended, *self._last.values()],
             "processes": len(self._last),
-            "restarts": self.restarts,
+            "counts": self.counts,
         }
         for worker, question in askers:
             self._send(worker, _answer(question, **found))

@@ -18,9 +18,10 @@ from typing import Any
 from service.processes.board import Board
 from service.processes.channel import ChannelError, Message
 from service.processes.choice import Silence
-from service.processes.connections import HandedOver
+from service.processes.connections import receiving
 from service.processes.dispatcher import Dispatcher
 from service.processes.place import Place
+from service.processes.records import Records
 from service.processes.relay import Relay
 from service.processes.worker import Worker
 
@@ -46,6 +47,8 @@ class SupervisorOptions:
     """From the start of a stop until a worker that still runs is killed."""
     hang_seconds: float = 30.0
     """After which a worker whose event loop does not run is killed."""
+    keeps_connections: bool = False
+    """Whether the requests of a worker that ends are tried again by others."""
 
 
 class Supervisor:
@@ -72,8 +75,10 @@ class Supervisor:
         self._places[0].due = 0.0  # the others once it has started: its error is then the only one
         self._selector = selectors.DefaultSelector()
         self._relay = Relay(self._send)
+        keeps = options.keeps_connections and Records.are_possible()
+        self._records = Records() if keeps else None
         self._dispatcher = Dispatcher(
-            listeners, self._selector, self._board, self._places, self._part
+            listeners, self._selector, self._board, self._places, self._part, self._records
         )
         self._failed_starts = 0
         self._looked = 0.0
@@ -129,11 +134,13 @@ class Supervisor:
         control, theirs = socket.socketpair()
         listeners = self._dispatcher.listeners
         pairs = [socket.socketpair() for _ in listeners]
-        ends = [_receiving(end, one) for (_, end), one in zip(pairs, listeners, strict=True)]
-        state = self._relay.state
-        worker = Worker(place.number, len(self._places), self._board, theirs, ends, state)
+        ends = [receiving(end, one) for (_, end), one in zip(pairs, listeners, strict=True)]
+        worker = Worker(
+            *(place.number, len(self._places), self._board, theirs, ends),
+            *(self._relay.state, self._relay.refused.now(), self._records),
+        )
         self._board.clear(place.number)
-        place.given, place.is_loaded = 0, False
+        place.given, place.is_loaded, place.is_hanging = 0, False, False
         place.silence = Silence()
         _flush()
         pid = os.fork()
@@ -145,6 +152,7 @@ class Supervisor:
             end.close()
         place.occupy(pid, control, [one for one, _ in pairs])
         self._watch(place)
+        self._dispatcher.watch(place)
         _log.info("process started", extra={"worker": place.number, "pid": pid})
 
     def _become(self, worker: Worker) -> None:
@@ -160,6 +168,7 @@ class Supervisor:
                 listener.close()
             for place in self._places:
                 place.disconnect()
+            self._dispatcher.keeper.leave_all()
             status = self._work(worker)
         except SystemExit as error:
             status = error.code
@@ -207,6 +216,7 @@ class Supervisor:
         """Give up a worker that ends or does not read. One that lasts notices it, and stops."""
         if place.channel is not None:
             self._selector.unregister(place.channel.connection)
+        self._dispatcher.forget(place)
         place.disconnect()
 
     def _handle(self, place: Place, message: Message) -> None:
@@ -242,9 +252,11 @@ class Supervisor:
         self._serve(place, selectors.EVENT_READ)  # its last messages
         facts = {"worker": place.number, "pid": place.pid, "status": status}
         has_started = bool(self._board.heartbeat(place.number))
-        place.pid = 0
+        place.pid, place.is_loaded, was_loaded = 0, False, place.is_loaded
         self._part(place)
         self._relay.gone(place.number)
+        was_killed = status == -signal.SIGKILL and not place.is_hanging
+        self._dispatcher.keeper.recover(place.number, was_killed=was_killed)
         if self._is_stopping:
             self._status = self._status or max(0, status)
             return
@@ -253,9 +265,10 @@ class Supervisor:
             _log.critical("process does not start", extra=facts)
             self._status, self._is_stopping = (status if status > 0 else 1), True
             return
-        pause = place.back_off.pause(place.is_loaded)
+        pause = place.back_off.pause(was_loaded)
         place.due = time.monotonic() + pause
-        self._relay.restarts += 1
+        self._relay.counts["process_restarts"] += 1
+        self._relay.counts |= self._dispatcher.keeper.counts()
         _log.error("process ended", extra={**facts, "restart_in": pause})
 
     def _look(self) -> None:
@@ -271,6 +284,7 @@ class Supervisor:
             seconds = place.silence.looks * _LOOK_SECONDS
             if place.pid and heartbeat and seconds > self._options.hang_seconds:
                 _log.critical("process hangs", extra={"worker": place.number, "pid": place.pid})
+                place.is_hanging = True
                 os.kill(place.pid, signal.SIGKILL)
 
     def _continue_stop(self) -> None:
@@ -292,12 +306,6 @@ class Supervisor:
         for place in self._places:
             if place.pid:
                 os.kill(place.pid, number)
-
-
-def _receiving(end: socket.socket, listener: socket.socket) -> HandedOver:
-    receiving = HandedOver(fileno=end.detach())
-    receiving.address = listener.getsockname()
-    return receiving
 
 
 def _drain(woken: socket.socket) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,10 +13,14 @@ from typing import Any
 
 import orjson
 
+from service.api.connection import Protocol
 from service.processes.board import Board
 from service.processes.channel import LENGTH_BYTES, Message, encoded
 from service.processes.connections import HandedOver
 from service.processes.exposition import Exposition, merged, snapshot
+from service.processes.quarantine import WorkerQuarantine
+from service.processes.recorded import RecordedProtocol
+from service.processes.records import NO_SLOT, Record, Records, Room
 
 _log = logging.getLogger(__name__)
 
@@ -37,20 +41,40 @@ class Worker:
     """Where connections come from, for each address of the service."""
     state: Any = None
     """Which versions the other workers serve; None if the settings say it."""
+    refused: Mapping[str, float] = field(default_factory=dict)
+    """Requests that have ended workers, and until when they are refused."""
+    records: Records | None = None
+    """Where the requests of connections are recorded; None records none."""
+    room: Room = field(default_factory=lambda: Room(0))
+    """For long requests."""
     change: Callable[[Any], Awaitable[None]] | None = None
     """Makes a change of models that another worker has made. Raises ServiceError."""
+    quarantine: WorkerQuarantine = field(init=False)
+    _slots: dict[int, int] = field(default_factory=dict)
     _writer: asyncio.StreamWriter | None = None
     _questions: dict[int, asyncio.Future[Message]] = field(default_factory=dict)
     _asked: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.quarantine = WorkerQuarantine(
+            self.refused, lambda digest: self.send("refuse", digest=digest)
+        )
+
     def listeners(self) -> list[socket.socket]:
         """Return what the server takes for listening sockets."""
         for one in self.connections:
+            one.slots = self._slots
             one.on_listen = partial(self.send, "started")
             one.on_receive = partial(self.board.receive, self.number)
             one.on_close = partial(self.board.close, self.number)
         return [*self.connections]
+
+    def make_protocol(self, *arguments: Any) -> Protocol:
+        """Return the protocol of a connection, which the supervisor can give to other workers."""
+        protocol = RecordedProtocol(*arguments)
+        protocol.record_of = self._record_of
+        return protocol
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -92,13 +116,21 @@ class Worker:
         try:
             found = await self.ask("collect")
         except ConnectionError:
-            return Exposition(await asyncio.to_thread(snapshot), 1, 0)
+            return Exposition(await asyncio.to_thread(snapshot), 1, {})
         values = await asyncio.to_thread(merged, found["snapshots"])
-        return Exposition(values, found["processes"], found["restarts"])
+        return Exposition(values, found["processes"], found["counts"])
+
+    def _record_of(self, descriptor: int) -> Record | None:
+        slot = self._slots.pop(descriptor, NO_SLOT)
+        if self.records is None or slot == NO_SLOT:
+            return None
+        return self.records.record(slot, self.room)
 
     async def _beat(self) -> None:
         while True:
             self.board.beat(self.number)
+            for one in self.connections:
+                one.flush()
             await asyncio.sleep(_BEAT_SECONDS)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -117,6 +149,9 @@ class Worker:
             answer = self._questions.get(message["question"])
             if answer is not None and not answer.done():
                 answer.set_result(message)
+            return
+        if message["kind"] == "refuse":
+            self.quarantine.refused.add(message["digest"])
             return
         handler = self._apply if message["kind"] == "apply" else self._show
         task = asyncio.create_task(handler(message))

@@ -24,7 +24,7 @@ def process(value: float) -> Snapshot:
 
 
 def values(found: Snapshot) -> dict[str, float]:
-    text = generate_latest(Exposition(found, 2, 1)).decode()
+    text = generate_latest(Exposition(found, 2, {"process_restarts": 1})).decode()
     rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, _, value in rows if "_created" not in name}
 
@@ -33,6 +33,8 @@ def test_counters_are_added_and_gauges_joined_by_their_mode() -> None:
     assert values(merged([process(1), process(3)])) == {
         "processes": 2,
         "process_restarts_total": 1,
+        "process_requests_retried_total": 0,
+        "process_requests_lost_total": 0,
         'asked_total{kind="a"}': 4,
         'seconds_bucket{le="1.0"}': 1,
         'seconds_bucket{le="2.0"}': 1,
