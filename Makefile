@@ -112,16 +112,18 @@ serve: $(VENV)/.serve $(if $(DEMO),$(VENV)/.demo) $(if $(findstring ://,$(MODELS
 
 # `-rs` lists what was skipped and why. A worker for each core; the tests of a file stay together.
 PYTEST := $(BIN)/python -m pytest -rs
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
+PARALLEL := --numprocesses logical --maxprocesses 8
+# A file of the other lanes shares one server.
+BY_FILE := $(PARALLEL) --dist loadfile
 
 test: $(VENV)/.dev
-	$(PYTEST) $(PARALLEL) -m "not integration" tests/unit tests/contracts
+	$(PYTEST) $(PARALLEL) --dist worksteal -m "not integration" tests/unit tests/contracts
 
 test-integration: $(if $(CI),system-packages) $(VENV)/.dev $(VENV)/.clients $(VENV)/.charts
-	$(PYTEST) $(PARALLEL) -m integration tests/integration tests/contracts tests/unit
+	$(PYTEST) $(BY_FILE) -m integration tests/integration tests/contracts tests/unit
 
 test-exports: $(VENV)/.exports
-	$(PYTEST) $(PARALLEL) tests/exports
+	$(PYTEST) $(BY_FILE) tests/exports
 
 # Its environment has what `dev` has, and Ray.
 test-ray: $(VENV)/.ray

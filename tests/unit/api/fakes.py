@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -165,6 +166,11 @@ class FakePipeline:
         return CacheOutcome.MISS
 
 
+@cache
+def _starter_workflows() -> Mapping[str, Workflow | str]:
+    return read_workflows(STARTERS)
+
+
 class FakeRegistry(Registry):
     """One pipeline for each task and modality, as the starter models have it."""
 
@@ -190,7 +196,7 @@ class FakeRegistry(Registry):
             (ComposedTask.ZERO_SHOT, "text"): emoji,
             (ComposedTask.ZERO_SHOT, "image"): emoji,
         }
-        self.workflow_files: dict[str, Workflow | str] = dict(read_workflows(STARTERS))
+        self.workflow_files: dict[str, Workflow | str] = dict(_starter_workflows())
         self.workflows = Workflows(self._listed_workflows, self)
         self.reasons: dict[str, str] = {}
         self.unloaded: list[str] = []

@@ -6,13 +6,13 @@ from typing import Any, Union
 
 import httpx
 import pytest
-from prometheus_client import REGISTRY
 from pydantic import TypeAdapter
 from starlette.routing import Match
 
 from service.api import ApiContext
 from service.protocols import protocol_routes
 from service.protocols.protocol import Protocol, ProtocolRoute
+from service.telemetry.request_metrics import HTTP_REQUESTS
 from tests.unit.protocols.cases import CASES, HOSTILE, Case
 
 CONTENT_TYPES = [None, "text/plain", "application/x-www-form-urlencoded", "image/png", "x"]
@@ -138,7 +138,7 @@ async def test_requests_are_counted_by_protocol(client: httpx.AsyncClient, case:
         labels = {"method": "POST", "status": str(status)}
         found = [
             sample.value
-            for metric in REGISTRY.collect()
+            for metric in HTTP_REQUESTS.collect()
             for sample in metric.samples
             if sample.name == "http_requests_total" and labels.items() <= sample.labels.items()
             if sample.labels["protocol"] in names

@@ -59,19 +59,24 @@ def two_layers(path: Path, opset: int) -> Path:
     return save(path, nodes, opset, first=FIRST, second=SECOND, third=FIRST.T.copy(), bias=BIAS)
 
 
-def run(model: Path | bytes, feed: NDArray[np.float32], output: str = "y") -> NDArray[np.float32]:
+def one_thread() -> ort.SessionOptions:
+    """Return options without a pool of threads, which takes longer to end than a small graph."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return options
+
+
+def run(model: Path | bytes, feed: NDArray[np.float32], output: str = "y") -> NDArray[np.float32]:
     source = str(model) if isinstance(model, Path) else model
-    session = open_exact(source, options, ["CPUExecutionProvider"])
+    session = open_exact(source, one_thread(), ["CPUExecutionProvider"])
     (found,) = session.run([output], {"x": feed})
     return np.asarray(found)
 
 
 def optimised(path: Path) -> Path:
     """Save the graph as ONNX Runtime fuses it."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options = one_thread()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(path.with_suffix(".fused.onnx"))
     ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
