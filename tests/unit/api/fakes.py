@@ -63,6 +63,7 @@ from service.types import ModelIdentity
 
 DIMENSIONS = 4
 STARTERS = Path(__file__).parents[3] / "models" / "repository"
+_starter_workflows = cache(read_workflows)
 MARK = b"\0text:"
 """After the data of an image: what follows is to its models what a text is to theirs."""
 MOST_CHARACTERS = 100
@@ -166,11 +167,6 @@ class FakePipeline:
         return CacheOutcome.MISS
 
 
-@cache
-def _starter_workflows() -> Mapping[str, Workflow | str]:
-    return read_workflows(STARTERS)
-
-
 class FakeRegistry(Registry):
     """One pipeline for each task and modality, as the starter models have it."""
 
@@ -196,7 +192,7 @@ class FakeRegistry(Registry):
             (ComposedTask.ZERO_SHOT, "text"): emoji,
             (ComposedTask.ZERO_SHOT, "image"): emoji,
         }
-        self.workflow_files: dict[str, Workflow | str] = dict(_starter_workflows())
+        self.workflow_files: dict[str, Workflow | str] = dict(_starter_workflows(STARTERS))
         self.workflows = Workflows(self._listed_workflows, self)
         self.reasons: dict[str, str] = {}
         self.unloaded: list[str] = []
