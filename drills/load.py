@@ -17,7 +17,7 @@ from drills.http1 import (
     post,
     request,
 )
-from loadtest.kinds import UNSERVED, Kind
+from loadtest.kinds import STREAMED, UNSERVED, Kind
 from loadtest.pacing import Arrival
 from loadtest.payloads import Payloads
 
@@ -59,7 +59,7 @@ class Material:
     """The requests of a load: different ones without end, the same for the same seed."""
 
     payloads: Payloads
-    kinds: tuple[Kind, ...] = tuple(kind for kind in Kind if kind not in UNSERVED)
+    kinds: tuple[Kind, ...] = tuple(kind for kind in Kind if kind not in UNSERVED | STREAMED)
 
     def make(self, number: int) -> bytes:
         """Return one request; a fifth of them are repeated and may come from the cache."""

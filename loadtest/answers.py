@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import orjson
 
-from loadtest.kinds import Kind
+from loadtest.kinds import STREAMED, Kind
 
 _OK = 200
 _REFUSALS = {429, 503}
@@ -30,6 +30,8 @@ _PROMISED: Mapping[Kind, Sequence[str | int]] = {
     Kind.DETECT_DEEPSTACK: ("predictions",),
     Kind.EMBED_TEI: (0, 0),
     Kind.CLASSIFY_SPANS: ("results", 0, "spans"),
+    Kind.DETECT_VIDEO: ("complete",),
+    Kind.TRANSLATE_GENERATE: ("results", 0, "text"),
 }
 """Where in the body the answer of each kind is."""
 
@@ -41,9 +43,10 @@ _SEVERAL = frozenset(
         Kind.TRANSLATE_LIBRETRANSLATE,
         Kind.DETECT_DEEPSTACK,
         Kind.EMBED_TEI,
+        Kind.DETECT_VIDEO,
     }
 )
-"""Kinds whose result is more than one value: scores of documents, letters, numbers of a vector."""
+"""Kinds whose result is no list of one: scores of documents, letters, numbers of a vector."""
 
 _MAY_BE_EMPTY = frozenset({Kind.DETECT, Kind.DETECT_DEEPSTACK, Kind.CLASSIFY_SPANS})
 """Kinds that find nothing in some items."""
@@ -93,8 +96,9 @@ def _wrong(kind: Kind, body: bytes) -> str:
     """Return what is wrong with the body of a 200, or nothing."""
     try:
         first, *path = _PROMISED[kind]
-        answer = orjson.loads(body)[first]
-        if len(answer) != 1 and kind not in _SEVERAL:
+        whole = body.rstrip().rpartition(b"\n")[2] if kind in STREAMED else body
+        answer = orjson.loads(whole)[first]
+        if kind not in _SEVERAL and len(answer) != 1:
             return "200 without the promised result"
         for part in path:
             answer = answer[part]

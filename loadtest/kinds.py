@@ -33,10 +33,13 @@ class Kind(StrEnum):
     EMBED_TEI = "embed tei"
     CLASSIFY_SPANS = "classify spans"
     """By a token classifier, which none of the starters is."""
+    DETECT_VIDEO = "detect video"
+    TRANSLATE_GENERATE = "translate generate"
+    """By a model that writes texts, which none of the starters is."""
 
     @property
     def task(self) -> Task:
-        """Return the task that answers it."""
+        """Return the task whose users send it."""
         return Task(self.value.split()[0])
 
 
@@ -50,12 +53,16 @@ FOREIGN = frozenset(
         Kind.DETECT_DEEPSTACK,
         Kind.EMBED_TEI,
         Kind.DETECT_WORKFLOW,
+        Kind.DETECT_VIDEO,
     }
 )
-"""Kinds of the scenario `protocols` only: protocols of other services, and workflows."""
+"""Kinds of the scenario `protocols` only: protocols of other services, workflows and videos."""
 
-UNSERVED = frozenset({Kind.CLASSIFY_SPANS})
+UNSERVED = frozenset({Kind.CLASSIFY_SPANS, Kind.TRANSLATE_GENERATE})
 """Kinds that no starter answers: for scenarios of users with models of their own."""
+
+STREAMED = frozenset({Kind.DETECT_VIDEO})
+"""Kinds whose answer is lines of JSON; the last one tells whether the others are complete."""
 
 KINDS: Sequence[Kind] = tuple(Kind)
 """In a fixed order: samples keep the position of a kind, not its name."""

@@ -20,6 +20,7 @@ from loadtest.kinds import Kind
 from loadtest.pacing import Arrival
 
 _BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "data"
+_CLIP = Path(__file__).parents[1] / "service" / "page" / "samples" / "cards.mp4"
 _OWN = Path(__file__).with_name("data")
 
 _REPEATED = 20
@@ -78,6 +79,7 @@ class Material:
     )
     digits: Sequence[bytes] = field(default_factory=lambda: _files(_OWN / "digits"))
     emoji: Sequence[bytes] = field(default_factory=lambda: _files(_OWN / "emoji"))
+    clip: bytes = field(default_factory=_CLIP.read_bytes)
     photos: Mapping[float, Sequence[bytes]] = field(
         default_factory=lambda: {
             size: [_enlarged(photo, size) for photo in _files(_BENCHMARKS / "photos")]
@@ -236,6 +238,19 @@ def _detect_workflow(material: Material, draw: random.Random, number: int | None
     return Request("/v1/run/cards", body, {"Content-Type": "image/jpeg"})
 
 
+def _detect_video(material: Material, draw: random.Random, number: int | None) -> Request:
+    """Two or three frames of a clip, with a box of MP4 that players skip."""
+    until = draw.choice((1.0, 1.5))
+    note = f"number {draw.randrange(_REPEATED) if number is None else number}".encode()
+    body = material.clip + struct.pack(">I4s", 8 + len(note), b"free") + note
+    return Request(f"/v1/video?fps=2&end={until}", body, {"Content-Type": "video/mp4"})
+
+
+def _translate_generate(material: Material, draw: random.Random, number: int | None) -> Request:
+    body = {"text": _headlines(material, draw, number), "max_new_tokens": 32}
+    return Request("/v1/generate", orjson.dumps(body), _JSON)
+
+
 def _classify_huggingface(material: Material, draw: random.Random, number: int | None) -> Request:
     body = {"inputs": _headlines(material, draw, number)}
     return Request("/hf/news-topics", orjson.dumps(body), _JSON)
@@ -290,4 +305,6 @@ _MAKERS: Mapping[Kind, Callable[[Material, random.Random, int | None], Request]]
     Kind.DETECT_DEEPSTACK: _detect_deepstack,
     Kind.EMBED_TEI: _embed_tei,
     Kind.CLASSIFY_SPANS: _classify_spans,
+    Kind.DETECT_VIDEO: _detect_video,
+    Kind.TRANSLATE_GENERATE: _translate_generate,
 }

@@ -8,6 +8,10 @@ it is a COCO file):
     python -m models.evaluate PATH --items FILE [--images DIR] [--precisions fp32 int8]
                               [--to DIR] [--write-cards]
 
+A workflow of a repository, on a data file (`models/evaluate/workflows.py` says what is in one):
+
+    python -m models.evaluate --workflow NAME --items FILE [--repository DIR]
+
 Without a path it is the starter models, on the test splits of the public data sets:
 
     python -m models.evaluate --data DIR [--models news-topics digits] [--write-cards]
@@ -38,6 +42,7 @@ from models.evaluate.errors import EvaluationError
 from models.evaluate.measures import Measure, markdown_table
 from models.evaluate.served import Served, graph_bytes, precisions_of, serve
 from models.evaluate.translation import TEST_SETS, measure_zh_en
+from models.evaluate.workflows import evaluate_workflow
 from models.evaluate.zero_shot import measure_emoji_labels
 from models.version_files import replace_table
 from service.errors import ServiceError
@@ -106,7 +111,10 @@ def read_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("path", nargs="?", type=Path, help="a version or an export directory")
-    parser.add_argument("--items", type=Path, help="data file to measure the path on")
+    parser.add_argument("--workflow", help="name of a workflow of the repository")
+    parser.add_argument(
+        "--items", type=Path, help="data file to measure the path or the workflow on"
+    )
     parser.add_argument("--images", type=Path, help="folder of a COCO file's images")
     parser.add_argument("--precisions", nargs="+", default=[], help="all that there are if none")
     parser.add_argument("--to", type=Path, help="folder for JSON and pictures")
@@ -115,9 +123,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--repository", type=Path, default=REPOSITORY)
     parser.add_argument("--write-cards", action="store_true", help="rewrite the cards' tables")
     asked = parser.parse_args()
-    if asked.path is not None and asked.items is None:
-        parser.error("a path needs --items FILE")
-    if asked.path is None and asked.data is None:
+    subject = asked.path or asked.workflow
+    if subject is not None and asked.items is None:
+        parser.error("a path and a workflow need --items FILE")
+    if asked.path is not None and asked.workflow is not None:
+        parser.error("give either a path or --workflow")
+    if subject is None and asked.data is None:
         parser.error("give a path and --items FILE, or --data DIR for the starters")
     return asked
 
@@ -125,7 +136,20 @@ def read_arguments() -> argparse.Namespace:
 def main() -> int:
     """Evaluate from the command line; returns the exit status."""
     asked = read_arguments()
+    if asked.workflow is not None:
+        return measure_workflow(asked)
     return evaluate_path(asked) if asked.path is not None else evaluate_starters(asked)
+
+
+def measure_workflow(asked: argparse.Namespace) -> int:
+    """Measure a workflow on a data file; return the exit status."""
+    try:
+        measures = asyncio.run(evaluate_workflow(asked.repository, asked.workflow, asked.items))
+    except (EvaluationError, ServiceError) as error:
+        tqdm.write(str(error), file=sys.stderr)
+        return 1
+    tqdm.write(markdown_table({asked.workflow: measures}))
+    return 0
 
 
 def evaluate_path(asked: argparse.Namespace) -> int:

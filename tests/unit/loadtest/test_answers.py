@@ -11,6 +11,7 @@ RESULTS = {
     Kind.TRANSLATE: {"translation": "hello"},
     Kind.DETECT: {"objects": []},
     Kind.CLASSIFY_SPANS: {"spans": []},
+    Kind.TRANSLATE_GENERATE: {"text": "hello"},
     Kind.EMBED_TEXT: {"embedding": [0.1]},
     Kind.EMBED_IMAGE: {"embedding": [0.1]},
 }
@@ -25,6 +26,7 @@ FOREIGN = {
     Kind.EMBED_TEI: [[0.5, 0.5]],
     Kind.CLASSIFY_OIP: {"outputs": [{"data": ["business"]}, {"data": [0.9]}]},
     Kind.DETECT_WORKFLOW: {"results": [{"steps": {"cards": {"objects": []}}}]},
+    Kind.DETECT_VIDEO: {"event": "end", "complete": True},
 }
 
 
@@ -46,6 +48,19 @@ def test_a_200_with_what_was_promised_is_an_answer(kind: Kind) -> None:
 def test_a_protocol_without_its_answer_is_a_failure(kind: Kind) -> None:
     for whole in (b"{}", body(), orjson.dumps({"data": [], "results": [], "outputs": []})):
         assert judge_response(kind, 200, {}, whole).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("last", "outcome"),
+    [
+        ({"event": "end", "complete": True}, Outcome.ANSWERED),
+        ({"event": "end", "complete": False}, Outcome.FAILED),
+        ({"event": "frame"}, Outcome.FAILED),
+    ],
+)
+def test_a_stream_is_judged_by_its_last_line(last: dict[str, object], outcome: Outcome) -> None:
+    whole = b'{"event":"start"}\n' + orjson.dumps(last) + b"\n"
+    assert judge_response(Kind.DETECT_VIDEO, 200, {}, whole).outcome is outcome
 
 
 @pytest.mark.parametrize("outcome", ["hit", "shared"])
