@@ -180,7 +180,7 @@ def _given(results: StepResults, name: str) -> list[str]:
                 texts.append(text)
             case Detections(objects=objects):
                 texts += [each.label for each in objects]
-    for objects in results.objects.values():
-        for each in objects:
-            texts += _given(each, name)
+    for crops in results.objects.values():
+        for crop in crops:
+            texts += _given(crop, name)
     return texts

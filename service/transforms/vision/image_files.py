@@ -92,6 +92,10 @@ _SIGNATURES = (b"\xff\xd8\xff", PNG, b"GIF8", BMP, *TIFF)
 
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
 
+_RUNS = "bmp_rle"
+_MOST_IN_RUNS = 4_000_000
+"""Pixels of a BMP compressed in runs. Pillow decodes it in Python: 7000 x 7000 pixels in a file of
+29 kB took 7 s."""
 _SCAN_MARKER = b"\xff\xda"
 _MAX_SCANS = 64
 """A progressive JPEG has about ten scans; one of thousands is made to keep a decoder busy."""
@@ -124,6 +128,11 @@ def opened(data: bytes, max_pixels: int) -> Image.Image:
         side = "width" if width > height else "height"
         raise LimitExceededError(
             f"the image has {width} x {height} pixels; its {side} may be at most {MAX_SIDE}"
+        )
+    if width * height > _MOST_IN_RUNS and any(tile.codec_name == _RUNS for tile in image.tile):
+        raise LimitExceededError(
+            f"the BMP has {width} x {height} pixels and is compressed; at most {_MOST_IN_RUNS} are "
+            "read of such a file"
         )
     if image.format in ("JPEG", "MPO") and data.count(_SCAN_MARKER) > _MAX_SCANS:
         raise InvalidInputError(f"the JPEG has more than {_MAX_SCANS} scans")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 from PIL import Image
 
-from service.errors import InvalidInputError, ServiceError
+from service.errors import InvalidInputError, LimitExceededError, ServiceError
 from service.transforms.vision.image import decode_image
 from service.transforms.vision.image_parts import of_pixels
 from tests.sentences import sentence
@@ -82,7 +82,7 @@ HOSTILE: Mapping[str, bytes] = {
     "JPEG of camera data": in_jpeg(b"\xff\xe1\0\x0aExif\0\0xx" * _MANY),
     "JPEG of padding": in_jpeg(b"\xff" * _MANY),
     "GIF of comments": gif_with(b"!\xfe\1a\0" * _MANY),
-    "BMP of runs": bmp_of_runs(7000, 7000, b"\0\2\0\0" * 800_000),
+    "BMP of runs": bmp_of_runs(2000, 2000, b"\0\2\0\0" * 800_000),
     "JPEG of tables": in_jpeg(TABLES * 2),
     "TIFF of tags": tiff_of(*((tag, 1, 1 << 20, 8) for tag in range(65_000))),
     "TIFF of short strips": tiff_of_strips(100_000, kind=3),
@@ -95,6 +95,13 @@ HOSTILE: Mapping[str, bytes] = {
 def test_an_image_of_too_many_parts_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInputError, check=sentence):
         decode_image(data)
+
+
+def test_a_large_bmp_of_short_lines_is_refused_before_it_is_decoded() -> None:
+    data = bmp_of_runs(7000, 7000, b"\1\5\0\0" * 7000 + b"\0\1")
+    with pytest.raises(LimitExceededError, check=sentence):
+        decode_image(data)
+    assert decode_image(bmp_of_runs(2000, 1000, b"\1\5\0\0" * 1000)).size == (2000, 1000)
 
 
 @pytest.mark.parametrize(
