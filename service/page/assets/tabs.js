@@ -1,4 +1,4 @@
-/** The tabs pattern: arrows, Home and End move; the address names the open tab. */
+/** The tabs pattern: arrows, Home and End move; the address names the open tab, if that is shown. */
 export function openTabs(list, onOpen) {
   const tabs = [...list.querySelectorAll("[role=tab]")];
   const panelOf = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
@@ -12,7 +12,7 @@ export function openTabs(list, onOpen) {
     }
     onOpen(panelOf(tab).id);
   };
-  const fromAddress = () => tabs.find((tab) => `#${panelOf(tab).id}` === location.hash);
+  const fromAddress = () => tabs.find((tab) => !tab.hidden && `#${panelOf(tab).id}` === location.hash);
   const choose = (tab) => {
     history.replaceState(null, "", `#${panelOf(tab).id}`);
     open(tab);
@@ -31,5 +31,12 @@ export function openTabs(list, onOpen) {
     tab.focus();
   });
   addEventListener("hashchange", () => fromAddress() && open(fromAddress()));
+  const follow = () => {
+    const chosen = tabs.find((tab) => tab.getAttribute("aria-selected") === "true");
+    const wanted = fromAddress() ?? (chosen.hidden ? tabs[0] : chosen);
+    if (wanted !== chosen) open(wanted);
+  };
+  const watch = new MutationObserver(follow);
+  for (const tab of tabs) watch.observe(tab, { attributeFilter: ["hidden"] });
   open(fromAddress() ?? tabs[0]);
 }

@@ -129,7 +129,9 @@ def opened(data: bytes, max_pixels: int) -> Image.Image:
         raise LimitExceededError(
             f"the image has {width} x {height} pixels; its {side} may be at most {MAX_SIDE}"
         )
-    if width * height > _MOST_IN_RUNS and any(tile.codec_name == _RUNS for tile in image.tile):
+    if width * height > _MOST_IN_RUNS and any(
+        tile.codec_name == _RUNS for tile in getattr(image, "tile", ())
+    ):
         raise LimitExceededError(
             f"the BMP has {width} x {height} pixels and is compressed; at most {_MOST_IN_RUNS} are "
             "read of such a file"

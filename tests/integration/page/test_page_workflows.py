@@ -64,9 +64,16 @@ def test_generation_is_offered_only_by_a_service_that_can(
             generator = {**models[0], "model": "writer", "task": "generate", "modalities": ["text"]}
             route.fulfill(json={"models": [*models, generator]})
 
+        visit.page.goto(f"{service.url}/#generate")
+        visit.page.reload()
+        visit.page.locator("#readiness[data-state=ready]").wait_for()
+        assert visit.page.locator("#generate").is_hidden()
+        assert visit.page.locator("#classify").is_visible()
+
         visit.page.route("**/v1/models", with_generator)
         visit.page.reload()
-        visit.page.locator("#tab-generate").click()
+        visit.page.locator("#generate").wait_for()
+        assert visit.page.locator("#classify").is_hidden()
         assert visit.page.locator("#generate .primary").is_enabled()
         curl = visit.page.locator("#generate .curl code").inner_text()
         assert "/v1/generate" in curl
