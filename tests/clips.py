@@ -17,7 +17,7 @@ TICKS = 1000
 def write_clip(  # noqa: PLR0913
     path: Path,
     frames: int = 20,
-    rate: int = 10,
+    rate: int | Fraction = 10,
     *,
     size: tuple[int, int] = (64, 48),
     seconds: Sequence[float] | None = None,
@@ -30,7 +30,7 @@ def write_clip(  # noqa: PLR0913
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.gop_size = 5
-        stream.codec_context.time_base = Fraction(1, rate if seconds is None else TICKS)
+        stream.codec_context.time_base = 1 / Fraction(rate if seconds is None else TICKS)
         stream.codec_context.bit_rate = 4_000_000
         for number in range(frames):
             pixels = np.full((size[1], size[0], 3), STEP * number % 256, np.uint8)

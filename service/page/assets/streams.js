@@ -8,6 +8,7 @@ import { lines, vector } from "./steps.js";
 const PATH = "v1/streams";
 const PAUSE = 2000;
 const LAST = 6;
+const TRACKED = ["detect", "workflow"];
 
 /** Fill the panel when it is opened; its list is refreshed while it is open. */
 export function openStreams(panel) {
@@ -40,7 +41,8 @@ export function openStreams(panel) {
 
   function show() {
     const { task } = fields();
-    form.querySelector(".check").hidden = task !== "detect";
+    form.querySelector(".check").hidden = !TRACKED.includes(task);
+    form.querySelector("[data-workflow]").hidden = task !== "workflow";
     form.querySelector("[data-labels]").hidden = task !== "classify";
   }
 
@@ -49,11 +51,11 @@ export function openStreams(panel) {
   }
 
   function wanted() {
-    const { url, task, fps, labels } = fields();
+    const { url, task, workflow, fps, labels } = fields();
     const given = (labels ?? "").split(/[,，、]/).map((each) => each.trim()).filter(Boolean);
-    const body = { url: url.trim(), task };
+    const body = { url: url.trim(), ...(task === "workflow" ? { workflow: workflow.trim() } : { task }) };
     if (fps) body.fps = Number(fps);
-    if (task === "detect" && form.querySelector("[name=track]").checked) body.track = true;
+    if (TRACKED.includes(task) && form.querySelector("[name=track]").checked) body.track = true;
     if (task === "classify" && given.length) body.labels = given;
     return body;
   }
@@ -92,10 +94,10 @@ export function openStreams(panel) {
     watching?.abort();
   }
 
-  function row({ id, url, task, model, state, frames, age, counts, detail }) {
+  function row({ id, url, task, workflow, model, state, frames, age, counts, detail }) {
     const found = Object.entries(counts ?? {}).map(([label, count]) => `${count} × ${label}`);
     const late = age == null ? [] : [`${Math.round(1000 * age)} ms late`];
-    const facts = [task, model, `${frames.analysed} analysed`, `${frames.dropped} dropped`, ...late, ...found];
+    const facts = [task ?? workflow, model, `${frames.analysed} analysed`, `${frames.dropped} dropped`, ...late, ...found];
     const why = detail ? [make("p.hint.missing", {}, detail)] : [];
     return make(
       "li",

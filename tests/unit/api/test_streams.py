@@ -1,7 +1,9 @@
 """/v1/streams: who may use them, what they show, their events, and that they end."""
 
 import asyncio
+import itertools
 import json
+import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -161,6 +163,29 @@ async def test_a_source_that_dies_is_connected_again(
         camera.is_off.clear()
         await until(events, "frame")
     assert camera.connections >= 3
+
+
+class _Garbled(Camera):
+    """Sends what is no video after some frames, and hangs up."""
+
+    def packets(self, options: dict[str, str] | None = None) -> Iterator[bytes]:
+        yield from itertools.islice(super().packets(options), 20)
+        yield random.Random(1).randbytes(1 << 20)
+
+
+async def test_garbage_after_good_frames_costs_only_its_connection(
+    client: httpx.AsyncClient, context: ApiContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.live.stream._FIRST_WAIT", 0.01)
+    with serving(_Garbled(rate=50)) as url:
+        monkeypatch.setattr(context.streams, "sources", AllowedSources([url]))
+        added = await add(client, url)
+        async with reading(context, added["id"]) as events:
+            for _ in range(2):
+                await until(events, "start")
+                await until(events, "frame")
+                await until(events, "state", state="waiting")
+        await context.streams.remove(added["id"])
 
 
 async def test_without_its_model_a_stream_waits_and_frees_its_source(

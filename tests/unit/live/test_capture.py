@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -105,6 +105,26 @@ async def test_a_playlist_opens_nothing(tmp_path: Path) -> None:
         with pytest.raises(InvalidInputError):
             await _open(f"file://{path}")
     assert elsewhere.connections == 0
+
+
+class _Playlist(Camera):
+    """A source that names other places, in place of frames."""
+
+    def packets(self, options: dict[str, str] | None = None) -> Iterator[bytes]:
+        yield f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{self.other}\n".encode()
+
+    other = ""
+
+
+@pytest.mark.parametrize("kind", ["http", "file"])
+async def test_a_playlist_of_a_server_opens_nothing(tmp_path: Path, kind: str) -> None:
+    elsewhere, playlist = Camera(), _Playlist()
+    file = write_clip(tmp_path / "a.ts")
+    with serving(elsewhere) as other, serving(playlist) as url:
+        playlist.other = other if kind == "http" else f"file://{file}"
+        with pytest.raises(InvalidInputError, match="cannot be read"):
+            await _open(f"{url}.m3u8")
+    assert (elsewhere.connections, playlist.connections) == (0, 1)
 
 
 async def test_a_pipe_is_no_file() -> None:

@@ -1,6 +1,7 @@
 """Frames of videos: which, when, upright; and what is refused."""
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,14 @@ def test_a_varying_rate_is_sampled_by_time(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", 7, seconds=seconds)
     assert [frame.seconds for frame in read(path)] == pytest.approx(seconds, abs=0.002)
     assert numbers(read(path, Sampling(fps=1))) == [0, 3, 5, 6]
+
+
+def test_a_rate_that_is_no_whole_number_is_kept(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 30, Fraction(60_000, 1001))
+    with VideoReader(path, MOST) as reader:
+        assert reader.info.rate == pytest.approx(59.94, abs=0.1)
+        found = [frame.index for frame in reader.wanted(Sampling(fps=29.97))]
+    assert found == list(range(0, 30, 2))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
