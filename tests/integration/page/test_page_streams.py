@@ -45,3 +45,18 @@ def test_an_administrator_starts_watches_and_deletes_a_stream(
     known = httpx.get(f"{service.url}/v1/streams", headers={"authorization": f"Bearer {TOKEN}"})
     assert known.json() == {"streams": []}
     assert TOKEN not in visit.page.content()
+
+
+def test_the_steps_of_a_workflow_are_shown(visit: Visit) -> None:
+    panel = visit.page.locator("#streams")
+    panel.locator("summary").click()
+    panel.get_by_label("Administrator's token").fill(TOKEN)
+    panel.get_by_role("button", name="Use this token").click()
+    panel.get_by_label("Address").fill(f"file://{CLIP}")
+    panel.get_by_label("Task").select_option("workflow")
+    panel.get_by_label("Workflow").fill("cards")
+    panel.get_by_role("button", name="Start").click()
+    panel.locator(".box", has_text="king #").wait_for()
+    panel.locator("[data-watched] p.hint", has_text="vector: ").first.wait_for()
+    panel.get_by_role("button", name="Delete").click()
+    panel.get_by_text("No stream runs.").wait_for()
