@@ -70,7 +70,7 @@ def _moving(reader: VideoReader) -> Iterator[tuple[float, Sequence[DetectedObjec
             first.append(frame.pixels)
             background = np.median(first, axis=0).astype(np.float32) + 1
             continue
-        # A camera sets its exposure anew when something large enters the picture.
+        # A camera changes its exposure when something large enters the picture.
         gain = np.median((frame.pixels + np.float32(1)) / background, axis=(0, 1))
         differs = np.abs(frame.pixels - gain * background).max(axis=-1) > _DIFFERENCE
         yield frame.seconds, _objects(differs.astype(np.uint8))

@@ -98,7 +98,9 @@ def _service(sources: Sequence[str]) -> Iterator[httpx.Client]:
     command += ["--models.only=cards", f"--streams.sources={','.join(sources)}"]
     command += [f"--limits.max-streams={len(sources)}"]
     environment = {**os.environ, "QUARTET_ADMIN__TOKEN": token}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/x-ndjson"}
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
