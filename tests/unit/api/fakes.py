@@ -171,19 +171,17 @@ class FakeRegistry(Registry):
     """One pipeline for each task and modality, as the starter models have it."""
 
     def __init__(self) -> None:
-        topics, digits = FakePipeline("news-topics"), FakePipeline("digits")
-        writer = FakePipeline("writer")
         translator, cards, emoji = map(FakePipeline, ("zh-en", "cards", "emoji"))
         emoji.task = Task.EMBED
         emoji.family = Opened(
             cast(Any, None), cast(Any, None), Traits(label_scores=CosineScores(10.0))
         )
         self.pipelines: dict[Ability, FakePipeline] = {
-            (Task.CLASSIFY, "text"): topics,
-            (Task.CLASSIFY, "image"): digits,
+            (Task.CLASSIFY, "text"): FakePipeline("news-topics"),
+            (Task.CLASSIFY, "image"): FakePipeline("digits"),
             (Task.TAG, "text"): FakePipeline("names"),
             (Task.TRANSLATE, "text"): translator,
-            (Task.GENERATE, "text"): writer,
+            (Task.GENERATE, "text"): FakePipeline("writer"),
             (Task.DETECT, "image"): cards,
             (Task.SPARSE, "text"): FakePipeline("splade"),
             (Task.EMBED, "text"): emoji,
