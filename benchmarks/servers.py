@@ -102,6 +102,11 @@ class Server:
         tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
         raise RuntimeError(f"the server did not become ready:\n{tail}")
 
+    @property
+    def pid(self) -> int:
+        """Return the number of its process."""
+        return self._process.pid
+
     def pause(self) -> None:
         """Stop all its processes until `resume`, so that what they poll takes no processor time."""
         self._signal_all(signal.SIGSTOP)

@@ -19,6 +19,7 @@ from service.api.listening import AddressError
 from service.app import build_engine
 from service.console import (
     Check,
+    candidate_table,
     curve_tables,
     is_inferred,
     parity_table,
@@ -156,6 +157,8 @@ def _check(settings: Settings, chosen: argparse.Namespace) -> int:
         if check.status is not None:
             for table in curve_tables(check.status):
                 console.print(table)
+    if (candidates := candidate_table(checks)) is not None:
+        console.print(candidates)
     console.print(parity_table(checks))
     if not checks:
         console.print("there is no model to check", style="red")

@@ -14,6 +14,7 @@ from service.cache.memory import CacheBackend, MemoryBackend, NullBackend, Tiere
 from service.cache.responses import ResponseCache
 from service.engine.device import DeviceRuntime, watch_gpu
 from service.engine.factory import EngineFactory
+from service.registry.choice import Chooser
 from service.registry.loader import Loader
 from service.registry.measurements import MeasurementsFolder
 from service.registry.preparation import BatchingOverrides
@@ -216,10 +217,16 @@ def build_engine(settings: Settings, worker: "Worker | None" = None) -> Engine:
     )
     cache = ResponseCache(backend, enabled=settings.cache.enabled)
     seconds = models.warm_up_seconds, models.load_timeout_seconds
+    chooser = Chooser(
+        models.provider,
+        models.exactness,
+        any_precision=models.precision is None,
+        seconds=models.warm_up_seconds,
+    )
     measurements = MeasurementsFolder(models.measurements and models.measurements.expanduser())
     registry = registry_of(worker)(
         ModelRepository(models.repository, models.folders),
-        Loader(EngineFactory(runtime), cache, overrides, *seconds, measurements),
+        Loader(EngineFactory(runtime), cache, overrides, *seconds, measurements, chooser=chooser),
         RegistryOptions(
             device_kind=runtime.device.provider.precisions_of,
             models=models.only or None,

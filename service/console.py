@@ -121,6 +121,27 @@ def curve_tables(status: VersionStatus) -> Iterator[Table]:
         yield table
 
 
+def candidate_table(checks: Sequence[Check]) -> Table | None:
+    """Return what could compute each model, and what was found out; None if nothing was chosen."""
+    table = _table(
+        "model", "provider", "precision", "computes in", "sessions", "deviation", "time", "verdict"
+    )
+    for check in checks:
+        for one in () if check.status is None else check.status.candidates:
+            verdict = one.verdict.replace("_", " ")
+            table.add_row(
+                escape(check.model),
+                one.provider,
+                one.precision,
+                one.inference_precision,
+                " ".join(one.sessions),
+                "-" if one.deviation is None else f"{one.deviation:.2g}",
+                "-" if one.ratio is None else f"{one.ratio:.2f}",
+                Text(f"{verdict}: {one.reason}" if one.reason else verdict),
+            )
+    return table if table.rows else None
+
+
 def _parity(check: Check) -> list[str]:
     files, status = check.files, check.status
     if files is None:

@@ -13,6 +13,7 @@ from service.api.content import Version, parse_json
 from service.api.http_request import HttpRequest
 from service.api.replies import Reply
 from service.errors import AdministrationDisabledError, InvalidInputError, UnauthorizedError
+from service.registry.candidates import Candidate
 from service.registry.parity import Parity
 from service.registry.status import VersionStatus
 from service.repository.manifest import Precision
@@ -20,7 +21,7 @@ from service.repository.repository import PrecisionNotFoundError
 
 _BEARER = b"bearer "
 # Parity has a path of its own.
-_OWN = "parity"
+_OWN = ("parity", "candidates")
 
 
 class LoadRequest(BaseModel):
@@ -61,6 +62,10 @@ class VersionParity(BaseModel):
 
     version: int | None
     parity: Parity | None
+    candidates: list[Candidate] = Field(
+        description="What could compute it, with times and deviations measured at load; empty if "
+        "there was nothing to choose."
+    )
 
 
 class ParityResponse(BaseModel):
@@ -97,7 +102,11 @@ async def show_parity(request: HttpRequest) -> Reply:
     """Show how the answers of a model compare with its original's, unbatched and in batches."""
     model = request.path_params["model"]
     versions = [
-        {"version": status.version, "parity": status.parity}
+        {
+            "version": status.version,
+            "parity": status.parity,
+            "candidates": list(status.candidates),
+        }
         for status in request.context.registry.status(model)
     ]
     return _reply({"model": model, "versions": versions})
@@ -172,7 +181,11 @@ def check_administrator(
 
 def _shown(statuses: Sequence[VersionStatus]) -> Sequence[Mapping[str, Any]]:
     return [
-        {name: getattr(status, name) for name in VersionStatus.__dataclass_fields__ if name != _OWN}
+        {
+            name: getattr(status, name)
+            for name in VersionStatus.__dataclass_fields__
+            if name not in _OWN
+        }
         for status in statuses
     ]
 

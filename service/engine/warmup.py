@@ -243,7 +243,7 @@ def time_lane(
     """Measure one lane on this thread; also return whether multi-thread sessions pay."""
     probe = partial(model.probe, lane)
     instances.open_multi_thread()
-    measured = measure(model.infer, instances.single_thread, probe, plan, instances.clock)
+    measured = measure(model.infer, instances.single_thread, probe, plan, instances.warm_up_clock)
     curve = BatchCurve.of(measured, dispatch)
     several = instances.multi_thread
     if several is None:
@@ -257,13 +257,13 @@ def still_holds(model: Model, instances: Instances, lane: str, curve: BatchCurve
     known = {(1, length): curve.seconds(1, length) - curve.dispatch for length in curve.lengths}
     length = lone_length(known, curve.lengths)
     item, sessions = model.probe(lane, length), instances.single_thread
-    _seconds(model.infer, sessions, [item], instances.clock)  # warms up
+    _seconds(model.infer, sessions, [item], instances.warm_up_clock)  # warms up
     best, before = inf, known[1, length]
     for attempt in range(_CHECKS):
         if attempt:
             time.sleep(_CHECK_PAUSE_SECONDS)
         for _ in range(_RUNS):
-            best = min(best, _seconds(model.infer, sessions, [item], instances.clock))
+            best = min(best, _seconds(model.infer, sessions, [item], instances.warm_up_clock))
         if best <= _LONGER * before + _NEGLIGIBLE_SECONDS:
             return before <= _SHORTER * best + _NEGLIGIBLE_SECONDS
     return False

@@ -1,10 +1,11 @@
 """From a version's files to a pipeline that answers: open, prepare, assemble, check."""
 
 import asyncio
+import logging
 import time
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,18 +13,24 @@ from service.cache.responses import ResponseCache
 from service.engine.device import memory_in_use
 from service.engine.factory import EngineFactory
 from service.errors import ModelLoadError
+from service.registry.candidates import Choice
+from service.registry.choice import Chooser, others_of
 from service.registry.measurements import Measurements, MeasurementsFolder, measurements_key
 from service.registry.opening import OpenVersion, abilities_of, open_version
 from service.registry.parity import Parity, compare, still_agrees
 from service.registry.preparation import BatchingOverrides, Preparation, prepare
 from service.registry.progress import EnterPhase, LoadPhase, ignore_phase
+from service.registry.trial import Option
 from service.repository.manifest import Manifest
-from service.repository.repository import VersionFiles
+from service.repository.repository import VersionFiles, in_precision
 from service.requests.pipeline import Pipeline
 from service.runtime.instances import Instances
 from service.runtime.stopping import apart
 from service.tasks import Ability
 from service.telemetry.meters import Load, ModelMeter
+from service.types import ModelIdentity
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -38,6 +45,10 @@ class Loaded:
     """How it compares with its goldens; None for a version without goldens."""
     seconds: float
     """Duration of the load."""
+    choice: Choice | None = field(default=None, kw_only=True)
+    """What computes it; None if there was nothing to choose."""
+    providers: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """By session, the execution provider that computes it."""
     memory_bytes: int | None = field(default=None, kw_only=True)
     """What it takes, with the memory of its batches; None where that could not be measured."""
     used: int = field(default=0, kw_only=True)
@@ -82,6 +93,8 @@ class Loader:
     """Longest duration of a load."""
     kept: MeasurementsFolder = field(default_factory=MeasurementsFolder)
     """What earlier loads have measured."""
+    chooser: Chooser = field(kw_only=True, default_factory=Chooser)
+    """Chooses what computes a version."""
 
     def abilities(self, manifest: Manifest) -> frozenset[Ability]:
         """Return what a model can do, by its manifest; nothing for an unknown family."""
@@ -112,18 +125,22 @@ class Loader:
             enter(LoadPhase.OPENING)
             async with runtime.turns.working():
                 key, kept = await apart(self._read_kept, files)
-                has_multi_thread = kept is None or kept.has_multi_thread
-                version = await open_version(files, runtime, has_multi_thread)
+                opened = await self._opened(files, kept)
             enter(LoadPhase.WARMING_UP)
-            prepared = await prepare(
-                files, version, self.factory, self.overrides, self.warm_up_seconds, kept
-            )
-            loaded = await self._joined(files, version, prepared, kept, enter)
+            if kept is None:
+                opened = await self._chosen(opened)
+            try:
+                loaded, prepared = await self._warmed_up(opened, kept, enter)
+            except ModelLoadError as error:
+                if opened.choice is None or not opened.choice.chosen:
+                    raise
+                opened, kept = await self._first_choice(files, opened.choice, error), None
+                loaded, prepared = await self._warmed_up(opened, kept, enter)
             after = await apart(memory_in_use, runtime.device)
             if is_alone() and before is not None and after is not None:
                 loaded.memory_bytes = max(0, after - before)
         try:
-            await self.factory.give_back(version.runnable)
+            await self.factory.give_back(opened.version.runnable)
             await self._keep(key, loaded, prepared, kept)
         except BaseException:
             await loaded.close(grace=0)
@@ -131,18 +148,52 @@ class Loader:
         loaded.seconds = time.perf_counter() - started
         return loaded
 
-    async def _joined(
-        self,
-        files: VersionFiles,
-        version: OpenVersion,
-        prepared: Preparation,
-        kept: Measurements | None,
-        enter: EnterPhase,
-    ) -> Loaded:
-        """Return a version whose engines run, and that agrees with its goldens."""
+    async def _opened(self, files: VersionFiles, kept: Measurements | None) -> "_Opened":
+        """Open a version as an earlier load has chosen, else as the first choice is."""
+        device, choice = self.factory.runtime.device, None if kept is None else kept.choice
+        first = self.chooser.first(device, files.manifest)
+        for one in () if choice is None else choice.chosen:
+            if one.precision != files.precision:
+                files = await apart(in_precision, files, one.precision)
+        options = [] if kept else await apart(self.chooser.options, device, files)
+        # With something to choose they are opened once it is chosen.
+        has_multi_thread = not options if kept is None else kept.has_multi_thread
+        others = others_of(choice, device)
+        version = await open_version(
+            files, self.factory.runtime, has_multi_thread, first=first, others=others
+        )
+        return _Opened(files, version, choice, options)
+
+    async def _chosen(self, opened: "_Opened") -> "_Opened":
+        runtime, rows = self.factory.runtime, self.overrides.limits(opened.files.manifest)
+        found = await self.chooser.choose(
+            runtime, opened.files, opened.version, opened.options, rows.max_batch_size
+        )
+        return _Opened(*found)
+
+    async def _first_choice(
+        self, files: VersionFiles, choice: Choice, error: ModelLoadError
+    ) -> "_Opened":
+        """Open the version as without a choice, because what was chosen did not pass."""
+        facts = {"model": files.model, "version": files.version, "reason": str(error)}
+        _log.warning("chosen engine refused", extra=facts)
+        async with self.factory.runtime.turns.working():
+            opened = await self._opened(files, None)
+        return replace(opened, choice=choice.without(str(error)))
+
+    async def _warmed_up(
+        self, opened: "_Opened", kept: Measurements | None, enter: EnterPhase
+    ) -> tuple[Loaded, Preparation]:
+        """Return an open version, measured, whose engines run and that agrees with its goldens."""
+        files, version = opened.files, opened.version
+        prepared = await prepare(
+            files, version, self.factory, self.overrides, self.warm_up_seconds, kept
+        )
         meter, runtime = ModelMeter(files.model, files.version), self.factory.runtime
-        pipeline = self._assemble(files, version, prepared, meter)
-        loaded = Loaded(files, pipeline, version.runnable.instances, str(runtime.device), None, 0.0)
+        pipeline = self._assemble(opened, prepared, meter)
+        device, instances = str(runtime.device), version.runnable.instances
+        loaded = Loaded(files, pipeline, instances, device, None, 0.0, choice=opened.choice)
+        loaded.providers = {name: one.kind for name, one in instances.devices.items()}
         loaded.start()
         try:
             enter(LoadPhase.CHECKING_GOLDENS)
@@ -152,7 +203,7 @@ class Loader:
         except BaseException:
             await loaded.close(grace=0)
             raise
-        return loaded
+        return loaded, prepared
 
     async def _keep(
         self, key: str, loaded: Loaded, prepared: Preparation, kept: Measurements | None
@@ -169,6 +220,7 @@ class Loader:
             prepared.padded,
             loaded.parity,
             loaded.memory_bytes,
+            loaded.choice,
         )
         await apart(self.kept.write, key, found)
 
@@ -180,7 +232,8 @@ class Loader:
     def _read_kept(self, files: VersionFiles) -> tuple[str, Measurements | None]:
         """Return the key of a version's measurements, and what is kept under it."""
         limits = self.overrides.limits(files.manifest)
-        key = measurements_key(files, self.factory.runtime, limits, self.warm_up_seconds)
+        runtime, facts = self.factory.runtime, self.chooser.facts
+        key = measurements_key(files, runtime, limits, self.warm_up_seconds, facts)
         return key, self.kept.read(key)
 
     async def _compared(
@@ -198,18 +251,26 @@ class Loader:
         run_batch = None
         if prepared.limits.max_batch_size > 1:
             run_batch = partial(self.factory.run_batch, version.runnable)
+        choice = loaded.choice
         return await compare(
-            pipeline, files, loaded.device, prepared.variant, version.row_scaled, run_batch
+            pipeline,
+            files,
+            loaded.device,
+            prepared.variant,
+            version.row_scaled,
+            run_batch,
+            tolerance=None if choice is None or not choice.chosen else choice.tolerance,
         )
 
     def _assemble(
-        self, files: VersionFiles, version: OpenVersion, prepared: Preparation, meter: ModelMeter
+        self, opened: "_Opened", prepared: Preparation, meter: ModelMeter
     ) -> Pipeline[Any, Any]:
+        files, version = opened.files, opened.version
         made = self.factory.make(version.runnable, prepared.curves, prepared.limits, meter)
         return Pipeline(
             files.manifest.task,
             version.modalities,
-            files.identity,
+            opened.identity,
             version.family,
             made.engines,
             self.cache,
@@ -217,6 +278,28 @@ class Loader:
             meter,
             version.abilities,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A version, perhaps in another precision than was asked for, and what computes it."""
+
+    files: VersionFiles
+    version: OpenVersion
+    choice: Choice | None
+    options: Sequence[Option] = ()
+    """What could compute it besides."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Return what tells its answers from others; replicas that share a cache may differ."""
+        numbers = {
+            one.inference_precision
+            for one in (() if self.choice is None else self.choice.chosen)
+            if one.inference_precision != "f32"
+        }
+        own = self.files.identity
+        return replace(own, digest="-".join([own.digest, *sorted(numbers)]))
 
 
 def _start_counting(meter: ModelMeter, pipeline: Pipeline[Any, Any]) -> None:

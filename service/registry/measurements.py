@@ -17,6 +17,7 @@ from typing import Any
 from service.engine.curve import BatchCurve
 from service.engine.device import DeviceRuntime
 from service.engine.policy import BatchLimits
+from service.registry.candidates import Candidate, Choice
 from service.registry.parity import Comparison, Parity
 from service.repository.goldens import GOLDENS_FOLDER, GOLDENS_NAME
 from service.repository.manifest import MANIFEST_NAME
@@ -25,7 +26,7 @@ from service.runtime.providers import machine
 
 _log = logging.getLogger(__name__)
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Raise when what is measured, or how, changes."""
 
 
@@ -42,6 +43,8 @@ class Measurements:
     parity: Parity | None = None
     memory_bytes: int | None = None
     """What the version takes, with the memory of its batches; None if other loads ran meanwhile."""
+    choice: Choice | None = None
+    """What computes it; None if there was nothing to choose."""
 
     def to_json(self) -> str:
         """Return the text of a file."""
@@ -50,15 +53,21 @@ class Measurements:
             for lane, one in self.curves.items()
         }
         parity = None if self.parity is None else asdict(self.parity)
-        return json.dumps({**asdict(replace(self, curves={})), "curves": curves, "parity": parity})
+        facts = {**asdict(replace(self, curves={})), "curves": curves, "parity": parity}
+        return json.dumps(facts)
 
     @classmethod
     def from_json(cls, text: bytes) -> "Measurements":
         """Read a file. Raises ValueError, LookupError, TypeError or AttributeError if broken."""
         facts = json.loads(text)
         curves = {lane: _curve(**one) for lane, one in facts.pop("curves").items()}
-        parity = facts.pop("parity")
-        return cls(**facts, curves=curves, parity=None if parity is None else _parity(**parity))
+        parity, choice = facts.pop("parity"), facts.pop("choice")
+        return cls(
+            **facts,
+            curves=curves,
+            parity=None if parity is None else _parity(**parity),
+            choice=None if choice is None else _choice(**choice),
+        )
 
 
 class MeasurementsFolder:
@@ -103,7 +112,11 @@ class MeasurementsFolder:
 
 
 def measurements_key(
-    files: VersionFiles, runtime: DeviceRuntime, limits: BatchLimits, seconds: float
+    files: VersionFiles,
+    runtime: DeviceRuntime,
+    limits: BatchLimits,
+    seconds: float,
+    choice: Sequence[object] = (),
 ) -> str:
     """Return a hash of everything that measurements depend on. Reads small files.
 
@@ -112,6 +125,7 @@ def measurements_key(
         runtime: the device and its threads.
         limits: of its batches, before anything was found out.
         seconds: time to measure batches.
+        choice: the settings that decide what computes it.
 
     Raises:
         OSError: a file cannot be read.
@@ -126,6 +140,7 @@ def measurements_key(
         "threads": [*runtime.threads, runtime.slots.threads],
         "largest": [limits.max_batch_size, limits.max_batch_cost],
         "seconds": seconds,
+        "choice": choice,
         **machine(),
     }
     text = json.dumps(facts, sort_keys=True)
@@ -150,6 +165,11 @@ def _curve(lengths: Sequence[int], table: Sequence[Sequence[float]], dispatch: f
         for rows, seconds in enumerate(row, 1)
     }
     return BatchCurve.of(points, dispatch)
+
+
+def _choice(candidates: Sequence[Mapping[str, Any]], tolerance: float) -> Choice:
+    rows = [Candidate(**{**one, "sessions": tuple(one["sessions"])}) for one in candidates]
+    return Choice(rows, tolerance)
 
 
 def _parity(ways: Mapping[str, Any], **facts: Any) -> Parity:

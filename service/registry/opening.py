@@ -63,6 +63,8 @@ async def open_version(
     files: VersionFiles,
     runtime: DeviceRuntime,
     multi_thread: bool = True,
+    *,
+    first: Device | None = None,
     others: Mapping[str, Device] | None = None,
 ) -> OpenVersion:
     """Open a version's family, check that its graphs fit, and open its sessions on the device.
@@ -71,7 +73,8 @@ async def open_version(
         files: the version.
         runtime: the device.
         multi_thread: whether to open the multi-thread sessions.
-        others: sessions that run on another device than the runtime's, and which.
+        first: the runtime's device with another provider, if it is to be used.
+        others: sessions that run on yet another one, and which.
 
     Raises:
         ModelLoadError: a file is missing or broken, the graphs do not fit the family, or the
@@ -87,12 +90,10 @@ async def open_version(
     varying = frozenset[str]().union(*map(content_sized, content.values()))
     family = await apart(open_family, files)
     await apart(check_shapes, files, family)
-    device = runtime.device
+    device = first or runtime.device
     if (beside := device.provider.beside) is not None:
-        others = {
-            **dict.fromkeys(family.traits.in_place, replace(device, kind=beside)),
-            **(others or {}),
-        }
+        in_place = dict.fromkeys(family.traits.in_place, replace(device, kind=beside))
+        others = {**in_place, **(others or {})}
     graphs = await apart(_graphs, files, content, family, device, by_rows)
     in_flight = family.traits.in_flight
     opening = partial(

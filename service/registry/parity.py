@@ -72,13 +72,15 @@ class Parity:
         return max(way.flips for way in self.ways.values())
 
 
-async def compare(
+async def compare(  # noqa: PLR0913 - each is one fact of the report
     pipeline: Pipeline[Any, Any],
     files: VersionFiles,
     device: str,
     batch_wide: Sequence[str] = (),
     row_scaled: Sequence[str] = (),
     run_batch: RunBatch | None = None,
+    *,
+    tolerance: float | None = None,
 ) -> Parity | None:
     """Answer every golden in every way; None if there are none.
 
@@ -90,6 +92,7 @@ async def compare(
         row_scaled: the graphs that quantise by rows instead.
         run_batch: runs items as one batch; None for a version that is never batched, whose
             goldens are sent concurrently instead.
+        tolerance: largest deviation, if it is not the one of the version's precision.
 
     Raises:
         ModelLoadError: an answer failed, or is further from its golden than the tolerance.
@@ -118,7 +121,7 @@ async def compare(
         goldens=len(goldens),
         precision=files.precision,
         device=device,
-        tolerance=files.tolerance,
+        tolerance=files.tolerance if tolerance is None else tolerance,
         deviation=max(way.deviation for way in compared.values()),
         ways=compared,
         batch_deviation=max(one.deviation for one in changes),

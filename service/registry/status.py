@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from service.registry.aliases import Aliases
+from service.registry.candidates import Candidate
 from service.registry.loader import Loaded
 from service.registry.parity import Parity
 from service.registry.progress import LoadPhase
@@ -22,6 +23,7 @@ _DESCRIBED = (
     metrics.MODEL_GOLDEN_FLIPS,
     metrics.MODEL_BATCH_DEVIATION,
     metrics.MODEL_GOLDEN_TOLERANCE,
+    metrics.MODEL_CANDIDATE_TIME,
     metrics.MODEL_QUEUE_LIMIT,
     metrics.MODEL_BATCH_LIMIT,
     metrics.MODEL_FALLBACK,
@@ -84,6 +86,10 @@ class VersionStatus:
     """Largest deviation from the golden answers at load."""
     parity: Parity | None = None
     """All of that comparison."""
+    providers: Mapping[str, str] = field(default_factory=dict)
+    """By session, the execution provider that computes it."""
+    candidates: Sequence[Candidate] = ()
+    """What could compute it, as measured at load; empty if there was nothing to choose."""
     load_seconds: float | None = None
     loaded_at: int | None = None
     """When it was loaded, in Unix seconds."""
@@ -135,6 +141,8 @@ def describe(loaded: Loaded) -> VersionStatus:
         labels=tuple(manifest.parameters.get("labels", ())),
         deviation=loaded.parity.deviation if loaded.parity else None,
         parity=loaded.parity,
+        providers=loaded.providers,
+        candidates=loaded.choice.candidates if loaded.choice else (),
         load_seconds=round(loaded.seconds, 3),
         loaded_at=int(time.time()),
     )
@@ -196,6 +204,10 @@ def publish(status: VersionStatus) -> None:
         metrics.MODEL_GOLDEN_DEVIATION.labels(*labels).set(status.parity.deviation)
         metrics.MODEL_GOLDEN_FLIPS.labels(*labels).set(status.parity.flips)
         metrics.MODEL_BATCH_DEVIATION.labels(*labels).set(status.parity.batch_deviation)
+    for one in status.candidates:
+        if one.ratio is not None:
+            what = (one.provider, one.precision, one.inference_precision, "+".join(one.sessions))
+            metrics.MODEL_CANDIDATE_TIME.labels(*labels, *what, one.verdict).set(one.ratio)
     metrics.MODEL_FALLBACK.labels(*labels).set(status.refused_version is not None)
     metrics.MODEL_INFO.labels(*labels, *_identity(status)).set(1)
 
@@ -204,7 +216,8 @@ def publish_limits(loaded: Loaded, queue_limit: int) -> None:
     """Set the metrics that a version's measures are judged by."""
     files = loaded.files
     labels = (files.model, str(files.version))
-    metrics.MODEL_GOLDEN_TOLERANCE.labels(*labels).set(files.tolerance)
+    tolerance = files.tolerance if loaded.parity is None else loaded.parity.tolerance
+    metrics.MODEL_GOLDEN_TOLERANCE.labels(*labels).set(tolerance)
     metrics.MODEL_QUEUE_LIMIT.labels(*labels).set(queue_limit)
     for lane, engine in loaded.pipeline.engines.items():
         best_size = engine.curve.best_batch_size(engine.curve.lengths[-1])

@@ -44,6 +44,15 @@ class Batching:
 
 
 @dataclass(frozen=True, slots=True)
+class Runtime:
+    """What computes the graphs; an operator may override it in the settings."""
+
+    provider: _Word = "auto"
+    """Execution provider: `cpu`, `cuda` (ONNX Runtime's), `openvino`, `tensorrt`, or `auto` for the
+    fastest whose answers are exact enough (`models.exactness`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The contract between `models.export`, which writes it, and the service, which reads it."""
 
@@ -62,6 +71,8 @@ class Manifest:
     """By device; a lone name in `model.toml` is for every device."""
     batching: Batching = field(default_factory=Batching)
     """What suits this model's batcher."""
+    runtime: Runtime = field(default_factory=Runtime)
+    """What computes the graphs."""
     tolerance: Mapping[Precision, _Tolerance] = field(default_factory=dict)
     """Largest deviation from the goldens that still counts as the same model."""
     batch_variance: Literal["accept", "isolate", "refuse", "rows"] = "rows"

@@ -10,7 +10,7 @@ here loads a graph.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from service.errors import ModelLoadError, ModelNotFoundError
@@ -60,6 +60,8 @@ class VersionFiles:
     goldens: tuple[Golden, ...]
     sources: Mapping[str, str] = field(default_factory=dict)
     """By dotted key of the manifest, the file that its value comes from."""
+    root: Path | None = None
+    """Folder that no link of the version leads out of."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -211,6 +213,7 @@ class ModelRepository:
             size,
             goldens,
             described.sources,
+            root,
         )
 
     def _described(self, model: str, version: int, where: str) -> Description:
@@ -220,6 +223,29 @@ class ModelRepository:
             if other := other_format_of(names):
                 raise ModelLoadError(f"{where}: {other}")
         return describe(folder, self._folders.boundary(model), where)
+
+
+def in_precision(files: VersionFiles, precision: Precision) -> VersionFiles:
+    """Return the same version in another precision that its manifest has. Reads its files.
+
+    Raises:
+        ModelLoadError: a file is broken.
+    """
+    manifest, folder, root = files.manifest, files.folder, files.root or files.folder
+    with _told(where := f"{files.model}/{files.version}"):
+        answering = _answering_files(manifest, precision, folder, root, where)
+        return replace(
+            files,
+            precision=precision,
+            graphs={name: folder / file for name, file in manifest.graphs[precision].items()},
+            digest=version_digest(manifest, precision, folder, answering),
+            size_bytes=sum(path.stat().st_size for path in answering),
+        )
+
+
+def has_default_precision(files: VersionFiles, device_kind: str) -> bool:
+    """Return whether a version is in the precision that its manifest chooses for a device."""
+    return files.precision == _choose_precision(files.manifest, None, device_kind, files.model)
 
 
 def _answering_files(

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias, TypeVar
 
 from service.errors import DeviceMemoryError
 from service.runtime.graphs import Graph
@@ -58,7 +58,7 @@ class Instances:
         self._lock = threading.Lock()
         self.rebuilds = 0
         self.single_thread: Sessions = self._open(threads[0])
-        self._has_two = device.provider.our_threads and threads[1] > threads[0]
+        self.has_two = device.provider.our_threads and threads[1] > threads[0]
         self.multi_thread: Sessions | None = None
         if multi_thread:
             self.open_multi_thread()
@@ -74,16 +74,53 @@ class Instances:
         A run that computes on the calling thread only is measured by that thread's processor
         time, which does not depend on what else the machine is doing.
         """
+        return time.thread_time if self._computes_on("caller") else time.perf_counter
+
+    @property
+    def warm_up_clock(self) -> Clock:
+        """Return the clock that measures a run best while the process does nothing else.
+
+        It is processor time also where the library has the thread that computes.
+        """
+        if self._computes_on("caller") or not self._computes_on("process"):
+            return self.clock
+        return time.process_time
+
+    def _computes_on(self, place: Literal["caller", "process"]) -> bool:
+        """Return whether each run computes on one thread: the caller's, or one of the process."""
         providers = [device.provider for device in self.devices.values()]
-        on_caller = self._threads[0] == 1 and all(
-            one.our_threads and one.on_caller for one in providers
+        return self._threads[0] == 1 and all(
+            one.our_threads and (one.on_caller or place == "process") for one in providers
         )
-        return time.thread_time if on_caller else time.perf_counter
 
     def open_multi_thread(self) -> None:
         """Open the multi-thread sessions, unless they are open or cannot be faster here."""
-        if self._has_two and self.multi_thread is None:
+        if self.has_two and self.multi_thread is None:
             self.multi_thread = self._open(self._threads[1])
+
+    def opened_on(
+        self, device: Device | None, names: Iterable[str], multi_thread: bool = False
+    ) -> Sessions:
+        """Open some graphs once more, on a device; None is the one where each of them runs.
+
+        Raises:
+            ModelLoadError: the device cannot run a graph.
+            DeviceUnavailableError: the device cannot be used.
+        """
+        threads = self._threads[multi_thread]
+        return {
+            name: self._opens(self._graphs[name], device or self.devices[name], threads)
+            for name in names
+        }
+
+    def move(self, device: Device, sessions: Sessions) -> None:
+        """Run these sessions, which `opened_on` has opened on the device, instead of the own ones.
+
+        Drops the multi-thread sessions. Call it while nothing runs.
+        """
+        self.devices |= dict.fromkeys(sessions, device)
+        self.single_thread = {**self.single_thread, **sessions}
+        self.multi_thread = None
 
     def keep_multi_thread(self, wanted: bool) -> None:
         """Keep, or drop, the multi-thread sessions."""

@@ -9,8 +9,9 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -253,6 +254,16 @@ def resolve(wanted: str, memory_limit_bytes: int | None = None) -> Device:
     raise DeviceUnavailableError("; ".join(problems))
 
 
+def alternatives(device: Device) -> Sequence[Device]:
+    """Return the same device with each other provider that it has here; imports none of them."""
+    found = [
+        replace(device, kind=kind)
+        for kind, provider in PROVIDERS.items()
+        if provider.beside == device.kind
+    ]
+    return [one for one in found if one.provider.problem(one) is None]
+
+
 def available_cores() -> int:
     """Return the cores this process may use: its affinity, cut by a container's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -268,7 +279,12 @@ def machine() -> Mapping[str, str]:
             if line.startswith("model name"):
                 processor = line.partition(":")[2].strip()
                 break
-    return {"processor": processor, "onnxruntime": ort.__version__}
+    found = {"processor": processor, "onnxruntime": ort.__version__}
+    for provider in PROVIDERS.values():
+        if provider.beside is not None:
+            with contextlib.suppress(PackageNotFoundError):
+                found[provider.package] = version(provider.package)
+    return found
 
 
 def _cpu_quota(file: Path) -> float:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from service.errors import InvalidInputError, ModelLoadError
 from service.registry.aliases import Aliases
+from service.repository.exactness import Exactness
 from service.repository.manifest import Precision
 from service.repository.paths import MODEL_NAME
 from service.repository.pull.reference import is_reference, parse_reference
@@ -70,6 +71,19 @@ class ModelSettings(Section):
     )
     device: str = Field(
         "auto", description="`cpu`, `cuda:N`, or `auto` for the best available device."
+    )
+    provider: str = Field(
+        "auto",
+        description="Execution provider of all models: `cpu` or `cuda` (ONNX Runtime's), "
+        "`openvino`, `tensorrt`; `auto` measures which one is fastest, unless a manifest names "
+        "one. See `docs/performance.md`.",
+    )
+    exactness: Exactness | None = Field(
+        None,
+        description="How far the fastest provider's answers may be from the original's: `strict` "
+        "(float32 arithmetic), `close` (equal decisions, scores within 0.01), `fast` (also other "
+        "precisions, within the manifest's tolerance); unset is `close` for models with goldens, "
+        "else `strict`.",
     )
     device_memory_bytes: Count | None = Field(
         None, description="GPU memory limit per session; unset means no limit."

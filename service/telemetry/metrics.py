@@ -181,6 +181,12 @@ MODEL_GOLDEN_TOLERANCE = Gauge(
     _VERSION,
     multiprocess_mode="max",
 )
+MODEL_CANDIDATE_TIME = Gauge(
+    "model_candidate_time_ratio",
+    "Time of a candidate provider as a share of the first choice's, measured at load.",
+    (*_VERSION, "provider", "precision", "inference_precision", "sessions", "verdict"),
+    multiprocess_mode="max",
+)
 MODEL_QUEUE_LIMIT = Gauge(
     "model_queue_limit",
     "Largest number of items in each queue of a version; further items are refused.",
