@@ -69,7 +69,7 @@ class PacedSession(OrtSession):
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Add a provider beside the CPU's, which is slowed down."""
+    """Add a second provider for the CPU, whose first one is slowed down."""
     fake = Fake()
 
     def opens(graph: Graph, device: Device, threads: int, **options: object) -> PacedSession:
