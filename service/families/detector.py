@@ -21,7 +21,7 @@ from service.families.detections import (
     with_masks,
 )
 from service.families.family import LANE, SESSION, Opened, SingleGraphModel, Traits, check_labels
-from service.families.image_input import ImageInput, check_colour
+from service.families.image_input import PIXELS, ImageInput, check_colour
 from service.tasks import Detections, DetectItem, ObjectPart
 from service.transforms.vision.boxes import to_original
 from service.transforms.vision.geometry import Placement, Shape
@@ -122,11 +122,15 @@ class DetectorParameters:
 def open_detector(folder: Path, parameters: DetectorParameters) -> Opened[DetectItem, Detections]:
     """Use nothing of the folder. Raises ValueError."""
     recipe, labels = parameters.recipe, parameters.labels
-    if recipe.fixed is None:
+    shape = recipe.fixed or (recipe.size if recipe.resize == "letterbox" else None)
+    if shape is None:
         raise ValueError("images must all be made of one size: resize by letterbox or stretch")
+    head = parameters.named_head
+    if head.strides and recipe.fixed is None:
+        raise ValueError("a head with strides reads images of one size: leave out canvas_stride")
     images = ImageInput(ImageProcessor(recipe), parameters.background)
-    reader = HeadReader.of(parameters.named_head, len(labels), recipe.fixed, parameters.extras)
-    model = DetectorModel(images, recipe.fixed, reader, parameters.limits)
+    reader = HeadReader.of(head, len(labels), shape, parameters.extras)
+    model = DetectorModel(images, shape, reader, parameters.limits)
     traits: Traits[DetectItem, Detections] = Traits(
         head_problem=model.head_problem, try_head=model.try_head, finds=parameters.finds
     )
@@ -138,7 +142,7 @@ class DetectorModel(SingleGraphModel[ImageInput]):
     """Graph `model`: images [B, 3, H, W] -> candidates, as its head declares them."""
 
     shape: Shape
-    """Height and width of the network's input."""
+    """Height and width of the network's input, or the most of them."""
     reader: HeadReader
     limits: Limits
 
@@ -162,7 +166,7 @@ class DetectorModel(SingleGraphModel[ImageInput]):
 
     @override
     def probe(self, lane: str, length: int) -> PreparedItem:
-        height, width = self.shape
+        height, width = self.input.shape_of(length)
         place = Placement(1.0, 1.0, 0, 0, width, height)
         return self.input.probe(lane, length, extras(self.limits, place))
 
@@ -196,7 +200,8 @@ class DetectorModel(SingleGraphModel[ImageInput]):
     ) -> Tensors:
         """Return one image's objects, best first."""
         limits, place = limits_of(prepared), place_of(prepared)
-        found = self.reader.found(output, best, limits.threshold, self.shape)
+        height, width = prepared.tensors[PIXELS].shape[1:]
+        found = self.reader.found(output, best, limits.threshold, (height, width))
         if not self.reader.head.suppress:
             limits = replace(limits, iou=None)
         extras = self.reader.extras
@@ -214,7 +219,7 @@ class DetectorModel(SingleGraphModel[ImageInput]):
             answer["keypoints"] = points_to_original(more, extras.keypoints, place)
         if prototypes is None or limits.masks is None:
             return answer
-        grid = Grid.of((prototypes.shape[1], prototypes.shape[2]), self.shape, place)
+        grid = Grid.of((prototypes.shape[1], prototypes.shape[2]), (height, width), place)
         regions = prototype_regions(prototypes, more, answer["boxes"], grid)
         return with_masks(answer, regions, limits.masks)
 

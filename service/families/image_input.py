@@ -83,6 +83,8 @@ class ImageInput:
             ends = [edge, edge * 4 // 3, longest or 4 * edge]
             return sorted({edge * max(edge, end - end % recipe.multiple_of) for end in ends})
         height, width = recipe.size or (1024, 1024)
+        if recipe.canvas_stride is not None:
+            return sorted({width * side for side in (recipe.canvas((height // 2, 0))[0], height)})
         return sorted({height * width // 4, height * width})
 
     def prepare(self, image: tasks.Image | tasks.Frame, lane: str) -> PreparedItem:
@@ -121,7 +123,7 @@ class ImageInput:
 
     def probe(self, lane: str, length: int, extras: Tensors | None = None) -> PreparedItem:
         """Return a prepared item of exactly this many pixels."""
-        shape = self._shape_of(length)
+        shape = self.shape_of(length)
         tensor = np.zeros((self.processor.recipe.channels, *shape), np.float32)
         return self.wrap(tensor, lane, extras)
 
@@ -196,11 +198,14 @@ class ImageInput:
         if recipe.pad is not None and (final[0] > recipe.pad[0] or final[1] > recipe.pad[1]):
             raise LimitExceededError("the image is larger than this model pads images to")
 
-    def _shape_of(self, length: int) -> Shape:
+    def shape_of(self, length: int) -> Shape:
         """Return a landscape shape of this many pixels, its height near the shortest edge."""
         recipe = self.processor.recipe
         if recipe.fixed is not None:
             return recipe.shape(*recipe.fixed) if recipe.pad is None else recipe.pad
+        if recipe.canvas_stride is not None:
+            height, width = recipe.square
+            return length // width, width
         edge = min(recipe.shortest_edge or isqrt(length), isqrt(length))
         height = next(side for side in range(edge, 0, -1) if length % side == 0)
         return height, length // height

@@ -74,13 +74,17 @@ def test_bicubic_is_within_one_level_and_not_darker() -> None:
 
 
 def ultralytics(
-    image: NDArray[np.uint8], shape: tuple[int, int]
+    image: NDArray[np.uint8], shape: tuple[int, int], stride: int | None = None
 ) -> tuple[NDArray[np.uint8], Placement]:
-    """LetterBox(auto=False, scaleup=True) of YOLOv5 to 26, and the scales by which 26 goes back."""
+    """LetterBox(scaleup=True) of YOLOv5 to 26, and the scales by which 26 goes back.
+
+    A stride is that of LetterBox(auto=True).
+    """
     height, width = image.shape[:2]
     gain = min(shape[0] / height, shape[1] / width)
     fitted = round(width * gain), round(height * gain)
-    across, down = (shape[1] - fitted[0]) / 2, (shape[0] - fitted[1]) / 2
+    spare = shape[1] - fitted[0], shape[0] - fitted[1]
+    across, down = (value / 2 if stride is None else value % stride / 2 for value in spare)
     if (width, height) != fitted:
         image = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
     top, bottom = round(down - 0.1), round(down + 0.1)
@@ -102,6 +106,21 @@ def yolox(image: NDArray[np.uint8], shape: tuple[int, int]) -> tuple[NDArray[np.
 
 
 CANVASES = [(64, 64), (96, 160), (131, 77)]
+
+
+@pytest.mark.parametrize(("canvas", "stride"), [((64, 96), 32), ((128, 64), 16), ((80, 80), 32)])
+def test_a_rectangle_is_ultralytics_to_the_last_bit(canvas: tuple[int, int], stride: int) -> None:
+    recipe = Processing(
+        resize="letterbox", size=canvas, canvas_stride=stride, antialias=False, rescale=1.0
+    )
+    processor, draw = ImageProcessor(recipe), np.random.default_rng(9)
+    for width, height in draw.integers(8, 300, (200, 2)).tolist():
+        image = pixels(width, height, grey=False)
+        wanted, where = ultralytics(image, canvas, stride)
+        tensor, place = processor(Image.fromarray(image))
+        assert place == where
+        np.testing.assert_array_equal(tensor, wanted.transpose(2, 0, 1))
+        assert recipe.shape(height, width) == wanted.shape[:2]
 
 
 @pytest.mark.parametrize("canvas", CANVASES, ids=str)

@@ -1,6 +1,7 @@
 """Masks, keypoints, rotated boxes and maps of labels, against recorded answers of Ultralytics."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service import tasks
-from service.tasks import DetectedObject, DetectItem
+from service.tasks import DetectedObject, Detections, DetectItem
 from service.transforms.vision.regions import mask_of
 from tests.exports import yolo_heads as heads
 from tests.exports.serving import answers, serving
@@ -27,9 +28,9 @@ def items(**options: Any) -> list[DetectItem]:
     return [DetectItem(tasks.Image(file), **chosen) for file in FILES]
 
 
-def exported(folder: Path, task: str, is_final: bool = False) -> Path:
+def exported(folder: Path, task: str, is_final: bool = False, is_dynamic: bool = False) -> Path:
     folder.mkdir()
-    onnx.save(heads.model(task, is_final), folder / "best.onnx")
+    onnx.save(heads.model(task, is_final, is_dynamic), folder / "best.onnx")
     return folder
 
 
@@ -54,8 +55,27 @@ def near(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
 @pytest.mark.parametrize(("task", "is_final"), heads.KINDS)
 async def test_it_answers_as_ultralytics(task: str, is_final: bool, tmp_path: Path) -> None:
     alone, _ = await answers(exported(tmp_path / "m", task, is_final), items())
-    wanted_of_all = RECORD[f"{task} {is_final}"]
-    assert min(map(len, wanted_of_all)) > 1
+    wanted = RECORD[f"{task} {is_final}"]
+    assert min(map(len, wanted)) > 1
+    compare(alone, wanted, task)
+
+
+async def test_a_graph_of_any_size_gets_the_rectangles_of_ultralytics(tmp_path: Path) -> None:
+    folder, asked = exported(tmp_path / "m", "segment", is_dynamic=True), items()
+    alone, together = await answers(folder, [*asked, *asked[:2], asked[0]])
+    assert together == alone
+    assert alone[4:] == [*alone[:2], alone[0]]
+    compare(alone[:4], RECORD["segment False dynamic"], "segment")
+    fixed = RECORD["segment False"]
+    assert [len(one.objects) for one in alone[:4]] != [len(one) for one in fixed]
+    async with serving(folder) as loaded:
+        assert loaded.files.manifest.parameters["processing"]["canvas_stride"] == heads.CELL
+        read = loaded.pipeline.family.processor.preprocess(asked[0])
+        assert read.tensors["pixel_values"].shape == (3, 48, 64)
+        assert read.group == (48, 64)
+
+
+def compare(alone: Sequence[Detections], wanted_of_all: Any, task: str) -> None:
     for found, recorded, image in zip(alone, wanted_of_all, heads.IMAGES, strict=True):
         edges = [image.width, image.height] * 2
         wanted = sorted(recorded, key=lambda one: -one["score"])  # a final head's are in its order

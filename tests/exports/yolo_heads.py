@@ -34,9 +34,11 @@ THRESHOLD, IOU = 0.62, 0.5
 RECORD = Path(__file__).with_name("ultralytics.json")
 
 
-def metadata(task: str, is_final: bool = False) -> Mapping[str, str]:
+def metadata(task: str, is_final: bool = False, is_dynamic: bool = False) -> Mapping[str, str]:
     written = {"stride": "8", "names": repr(NAMES), "task": task, "imgsz": f"[{SIDE}, {SIDE}]"}
     written |= {"batch": "1", "end2end": str(is_final), "args": repr({"batch": 1, "nms": None})}
+    if is_dynamic:
+        written["args"] = repr({"batch": 1, "dynamic": True, "nms": None})
     return written | ({"kpt_shape": repr(list(POINTS))} if task == "pose" else {})
 
 
@@ -66,22 +68,23 @@ class Builder:
         return self("Conv", "images", weights, kernel_shape=shape, strides=shape)
 
 
-def model(task: str, is_final: bool = False) -> onnx.ModelProto:
+def model(task: str, is_final: bool = False, is_dynamic: bool = False) -> onnx.ModelProto:
     """A network of one layer that looks at cells of 8 pixels.
 
     Args:
         task: of its metadata: "segment", "pose", "obb" or "semantic".
         is_final: whether it gives objects [1, N, 6 + numbers] instead of candidates.
+        is_dynamic: whether it takes images of any size; for "segment".
     """
     make = Builder()
-    shapes: dict[str, Sequence[int]]
+    shapes: dict[str, Sequence[int | str]]
     if task == "semantic":
         labels = make("ArgMax", make.convolved(4, len(NAMES), 1.0, 3), axis=1, keepdims=0)
         make.nodes.append(helper.make_node("Cast", [labels], ["output0"], to=TensorProto.INT32))
         shapes = {"output0": [1, MAP, MAP]}
     else:
         extra = EXTRAS[task]
-        names = [*_candidates(make, extra, task)]
+        names = [*_candidates(make, extra, task, is_dynamic)]
         shapes = {"output0": [1, 4 + len(NAMES) + extra, COUNT]}
         if is_final:
             names = [*_objects(make, *names, task)]
@@ -92,7 +95,11 @@ def model(task: str, is_final: bool = False) -> onnx.ModelProto:
         maps = make.convolved(SIDE // MAP, PROTOTYPES, 4.0, 1)
         make.nodes.append(helper.make_node("Tanh", [maps], ["output1"]))
         shapes["output1"] = [1, PROTOTYPES, MAP, MAP]
-    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])
+    taken: Sequence[int | str] = [1, 3, SIDE, SIDE]
+    if is_dynamic:
+        taken = ["batch", 3, "height", "width"]
+        shapes = {name: [*"bdef"[: len(shape)]] for name, shape in shapes.items()}
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, taken)
     kinds = {"output0": TensorProto.INT32 if task == "semantic" else TensorProto.FLOAT}
     outputs = [
         helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), shape)
@@ -100,22 +107,23 @@ def model(task: str, is_final: bool = False) -> onnx.ModelProto:
     ]
     graph = helper.make_graph(make.nodes, "g", [image], outputs, make.constants)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    for key, value in metadata(task, is_final).items():
+    for key, value in metadata(task, is_final, is_dynamic).items():
         made.metadata_props.add(key=key, value=value)
     return made
 
 
-def _candidates(make: Builder, extra: int, task: str) -> Iterator[str]:
+def _candidates(make: Builder, extra: int, task: str, is_dynamic: bool) -> Iterator[str]:
     """Yield boxes, scores and further numbers, [1, numbers, N] each."""
     widths = [2, 2, len(NAMES), extra]
     whole = make.convolved(CELL, sum(widths), 4.0, 0)
-    flat = make("Reshape", whole, make.constant([1, sum(widths), COUNT], np.int64))
+    flat = make("Reshape", whole, make.constant([0, sum(widths), -1], np.int64))
     parts = [f"{name}_raw" for name in ("middle", "size", "score", "extra")]
     split = make.constant(widths, np.int64)
     make.nodes.append(helper.make_node("Split", [flat, split], parts, axis=1))
     ys, xs = np.mgrid[:SIDE:CELL, :SIDE:CELL] + CELL / 2
     centres = np.stack([xs.ravel(), ys.ravel()])[None]
-    yield make("Add", make("Mul", make("Tanh", parts[0]), [4.0]), centres)
+    places_of = _centres(make, whole) if is_dynamic else make.constant(centres)
+    yield make("Add", make("Mul", make("Tanh", parts[0]), [4.0]), places_of)
     yield make("Add", make("Mul", make("Tanh", parts[1]), [9.0]), [14.0])
     yield make("Sigmoid", make("Mul", parts[2], [0.5]))
     numbers = make("Tanh", parts[3])
@@ -128,6 +136,16 @@ def _candidates(make: Builder, extra: int, task: str) -> Iterator[str]:
         places = np.concatenate([*[np.concatenate([centres, visible.repeat(COUNT, 2)], 1)] * 5], 1)
         numbers = make("Add", make("Mul", numbers, turns), places)
     yield numbers
+
+
+def _centres(make: Builder, maps: str) -> str:
+    """Return the middles of cells, [1, 2, N], of maps of any size."""
+    first = make("Slice", maps, [0], [1], [1], dtype=np.int64)
+    ones = make("Add", make("Mul", first, [0.0]), [1.0])
+    xy = [make("CumSum", ones, make.constant(axis, np.int64)) for axis in (3, 2)]
+    cells = make("Concat", *xy, axis=1)
+    middles = make("Sub", make("Mul", cells, [float(CELL)]), [CELL / 2])
+    return make("Reshape", middles, make.constant([0, 2, -1], np.int64))
 
 
 def _objects(
@@ -179,14 +197,22 @@ def record() -> None:
     """Write what Ultralytics finds in every image with every graph."""
     ultralytics = import_module("ultralytics")
     written: dict[str, Any] = {"made with": f"ultralytics {ultralytics.__version__}"}
-    for task, is_final in [*KINDS, ("semantic", False)]:
+    kinds = [(*kind, False) for kind in [*KINDS, ("semantic", False)]]
+    for task, is_final, is_dynamic in [*kinds, ("segment", False, True)]:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "best.onnx"
-            onnx.save(model(task, is_final), path)
+            onnx.save(model(task, is_final, is_dynamic), path)
             network = ultralytics.YOLO(str(path), task=task)
-            chosen = {"conf": THRESHOLD, "iou": IOU, "retina_masks": True, "verbose": False}
+            chosen: dict[str, Any] = {
+                "conf": THRESHOLD,
+                "iou": IOU,
+                "retina_masks": True,
+                "verbose": False,
+            }
+            if is_dynamic:  # whose size it does not take from the metadata
+                chosen["imgsz"] = SIDE
             answers = [network.predict(image, **chosen)[0] for image in IMAGES]
-        written[f"{task} {is_final}"] = [
+        written[f"{task} {is_final}" + is_dynamic * " dynamic"] = [
             _semantic(one) if task == "semantic" else [*_recorded(one, task)] for one in answers
         ]
     text = json.dumps(json.loads(json.dumps(written), parse_float=lambda x: round(float(x), 6)))

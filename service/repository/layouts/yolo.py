@@ -142,6 +142,22 @@ def _letterbox_facts(signature: GraphSignature, name: str) -> Iterator[Finding]:
     yield Fact("parameters.processing.resize", "letterbox", source)
     yield Fact("parameters.processing.size", list(size), source)
     yield Fact("parameters.processing.antialias", False, f"{name}: its metadata")
+    if (stride := _canvas_stride(signature)) is not None:
+        yield Fact("parameters.processing.canvas_stride", stride, f"{name}: metadata stride")
+
+
+def _canvas_stride(signature: GraphSignature) -> int | None:
+    """Return the stride of a graph for any height and width whose program cuts canvases down.
+
+    YOLOv5's own program, which names no task, does not.
+    """
+    spec, metadata = pixel_spec(signature), signature.metadata
+    arguments, stride = literal(metadata.get("args", "")), literal(metadata.get("stride", ""))
+    asked = arguments.get("dynamic", True) if isinstance(arguments, dict) else True
+    is_free = spec is not None and spec.shape[2:] == (None, None)
+    if not (is_free and asked and "task" in metadata and isinstance(stride, int) and stride > 0):
+        return None
+    return stride
 
 
 def _label_facts(signature: GraphSignature, name: str) -> Iterator[Finding]:

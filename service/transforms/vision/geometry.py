@@ -52,6 +52,9 @@ class Sizing:
     letterbox_rounds: Rounding | None = None
     """How the sides of a letterboxed image are rounded: to the nearest number, as by Ultralytics,
     or down, as by YOLOX. If not given: down where `anchor` is the corner, else to the nearest."""
+    canvas_stride: int | None = None
+    """Of letterboxing: make the canvas smaller by as many whole strides as the image leaves
+    empty, as Ultralytics does for graphs of any size (`rect`). If not given, it is `size`."""
     crop: Shape | None = None
     """Cut this much out of the centre; what is beyond the edges is black."""
     crop_rounds: Literal["down", "even"] = "down"
@@ -65,13 +68,15 @@ class Sizing:
             raise ValueError(f"size must be given to resize by {self.resize}")
         if self.resize == "shortest_edge" and self.shortest_edge is None:
             raise ValueError("shortest_edge must be given to resize by it")
-        lengths = [self.shortest_edge, self.longest_edge, self.multiple_of]
+        lengths = [self.shortest_edge, self.longest_edge, self.multiple_of, self.canvas_stride]
         for shape in (self.size, self.crop, self.pad):
             lengths += shape or ()
         if any(length is not None and length < 1 for length in lengths):
             raise ValueError("image_size and every other length must be above zero")
         if self.crop is not None and self.resize == "letterbox":
             raise ValueError("a letterboxed image is not cropped")
+        if self.canvas_stride is not None and self.resize != "letterbox":
+            raise ValueError("canvas_stride is for letterboxing")
 
     @property
     def square(self) -> Shape:
@@ -87,7 +92,9 @@ class Sizing:
             return self.pad
         if self.crop is not None:
             return self.crop
-        return self.square if self.resize in ("stretch", "letterbox") else None
+        if self.resize == "stretch" or (self.resize == "letterbox" and self.canvas_stride is None):
+            return self.square
+        return None
 
     def fitted(self, height: int, width: int) -> tuple[Shape, Placement]:
         """Return the shape to resize an image to, and where its pixels end up."""
@@ -95,9 +102,9 @@ class Sizing:
         scale_x, scale_y = shape[1] / width, shape[0] / height
         top, left = 0, 0
         if self.resize == "letterbox":
-            canvas = self.square
             if self._truncates:  # YOLOX takes one scale for both axes
-                scale_x = scale_y = min(canvas[1] / width, canvas[0] / height)
+                scale_x = scale_y = min(self.square[1] / width, self.square[0] / height)
+            canvas = self.canvas(shape)
             if self.anchor == "centre":
                 top, left = (canvas[0] - shape[0]) // 2, (canvas[1] - shape[1]) // 2
         elif self.crop is not None:
@@ -109,7 +116,18 @@ class Sizing:
         """Return the shape of the input that an image becomes, before `pad`."""
         if self.crop is not None:
             return self.crop
-        return self.square if self.resize == "letterbox" else self._resized(height, width)
+        resized = self._resized(height, width)
+        return self.canvas(resized) if self.resize == "letterbox" else resized
+
+    def canvas(self, image: Shape) -> Shape:
+        """Return the shape of the canvas of a letterboxed image that was resized to this shape."""
+        if self.canvas_stride is None:
+            return self.square
+        height, width = (
+            side + (most - side) % self.canvas_stride
+            for side, most in zip(image, self.square, strict=True)
+        )
+        return height, width
 
     def most_pixels(self, height: int, width: int) -> int:
         """Return the pixels of the largest image on the way to `shape`, the original aside.

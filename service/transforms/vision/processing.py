@@ -169,7 +169,7 @@ def _resized(image: PixelImage, shape: Shape, recipe: Processing) -> PixelImage:
 
 
 def _on_canvas(image: PixelImage, recipe: Processing, place: Placement) -> PixelImage:
-    height, width = recipe.square
+    height, width = recipe.canvas((image.height, image.width))
     if image.size == (width, height):
         return image
     grey = recipe.pad_value
