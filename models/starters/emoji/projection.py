@@ -1,8 +1,8 @@
 """The last layer of the image tower of `emoji`, fitted once more for given convolutions.
 
 The features of each drawing are computed once, on white and changed as in training. Least squares
-finds the layer that puts them nearest to the places of their emoji; a softmax over all emoji then
-improves it.
+finds the linear layer that puts them nearest to the places of their emoji; a softmax over all emoji
+then improves it and the hidden layer beside it.
 """
 
 from pathlib import Path
@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from models.starters.emoji.images import augmented, on_white
 from models.starters.emoji.pictures import Drawings
-from models.starters.emoji.towers import ImageTower, Similarity
+from models.starters.emoji.towers import ImageTower, Projection, Similarity
 
 CHANGED = 3  # forms of each drawing, besides the drawing on white
 RIDGE = 1e-3
-STEPS, BATCH, RATE = 800, 512, 1e-3
+STEPS, BATCH, RATE = 2_500, 512, 2e-3
+FIRST_STEPS = 50  # with rising rates
 
 
 @torch.no_grad()
@@ -40,7 +41,9 @@ def features(tower: ImageTower, drawings: Drawings, kept: Path | None = None) ->
     return found.float()
 
 
-def fit_last_layer(tower: ImageTower, found: Tensor, concepts: Tensor, places: Tensor) -> None:
+def fit_last_layer(
+    tower: ImageTower, found: Tensor, concepts: Tensor, places: Tensor, steps: int = STEPS
+) -> None:
     """Fit the last layer of a tower, so that drawings are at the places of their emoji.
 
     Args:
@@ -48,20 +51,16 @@ def fit_last_layer(tower: ImageTower, found: Tensor, concepts: Tensor, places: T
         found: features [forms, rows, FEATURES] of drawings.
         concepts: the index into `places` of each row; it need not name every place.
         places: [concepts, DIMENSIONS], of length 1.
+        steps: of the softmax.
     """
     kept, own = concepts.unique(return_inverse=True)
-    weight, bias = fit_projection(found, own, places[kept])
-    tower.project.weight.data.copy_(weight)
-    tower.project.bias.data.copy_(bias)
+    tower.project = fit_projection(found, own, places[kept], steps)
 
 
-def fit_projection(found: Tensor, own: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weight [DIMENSIONS, FEATURES] and bias [DIMENSIONS] of the last layer.
+def fit_projection(found: Tensor, own: Tensor, places: Tensor, steps: int) -> Projection:
+    """Return a last layer that puts features [forms, rows, FEATURES] at places [concepts, D].
 
-    Args:
-        found: features [forms, rows, FEATURES].
-        own: the concept of each row.
-        places: of the concepts, [concepts, DIMENSIONS].
+    `own` is the concept of each row.
     """
     forms, _, width = found.shape
     found, own = found.reshape(-1, width), own.repeat(forms)
@@ -70,18 +69,22 @@ def fit_projection(found: Tensor, own: Tensor, places: Tensor) -> tuple[Tensor, 
     found = (found - middle) / spread
     gram = found.T @ found
     gram.diagonal().add_(RIDGE * gram.diagonal().mean())
-    layer = torch.nn.Linear(width, places.shape[1])
-    layer.weight.data.copy_(torch.linalg.solve(gram, found.T @ places[own]).T)
-    layer.bias.data.copy_(places[own].mean(0))
+    layer = Projection().requires_grad_(True).train()
+    layer.direct.weight.data.copy_(torch.linalg.solve(gram, found.T @ places[own]).T)
+    layer.direct.bias.data.copy_(places[own].mean(0))
     similarity = Similarity()
-    optimiser = torch.optim.Adam([*layer.parameters(), *similarity.parameters()], lr=RATE)
-    for step in tqdm(range(STEPS), desc="last layer", mininterval=10):
+    optimiser = torch.optim.AdamW([*layer.parameters(), *similarity.parameters()])
+    for step in tqdm(range(steps), desc="last layer", mininterval=10):
         for group in optimiser.param_groups:
-            group["lr"] = RATE * (1 - step / STEPS)
-        rows = torch.randint(len(found), (BATCH,))
-        logits = similarity(layer(found[rows]), places)
+            group["lr"] = RATE * min(1, step / FIRST_STEPS) * (1 - step / steps)
+        rows = torch.randint(len(found), (min(BATCH, len(found)),))
+        vectors = layer(found[rows])
+        loss = functional.cross_entropy(similarity(vectors, places), own[rows])
+        missed = 1 - functional.cosine_similarity(vectors, places[own[rows]]).mean()
         optimiser.zero_grad(set_to_none=True)
-        functional.cross_entropy(logits, own[rows]).backward()
+        (loss + missed).backward()
         optimiser.step()
-    weight = (layer.weight / spread).detach()
-    return weight, (layer.bias - weight @ middle).detach()
+    for one in (layer.direct, layer.up):
+        one.weight.data.div_(spread)
+        one.bias.data.sub_(one.weight.data @ middle)
+    return layer.requires_grad_(False).eval()

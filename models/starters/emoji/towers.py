@@ -10,7 +10,7 @@ from models.starters.text_encoder import TextEncoder, TextEncoderShape
 
 DIMENSIONS = 128
 FEATURES = 5 * (64 + 104)  # of a picture: of the last two stages, means of quarters and maxima
-
+HIDDEN = 512
 
 HIGHEST_SCALE = 60.0
 
@@ -79,6 +79,28 @@ def mixed_styles(features: Tensor) -> Tensor:
     return ((features.float() - mean) / deviation * new_deviation + new_mean).to(features.dtype)
 
 
+class Projection(nn.Module):
+    """Features of a picture to its vector: a linear layer, and a wide hidden layer beside it.
+
+    The hidden layer changes nothing before `projection.py` fits it, after the convolutions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.direct = nn.Linear(FEATURES, DIMENSIONS)
+        self.up = nn.Linear(FEATURES, HIDDEN)
+        self.down = nn.Linear(HIDDEN, DIMENSIONS, bias=False)
+        nn.init.zeros_(self.down.weight)
+        self.up.requires_grad_(False)
+        self.down.requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [B, FEATURES] to [B, DIMENSIONS]."""
+        hidden = functional.dropout(functional.relu(self.up(features)), 0.1, self.training)
+        vectors: Tensor = self.direct(features) + self.down(hidden)
+        return vectors
+
+
 class ImageTower(nn.Module):
     """64x64 RGB pictures to vectors [B, 128], not normalised."""
 
@@ -91,7 +113,7 @@ class ImageTower(nn.Module):
             Block(40, 64, 2),
             Block(64, 104, 2),
         )
-        self.project = nn.Linear(FEATURES, DIMENSIONS)
+        self.project = Projection()
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """Return [B, FEATURES] of [B, 3, 64, 64], normalised as the manifest says."""

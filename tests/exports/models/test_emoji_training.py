@@ -37,7 +37,7 @@ from models.starters.emoji.towers import (  # noqa: E402
     TextTower,
 )
 from models.starters.emoji.train import Course as TextCourse  # noqa: E402
-from models.starters.emoji.train import name_vectors  # noqa: E402
+from models.starters.emoji.train import text_vectors  # noqa: E402
 from models.starters.emoji.train_images import Course as ImageCourse  # noqa: E402
 from models.starters.text_encoder import TextEncoderShape  # noqa: E402
 from service.transforms.vision.image import decode_image  # noqa: E402
@@ -213,7 +213,7 @@ def test_the_last_layer_of_known_convolutions_puts_drawings_at_their_emoji(
         features(tower, shapes, tmp_path / "features.pt"), found, rtol=0.01, atol=0.01
     )
     more = torch.cat((-places, places))  # places of emoji without a drawing
-    fit_last_layer(tower, found, 2 + torch.arange(8) % 2, more)
+    fit_last_layer(tower, found, 2 + torch.arange(8) % 2, more, steps=200)
     with torch.no_grad():
         nearest = tower(on_white(shapes.pixels)) @ places.T
     assert nearest.argmax(1).tolist() == [0, 1] * 4
@@ -242,19 +242,22 @@ def test_a_text_tower_learns_which_emoji_texts_mean(taught):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_names_are_read_where_the_text_tower_puts_them_in_both_languages(taught):
+def test_names_and_paraphrases_are_read_where_the_text_tower_puts_them(taught):
     _, _, words = taught
     torch.manual_seed(0)
     shape = TextEncoderShape(300, 16, embedding=48, width=96, layers=1, dropout=0.0)
     tower = TextTower(shape).eval()
     concepts = animals()
-    found = name_vectors(tower, words, concepts)
-    with torch.no_grad():
-        first = sum(
-            torch.nn.functional.normalize(tower(*words([name])))
-            for name in concepts[0].names.values()
-        )
-    torch.testing.assert_close(found[:1], first)
+    phrases = ["it purrs", "it miaows"]
+    found = text_vectors(tower, words, concepts, {concepts[0].names["en"]: phrases})
+
+    @torch.no_grad()
+    def read(*texts: str) -> list[torch.Tensor]:
+        return [torch.nn.functional.normalize(tower(*words([text])))[0] for text in texts]
+
+    first, second = (sum(read(*concept.names.values())) for concept in concepts[:2])
+    torch.testing.assert_close(found[0], first + sum(read(*phrases)) / 2)
+    torch.testing.assert_close(found[1], second)
 
 
 def test_the_scale_of_a_similarity_is_bounded():
