@@ -1,4 +1,4 @@
-"""`python -m drills`: mistreats the service in ten ways and says which promises it kept.
+"""`python -m drills`: mistreats the service in eleven ways and says which promises it kept.
 
 Each drill starts services of its own on free ports of the loopback interface. Exit status:
 0 every promise was kept, 1 one was broken, 3 a drill could not be run, 130 it was interrupted.
@@ -26,6 +26,7 @@ _DRILLS: Mapping[str, str] = {
     "signals": "SIGTERM under mixed load with streams, and with a run that lasts",
     "crashes": "SIGKILL of a process every two seconds under load, then of the supervisor",
     "swaps": "forty models with memory for five, 1,000 swaps (60 in less than 30 s)",
+    "streams": "sixteen live streams whose sources die, fall silent and send garbage",
     "memory": "resident memory after every kind of request, refusal and reload",
 }
 _NOT_RUN = 3
