@@ -22,14 +22,26 @@ def write_clip(  # noqa: PLR0913
     size: tuple[int, int] = (64, 48),
     seconds: Sequence[float] | None = None,
     codec: str = "mpeg4",
+    key_frames: int = 5,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a video. `size` is width and height, `seconds` the time of each frame."""
+    """Write a video.
+
+    Args:
+        path: its ending says the format.
+        frames: how many.
+        rate: frames per second.
+        size: width and height.
+        seconds: time of each frame; without it, by the rate.
+        codec: FFmpeg's name of the encoder.
+        key_frames: at least one of this many frames is a key frame.
+        options: of the format.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        stream.codec_context.gop_size = 5
+        stream.codec_context.gop_size = key_frames
         stream.codec_context.time_base = 1 / Fraction(rate if seconds is None else TICKS)
         stream.codec_context.bit_rate = 4_000_000
         for number in range(frames):

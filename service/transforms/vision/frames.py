@@ -209,20 +209,21 @@ class VideoReader:
                 break
             self._frames = self._file.frames()
             first = next(self._frames, None)
-            if first is None:  # after the end
-                return 1
+            if first is None:  # no key frame comes after this place
+                continue
             at = self._seconds(first)
             self._frames = chain([first], self._frames)
             if at is not None and at <= start:
                 return self._left_out(first, start - back)
-        if not self._file.seek(-_STEPS_BACK[-1]):
+        if not self._file.rewind():
             raise InvalidInputError("the video cannot be searched; leave out start")
         self._frames = self._file.frames()
         return 0
 
     def _left_out(self, first: "VideoFrame", place: float) -> int:
         """Count the frames before `first`, which is found again at `place`."""
-        count = self._file.count_before(first) if self._file.seek(-_STEPS_BACK[-1]) else None
+        origin = self._origin or 0
+        count = self._file.count_before(first, origin) if self._file.rewind() else None
         self._file.seek(place)
         self._frames = self._file.frames()
         return round((self._seconds(first) or 0.0) * self._rate) if count is None else count

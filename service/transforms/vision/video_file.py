@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Playlists (HLS, concat, DASH) are left out: they name further files and addresses to read.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,"
-    "mjpeg,h264,hevc,ivf,obu,m4v,nut"
+    "mjpeg,h264,hevc,ivf,obu,m4v,nut,mxf,dv,yuv4mpegpipe"
 )
 _LIVE = _CONTAINERS + ",mpjpeg"
 
@@ -36,10 +36,9 @@ _MOST_PARTIAL = 300
 _MOST_SILENT = 5000
 """Packets of the video before its first frame."""
 
+# Bytes that FFmpeg may allocate at once, at least: an index of eleven million frames.
 _LEAST_BLOCK = 256 * 1024 * 1024
-"""Bytes that FFmpeg may allocate at once, at least: an index of eleven million frames."""
-_PIXEL_BYTES = 8
-"""Of the widest pixel format."""
+_PIXEL_BYTES = 8  # of the widest pixel format
 
 
 class ByteSource(Protocol):
@@ -79,7 +78,7 @@ class VideoFile:
             LimitExceededError: its frames have too many pixels.
             UnsupportedMediaTypeError: it is of an unknown kind, or PyAV is missing.
         """
-        self._av = _av()
+        self._av = require_decoder()
         self._max_pixels = max_pixels
         self._is_live = not isinstance(source, Path)
         # A file of 2 kB can announce an index of gigabytes.
@@ -87,8 +86,9 @@ class VideoFile:
         self.is_stopped = False
         """Set from any thread, to make `frames` end."""
         self.reached: float | None = None
-        """Seconds from the beginning at which the last packet of any stream ended."""
+        """Seconds from 0, or an earlier beginning, to the end of the last packet of any stream."""
         self._input = self._opened(source, timeout)
+        self._begins = min(0, self._input.start_time or 0)
         # One of our own: that of a frame starts a thread for each core, which lasts as the frame.
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         try:
@@ -133,6 +133,9 @@ class VideoFile:
     @property
     def whole_seconds(self) -> float | None:
         """Return the duration of all streams, if the header says it."""
+        rate = self._stream.average_rate
+        if self.container == "avi" and rate:  # FFmpeg's is of the bytes that are there
+            return float(self._stream.frames / rate)
         duration = self._input.duration
         return None if duration is None else duration / self._av.time_base
 
@@ -155,8 +158,15 @@ class VideoFile:
         if self._stream.time_base is None:
             return False
         offset = int(seconds / self._stream.time_base) + (self._stream.start_time or 0)
+        return self._went(offset, self._stream)
+
+    def rewind(self) -> bool:
+        """Go to the beginning; return False if that fails. `frames` has to be called again."""
+        return self._went(2 * self._begins, None)
+
+    def _went(self, offset: int, stream: "VideoStream | None") -> bool:
         try:
-            self._input.seek(offset, stream=self._stream)
+            self._input.seek(offset, stream=stream)
         except (self._av.error.FFmpegError, OverflowError):
             return False
         return True
@@ -179,10 +189,10 @@ class VideoFile:
         # AVI has no presentation times; FFmpeg invents ones that are in the order of the packets.
         return frame.dts if self.container == "avi" else frame.pts
 
-    def count_before(self, frame: "VideoFrame") -> int | None:
+    def count_before(self, frame: "VideoFrame", origin: int) -> int | None:
         """Count the earlier frames without decoding them; None if they have no times.
 
-        `seek` to the beginning before, and to another place afterwards.
+        `rewind` before, and to another place afterwards. `origin` is the stamp of the first frame.
         """
         count, limit = 0, self.stamp(frame)
         if limit is None:
@@ -191,7 +201,7 @@ class VideoFile:
             if packet.dts is not None and packet.dts >= limit:  # no later one is shown earlier
                 break
             stamp = self.stamp(packet)
-            count += stamp is not None and stamp < limit and not packet.is_discard
+            count += stamp is not None and origin <= stamp < limit and not packet.is_discard
         return count
 
     def frames(self) -> Iterator["VideoFrame"]:
@@ -222,7 +232,7 @@ class VideoFile:
     def _packets(self) -> Iterator[Any]:
         """Yield the packets of the video, and note how far those of all streams reach."""
         packets = self._input.demux()
-        begins = (self._input.start_time or 0) / self._av.time_base
+        begins = self._begins / self._av.time_base
         while not self.is_stopped:
             try:
                 packet = next(packets, None)
@@ -250,6 +260,8 @@ class VideoFile:
         given: Any = str(source) if isinstance(source, Path) else source
         try:
             opened: InputContainer = self._av.open(given, options=options, timeout=timeout)
+        except self._av.error.ArgumentError:  # the format is not in the list
+            raise InvalidInputError("the file is of none of the formats that are read") from None
         except (self._av.error.FFmpegError, MemoryError) as error:
             raise InvalidInputError(f"the video cannot be read: {_reason(error)}") from None
         except ValueError as error:  # an encoding of the metadata
@@ -290,12 +302,8 @@ def _limit_blocks(library: str, most: int) -> None:
     CDLL(library).av_max_alloc(c_size_t(most))
 
 
-def require_decoder() -> None:
-    """Raise MissingVideoError if PyAV is not installed. The first call takes a while."""
-    _av()
-
-
-def _av() -> Any:
+def require_decoder() -> Any:
+    """Return PyAV. The first call takes a while. Raises MissingVideoError if it is missing."""
     try:
         import av  # noqa: PLC0415 - an extra, which takes 60 MB
         import av.logging  # noqa: PLC0415

@@ -57,6 +57,19 @@ def test_a_start_between_key_frames_loses_nothing(tmp_path: Path) -> None:
         assert frames[0].seconds == pytest.approx(start, abs=0.01)
 
 
+@pytest.mark.parametrize("offset", ["0", "95443"])  # after 95,443.7 s, time stamps begin again
+def test_a_start_after_the_only_key_frame_is_read_from_the_beginning(
+    tmp_path: Path, offset: str
+) -> None:
+    options = {"output_ts_offset": offset}
+    path = write_clip(tmp_path / "a.ts", 20, codec="libx264", key_frames=250, options=options)
+    assert read(path, Sampling(start=5)) == []
+    for start in (0.2, 0.9, 1.5):
+        frames = read(path, Sampling(start=start))
+        assert numbers(frames) == list(range(round(10 * start), 20)), start
+        assert frames[0].index == round(10 * start)
+
+
 def test_a_file_without_times_is_read_up_to_the_start(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mjpeg", 20, rate=25, codec="mjpeg")
     frames = read(path, Sampling(start=0.4))
@@ -85,6 +98,39 @@ def test_frames_that_were_reordered_have_their_own_times(tmp_path: Path) -> None
     seconds = [frame.seconds for frame in frames]
     assert seconds == sorted(seconds)
     assert max(abs(at - n / 10) for n, at in enumerate(seconds)) < 0.25
+    for start in (0.2, 0.9, 1.5):
+        expected = [(each.index, each.seconds) for each in frames if each.seconds >= start]
+        found = read(path, Sampling(start=start))
+        assert [(each.index, each.seconds) for each in found] == expected
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4", "a.ts"])
+def test_time_stamps_that_begin_late_are_no_missing_frames(tmp_path: Path, name: str) -> None:
+    codec = "flv" if name == "a.flv" else "mpeg4"
+    path = write_clip(tmp_path / name, 10, codec=codec, options={"output_ts_offset": "1000000"})
+    frames = read(path)
+    assert numbers(frames) == list(range(10))
+    assert frames[0].seconds == 0.0
+
+
+def test_an_avi_file_that_is_cut_short_is_no_whole_one(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.avi", 20, codec="mjpeg")
+    head, frame, rest = path.read_bytes().partition(b"movi")
+    chunks = rest.split(b"00dc")  # of a frame each, after the first
+    path.write_bytes(head + frame + b"00dc".join(chunks[:11]))
+    with VideoReader(path, MOST) as video:
+        frames = video.frames(ALL)
+        assert [number_of(next(frames).pixels) for _ in range(10)] == list(range(10))
+        with pytest.raises(InvalidInputError, check=sentence):
+            next(frames)
+
+
+def test_a_format_that_is_not_read_is_named_so(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.y4m", 5, codec="rawvideo")
+    assert numbers(read(path)) == list(range(5))
+    path = write_clip(tmp_path / "a.rm", 5, codec="rv10", size=(176, 144))
+    with pytest.raises(InvalidInputError, check=sentence):
+        VideoReader(path, MOST)
 
 
 def test_frames_that_an_editor_cut_off_are_not_missed(tmp_path: Path) -> None:
