@@ -27,7 +27,8 @@ from benchmarks.scenarios import UNCACHED
 from benchmarks.servers import Server
 from benchmarks.subjects import Sources, Subject, prepare
 from benchmarks.target import Target
-from service.runtime.providers import Device, available_cores
+from service.runtime.providers import Device
+from service.runtime.threads import available_cores
 
 PROVIDERS = ("cpu", "openvino")
 CONCURRENCY = 32

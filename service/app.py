@@ -22,7 +22,8 @@ from service.registry.registry import Registry
 from service.registry.wanted import RegistryOptions
 from service.repository.repository import ModelRepository
 from service.requests.admission import ApiLimits
-from service.runtime.providers import available_cores, resolve
+from service.runtime.providers import resolve
+from service.runtime.threads import available_cores
 from service.settings import (
     CacheSettings,
     ModelSettings,

@@ -20,7 +20,8 @@ from service.api.server import (
 from service.api.unix_socket import UnixListener, remove_socket_files
 from service.app import build_app
 from service.memory import default_memory_limit, limit_memory
-from service.runtime.providers import available_cores, resolve
+from service.runtime.providers import resolve
+from service.runtime.threads import available_cores
 from service.settings import ServerSettings, Settings
 from service.telemetry.logs import configure_logs, written_if_read, written_in_background
 

@@ -21,7 +21,8 @@ from service.repository.manifest import Precision
 from service.repository.onnx_file.graph_validation import external_files
 from service.repository.repository import ModelRepository, VersionFiles
 from service.requests.request import Request
-from service.runtime.providers import Device, available_cores
+from service.runtime.providers import Device
+from service.runtime.threads import available_cores
 from service.tasks import Answer, AnyItem
 
 IN_FLIGHT = 64

@@ -64,8 +64,8 @@ class SessionDevice(Protocol):
         ...
 
     @property
-    def options(self) -> Mapping[str, str | int]:
-        """Return the provider's options for this device."""
+    def providers(self) -> Sequence[tuple[str, Mapping[str, str | int]]]:
+        """Return ONNX Runtime's names of providers in order of preference, with their options."""
         ...
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
 from service.memory import return_free_memory
-from service.runtime.buffers import OnDevice, ProviderMemory
+from service.runtime.buffers import OnDevice, SessionDevice
 from service.runtime.graphs import Graph, opened
 from service.runtime.session import ArenaWatch, KeepsMemory
 from service.runtime.stopping import RunStoppedError, current_stop
@@ -36,18 +36,8 @@ _CANCELLED = "was cancel"
 _LONGEST = 200
 
 
-class OpenVinoDevice(Protocol):
+class OpenVinoDevice(SessionDevice, Protocol):
     """What a session uses of a `service.runtime.providers.Device`."""
-
-    @property
-    def index(self) -> int:
-        """Return its number among the devices of its provider."""
-        ...
-
-    @property
-    def provider(self) -> ProviderMemory:
-        """Return the record of its execution provider."""
-        ...
 
     @property
     def options(self) -> Mapping[str, str | int]:

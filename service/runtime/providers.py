@@ -5,8 +5,6 @@ service never falls back to another one.
 """
 
 import contextlib
-import math
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,6 +71,12 @@ class Device:
     def options(self) -> ProviderOptions:
         """Return the provider's options for this device."""
         return self.provider.options(self)
+
+    @property
+    def providers(self) -> Sequence[tuple[str, ProviderOptions]]:
+        """Return names and options for ONNX Runtime: the provider, and who has what it has not."""
+        own, beside = (self.provider.name, self.options), self.provider.beside
+        return [own] if beside is None else [own, *replace(self, kind=beside).providers]
 
     @classmethod
     def parse(cls, text: str, memory_limit_bytes: int | None = None) -> "Device":
@@ -169,6 +173,24 @@ def _open_openvino(graph: Graph, device: Device, threads: int, **options: Any) -
     return OpenVinoSession(graph, device, threads, **options)
 
 
+def _tensorrt_options(device: Device) -> ProviderOptions:
+    options: dict[str, str | int] = {
+        "device_id": device.index,
+        "trt_fp16_enable": int(device.inference_precision == "f16"),
+    }
+    if device.memory_limit_bytes is not None:
+        options["trt_max_workspace_size"] = device.memory_limit_bytes
+    if device.cache_folder is not None:  # else an engine is built for minutes at every start
+        folder = str(device.cache_folder / "tensorrt")
+        options |= {
+            "trt_engine_cache_enable": 1,
+            "trt_engine_cache_path": folder,
+            "trt_timing_cache_enable": 1,
+            "trt_timing_cache_path": folder,
+        }
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """Everything that differs between execution providers."""
@@ -197,6 +219,8 @@ class Provider:
     """Whether NVML reads its memory and utilisation."""
     beside: str | None = None
     """Key of the provider of the same device that it is an alternative to; "auto" passes it."""
+    is_tried: bool = True
+    """Whether loads compare it, without its being named, with the one that it is beside."""
     inference_precisions: Callable[[], Sequence[InferencePrecision]] = lambda: ("f32",)
     """Returns what it can compute float32 in on this machine; may import its library."""
     on_caller: bool = True
@@ -221,6 +245,21 @@ PROVIDERS: Mapping[str, Provider] = {
         precisions_of="cuda",
         is_numbered=True,
         has_nvml=True,
+    ),
+    "tensorrt": Provider(
+        "TensorrtExecutionProvider",
+        options=_tensorrt_options,
+        problem=_start_failure,
+        package="onnxruntime-gpu",
+        memory="cuda",
+        our_threads=False,
+        most_batches=2,
+        precisions_of="cuda",
+        is_numbered=True,
+        has_nvml=True,
+        beside="cuda",
+        is_tried=False,  # it builds engines for minutes, and again for shapes out of their range
+        inference_precisions=lambda: ("f32", "f16"),
     ),
     "cpu": Provider("CPUExecutionProvider"),
     "openvino": Provider(
@@ -255,20 +294,13 @@ def resolve(wanted: str, memory_limit_bytes: int | None = None) -> Device:
 
 
 def alternatives(device: Device) -> Sequence[Device]:
-    """Return the same device with each other provider that it has here; imports none of them."""
+    """Return the same device with each other provider that loads try; imports none of them."""
     found = [
         replace(device, kind=kind)
         for kind, provider in PROVIDERS.items()
-        if provider.beside == device.kind
+        if provider.beside == device.kind and provider.is_tried
     ]
     return [one for one in found if one.provider.problem(one) is None]
-
-
-def available_cores() -> int:
-    """Return the cores this process may use: its affinity, cut by a container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
-    return math.ceil(max(1.0, min(float(cores or 1), quota)))
 
 
 def machine() -> Mapping[str, str]:
@@ -285,11 +317,3 @@ def machine() -> Mapping[str, str]:
             with contextlib.suppress(PackageNotFoundError):
                 found[provider.package] = version(provider.package)
     return found
-
-
-def _cpu_quota(file: Path) -> float:
-    """Return the CPUs that a cgroup v2 quota grants; infinity where there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = file.read_text(encoding="ascii").split()
-        return int(quota) / int(period)
-    return math.inf

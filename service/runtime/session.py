@@ -133,7 +133,7 @@ class OrtSession(KeepsMemory):
         for name, table in self._tables.items():  # which must live as long as the session
             options.add_initializer(name, table)
         try:
-            self._session = _opened(model, options, (provider.name, device.options))
+            self._session = _opened(model, options, list(device.providers))
             inputs = _specs(self._session.get_inputs())  # fails for a name that is no text
             self.outputs = _specs(self._session.get_outputs())
         except Exception as error:
@@ -261,14 +261,16 @@ class OrtSession(KeepsMemory):
         bind(name, kind, index, np.dtype(span.dtype).type, span.shape, span.address)
 
 
-def _opened(model: str | bytes, options: ort.SessionOptions, provider: Any) -> ort.InferenceSession:
+def _opened(
+    model: str | bytes, options: ort.SessionOptions, providers: list[Any]
+) -> ort.InferenceSession:
     """Open a session so that the `StopSignal` of this thread can stop it."""
     stop = current_stop()
     if stop is None:
-        return open_exact(model, options, [provider])
+        return open_exact(model, options, providers)
     stop.begin(partial(options.set_load_cancellation_flag, True))
     try:
-        return open_exact(model, options, [provider])
+        return open_exact(model, options, providers)
     finally:
         stop.end()
 

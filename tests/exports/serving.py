@@ -10,6 +10,7 @@ from service.cache.memory import NullBackend
 from service.cache.responses import CacheMode, ResponseCache
 from service.engine.device import DeviceRuntime
 from service.engine.factory import EngineFactory
+from service.registry.choice import Chooser
 from service.registry.loader import Loaded, Loader
 from service.repository.repository import ModelRepository
 from service.requests.request import Request
@@ -19,10 +20,17 @@ _CALL = Request(cache=CacheMode.BYPASS)
 
 
 @asynccontextmanager
-async def serving(folder: Path, precision: str | None = None) -> AsyncIterator[Loaded]:
+async def serving(
+    folder: Path, precision: str | None = None, chooser: Chooser | None = None
+) -> AsyncIterator[Loaded]:
     """Load the model in a folder, which lies in a repository of its own."""
     runtime = DeviceRuntime(Device("cpu"), 1)
-    loader = Loader(EngineFactory(runtime), ResponseCache(NullBackend()), warm_up_seconds=0.02)
+    loader = Loader(
+        EngineFactory(runtime),
+        ResponseCache(NullBackend()),
+        warm_up_seconds=0.02,
+        chooser=chooser or Chooser(),
+    )
     try:
         loaded = await loader.load(
             ModelRepository(folder.parent).open(folder.name, None, precision)
@@ -35,9 +43,11 @@ async def serving(folder: Path, precision: str | None = None) -> AsyncIterator[L
         runtime.close()
 
 
-async def answers(folder: Path, items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+async def answers(
+    folder: Path, items: Sequence[Any], chooser: Chooser | None = None
+) -> tuple[list[Any], list[Any]]:
     """Return the answers to the items asked one by one, and asked all at once."""
-    async with serving(folder) as loaded:
+    async with serving(folder, chooser=chooser) as loaded:
         ask = loaded.pipeline.answer
         alone = [(await ask(item, _CALL)).answer for item in items]
         together = await asyncio.gather(*(ask(item, _CALL) for item in items))

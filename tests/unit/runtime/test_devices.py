@@ -1,12 +1,14 @@
 """A named device is the device, or a refusal."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime as ort
 import pytest
 
 from service.errors import DeviceUnavailableError
-from service.runtime.providers import Device, _cpu_quota, available_cores, resolve
+from service.runtime.providers import PROVIDERS, Device, alternatives, resolve
+from service.runtime.threads import _cpu_quota, available_cores
 from tests.sentences import sentence
 
 
@@ -74,3 +76,26 @@ def test_cuda_is_really_used_when_named() -> None:
     if reason := cuda.provider.problem(cuda):
         pytest.skip(reason)
     assert resolve("cuda:0") == cuda
+
+
+def test_tensorrt_keeps_its_engines_and_leaves_to_cuda_what_it_cannot_run(tmp_path: Path) -> None:
+    device = Device("tensorrt", 1, 2**30, inference_precision="f16", cache_folder=tmp_path)
+    (name, options), (fallback, _) = device.providers
+    assert (name, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert options["device_id"] == 1
+    assert options["trt_fp16_enable"] == 1
+    assert options["trt_engine_cache_path"] == str(tmp_path / "tensorrt")
+    assert options["trt_max_workspace_size"] == 2**30
+    assert replace(device, inference_precision="f32").options["trt_fp16_enable"] == 0
+    assert "trt_engine_cache_path" not in Device("tensorrt").options
+
+
+def test_loads_do_not_try_tensorrt_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    usable = {kind: replace(row, problem=lambda _: None) for kind, row in PROVIDERS.items()}
+    monkeypatch.setattr("service.runtime.providers.PROVIDERS", usable)
+    assert alternatives(Device("cuda")) == []
+    assert [device.kind for device in alternatives(Device("cpu"))] == ["openvino"]
+
+
+def test_a_session_of_onnxruntime_takes_what_its_device_prefers() -> None:
+    assert Device("cpu").providers == [("CPUExecutionProvider", {})]
