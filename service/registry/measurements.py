@@ -22,7 +22,7 @@ from service.registry.parity import Comparison, Parity
 from service.repository.goldens import GOLDENS_FOLDER, GOLDENS_NAME
 from service.repository.manifest import MANIFEST_NAME
 from service.repository.repository import VersionFiles
-from service.runtime.providers import machine
+from service.runtime.machine import machine
 
 _log = logging.getLogger(__name__)
 

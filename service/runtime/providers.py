@@ -4,12 +4,9 @@ To add a provider, add one row to `PROVIDERS`. A device chosen by name is used o
 service never falls back to another one.
 """
 
-import contextlib
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -115,6 +112,7 @@ def _start_failure(device: Device) -> str | None:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     provider = device.provider
+    device = replace(device, cache_folder=None)
     try:
         session = ort.InferenceSession(
             get_example("mul_1.onnx"),
@@ -170,7 +168,21 @@ def _open_openvino(graph: Graph, device: Device, threads: int, **options: Any) -
 
     if problem := device.provider.problem(device):
         raise DeviceUnavailableError(problem)
-    return OpenVinoSession(graph, device, threads, **options)
+    return OpenVinoSession(graph, _keeping(device), threads, **options)
+
+
+def _open_tensorrt(graph: Graph, device: Device, threads: int, **options: Any) -> Session:
+    return OrtSession(graph, _keeping(device), threads, **options)
+
+
+def _keeping(device: Device) -> Device:
+    """Return the device, without a cache folder if that cannot be made: libraries fail then."""
+    if device.cache_folder is not None:
+        try:
+            device.cache_folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return replace(device, cache_folder=None)
+    return device
 
 
 def _tensorrt_options(device: Device) -> ProviderOptions:
@@ -220,7 +232,7 @@ class Provider:
     beside: str | None = None
     """Key of the provider of the same device that it is an alternative to; "auto" passes it."""
     is_tried: bool = True
-    """Whether loads compare it, without its being named, with the one that it is beside."""
+    """Whether loads compare it with its alternative where no provider is named."""
     inference_precisions: Callable[[], Sequence[InferencePrecision]] = lambda: ("f32",)
     """Returns what it can compute float32 in on this machine; may import its library."""
     on_caller: bool = True
@@ -248,6 +260,7 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
     "tensorrt": Provider(
         "TensorrtExecutionProvider",
+        opens=_open_tensorrt,
         options=_tensorrt_options,
         problem=_start_failure,
         package="onnxruntime-gpu",
@@ -301,19 +314,3 @@ def alternatives(device: Device) -> Sequence[Device]:
         if provider.beside == device.kind and provider.is_tried
     ]
     return [one for one in found if one.provider.problem(one) is None]
-
-
-def machine() -> Mapping[str, str]:
-    """Return what the duration of a run depends on besides its model and its threads."""
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    found = {"processor": processor, "onnxruntime": ort.__version__}
-    for provider in PROVIDERS.values():
-        if provider.beside is not None:
-            with contextlib.suppress(PackageNotFoundError):
-                found[provider.package] = version(provider.package)
-    return found

@@ -1,134 +1,24 @@
 """What computes a version: candidates of a fake provider, their answers, their times."""
 
-import dataclasses
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_provider import FIRST_SECONDS, Fake, PacedSession, add_fake, loaded, rows
 
-from service.cache.memory import NullBackend
-from service.cache.responses import ResponseCache
-from service.engine.device import DeviceRuntime
-from service.engine.factory import EngineFactory
-from service.errors import DeviceUnavailableError, InferenceError, ModelLoadError
-from service.registry.candidates import Candidate
-from service.registry.choice import Chooser
-from service.registry.loader import Loaded, Loader
-from service.registry.measurements import MeasurementsFolder
-from service.repository.repository import ModelRepository
-from service.runtime.graphs import Graph
-from service.runtime.providers import PROVIDERS, Device, Provider
-from service.runtime.session import OrtSession
 from service.types import Feed, Feeds
 from tests.lamps import make_repository
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.looptime(False)  # sessions run on real threads
 
-FIRST_SECONDS = 2e-3
-
-
-@dataclasses.dataclass
-class Fake:
-    """How the fake provider behaves, in comparison with the first choice."""
-
-    seconds: float = FIRST_SECONDS / 2
-    shift: float = 0.0
-    """Added to the logit of "light"."""
-    bf16_shift: float = 0.0
-    can_bf16: bool = False
-    problem: str | None = None
-    fails: str = ""
-    """When it raises: "open" or "run"."""
-    opened: list[str] = dataclasses.field(default_factory=list)
-    asked: int = 0
-
-
-class PacedSession(OrtSession):
-    """Takes a known processor time."""
-
-    seconds = FIRST_SECONDS
-    shift = 0.0
-    fails = False
-
-    def run(self, feeds: Mapping[str, Feed]) -> Feeds:
-        if self.fails:
-            raise InferenceError("the fake provider fails")
-        until = time.thread_time() + self.seconds
-        found = super().run(feeds)
-        while time.thread_time() < until:
-            pass
-        return {
-            name: array + np.array([0, self.shift], array.dtype) for name, array in found.items()
-        }
-
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Add a second provider for the CPU, whose first one is slowed down."""
-    fake = Fake()
-
-    def opens(graph: Graph, device: Device, threads: int, **options: object) -> PacedSession:
-        if device.kind == "cpu":
-            return PacedSession(graph, Device("cpu"), threads)
-        if fake.fails == "open":
-            raise ModelLoadError("model.onnx has an Attention, which the fake does not have")
-        session = PacedSession(graph, Device("cpu"), threads)
-        session.seconds, session.fails = fake.seconds, fake.fails == "run"
-        is_exact = device.inference_precision == "f32"
-        session.shift = fake.shift if is_exact else fake.bf16_shift
-        fake.opened.append(device.inference_precision)
-        return session
-
-    def inference_precisions() -> tuple[str, ...]:
-        fake.asked += 1
-        return ("f32", "bf16") if fake.can_bf16 else ("f32",)
-
-    row = Provider(
-        "Fake",
-        opens=opens,
-        problem=lambda device: fake.problem,
-        beside="cpu",
-        inference_precisions=inference_precisions,
-    )
-    rows = {"cpu": dataclasses.replace(PROVIDERS["cpu"], opens=opens), "fake": row}
-    for module in ("service.runtime.providers", "service.registry.choice"):
-        monkeypatch.setattr(f"{module}.PROVIDERS", rows)
-    return fake
-
-
-@asynccontextmanager
-async def loaded(
-    tmp_path: Path, kept: Path | None = None, precision: str | None = "fp32", **options: object
-) -> AsyncIterator[Loaded]:
-    if not (tmp_path / "lamps").exists():
-        make_repository(tmp_path)
-    runtime = DeviceRuntime(Device("cpu"), cores=1)
-    chooser = Chooser(seconds=0.2, **options)
-    loader = Loader(
-        EngineFactory(runtime),
-        ResponseCache(NullBackend()),
-        warm_up_seconds=0.001,
-        kept=MeasurementsFolder(kept),
-        chooser=chooser,
-    )
-    one = await loader.load(ModelRepository(tmp_path).open("lamps", precision=precision))
-    try:
-        yield one
-    finally:
-        await one.close(grace=0)
-        runtime.close()
-
-
-def rows(one: Loaded) -> Mapping[tuple[str, str, str], Candidate]:
-    assert one.choice is not None
-    return {
-        (row.provider, row.precision, row.inference_precision): row for row in one.choice.candidates
-    }
+    return add_fake(monkeypatch)
 
 
 async def test_the_faster_one_computes_and_its_goldens_agree(fake: Fake, tmp_path: Path) -> None:
@@ -202,31 +92,6 @@ async def test_fast_also_tries_other_precisions_of_the_manifest(fake: Fake, tmp_
         assert one.files.precision == "fp32"
 
 
-async def test_a_precision_that_was_asked_for_stays(fake: Fake, tmp_path: Path) -> None:
-    async with loaded(tmp_path, exactness="fast", any_precision=False) as one:
-        assert {key[1] for key in rows(one)} == {"fp32"}
-
-
-@pytest.mark.parametrize("fails", ["open", "run"])
-async def test_a_graph_that_it_cannot_run_stays_with_the_first_choice(
-    fake: Fake, tmp_path: Path, fails: str
-) -> None:
-    fake.fails = fails
-    async with loaded(tmp_path) as one:
-        row = rows(one)["fake", "fp32", "f32"]
-        assert row.verdict == "refused"
-        assert sentence(row.reason or "")
-        assert one.providers == {"model": "cpu"}
-
-
-async def test_without_the_package_there_is_nothing_to_choose(fake: Fake, tmp_path: Path) -> None:
-    fake.problem = "fake needs the package fake"
-    async with loaded(tmp_path) as one:
-        assert one.choice is None
-        assert not fake.opened
-        assert fake.asked == 0
-
-
 async def test_a_choice_is_kept_for_the_next_start(fake: Fake, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     async with loaded(tmp_path / "models", kept) as one:
@@ -257,34 +122,6 @@ async def test_noisy_starts_choose_the_same(
     for _ in range(3):
         async with loaded(tmp_path) as one:
             assert one.providers == {"model": "fake"}
-
-
-async def test_a_named_provider_computes_without_a_comparison(fake: Fake, tmp_path: Path) -> None:
-    fake.seconds = 2 * FIRST_SECONDS
-    async with loaded(tmp_path, provider="fake") as one:
-        assert one.providers == {"model": "fake"}
-        assert one.choice is None
-
-
-async def test_a_manifest_names_a_provider(fake: Fake, tmp_path: Path) -> None:
-    make_repository(tmp_path)
-    with (tmp_path / "lamps/1/model.toml").open("a") as file:
-        file.write('[runtime]\nprovider = "cpu"\n')
-    async with loaded(tmp_path) as one:
-        assert one.providers == {"model": "cpu"}
-        assert one.choice is None
-    async with loaded(tmp_path, provider="fake") as one:
-        assert one.providers == {"model": "fake"}
-
-
-async def test_a_named_provider_that_cannot_be_used_is_refused(fake: Fake, tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, check=sentence):
-        async with loaded(tmp_path, provider="tpu"):
-            pass
-    fake.problem = "fake needs the package fake, which is not installed"
-    with pytest.raises(DeviceUnavailableError, check=sentence):
-        async with loaded(tmp_path, provider="fake"):
-            pass
 
 
 async def test_what_only_fails_in_batches_gives_way_to_the_first_choice(

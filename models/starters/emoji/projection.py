@@ -2,7 +2,7 @@
 
 The features of each drawing are computed once, on white and changed as in training. Least squares
 finds the linear layer that puts them nearest to the places of their emoji; a softmax over all emoji
-then improves it and the hidden layer beside it.
+then improves it and the parallel hidden layer.
 """
 
 from pathlib import Path

@@ -80,7 +80,7 @@ def mixed_styles(features: Tensor) -> Tensor:
 
 
 class Projection(nn.Module):
-    """Features of a picture to its vector: a linear layer, and a wide hidden layer beside it.
+    """Features of a picture to its vector: a linear layer, and a wide parallel hidden layer.
 
     The hidden layer changes nothing before `projection.py` fits it, after the convolutions.
     """

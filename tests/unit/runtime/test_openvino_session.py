@@ -1,5 +1,6 @@
 """A session of OpenVINO: what it takes, what it refuses, and how its runs are stopped."""
 
+import importlib
 import importlib.util
 import os
 import threading
@@ -118,6 +119,7 @@ def test_runs_at_the_same_time_have_threads_of_low_priority(
         tasks = [path.name for path in Path("/proc/self/task").iterdir()]
         return {task: os.getpriority(os.PRIO_PROCESS, int(task)) for task in tasks}
 
+    importlib.import_module("openvino")  # starts a thread that computes nothing
     before = niceness()
     session = OpenVinoSession(graphs.matmul(tmp_path / "m.onnx"), Device("openvino", cores=2), 1)
     session.run({"x": np.ones((1, 256), np.float32)})
@@ -182,6 +184,13 @@ def test_compiled_graphs_are_kept_where_a_folder_is_given(
         session = OpenVinoSession(path, device, 1)
         assert session.run({"x": np.ones((1, 256), np.float32)})["y"].sum() == 256
     assert len([*(tmp_path / "openvino").rglob("*.blob")]) == 1
+
+
+def test_a_folder_that_cannot_be_made_keeps_nothing(graphs: ModuleType, tmp_path: Path) -> None:
+    path = graphs.matmul(tmp_path / "m.onnx")
+    device = Device("openvino", cache_folder=path / "no folder")
+    session = device.provider.opens(path, device, 1)
+    assert session.run({"x": np.ones((1, 256), np.float32)})["y"].sum() == 256
 
 
 def test_without_the_package_it_is_refused_and_nothing_is_imported(
