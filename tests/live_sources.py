@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -89,13 +89,18 @@ class _Server(socketserver.ThreadingTCPServer):
         """Say nothing: clients leave."""
 
 
+def _head(file: BinaryIO) -> list[str]:
+    """Read lines up to an empty one or the end."""
+    lines = iter(lambda: file.readline().strip(), b"")
+    return [line.decode() for line in lines]
+
+
 class _Http(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
         camera = self.server.camera
-        head = [line.decode().strip() for line in iter(self.rfile.readline, b"\r\n")]
-        camera.requests.append("\n".join(head))
+        camera.requests.append("\n".join(_head(self.rfile)))
         camera.connections += 1
         if camera.redirect is not None:
             self.wfile.write(f"HTTP/1.0 302 Found\r\nLocation: {camera.redirect}\r\n\r\n".encode())
@@ -115,9 +120,7 @@ class _Rtsp(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         camera = self.server.camera
         camera.connections += 1
-        while head := [
-            line.decode().strip() for line in iter(self.rfile.readline, b"\r\n") if line
-        ]:
+        while head := _head(self.rfile):
             camera.requests.append("\n".join(head))
             fields = dict(line.lower().split(": ", 1) for line in head[1:])
             method, sequence = head[0].split()[0], fields["cseq"]
