@@ -79,7 +79,11 @@ def sample(name: str) -> str:
 
 
 def upload_documentation(
-    request: type[BaseModel], field: str, media_types: Sequence[str], events: Sequence[Any]
+    request: type[BaseModel],
+    field: str,
+    media_types: Sequence[str],
+    events: Sequence[Any],
+    examples: Examples,
 ) -> Documentation:
     """Return the OpenAPI members of a route that takes a file and answers with a stream.
 
@@ -88,6 +92,7 @@ def upload_documentation(
         field: the form's field for the file.
         media_types: of a body that is the file itself.
         events: schemas of the events.
+        examples: the other fields of the form, by summary.
     """
     binary: dict[str, Any] = {"type": "string", "format": "binary"}
     others = request.model_json_schema()["properties"]
@@ -98,7 +103,7 @@ def upload_documentation(
         "required": [field],
         "additionalProperties": False,
     }
-    content = {"multipart/form-data": {"schema": schema}}
+    content = {"multipart/form-data": {"schema": schema, "examples": _examples(examples)}}
     content |= {media_type: {"schema": binary} for media_type in media_types}
     query = [{"name": name, "in": "query", "schema": schema} for name, schema in form.items()]
     return {

@@ -47,6 +47,8 @@ class DirectRoute(APIRoute):
         key_place: KeyPlace = "headers",
         **documentation: Any,
     ) -> None:
+        # Any other class would be documented as a body of its own media type.
+        documentation["response_class"] = Response
         super().__init__(path, endpoint, response_model=None, **documentation)
         self.methods = set(self.methods or ())
         if "GET" in self.methods:  # the server sends no body in response to HEAD

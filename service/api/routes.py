@@ -59,7 +59,20 @@ def task_routes() -> Sequence[DirectRoute]:
         "/v1/video",
         analyse_video,
         **openapi.upload_documentation(
-            VideoRequest, UPLOAD.field, ("video/*", "application/octet-stream"), VIDEO_EVENTS
+            VideoRequest,
+            UPLOAD.field,
+            ("video/*", "application/octet-stream"),
+            VIDEO_EVENTS,
+            {
+                "Objects with ids, in five frames of a second": {"track": True, "fps": 5},
+                "Time spans of your own labels": {
+                    "task": "classify",
+                    "labels": ["playing card", "dog face"],
+                    "segments": True,
+                    "every": 10,
+                },
+                "A workflow, on two frames of a second": {"workflow": "cards", "fps": 2},
+            },
         ),
     )
     video.is_upload = True

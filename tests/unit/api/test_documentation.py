@@ -54,10 +54,15 @@ async def test_every_example_answers(
     assert response.is_success, response.text
 
 
-@pytest.mark.parametrize("path", ["/v1/classify", "/v1/translate", "/v1/detect", "/v1/embed"])
-def test_every_task_has_examples(path: str) -> None:
-    content = OPENAPI["paths"][path]["post"]["requestBody"]["content"]
-    assert content["application/json"]["examples"]
+def test_every_body_has_examples() -> None:
+    for method, path, operation in operations():
+        content = operation.get("requestBody", {}).get("content", {})
+        assert not content or any("examples" in media for media in content.values()), (method, path)
+
+
+def test_streams_have_the_media_types_of_streams() -> None:
+    content = OPENAPI["paths"]["/v1/video"]["post"]["responses"]["200"]["content"]
+    assert list(content) == ["application/x-ndjson", "text/event-stream", "video/mp4"]
 
 
 @pytest.mark.parametrize("path", ["/v1/classify", "/v1/embed"])
