@@ -98,7 +98,8 @@ class DeviceRuntime:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
             stop.set()
-            overdue.note_stop(stop)
+            if not running.done():  # else `release` may have been called: it would stay overdue
+                overdue.note_stop(stop)
             raise
 
     def close(self) -> None:

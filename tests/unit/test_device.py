@@ -56,6 +56,23 @@ async def test_a_cancelled_turn_keeps_its_slot_until_it_has_ended(runtime: Devic
     assert await runtime.in_turn(int, "5") == 5
 
 
+async def test_a_turn_that_is_cancelled_when_it_has_ended_is_not_overdue(
+    runtime: DeviceRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.slots.STOP_SECONDS", 0)
+    for callbacks in range(3):  # of the end, which the loop has run when the load is cancelled
+        turn = asyncio.create_task(runtime.in_turn(int))
+        await asyncio.sleep(0)  # it takes its slot
+        runtime.compute.submit(int).result()  # the only thread: the turn's run has ended, too
+        for _ in range(callbacks):
+            await asyncio.sleep(0)
+        turn.cancel()
+        await asyncio.wait([turn])
+        await until(lambda: runtime.slots.free == runtime.slots.count)
+        await asyncio.sleep(0.01)  # for the timer of a stop
+        assert runtime.problem() is None
+
+
 async def test_what_is_called_apart_is_left_behind_when_it_is_cancelled() -> None:
     lasting = Lasting()
     call = asyncio.create_task(apart(lasting))
