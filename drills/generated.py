@@ -87,7 +87,8 @@ def _aimed(node: Any, models: list[str], workflows: list[str]) -> Any:
         return node
     aimed = {name: _aimed(value, models, workflows) for name, value in node.items()}
     if "model" in (properties := aimed.get("properties", {})):
-        properties["model"] = {"enum": models}
+        may_be_null = {"type": "null"} in properties["model"].get("anyOf", ())
+        properties["model"] = {"enum": [*models, None] if may_be_null else models}
         properties.get("version") and properties.update(version={"enum": [1]})
     if aimed.get("in") == "path" and aimed.get("name") == "model":
         aimed["schema"] = {"enum": models}

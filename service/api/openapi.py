@@ -280,7 +280,7 @@ def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the schema of a form's field, which can be left out but cannot be null."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
-    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+    return rest | ({"anyOf": kinds} if len(kinds) > 1 else dict(*kinds))
 
 
 def _examples(bodies: Examples) -> Mapping[str, Any]:

@@ -13,14 +13,14 @@ MODEL = {
     "name": "model",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "pattern": r"^[^\n]+$"},  # as paths are matched
+    "schema": {"type": "string", "minLength": 1},
     "example": "news-topics",
 }
 WORKFLOW = {
     "name": "workflow",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "pattern": r"^[^/\n]+$"},
+    "schema": {"type": "string", "pattern": r"^[^/]+$"},
     "example": "cards",
 }
 STREAM = {

@@ -1,5 +1,6 @@
 """A route of the API: what FastAPI documents and matches, and nothing else."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from typing import Any, Literal, TypeAlias
@@ -50,6 +51,8 @@ class DirectRoute(APIRoute):
         # Any other class would be documented as a body of its own media type.
         documentation["response_class"] = Response
         super().__init__(path, endpoint, response_model=None, **documentation)
+        # The end of a line in a name is a wrong name, not another path.
+        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
         self.methods = set(self.methods or ())
         if "GET" in self.methods:  # the server sends no body in response to HEAD
             self.methods.add("HEAD")

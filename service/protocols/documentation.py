@@ -38,7 +38,7 @@ def path_parameters(path: str, examples: Mapping[str, str]) -> list[Mapping[str,
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string", "pattern": r"^[^\n]+$"},  # as paths are matched
+            "schema": {"type": "string", "minLength": 1},
             "example": examples[name],
         }
         for name in _PARAMETER.findall(path)

@@ -36,6 +36,7 @@ from service.protocols.protocol import (
     rendered,
 )
 from service.protocols.tei_bodies import (
+    TeiAnswers,
     TeiDecodeBody,
     TeiEmbedBody,
     TeiError,
@@ -207,7 +208,7 @@ def tei_routes() -> Sequence[ProtocolRoute]:
         "/tokenize": _operation(tokenize, TeiTokenizeBody, TeiTokens, {"inputs": "dog face"}),
         "/decode": _operation(decode, TeiDecodeBody, TeiTexts, {"ids": [1, 2]}),
     }
-    default = _operation(default_task, TeiEmbedBody, TeiVectors, _TEXTS)
+    default = _operation(default_task, TeiEmbedBody, TeiAnswers, _TEXTS)
     return [
         *(post(path, operation) for path, operation in operations.items()),
         *(post(BELOW_MODEL + path, operation) for path, operation in operations.items()),

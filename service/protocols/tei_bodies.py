@@ -230,6 +230,19 @@ class TeiSimilarities(RootModel[list[float]]):
     """The cosine with each sentence."""
 
 
+class TeiAnswers(
+    RootModel[
+        list[list[float]]
+        | list[TeiPrediction]
+        | list[list[TeiPrediction]]
+        | list[list[TeiWeight]]
+        | list[TeiRank]
+        | list[float]
+    ]
+):
+    """What the model is for: vectors, labels, weights, an order of texts, or cosines."""
+
+
 class TeiTokens(RootModel[list[list[TeiToken]]]):
     """The tokens of each text."""
 

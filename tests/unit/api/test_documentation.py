@@ -72,15 +72,19 @@ def test_the_texts_of_a_form_are_strings(path: str) -> None:
     assert (form["text"]["type"], form["text"]["items"]["type"]) == ("array", "string")
 
 
-def references(node: Any) -> Iterator[str]:
+def members(node: Any, key: str) -> Iterator[Any]:
     if isinstance(node, dict):
-        if isinstance(node.get("$ref"), str):
-            yield node["$ref"]
+        if key in node:
+            yield node[key]
         for value in node.values():
-            yield from references(value)
+            yield from members(value, key)
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from references(value)
+            yield from members(value, key)
+
+
+def references(node: Any) -> Iterator[str]:
+    return (value for value in members(node, "$ref") if isinstance(value, str))
 
 
 def test_every_reference_leads_somewhere() -> None:

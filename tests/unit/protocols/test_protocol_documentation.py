@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 
 from service.api import ApiContext, Lifecycle, build_api
 from service.protocols import protocol_routes
 from tests.unit.api.fakes import FakeRegistry
-from tests.unit.api.test_documentation import references
+from tests.unit.api.test_documentation import members, references
 
 ROUTES = protocol_routes()
 OPENAPI = build_api(ApiContext(FakeRegistry(), Lifecycle()), None, ROUTES).openapi()
@@ -33,15 +34,35 @@ def examples() -> Iterator[Any]:
         content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         for name, example in content.get("examples", {}).items():
             if not path.endswith(NEEDS_A_MODEL):
-                yield pytest.param(method, path.format(**names), example["value"], id=path + name)
+                yield pytest.param(method, path, names, example["value"], id=path + name)
 
 
-@pytest.mark.parametrize(("method", "path", "body"), list(examples()))
-async def test_every_example_is_answered(
-    client: httpx.AsyncClient, method: str, path: str, body: Any
+ANOTHER_TASK = pytest.param("post", "/tei/{model}", {"model": "news-topics"}, {"inputs": "a"})
+
+
+@pytest.mark.parametrize(("method", "path", "names", "body"), [*examples(), ANOTHER_TASK])
+async def test_every_example_is_answered_as_described(
+    client: httpx.AsyncClient, method: str, path: str, names: dict[str, str], body: Any
 ) -> None:
-    response = await client.request(method, path, json=body)
+    response = await client.request(method, path.format(**names), json=body)
     assert response.is_success, response.text
+    content = OPENAPI["paths"][path][method]["responses"]["200"]["content"]
+    schema = {**content["application/json"]["schema"], "components": OPENAPI["components"]}
+    jsonschema_rs.validator_for(schema).validate(response.json())
+
+
+@pytest.mark.parametrize("path", ["/tei/%0A", "/hf/a%0Ab/info", "/v2/models/%0A/infer"])
+async def test_a_name_with_the_end_of_a_line_is_refused_as_the_protocol_does(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    response = await client.request("GET" if path.endswith("info") else "POST", path, json={})
+    assert 400 <= response.status_code < 500
+    assert response.headers["content-type"] == "application/json"
+
+
+def test_every_choice_of_schemas_has_some() -> None:
+    assert list(members(OPENAPI, "anyOf"))
+    assert all(members(OPENAPI, "anyOf"))
 
 
 def test_every_reference_leads_somewhere() -> None:
