@@ -24,7 +24,7 @@ _DRILLS: Mapping[str, str] = {
     "reloads": "loads, corrupt loads and unloads at once, under load",
     "disconnects": "clients that disconnect at random moments, among clients that stay",
     "signals": "SIGTERM under mixed load with streams, and with a run that lasts",
-    "crashes": "SIGKILL of a process every two seconds under load, then of the supervisor",
+    "crashes": "SIGKILL of one process after the other under load, then of the supervisor",
     "swaps": "forty models with memory for five, 1,000 swaps (60 in less than 30 s)",
     "streams": "sixteen live streams whose sources die, fall silent and send garbage",
     "memory": "resident memory after every kind of request, refusal and reload",
