@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 
-from service.engine.curve import BatchCurve
+from service.engine.curve import SHORT_SECONDS, BatchCurve
 from service.engine.dispatch import BatchResult, Inline, RunBatch
 from service.engine.engine import EngineStatistics, ItemResult, Watch
 from service.engine.fairness import VirtualTime, fair_order
 from service.engine.policy import BatchLimits, Dispatch, Wait, by_urgency, decide
 from service.engine.preprocess import PreprocessQueue
 from service.engine.queue import BatchTable, Entry, RequestQueue
-from service.engine.slots import Overdue, Slots
+from service.engine.slots import Overdue, Slots, Usage
 from service.errors import DeviceMemoryError, ShuttingDownError, as_inference_error
 from service.runtime.stopping import RunStoppedError
 from service.telemetry.meters import Meter
@@ -72,6 +72,8 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._former: asyncio.Task[None] | None = None
         self._answered = self._executed = 0
+        self._usage = Usage()
+        self._is_inline_due = False
         self._time: VirtualTime | None = None
         """Shares the engine between owners; None until an item has one."""
 
@@ -140,41 +142,58 @@ class Batcher:
             self._time = VirtualTime()
         self._waiting[entry] = None
         inline = self._inline
-        if inline and prepared.length <= inline.longest and self._is_only_item():
-            loop.call_soon(self._run_inline, entry, inline)  # unless others arrive first
-        else:
+        if inline is None or prepared.length > inline.longest or self._table.running:
+            self._arrival.set()
+        elif len(self._waiting) == 1 and not self._is_inline_due:
+            self._is_inline_due = True
+            loop.call_soon(self._run_inline, inline)  # with those that arrive in this turn
+        elif not self._is_inline_due:
             self._arrival.set()
         return entry
 
-    def _is_only_item(self) -> bool:
-        """Return whether one item waits and nothing runs on the device."""
-        slots = self._slots
-        return len(self._waiting) == 1 and slots.free == slots.count
+    def _run_inline(self, inline: Inline) -> None:
+        """Run what waits on this thread, if it is one short item: no task, slot or other thread.
 
-    def _run_inline(self, entry: Entry, inline: Inline) -> None:
-        """Run the only item on this thread: no task, no slot, no other thread."""
-        if entry not in self._waiting:  # it has left, or is in a batch
+        While batches of other models hold all slots it may be as many items as are short together.
+        """
+        self._is_inline_due = False
+        waiting, slots = list(self._waiting), self._slots
+        if not waiting:  # they have left, or are in a batch
             return
-        if not self._is_only_item():
+        longest = max(entry.prepared.length for entry in waiting)
+        is_short = longest <= inline.longest and not self._table.running
+        if len(waiting) > 1:
+            most = min(self._ceiling, self.curve.rows_within(SHORT_SECONDS, longest))
+            is_short = is_short and not slots.free and len(waiting) <= most
+        if not is_short:
             self._arrival.set()
-            return
-        del self._waiting[entry]
+        elif slots.free < slots.count and (pause := slots.inline_pause()):
+            self._is_inline_due = True
+            asyncio.get_running_loop().call_later(pause, self._run_inline, inline)
+        else:
+            self._run_here(waiting, inline)
+
+    def _run_here(self, batch: Sequence[Entry], inline: Inline) -> None:
+        self._waiting.clear()
         try:
-            ran = inline.run([entry.prepared])
+            ran = inline.run([entry.prepared for entry in batch])
             self._slots.inline_seconds += ran.seconds
-            self._deliver([entry], ran)
-        except RunStoppedError:  # it blocked the event loop; run it again, on a thread
-            self._waiting[entry] = None
-            self._arrival.set()
+            if self._slots.free < self._slots.count:
+                self._slots.pause_inline(ran.seconds)
+            self._deliver(batch, ran)
         except Exception as error:  # as in `_run`
-            self._note_failure([entry], error)
+            if len(batch) == 1 and not isinstance(error, RunStoppedError):
+                self._note_failure(batch, error)
+            else:  # it blocked the event loop, or one of several is at fault: again, on a thread
+                self._waiting.update(dict.fromkeys(batch))
+                self._arrival.set()
         self._queue.note_idle()
 
     async def _form_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrival_until(None)
-            await self._slots.acquire()
+            await self._slots.acquire(self._usage)
             if self._slots.free + 1 < self._slots.count:
                 await asyncio.sleep(0)  # the device is busy: first read requests that have arrived
             try:
@@ -288,6 +307,7 @@ class Batcher:
                 await self._run(staying, exclusive=False)
 
     def _account(self, batch: Sequence[Entry], ran: BatchResult) -> None:
+        self._usage.seconds += ran.seconds
         self._answered += len(batch)
         self._executed += 1
         lengths = [entry.prepared.length for entry in batch]

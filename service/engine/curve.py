@@ -11,7 +11,7 @@ Measurements: TypeAlias = Mapping[tuple[int, int], float]
 """(rows, length) -> seconds of one batch with this many rows, all of that length."""
 
 # Longest run on the event loop's thread: all other requests wait for it.
-_SHORT_SECONDS = 2e-3
+SHORT_SECONDS = 2e-3
 
 # A batch size within 3 % of the best rate is as good as the best.
 _NEARLY_BEST = 0.97
@@ -82,7 +82,7 @@ class BatchCurve:
         return before
 
     def _is_short(self, length: int) -> bool:
-        return self.seconds(1, length) - self.dispatch <= _SHORT_SECONDS
+        return self.seconds(1, length) - self.dispatch <= SHORT_SECONDS
 
     def seconds(self, rows: int, length: int) -> float:
         """Return the expected seconds of `rows` rows padded to `length`."""

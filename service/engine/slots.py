@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from math import inf
 
 from service.telemetry.meters import Meter
 
@@ -12,11 +13,27 @@ from service.telemetry.meters import Meter
 STOP_SECONDS = 0.5
 
 
+# Single short items that run on the event loop's thread while batches compute take at most this
+# share of its time.
+_INLINE_SHARE = 0.2
+
+
+class Usage:
+    """How much of a device a lane has used, in seconds, as it counts for its next slot."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
 class Slots:
-    """A first-come, first-served semaphore that knows how many of its slots are free.
+    """A semaphore that shares a device fairly, and knows how many of its slots are free.
 
     All lanes of all models on a device share one, so that threads times running batches never
-    exceeds the number of cores. A lane waits for one slot at a time, which makes it fair.
+    exceeds the number of cores. Of the lanes that wait, the one that has computed for the shortest
+    time gets the next slot; of equals, the first. Time in which a lane has nothing to do is not
+    saved up (start-time fair queueing).
     """
 
     def __init__(
@@ -30,7 +47,10 @@ class Slots:
         self.count = self.free = threads + ahead
         """All slots, and the free ones. Plain attributes: they are read for every item."""
         self._clock, self._busy, self._changed_at = clock, 0.0, clock()
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[tuple[Usage, asyncio.Future[None]]] = deque()
+        self._virtual_time = 0.0
+        """The use of the lane that got the last slot."""
+        self._inline_at = -inf
         self.inline_seconds = 0.0
         """Time of runs on the event loop's thread, which take no slot."""
         self.overdue = 0
@@ -54,13 +74,20 @@ class Slots:
         """Return whether every thread is held by an overdue run, so that nothing can compute."""
         return self.overdue >= self.threads
 
-    async def acquire(self) -> None:
-        """Take a slot, in order of arrival. Give it back with `release`."""
+    async def acquire(self, usage: Usage | None = None) -> None:
+        """Take a slot, in the order of use. Give it back with `release`.
+
+        Args:
+            usage: of the lane; None is a lane that has computed nothing.
+        """
+        usage = usage or Usage()
+        usage.seconds = max(usage.seconds, self._virtual_time)
         if self.free and not self._waiters:
+            self._virtual_time = usage.seconds
             self._change(-1)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters.append((usage, waiter))
         try:
             await waiter
         except asyncio.CancelledError:
@@ -69,13 +96,24 @@ class Slots:
             raise
 
     def release(self) -> None:
-        """Give a slot to the task that has waited longest."""
+        """Give a slot to the task whose lane has used the least."""
         while self._waiters:
-            waiter = self._waiters.popleft()
+            first = min(range(len(self._waiters)), key=lambda i: self._waiters[i][0].seconds)
+            usage, waiter = self._waiters[first]
+            del self._waiters[first]
             if not waiter.done():
+                self._virtual_time = max(self._virtual_time, usage.seconds)
                 waiter.set_result(None)
                 return
         self._change(1)
+
+    def inline_pause(self) -> float:
+        """Return the seconds until a single short item may run while batches compute."""
+        return max(0.0, self._inline_at - self._clock())
+
+    def pause_inline(self, seconds: float) -> None:
+        """Have short items wait: one has just taken so long on the event loop's thread."""
+        self._inline_at = self._clock() + seconds * (1 / _INLINE_SHARE - 1)
 
     def _change(self, free: int) -> None:
         now = self._clock()

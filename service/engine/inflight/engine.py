@@ -21,7 +21,7 @@ from service.engine.inflight.step_loop import StepLoop, UseSessions, run
 from service.engine.policy import BatchLimits
 from service.engine.preprocess import PreprocessQueue
 from service.engine.queue import GRACE_SECONDS, RequestQueue
-from service.engine.slots import STOP_SECONDS, Overdue, Slots
+from service.engine.slots import STOP_SECONDS, Overdue, Slots, Usage
 from service.errors import ShuttingDownError, as_inference_error
 from service.telemetry.meters import Meter, StepReport
 from service.types import PreparedItem, Share
@@ -126,6 +126,7 @@ class InFlightEngine:
         )
         self._arrival = asyncio.Event()
         self._servers: dict[asyncio.Task[None], Instance] = {}
+        self._usage = Usage()
         self._answered = self._executed = 0
         # Seconds of step loops since the last one in which an item was finished.
         self._unanswered_seconds = 0.0
@@ -227,10 +228,12 @@ class InFlightEngine:
         while not self._scheduler.is_closing:
             while not instance.running and not self._scheduler.pending:
                 await self._await_arrival(instance)
-            await slots.acquire()
+            await slots.acquire(self._usage)
+            started = self._clock()
             try:
                 await self._run_loop(instance)
             finally:
+                self._usage.seconds += self._clock() - started
                 slots.release()
                 self._queue.note_idle()
 

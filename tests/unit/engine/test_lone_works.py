@@ -34,13 +34,13 @@ class Device:
     batches: list[list[int]] = field(default_factory=list)
 
     def now(self, batch: Sequence[PreparedItem], exclusive: bool) -> Sequence[Tensors]:
-        (value,) = [int(one.tensors["x"]) for one in batch]
-        self.here.append(value)
-        if value == POISON:
+        values = [int(one.tensors["x"]) for one in batch]
+        self.here += values
+        if POISON in values:
             raise RuntimeError("poisoned")
-        if value == TOO_LARGE:
+        if TOO_LARGE in values:
             raise DeviceMemoryError("no memory")
-        return [{"x": np.array(2 * value)}]
+        return [{"x": np.array(2 * value)} for value in values]
 
     async def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
         values = [int(one.tensors["x"]) for one in batch]
@@ -87,15 +87,30 @@ async def test_works_that_come_in_one_turn_make_a_batch() -> None:
     assert (device.here, device.batches) == ([], [[1, 2, 3]])
 
 
-async def test_nothing_runs_here_while_something_runs_on_the_device() -> None:
+async def test_a_short_work_runs_here_beside_batches_of_other_models_only() -> None:
     device, slots = Device(), Slots(2)
     async with running(device, slots) as batcher, running(device, slots) as another_model:
         first = asyncio.create_task(batcher.submit(work(1, LONG)))
         await asyncio.sleep(0.05)
         await asyncio.gather(batcher.submit(work(2)), another_model.submit(work(3)))
         await first
-    assert device.here == []
-    assert device.batches == [[1], [2], [3]]
+    assert device.here == [3]
+    assert device.batches == [[1], [2]]
+
+
+async def test_a_few_short_works_run_here_while_other_models_hold_all_slots() -> None:
+    device, slots = Device(), Slots(1)
+    async with running(device, slots) as heavy, running(device, slots) as batcher:
+        first = asyncio.create_task(heavy.submit(work(1, LONG)))
+        await asyncio.sleep(0.05)
+        few = [batcher.submit(work(number)) for number in (2, 3)]
+        assert [value(done) for done in await asyncio.gather(*few)] == [4, 6]
+        assert not first.done()
+        many = [batcher.submit(work(number)) for number in range(10, 22)]
+        await asyncio.gather(*many)
+        assert first.done()
+    assert device.here == [2, 3]
+    assert sum(map(len, device.batches)) == 13
 
 
 async def test_a_long_work_runs_on_a_thread() -> None:

@@ -1,10 +1,10 @@
-"""Slots are handed out in order and never lost."""
+"""Slots are handed out in order of use and never lost."""
 
 import asyncio
 
 import pytest
 
-from service.engine.slots import Slots
+from service.engine.slots import Slots, Usage
 from tests.sentences import sentence
 
 
@@ -24,6 +24,39 @@ async def test_slots_are_given_in_the_order_of_asking() -> None:
         slots.release()
     assert order == ["a", "b", "c"]
     assert repr(slots) == "<Slots 1 of 1 free, 0 waiting>"
+
+
+async def test_a_lane_that_has_computed_less_gets_the_next_slot() -> None:
+    slots, seconds = Slots(1), {"long": 0.03, "short": 0.01}
+    used = dict.fromkeys(seconds, 0.0)
+
+    async def run(name: str, usage: Usage) -> None:
+        await asyncio.sleep(seconds[name])
+        usage.seconds += seconds[name]
+        used[name] += seconds[name]
+        slots.release()
+
+    async def use(name: str, runs: asyncio.TaskGroup) -> None:
+        usage = Usage()
+        while sum(used.values()) < 3.0:
+            await slots.acquire(usage)
+            runs.create_task(run(name, usage))
+
+    async with asyncio.TaskGroup() as tasks:
+        for name in seconds:
+            tasks.create_task(use(name, tasks))
+    assert used["short"] == pytest.approx(used["long"], abs=0.1)
+
+
+async def test_what_a_lane_has_not_used_while_it_was_idle_is_not_saved_up() -> None:
+    slots, busy, idle = Slots(1), Usage(), Usage()
+    for _ in range(100):
+        await slots.acquire(busy)
+        busy.seconds += 1
+        slots.release()
+    await slots.acquire(idle)
+    assert busy.seconds - idle.seconds <= 1
+    slots.release()
 
 
 async def test_an_asker_who_leaves_as_it_is_served_loses_no_slot() -> None:
