@@ -171,15 +171,15 @@ class Batcher:
             self._is_inline_due = True
             asyncio.get_running_loop().call_later(pause, self._run_inline, inline)
         else:
-            self._run_here(waiting, inline)
+            self._run_here(waiting, longest, inline)
 
-    def _run_here(self, batch: Sequence[Entry], inline: Inline) -> None:
+    def _run_here(self, batch: Sequence[Entry], longest: int, inline: Inline) -> None:
         self._waiting.clear()
         try:
             ran = inline.run([entry.prepared for entry in batch])
             self._slots.inline_seconds += ran.seconds
-            if self._slots.free < self._slots.count:
-                self._slots.pause_inline(ran.seconds)
+            if self._slots.free < self._slots.count:  # which made it take longer than it should
+                self._slots.pause_inline(self.curve.seconds(len(batch), longest))
             self._deliver(batch, ran)
         except Exception as error:  # as in `_run`
             if len(batch) == 1 and not isinstance(error, RunStoppedError):

@@ -112,7 +112,7 @@ class Slots:
         return max(0.0, self._inline_at - self._clock())
 
     def pause_inline(self, seconds: float) -> None:
-        """Have short items wait: one has just taken so long on the event loop's thread."""
+        """Have short items wait: a run that should take so long has ended on the event loop."""
         self._inline_at = self._clock() + seconds * (1 / _INLINE_SHARE - 1)
 
     def _change(self, free: int) -> None:
