@@ -16,14 +16,31 @@ process really uses would refuse what fits."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
 # Once: a library of ctypes refers to itself, so every further one would be garbage to collect.
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_TRIM, _MALLOPT = getattr(_LIBC, "malloc_trim", None), getattr(_LIBC, "mallopt", None)
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGE_BLOCK = 12 * 1024 * 1024
+"""Bytes: an image of three megapixels, and more than most batches."""
+
+
+def map_large_blocks() -> None:
+    """Take large blocks from the system, where the C library can (glibc), and not from the heap.
+
+    Pillow allocates an image with the interpreter locked, and a block of the heap has to be set to
+    zero first: for 12 megapixels no other thread runs Python for 30 ms. Pages of the system are
+    zero, and are given back once they are freed.
+    """
+    if _MALLOPT is not None:
+        _MALLOPT(_MMAP_THRESHOLD, _LARGE_BLOCK)
+        _MALLOPT(_TRIM_THRESHOLD, 2 * _LARGE_BLOCK)  # what glibc has once such a block was freed
 
 
 def return_free_memory() -> None:
     """Give freed heap pages back to the system, where the C library can (glibc).
 
     Opening a session frees about as much as it keeps: the file, and the weights before they
-    were packed. Decoding a large image frees more than it keeps. glibc would hold on to it.
+    were packed. glibc would hold on to it.
     """
     if _TRIM is not None:
         _TRIM(0)

@@ -19,7 +19,7 @@ from service.api.server import (
 )
 from service.api.unix_socket import UnixListener, remove_socket_files
 from service.app import build_app
-from service.memory import default_memory_limit, limit_memory
+from service.memory import default_memory_limit, limit_memory, map_large_blocks
 from service.runtime.providers import resolve
 from service.runtime.threads import available_cores
 from service.settings import ServerSettings, Settings
@@ -83,6 +83,7 @@ def serve(settings: Settings, guarded: Callable[[Callable[[], int]], int]) -> in
 
 
 def _serve(settings: Settings, worker: "Worker | None" = None) -> int:
+    map_large_blocks()
     _limit_memory(settings)
     lifecycle = Lifecycle()
     server = settings.server

@@ -19,6 +19,7 @@ from service.errors import (
 )
 from service.requests.admission import MOST_LABELS, ApiLimits
 from service.tasks import Image, Text
+from service.transforms.counting import occurrences
 
 _JSON = b"application/json"
 _JSON_SUFFIX = b"+json"
@@ -216,6 +217,7 @@ def _expected(takes_images: bool) -> str:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+_LONG_BODY = 64 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -242,9 +244,13 @@ def parse_json(body: bytes, model: type[ModelT], limits: ApiLimits) -> ModelT:
     except ValidationError as error:
         raise refusal(error, model) from None
     # A key can be repeated only if there are more colons than keys.
-    if body.count(b":") != len(parsed.model_fields_set):
+    if _counter(body)(body, b":") != len(parsed.model_fields_set):
         refuse_duplicates(body)
     return parsed
+
+
+def _counter(body: bytes) -> Callable[[bytes, bytes], int]:
+    return bytes.count if len(body) < _LONG_BODY else occurrences
 
 
 def check_structure(body: bytes, limits: ApiLimits, most_values: int | None = None) -> None:
@@ -259,7 +265,8 @@ def check_structure(body: bytes, limits: ApiLimits, most_values: int | None = No
         MalformedRequestError: the JSON is nested deeper than the limit.
         LimitExceededError: it has more values than the limit.
     """
-    opened = body.count(b"[") + body.count(b"{")
-    if opened <= limits.max_json_depth and body.count(b",") <= limits.max_items:  # most bodies
+    count = _counter(body)
+    opened = count(body, b"[") + count(body, b"{")
+    if opened <= limits.max_json_depth and count(body, b",") <= limits.max_items:  # most bodies
         return
     check_marks(body, limits, most_values)

@@ -4,11 +4,13 @@ import binascii
 import logging
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
@@ -147,6 +149,8 @@ def _data(part: Field | File) -> bytes:
     return stored.getvalue() if isinstance(stored, BytesIO) else stored.read()
 
 
+# In a quarter of the time that `binascii` takes.
+_BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _LONGEST_HEAD = 1000
@@ -174,10 +178,9 @@ def image_bytes(text: str) -> bytes:
     text = text.lstrip()
     if text[:5].lower() == "data:":
         text = _data_of_uri(text)
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:
-        pass  # the usual form is tried first, because the others cost a copy
+    if len(text) % 4 == 0 and "\\" not in text:  # which would begin an escape sequence
+        with suppress(ValidationError):  # not the usual form; the others cost a copy
+            return _BASE64.validate_json(f'"{text}"')
     return _forgiving(text)
 
 

@@ -154,7 +154,7 @@ class Batcher:
     def _run_inline(self, inline: Inline) -> None:
         """Run what waits on this thread, if it is one short item: no task, slot or other thread.
 
-        While batches of other models hold all slots it may be as many items as are short together.
+        While batches of other models use all threads it may be as many items as are short together.
         """
         self._is_inline_due = False
         waiting, slots = list(self._waiting), self._slots
@@ -164,7 +164,7 @@ class Batcher:
         is_short = longest <= inline.longest and not self._table.running
         if len(waiting) > 1:
             most = min(self._ceiling, self.curve.rows_within(SHORT_SECONDS, longest))
-            is_short = is_short and not slots.free and len(waiting) <= most
+            is_short &= slots.running == slots.threads and len(waiting) <= most
         if not is_short:
             self._arrival.set()
         elif slots.free < slots.count and (pause := slots.inline_pause()):
@@ -179,7 +179,7 @@ class Batcher:
             ran = inline.run([entry.prepared for entry in batch])
             self._slots.inline_seconds += ran.seconds
             if self._slots.free < self._slots.count:  # which made it take longer than it should
-                self._slots.pause_inline(self.curve.seconds(len(batch), longest))
+                self._slots.pause_inline(self.curve.computation(len(batch), longest))
             self._deliver(batch, ran)
         except Exception as error:  # as in `_run`
             if len(batch) == 1 and not isinstance(error, RunStoppedError):
@@ -311,7 +311,7 @@ class Batcher:
         self._answered += len(batch)
         self._executed += 1
         lengths = [entry.prepared.length for entry in batch]
-        expected = self.curve.seconds(len(batch), max(lengths)) - self.curve.dispatch
+        expected = self.curve.computation(len(batch), max(lengths))
         self._queue.pace.note(ran.seconds, expected, len(batch))
         self._meter.batch(
             lengths,

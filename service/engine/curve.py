@@ -82,7 +82,7 @@ class BatchCurve:
         return before
 
     def _is_short(self, length: int) -> bool:
-        return self.seconds(1, length) - self.dispatch <= SHORT_SECONDS
+        return self.computation(1, length) <= SHORT_SECONDS
 
     def seconds(self, rows: int, length: int) -> float:
         """Return the expected seconds of `rows` rows padded to `length`."""
@@ -93,6 +93,10 @@ class BatchCurve:
             known = first + share * (self._at(high, rows) - first)
             self._seconds[rows, length] = known
         return known
+
+    def computation(self, rows: int, length: int) -> float:
+        """Return `seconds` without what it takes to get a batch to a thread and back."""
+        return self.seconds(rows, length) - self.dispatch
 
     def best_cost(self, length: int) -> float:
         """Return the seconds that one row costs in the best batch of rows of this length."""

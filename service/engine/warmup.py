@@ -254,7 +254,7 @@ def time_lane(
 
 def still_holds(model: Model, instances: Instances, lane: str, curve: BatchCurve) -> bool:
     """Measure one point of a curve again on this thread; return whether it is about the same."""
-    known = {(1, length): curve.seconds(1, length) - curve.dispatch for length in curve.lengths}
+    known = {(1, length): curve.computation(1, length) for length in curve.lengths}
     length = lone_length(known, curve.lengths)
     item, sessions = model.probe(lane, length), instances.single_thread
     _seconds(model.infer, sessions, [item], instances.warm_up_clock)  # warms up

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from service.cache.responses import CacheMode, CacheOutcome, ResponseCache, cache_key
+from service.cache.responses import CacheMode, CacheOutcome, ResponseCache, key_of
 from service.engine.engine import Engine
 from service.engine.preprocess import PreprocessQueue
 from service.errors import (
@@ -186,7 +186,7 @@ class Pipeline(Generic[ItemT, AnswerT]):
                 how = CacheOutcome.BYPASS
             else:
                 answer, how = await self.cache.get_or_compute(
-                    cache_key(self.task, self.model, item),
+                    await key_of(self.task, self.model, item),
                     self.task,
                     lambda: self._settle(item, request, watch, timings),
                     mode=request.cache,

@@ -10,6 +10,8 @@ from typing import Final
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
+from service.transforms.counting import occurrences
+
 
 class PixelBudget:
     """A budget of pixels. Threads that exceed it wait, in order of arrival."""
@@ -77,7 +79,7 @@ def _jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> int:
     One that lacks its end is decoded twice, to compare.
     """
     twice = 0 if b"\xff\xd9" in data[-_TAIL:] else _WIDE * image.width * image.height
-    if data.count(b"\xff\xda") == 1:
+    if occurrences(data, b"\xff\xda") == 1:
         return twice
     samples = [across * down for _, across, down, _ in image.layer]
     most = max((across for _, across, _, _ in image.layer), default=1) * max(

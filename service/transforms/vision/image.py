@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from service.errors import InvalidInputError, LimitExceededError
-from service.memory import return_free_memory
 from service.transforms.vision.footprint import PixelBudget, footprint
 from service.transforms.vision.image_files import FORMATS, depth, loaded, opened, upper_bits
 from service.transforms.vision.image_parts import MAX_SIDE
@@ -62,9 +61,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-_LARGE_PIXELS = 8_000_000
-"""Images from this size on return freed memory at once; each thread would keep some of it."""
 
 _STRIP_PIXELS = 1_000_000
 """Composited at once."""
@@ -117,21 +113,16 @@ def decoding(
     with DECODING.held(_held(image, data, max_pixels, use)):
         try:
             image = loaded(image, data)
-            is_large = image.width * image.height > _LARGE_PIXELS
             image = _upright(image)  # apart from the next step, which then holds two and not three
             image = _flat(image, background)
         except (InvalidInputError, MemoryError):
             raise
         except Exception as error:  # a decoder raises nearly anything on damaged data
             raise InvalidInputError(f"the image is damaged or cut short: {error}") from error
-        if is_large:
-            return_free_memory()
         try:
             yield image
         finally:
             del image  # it counts until its memory is back, where the caller keeps it no longer
-            if is_large:
-                return_free_memory()
 
 
 @contextmanager

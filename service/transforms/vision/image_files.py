@@ -25,6 +25,7 @@ from PIL import (
 )
 
 from service.errors import InvalidInputError, LimitExceededError, UnsupportedMediaTypeError
+from service.transforms.counting import occurrences
 from service.transforms.vision.image_parts import BMP, MAX_SIDE, PNG, TIFF, Stepwise, of_pixels
 
 _SIGNED = 2
@@ -136,7 +137,7 @@ def opened(data: bytes, max_pixels: int) -> Image.Image:
             f"the BMP has {width} x {height} pixels and is compressed; at most {_MOST_IN_RUNS} are "
             "read of such a file"
         )
-    if image.format in ("JPEG", "MPO") and data.count(_SCAN_MARKER) > _MAX_SCANS:
+    if image.format in ("JPEG", "MPO") and occurrences(data, _SCAN_MARKER) > _MAX_SCANS:
         raise InvalidInputError(f"the JPEG has more than {_MAX_SCANS} scans")
     return image
 

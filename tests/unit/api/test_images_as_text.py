@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from service.api.forms import image_bytes
 from service.errors import InvalidInputError, ServiceError
@@ -74,3 +76,19 @@ async def test_what_is_no_item_is_told_what_one_is(
 ) -> None:
     response = await client.post(path, json=body)
     assert (response.status_code, response.json()["detail"]) == (422, detail)
+
+
+def read(text: str) -> bytes | str:
+    try:
+        return image_bytes(text)
+    except ServiceError as error:
+        return error.code
+
+
+@given(st.text('AQgw+/-_="\\u0 é', max_size=12))
+@example("AA==")
+@example("AB==")
+@example('A"A=')
+@example("\\u0041AAA")
+def test_the_quick_way_reads_what_the_patient_one_reads(text: str) -> None:
+    assert read(text) == read(f"{text}\n")  # which only the patient one takes

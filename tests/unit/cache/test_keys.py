@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from service.cache.responses import cache_key
+from service.cache.responses import cache_key, key_of
 from service.tasks import (
     AnyItem,
     ClassifyItem,
@@ -176,3 +176,10 @@ def test_different_parts_never_give_the_same_fingerprint(
 ) -> None:
     assume([(type(part), repr(part)) for part in some] != [(type(p), repr(p)) for p in others])
     assert fingerprint(*some) != fingerprint(*others)
+
+
+@pytest.mark.looptime(False)
+@pytest.mark.parametrize("size", [1, 1 << 20])
+async def test_a_long_item_has_the_same_key_when_it_is_hashed_on_a_thread(size: int) -> None:
+    item = ClassifyItem(Image(b"x" * size))
+    assert await key_of(Task.CLASSIFY, MODEL, item) == key(item)

@@ -94,18 +94,6 @@ def test_an_image_counts_until_nobody_needs_its_pixels(budget: PixelBudget) -> N
     assert until(lambda: budget._held == PIXELS // 2 + 1)
 
 
-def test_what_a_large_image_frees_is_given_back_before_its_pixels_are_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given_back: list[bool] = []
-    monkeypatch.setattr(image_module, "return_free_memory", lambda: given_back.append(True))
-    decode_image(PNG)
-    assert not given_back
-    monkeypatch.setattr(image_module, "_LARGE_PIXELS", PIXELS - 1)
-    with decoding(PNG):
-        assert given_back
-
-
 def test_a_webp_counts_twice(budget: PixelBudget) -> None:
     with decoding(encoded(noise(), "WEBP")):
         assert budget._held == 2 * PIXELS
