@@ -133,7 +133,8 @@ def refusal(error: ValidationError, model: type[BaseModel]) -> InvalidInputError
             known = ", ".join(model.model_fields)
             return InvalidInputError(f"unknown key {where!r}; known are {known}")
         case _:
-            return InvalidInputError(f"{where}: {first['msg']}" if where else first["msg"])
+            problem = first["msg"].removeprefix("Value error, ")  # pydantic's, before our own
+            return InvalidInputError(f"{where}: {problem}" if where else problem)
 
 
 def retry_after_header(seconds: float) -> Header:

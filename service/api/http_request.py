@@ -90,7 +90,7 @@ class HttpRequest(starlette.requests.Request):
         """Read the deadline header, and refuse a body that is announced as too long.
 
         Args:
-            is_upload: the route reads the body itself, and has a limit of its own.
+            is_upload: the route writes the body to the disk, up to the limit of videos.
 
         Raises:
             MalformedRequestError: a header is not the number it has to be.
@@ -105,9 +105,10 @@ class HttpRequest(starlette.requests.Request):
         length = self.given.get(b"content-length", b"0")
         if not length.isdigit():
             raise MalformedRequestError("Content-Length is not a number")
-        if int(length) > limits.max_body_bytes and not is_upload:
-            self.must_close = int(length) > limits.max_body_bytes * _DISCARDED
-            raise self._too_large()
+        most = limits.max_video_bytes if is_upload else limits.max_body_bytes
+        if int(length) > most:
+            self.must_close = is_upload or int(length) > most * _DISCARDED
+            raise LimitExceededError(f"the body is over the limit of {most} bytes")
 
     def become_stream(self) -> None:
         """Take the deadline of a stream. Raises MalformedRequestError."""
@@ -157,10 +158,6 @@ class HttpRequest(starlette.requests.Request):
         self.must_close = True
         kind, detail = self.scope[REFUSED]
         return cast("ServiceError", kind(detail))
-
-    def _too_large(self) -> LimitExceededError:
-        most = self.context.limits.max_body_bytes
-        return LimitExceededError(f"the body is over the limit of {most} bytes")
 
     async def read_body(self) -> bytes:
         """Return the whole body, decompressed if it is sent in gzip, deflate or zstd.
@@ -235,7 +232,7 @@ class HttpRequest(starlette.requests.Request):
         if REFUSED in self.scope:
             raise self._refusal()
         if size > most:
-            raise self._too_large()
+            raise LimitExceededError(f"the body is over the limit of {most} bytes")
         if not has_room:
             raise OverloadedError("too many large bodies at once", _ROOM_SECONDS)
         return bytes(body)

@@ -39,7 +39,7 @@ class DirectRoute(APIRoute):
     """Models that the documentation of the route refers to by name."""
 
     is_upload = False
-    """Whether the endpoint reads the body itself, with a limit of its own."""
+    """Whether the endpoint writes the body to the disk, up to the limit of videos."""
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ ENTAILMENTS = {
     "first": ["Entailment", "neutral", "contradiction"],
     "two": ["not_entailment", "entailment"],
 }
+_DISTILBERT = {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4}
 
 
 class One:
@@ -137,16 +138,29 @@ async def test_texts_are_scored_by_the_cosines_of_the_same_model(images: Any) ->
     equal(found, [dict(zip(LABELS, row, strict=True)) for row in expected])
 
 
-@pytest.fixture(scope="module", params=ENTAILMENTS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((tf.BertForSequenceClassification, labels) for labels in ENTAILMENTS),
+        (tf.RobertaForSequenceClassification, "last"),
+        (tf.DistilBertForSequenceClassification, "first"),
+        (tf.ElectraForSequenceClassification, "last"),
+    ],
+    ids=lambda param: f"{param[0].__name__} {param[1]}",
+)
 def inference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model of natural language inference: its directory, and transformers' pipeline."""
-    labels = ENTAILMENTS[request.param]
-    config = tf.BertConfig(
-        **SMALL, vocab_size=len(WORDS) + 8, max_position_embeddings=16, num_labels=len(labels),
+    kind, labels = request.param[0], ENTAILMENTS[request.param[1]]
+    config = kind.config_class(
+        **(SMALL if kind is not tf.DistilBertForSequenceClassification else _DISTILBERT),
+        vocab_size=len(WORDS) + 8, max_position_embeddings=18,
+        pad_token_id=0, num_labels=len(labels),
         id2label=dict(enumerate(labels)), label2id={name: n for n, name in enumerate(labels)},
     )  # fmt: skip
-    model, words = seeded(tf.BertForSequenceClassification, config), tokenizer()
-    words.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    model, words = seeded(kind, config), tokenizer()
+    has_types = kind in (tf.BertForSequenceClassification, tf.ElectraForSequenceClassification)
+    types = ["token_type_ids"] if has_types else []
+    words.model_input_names = ["input_ids", *types, "attention_mask"]
     folder = export_directory(
         model, words, tmp_path_factory.mktemp("exports") / "model", "text-classification"
     )

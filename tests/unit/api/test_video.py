@@ -142,6 +142,19 @@ async def test_a_wrong_body_is_refused(
     assert response.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_length_over_the_limit_is_refused_before_the_body_arrives(api: FastAPI) -> None:
+    async def unsent() -> AsyncIterator[bytes]:
+        raise AssertionError
+        yield b""
+
+    transport = httpx.ASGITransport(api)
+    headers = {"content-length": str(MOST + 1), "content-type": "video/mp4"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://quartet") as client:
+        response = await client.post(URL, content=unsent(), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (413, "limit_exceeded")
+    assert sentence(response.json()["detail"])
+
+
 async def test_an_upload_that_stalls_is_given_up(api: FastAPI, context: ApiContext) -> None:
     limits = replace(context.limits, request_timeout_seconds=0.05)
     object.__setattr__(context, "limits", limits)
