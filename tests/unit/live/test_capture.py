@@ -135,7 +135,7 @@ async def test_a_pipe_is_no_file() -> None:
 async def test_the_password_is_sent_and_not_shown() -> None:
     camera = Camera(rate=50)
     with serving(camera) as url:
-        address = url.replace("127", "user:secret@127") + "?token=hidden"
+        address = url.replace("//", "//user:secret@") + "?token=hidden"
         async with captured(address) as capture:
             await capture.wait()
     (request,) = camera.requests
