@@ -45,7 +45,7 @@ def threads(service: RealService) -> int:
 
 
 def add(client: httpx.Client, url: str) -> str:
-    body = {"url": url.replace("127", "user:secret@127"), "track": True, "fps": 5}
+    body = {"url": url.replace("//", "//user:secret@"), "track": True, "fps": 5}
     response = client.post("/v1/streams", json=body)
     assert response.status_code == 201, response.text
     added: str = response.json()["id"]
