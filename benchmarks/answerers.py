@@ -1,67 +1,92 @@
 """What the limit and the naive server run: any subject, answered in this process.
 
-Translation, whose decoding loop is long, is answered by the service's own family, one sentence
-at a time.
+Translation, whose decoding loop is long, and what another engine computes are answered by the
+service's own family, one item at a time.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.in_process import PRECISIONS, Answerer, Item, open_text_or_image
-from service.families import FAMILIES
-from service.repository.manifest import read_manifest, read_parameters
+from benchmarks.in_process import Answerer, Item, open_text_or_image
+from service.registry.opening import open_family
+from service.repository.manifest import read_manifest
+from service.repository.repository import ModelRepository
 from service.runtime.providers import Device
-from service.runtime.session import OrtSession
-from service.tasks import Task, TranslateItem
+from service.runtime.threads import available_cores
+from service.tasks import (
+    AnyItem,
+    ClassifyItem,
+    DetectItem,
+    EmbedItem,
+    Image,
+    Task,
+    Text,
+    TranslateItem,
+)
+from service.types import Session
 
 
-def open_answerer(folder: Path, threads: int | None) -> Answerer:
-    """Open a version's folder; `threads` of None leaves a session to its own defaults."""
-    manifest = read_manifest(folder / "model.toml")
-    if manifest.task is Task.TRANSLATE:
-        return TranslationAnswerer.open(folder, threads)
+def open_answerer(folder: Path, threads: int | None, device: Device | None = None) -> Answerer:
+    """Open a version's folder; `threads` of None leaves a session to its own defaults.
+
+    With a device the service's family answers, on this device's provider.
+    """
+    if device is not None or read_manifest(folder / "model.toml").task is Task.TRANSLATE:
+        return FamilyAnswerer.open(folder, threads or available_cores(), device or Device("cpu"))
     return open_text_or_image(folder, threads)
 
 
 @dataclass(frozen=True, slots=True)
-class TranslationAnswerer:
-    """An encoder and a decoder, by the service's family and without its batcher."""
+class FamilyAnswerer:
+    """Sessions and a family of the service, without its batcher."""
 
+    task: Task
     family: Any
-    sessions: Mapping[str, OrtSession]
+    sessions: Mapping[str, Session]
 
     @classmethod
-    def open(cls, folder: Path, threads: int | None) -> "TranslationAnswerer":
-        """Read graphs and tokenizers."""
-        manifest = read_manifest(folder / "model.toml")
-        entry = FAMILIES[manifest.family]
-        family = entry.open(folder, read_parameters(manifest.parameters, entry.parameters))
-        fallback = next(name for name in PRECISIONS if name in manifest.graphs)
-        graphs = manifest.graphs[manifest.default_precision.get("cpu", fallback)]  # type: ignore[call-overload]
-        count = threads or os.cpu_count() or 1
+    def open(cls, folder: Path, threads: int, device: Device) -> "FamilyAnswerer":
+        """Read what the service would read."""
+        version = int(folder.name)
+        files = ModelRepository(folder.parents[1]).open(folder.parent.name, version)
+        names = files.manifest.inputs
         sessions = {
-            name: OrtSession(folder / file, Device("cpu"), count) for name, file in graphs.items()
+            name: device.provider.opens(graph, device, threads, input_names=names)
+            for name, graph in files.graphs.items()
         }
-        return cls(family, sessions)
+        return cls(files.manifest.task, open_family(files), sessions)
 
     def answer(self, item: Item) -> Mapping[str, Any]:
-        """Return the translation."""
-        asked = TranslateItem(str(item))
+        """Return the answer's fields."""
+        asked = self._asked(item)
         work = self.family.processor.preprocess(asked)
         result = self.family.model.infer(self.sessions, [work])[0]
-        return {"translation": self.family.processor.postprocess(result, asked).text}
+        return asdict(self.family.processor.postprocess(result, asked))
 
     def length(self, item: Item) -> int:
-        """Return tokens of the source."""
-        return int(self.family.processor.preprocess(TranslateItem(str(item))).length)
+        """Return tokens, or pixels."""
+        return int(self.family.processor.preprocess(self._asked(item)).length)
 
     def collate(self, items: Sequence[Item]) -> Any:
-        """Tokenise; the family pads."""
-        return [self.family.processor.preprocess(TranslateItem(str(item))) for item in items]
+        """Preprocess; the family pads."""
+        return [self.family.processor.preprocess(self._asked(item)) for item in items]
 
     def run(self, feeds: Any) -> Any:
-        """Encode, and decode to the end."""
+        """Run the graphs, a translator's to the end."""
         return self.family.model.infer(self.sessions, feeds)
+
+    def _asked(self, item: Item) -> AnyItem:
+        content = Image(item) if isinstance(item, bytes) else Text(item)
+        match self.task, content:
+            case Task.TRANSLATE, Text():
+                return TranslateItem(content.text)
+            case Task.DETECT, Image():
+                return DetectItem(content)
+            case Task.EMBED, _:
+                return EmbedItem(content)
+            case Task.CLASSIFY, _:
+                return ClassifyItem(content)
+            case task, _:
+                raise ValueError(f"no benchmark of the task {task}")

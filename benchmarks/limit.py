@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
 from benchmarks.answerers import open_answerer
 from benchmarks.in_process import Answerer, Item
-from benchmarks.subjects import Subject, reopen
+from benchmarks.subjects import Subject
+from service.runtime.providers import Device
 
 Run: TypeAlias = tuple[int, Callable[[], object]]
 
@@ -49,14 +49,19 @@ class Told:
 class Workers:
     """Processes that hold a subject's sessions; each answers its share of the items."""
 
-    def __init__(self, subject: Subject, count: int, threads: int) -> None:
-        """Start `count` processes with sessions of `threads` threads each."""
+    def __init__(
+        self, subject: Subject, count: int, threads: int, device: Device | None = None
+    ) -> None:
+        """Start `count` processes with sessions of `threads` threads each.
+
+        With a device its provider computes, and the service's family prepares.
+        """
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
         for rank in range(count):
             ours, theirs = context.Pipe()
-            arguments = (theirs, subject.name, subject.repository, (rank, count), threads)
+            arguments = (theirs, subject, (rank, count), threads, device)
             process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -120,12 +125,15 @@ def batches(
 
 
 def _work(
-    pipe: Connection, name: str, repository: Path, share: tuple[int, int], threads: int
+    pipe: Connection,
+    subject: Subject,
+    share: tuple[int, int],
+    threads: int,
+    device: Device | None,
 ) -> None:
     """Serve questions until None comes. Runs in a process of its own."""
     rank, count = share
-    subject = reopen(name, repository)
-    answerer = open_answerer(subject.folder, threads)
+    answerer = open_answerer(subject.folder, threads, device)
     items = subject.items[rank::count]
     answerer.answer(items[0])
     pipe.send(True)

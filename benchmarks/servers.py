@@ -164,6 +164,12 @@ class Server:
             sum(getattr(info, "pss", 0) for info in found) / _MEBIBYTE,
         )
 
+    def peak_memory(self) -> float:
+        """Return the most that its first process has had resident, in MiB. Linux only."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(peak) / 2**10
+
     def cpu_share(self, seconds: float) -> float:
         """Wait so long, and return the processor time used meanwhile as a share of one core."""
         before, started = self.cpu_seconds(), time.perf_counter()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from benchmarks.detector import SIZE, detector
 from benchmarks.distilbert import Arithmetic, text_classifier
 from benchmarks.graph_builder import save
 from benchmarks.texts import PAD, headlines, mixed_texts, photos, sentences_zh, word_pieces
+from service.repository.manifest import read_manifest
 
 TOPICS = ("business", "entertainment", "health", "science")
 CARDS = ("nine", "ten", "jack", "queen", "king", "ace")
@@ -136,6 +137,9 @@ _MAKERS: Final[Mapping[str, Callable[[Sources, Path], None]]] = {
 
 SUBJECTS: Final = ("distilbert", "detector", "news-topics", "zh-en")
 
+TRAINED: Final = ("cards",)
+"""A detector with trained weights, for engines that must not change what it finds."""
+
 
 def prepare(name: str, sources: Sources) -> Subject:
     """Make a subject, unless the very same was made before.
@@ -144,8 +148,8 @@ def prepare(name: str, sources: Sources) -> Subject:
         FileNotFoundError: it is a starter model, and the repository of those has none.
         ValueError: there is no such subject.
     """
-    if name not in SUBJECTS:
-        raise ValueError(f"no subject {name!r}; there are {', '.join(SUBJECTS)}")
+    if name not in (known := (*SUBJECTS, *TRAINED)):
+        raise ValueError(f"no subject {name!r}; there are {', '.join(known)}")
     repository = sources.cache / "subjects" / name
     if name in _MAKERS:
         _make(name, sources, repository)
@@ -157,12 +161,19 @@ def prepare(name: str, sources: Sources) -> Subject:
 def reopen(name: str, repository: Path) -> Subject:
     """Return a subject that `prepare` has made."""
     match name:
-        case "detector":
+        case "detector" | "cards":
             return Subject(name, repository, "/v1/detect", "image/jpeg", photos())
         case "zh-en":
             return Subject(name, repository, "/v1/translate", _JSON, sentences_zh())
         case _:
             return Subject(name, repository, "/v1/classify", _JSON, mixed_texts(_TEXTS))
+
+
+def published(folder: Path) -> Subject:
+    """Return a model of a repository, which classifies or embeds texts."""
+    subject = Subject(folder.name, folder.parent, "", _JSON, mixed_texts(_TEXTS))
+    task = read_manifest(subject.folder / "model.toml").task
+    return replace(subject, route=f"/v1/{task}")
 
 
 def _make(name: str, sources: Sources, repository: Path) -> None:
