@@ -39,6 +39,13 @@ class FaultBody(BaseModel):
     detail: str
 
 
+class StepModel(BaseModel):
+    """The model that a step of a workflow asked."""
+
+    model: str
+    version: int
+
+
 class ProblemBody(BaseModel):
     """An error (RFC 9457)."""
 
@@ -55,8 +62,11 @@ class ProblemBody(BaseModel):
     results: list[Any] | None = Field(
         None, description="Answers of the other items; null for those that failed."
     )
-    models: dict[str, str] | None = Field(
-        None, description="From /health/ready: the models that cannot answer yet, and why."
+    workflow: str | None = Field(None, description="The workflow that answered the other items.")
+    models: dict[str, str] | dict[str, StepModel] | None = Field(
+        None,
+        description="From /health/ready: the models that cannot answer yet, and why. From a "
+        "workflow: its models, by step.",
     )
 
 

@@ -13,6 +13,7 @@ from service.api.content import Images, Texts, as_image, as_text, check_count, e
 from service.api.detect import encode_detections
 from service.api.embed import encode_embedding
 from service.api.http_request import HttpRequest
+from service.api.openapi import StepModel
 from service.api.replies import Reply, results_reply
 from service.api.schemas import given
 from service.api.translate import encode_translation
@@ -51,13 +52,6 @@ class RunRequest(BaseModel):
         if self.text is None:
             return each(values, lambda value: as_image(value, limits))
         return each(values, lambda value: as_text(value, limits))
-
-
-class StepModel(BaseModel):
-    """The model that a step asked."""
-
-    model: str
-    version: int
 
 
 class RunResult(BaseModel):

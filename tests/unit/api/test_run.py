@@ -8,6 +8,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from service.api.openapi import ProblemBody
 from service.api.run import RunResponse, WorkflowsResponse
 from service.repository.workflows import Workflow, read_workflows
 from service.tasks import (
@@ -175,6 +176,8 @@ async def test_an_input_of_which_nothing_came_back_fails_alone(
     assert [fault["index"] for fault in body["errors"]] == [0, 2]
     assert body["errors"][0]["detail"].startswith("english: ")
     assert body["results"][1]["failed"] == 0
+    ProblemBody.model_validate(body)
+    assert set(body) <= set(ProblemBody.model_fields)
 
 
 @pytest.mark.parametrize(
