@@ -136,7 +136,6 @@ def _listeners(settings: ServerSettings) -> list[socket.socket]:
 
 
 def _tune_collector() -> None:
-    gc.collect()
     gc.freeze()  # what was imported stays; looking through it would hold up every request
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
