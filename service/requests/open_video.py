@@ -8,6 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from service.memory import return_free_memory
 from service.transforms.vision.frames import VideoReader
 
 
@@ -63,9 +64,14 @@ def _close(
     reader: VideoReader, thread: ThreadPoolExecutor, when_closed: Callable[[], object]
 ) -> None:
     """Close a reader on its thread, after the frame that it may be decoding."""
-    closing = asyncio.get_running_loop().run_in_executor(thread, reader.close)
+    closing = asyncio.get_running_loop().run_in_executor(thread, _end, reader)
     closing.add_done_callback(lambda _: when_closed())
     thread.shutdown(wait=False)
+
+
+def _end(reader: VideoReader) -> None:
+    reader.close()
+    return_free_memory()  # frames leave gaps: 2,000 videos of 448 x 336 kept 100 MB
 
 
 def _close_opened(

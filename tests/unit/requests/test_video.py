@@ -273,6 +273,22 @@ async def test_a_thread_counts_until_it_has_ended(tmp_path: Path) -> None:
     room.take(1)
 
 
+async def test_a_closed_video_gives_memory_back(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = list[str]()
+    monkeypatch.setattr(
+        "service.requests.open_video.return_free_memory",
+        lambda: threads.append(threading.current_thread().name),
+    )
+    work = await analysis(clip, Counter())
+    with work.video:
+        await _all(work)
+    while not threads:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert threads == ["video_0"]
+
+
 def test_only_so_many_videos_find_room() -> None:
     room = VideoRoom()
     room.take(2)
