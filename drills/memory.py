@@ -39,7 +39,8 @@ async def run(plan: Plan, report: Report) -> None:
     worst = 0.0
     async with serving(plan.folder / "memory.log") as service:
         for name, (act, expected) in acts.items():
-            before, times = await _repeat(service, name, act, expected, plan, report)
+            share = plan.seconds / len(acts)
+            before, times = await _repeat(service, name, act, expected, share, report)
             growth = await service.steady() - before
             report.figure(f"{name}, {times} times", f"{growth:+.1f} MB")
             worst = max(worst, growth)
@@ -84,8 +85,9 @@ def _acts(plan: Plan) -> Mapping[str, tuple[Act, frozenset[int]]]:
         "refused: 400, broken head": (b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400),
     }
     acts: dict[str, tuple[Act, frozenset[int]]] = {}
+    payloads = Payloads(plan.seed)
     for kind in (kind for kind in Kind if kind not in UNSERVED):
-        acts[kind.value] = _computed(Material(Payloads(plan.seed), (kind,))), frozenset({200})
+        acts[kind.value] = _computed(Material(payloads, (kind,))), frozenset({200})
     for name, (data, status) in sent.items():
         acts[name] = _sent(data), frozenset({status})
     nothing = frozenset({0})
@@ -99,13 +101,12 @@ def _acts(plan: Plan) -> Mapping[str, tuple[Act, frozenset[int]]]:
 
 
 async def _repeat(
-    service: Service, name: str, act: Act, expected: frozenset[int], plan: Plan, report: Report
+    service: Service, name: str, act: Act, expected: frozenset[int], share: float, report: Report
 ) -> tuple[float, int]:
-    """Do it ten times, look, then do it for its share of the time; return MB and times."""
+    """Do it ten times, look, then do it for its share of the seconds; return MB and times."""
     numbers = itertools.count()
     is_load = "load of" in name
     at_once = 1 if is_load else _AT_ONCE
-    share = plan.seconds / len(_acts(plan))
 
     async def once() -> None:
         try:
