@@ -1,21 +1,17 @@
 """The quality of any model's answers to a data file, by its task, asked through the service."""
 
-import contextlib
-import io
-import json
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from models.evaluate.coco import coco_scores, coco_table, with_masks
 from models.evaluate.errors import EvaluationError
 from models.evaluate.findings import Confusion, Findings
 from models.evaluate.measures import Measure
@@ -28,6 +24,8 @@ from models.evaluate.translation import (
     generation_measures,
     translation_measures,
 )
+from service.errors import ServiceError
+from service.requests.zero_shot import GivenLabels
 from service.tasks import (
     Answer,
     AnyItem,
@@ -60,6 +58,8 @@ class DataFile:
     path: Path
     images: Path | None = None
     """Folder of the images that a COCO file names; None means the folder of that file."""
+    has_choices: bool = False
+    """Whether to classify by the labels that occur in the file (zero-shot)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,14 @@ class Questions:
 
     items: Sequence[AnyItem]
     judge: Callable[[Sequence[Answer]], Findings]
+    labels: GivenLabels | None = None
+    """What to choose among (zero-shot)."""
+
+    async def served_by(self, served: Served) -> Served:
+        """Return what the items are asked of. Raises EvaluationError."""
+        if self.labels is None:
+            return served
+        return await served.by_labels(self.labels, self.items[0].modality)
 
 
 async def measured(served: Served, questions: Questions) -> Findings:
@@ -85,7 +93,7 @@ def questions_of(task: Task, data: DataFile) -> Questions:
     Raises:
         EvaluationError: it cannot be read, or is not of this task.
     """
-    return _QUESTIONS[task](data)
+    return _classify(data) if data.has_choices else _QUESTIONS[task](data)
 
 
 def _classify(data: DataFile) -> Questions:
@@ -97,7 +105,19 @@ def _classify(data: DataFile) -> Questions:
         _refuse_strange_labels(rows, {label.name for label in given[0].labels})
         return _of_several(rows, given) if several else _of_one(rows, given)
 
-    return Questions([one.item for one in rows], judge)
+    return Questions([one.item for one in rows], judge, _choices(rows, several, data))
+
+
+def _choices(rows: Sequence[Labelled], several: bool, data: DataFile) -> GivenLabels | None:
+    if not data.has_choices:
+        return None
+    try:
+        return GivenLabels(
+            tuple(sorted({label for one in rows for label in one.labels})),
+            multi_label=several or None,
+        )
+    except ServiceError as error:
+        raise EvaluationError(f"{data.path.name}: {error}") from None
 
 
 def _refuse_strange_labels(rows: Sequence[Labelled], known: set[str]) -> None:
@@ -207,7 +227,7 @@ _OF_MASKS: Final = {"COCO mAP of masks": 0, "mAP@0.5 of masks": 1}
 
 
 def _detect(data: DataFile) -> Questions:
-    table = _coco_table(data.path)
+    table = coco_table(data.path)
     folder = data.path.parent if data.images is None else data.images
     has_masks = all("segmentation" in one for one in table["annotations"])
     try:
@@ -238,10 +258,10 @@ def _detect(data: DataFile) -> Questions:
             if one.label in numbers
         ]
         _refuse_other_labels(answers, numbers, data.path)
-        stats = _coco_stats(table, found, "bbox")
+        stats = coco_scores(table, found, "bbox")
         measures = [Measure(name, stats[at]) for name, at in _OF_BOXES.items()]
-        if has_masks and (masks := _with_masks(table, answers, numbers)):
-            stats = _coco_stats(table, masks, "segm")
+        if has_masks and (masks := with_masks(table, answers, numbers)):
+            stats = coco_scores(table, masks, "segm")
             measures += [Measure(name, stats[at]) for name, at in _OF_MASKS.items()]
         return Findings(measures)
 
@@ -257,56 +277,6 @@ def _refuse_other_labels(answers: Sequence[Answer], known: Collection[str], path
             f"{path.name} has the categories {', '.join(sorted(known)[:20])}; the model finds "
             f"others: {', '.join(sorted(given)[:20])}"
         )
-
-
-def _coco_table(path: Path) -> dict[str, Any]:
-    try:
-        table: dict[str, Any] = json.loads(path.read_bytes())
-        if not table["images"] or not table["categories"] or "annotations" not in table:
-            raise EvaluationError(f"{path.name} holds no images or no categories")
-    except OSError as error:
-        raise EvaluationError(f"{path.name} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise EvaluationError(
-            f"{path.name} is not a COCO file: it needs images, annotations and categories"
-        ) from None
-    # What the library needs and many files leave out.
-    table["annotations"] = [
-        {"area": one["bbox"][2] * one["bbox"][3], "iscrowd": 0, "id": at, **one}
-        for at, one in enumerate(table["annotations"], 1)
-    ]
-    return table
-
-
-def _with_masks(
-    table: dict[str, Any], answers: Sequence[Answer], numbers: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Return the objects that have a mask, as COCO's library takes them."""
-    return [
-        {
-            "image_id": image["id"],
-            "category_id": numbers[one.label],
-            "segmentation": {"size": [answer.height, answer.width], "counts": one.mask.rle},
-            "score": one.score,
-        }
-        for image, answer in zip(table["images"], answers, strict=True)
-        if isinstance(answer, Detections)
-        for one in answer.objects
-        if one.label in numbers and one.mask is not None
-    ]
-
-
-def _coco_stats(
-    table: dict[str, Any], found: list[dict[str, Any]], kind: Literal["bbox", "segm"]
-) -> Sequence[float]:
-    if not found:
-        return [0.0] * 12
-    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(table)
-        evaluation = COCOeval_faster(truth, truth.loadRes(found), kind)
-        evaluation.run()
-    return [float(value) for value in evaluation.stats]
 
 
 _QUESTIONS: Final[Mapping[Task, Callable[[DataFile], Questions]]] = {

@@ -76,8 +76,9 @@ async def _result(artefact: Artefact, precision: Precision, data: DataFile) -> R
     async with serve(*place, precision, artefact.version) as served:
         files, parity = served.loaded.files, served.loaded.parity
         questions = questions_of(files.manifest.task, data)
-        findings = await measured(served, questions)
-        seconds = await served.seconds_alone(questions.items[:_TIMED])
+        asked = await questions.served_by(served)
+        findings = await measured(asked, questions)
+        seconds = await asked.seconds_alone(questions.items[:_TIMED])
     return Result(
         precision,
         findings,

@@ -6,9 +6,10 @@ export directory, on a data file (`models/evaluate/rows.py` says what is in one;
 it is a COCO file):
 
     python -m models.evaluate PATH --items FILE [--images DIR] [--precisions fp32 int8]
-                              [--to DIR] [--write-cards]
+                              [--zero-shot] [--to DIR] [--write-cards]
 
-A workflow of a repository, on a data file (`models/evaluate/workflows.py` says what is in one):
+With `--zero-shot` the model chooses among all labels of the file, which its own need not be. A
+workflow of a repository, on a data file (`models/evaluate/workflows.py` says what is in one):
 
     python -m models.evaluate --workflow NAME --items FILE [--repository DIR]
 
@@ -116,6 +117,9 @@ def read_arguments() -> argparse.Namespace:
         "--items", type=Path, help="data file to measure the path or the workflow on"
     )
     parser.add_argument("--images", type=Path, help="folder of a COCO file's images")
+    parser.add_argument(
+        "--zero-shot", action="store_true", help="classify by the labels that the file has"
+    )
     parser.add_argument("--precisions", nargs="+", default=[], help="all that there are if none")
     parser.add_argument("--to", type=Path, help="folder for JSON and pictures")
     parser.add_argument("--data", type=Path, help="folder of the starters' data sets")
@@ -156,7 +160,7 @@ def evaluate_path(asked: argparse.Namespace) -> int:
     """Measure one artefact on a data file; return the exit status."""
     try:
         artefact = Artefact.at(asked.path)
-        data = DataFile(asked.items, asked.images)
+        data = DataFile(asked.items, asked.images, asked.zero_shot)
         results = evaluate_artefact(artefact, data, asked.precisions)
         files = artefact.files()
     except (EvaluationError, ServiceError) as error:

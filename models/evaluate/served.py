@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +20,9 @@ from service.registry.loader import Loaded, Loader
 from service.repository.manifest import Precision
 from service.repository.onnx_file.graph_validation import external_files
 from service.repository.repository import ModelRepository, VersionFiles
+from service.requests.answer import Ask, ask_pipeline
 from service.requests.request import Request
+from service.requests.zero_shot import GivenLabels, asking
 from service.runtime.providers import Device
 from service.runtime.threads import available_cores
 from service.tasks import Answer, AnyItem
@@ -36,13 +38,27 @@ class Served:
     """One loaded version in one precision."""
 
     loaded: Loaded
+    ask: Ask = ask_pipeline
+    """Asks the pipeline for the answer to one item."""
+
+    async def by_labels(self, labels: GivenLabels, modality: str) -> "Served":
+        """Return it as it chooses among given labels (zero-shot).
+
+        Raises:
+            EvaluationError: it cannot, or a label cannot be answered.
+        """
+        try:
+            ask = await asking(self.loaded.pipeline, _UNCACHED, labels, modality)
+        except ServiceError as error:
+            raise EvaluationError(f"the labels: {error}") from error
+        return replace(self, ask=ask)
 
     async def seconds_alone(self, items: Sequence[AnyItem]) -> float:
         """Return the median time of one item, each asked when the one before is answered."""
         times = []
         for item in items:
             started = time.perf_counter()
-            await self.loaded.pipeline.answer(item, _UNCACHED)
+            await self.ask(self.loaded.pipeline, item, _UNCACHED)
             times.append(time.perf_counter() - started)
         return statistics.median(times)
 
@@ -59,7 +75,7 @@ class Served:
             async def answer(number: int, item: AnyItem) -> Answer:
                 async with room:
                     try:
-                        outcome = await self.loaded.pipeline.answer(item, _UNCACHED)
+                        outcome = await self.ask(self.loaded.pipeline, item, _UNCACHED)
                     except ServiceError as error:
                         failed.append((number, error))
                         raise

@@ -2,21 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from models.datasets.emoji import HELD_OUT_STYLE, LANGUAGES, Concept, read_concepts, read_style
 from models.evaluate.embedding import as_file
-from models.evaluate.errors import EvaluationError
 from models.evaluate.measures import Measure
 from models.evaluate.served import Served
-from service.cache.responses import CacheMode
-from service.errors import ServiceError
-from service.requests.pipeline import Pipeline
-from service.requests.request import Request, Selection
-from service.requests.zero_shot import GivenLabels, classify_by_labels
-from service.tasks import ClassifyItem, Image
+from service.requests.zero_shot import GivenLabels
+from service.tasks import Classification, ClassifyItem, Image
 
 _LABELS = 50
 """That each drawing is classified by."""
@@ -60,28 +54,8 @@ async def _accuracy(
     return right / len(drawn)
 
 
-class _One:
-    """Finds the only model."""
-
-    def __init__(self, served: Served) -> None:
-        self._pipeline = served.loaded.pipeline
-
-    def find(self, *_: object) -> Pipeline[Any, Any]:
-        """Return it."""
-        return self._pipeline
-
-
 async def _best(served: Served, images: Sequence[Image], labels: tuple[str, ...]) -> list[str]:
     """Return the best label of each image. Raises EvaluationError."""
-    items = [ClassifyItem(image, 1) for image in images]
-    request = Request(cache=CacheMode.BYPASS)
-    try:
-        answers = await classify_by_labels(
-            _One(served), request, Selection(), items, GivenLabels(labels)
-        )
-    except ServiceError as error:
-        raise EvaluationError(f"the labels: {error}") from error
-    if len(answers.outcomes) < len(items):
-        (reason, *_) = [one for one in answers.results if isinstance(one, ServiceError)]
-        raise EvaluationError(f"a drawing: {reason}")
-    return [outcome.answer.labels[0].name for outcome in answers.outcomes]
+    choosing = await served.by_labels(GivenLabels(labels), "image")
+    answers = await choosing.answers([ClassifyItem(image, 1) for image in images], "drawings")
+    return [one.labels[0].name for one in answers if isinstance(one, Classification)]

@@ -260,3 +260,30 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path):
 
 def test_the_front_is_what_nothing_else_beats():
     assert front([(0, 9), (1, 5), (2, 5), (1, 5)]) == [True, True, False, True]
+
+
+def test_a_model_chooses_among_the_labels_of_the_file(tmp_path: Path) -> None:
+    samples = Path("service/page/samples").resolve()
+    names = {"1f308.png": "rainbow", "1f30b.png": "volcano", "1f319.png": "crescent moon"}
+    rows = [{"image": str(samples / "emoji" / file), "label": name} for file, name in names.items()]
+    data = replace(lines(tmp_path / "emoji.jsonl", rows), has_choices=True)
+    (result,) = evaluate_artefact(Artefact.at(STARTERS / "emoji"), data, ["fp32"])
+    assert measures(result)["accuracy"] == 1
+    assert list(result.findings.confusion.labels) == sorted(names.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [
+        ("news-topics", [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]),
+        ("emoji", [{"text": "a", "label": "b"}]),
+        ("emoji", [{"text": "a", "labels": ["b", "c"]}]),
+    ],
+    ids=["no embedder", "one label", "several hold"],
+)
+def test_labels_that_a_model_cannot_choose_among_are_refused(
+    tmp_path: Path, model: str, rows: list[dict]
+) -> None:
+    data = replace(lines(tmp_path / "items.jsonl", rows), has_choices=True)
+    with pytest.raises(EvaluationError, check=sentence):
+        evaluate_artefact(Artefact.at(STARTERS / model), data, ["fp32"])
