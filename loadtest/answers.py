@@ -32,6 +32,7 @@ _PROMISED: Mapping[Kind, Sequence[str | int]] = {
     Kind.CLASSIFY_SPANS: ("results", 0, "spans"),
     Kind.DETECT_VIDEO: ("complete",),
     Kind.TRANSLATE_GENERATE: ("results", 0, "text"),
+    Kind.EMBED_SIMILARITY: ("results", 2, "score"),
 }
 """Where in the body the answer of each kind is."""
 
@@ -44,6 +45,7 @@ _SEVERAL = frozenset(
         Kind.DETECT_DEEPSTACK,
         Kind.EMBED_TEI,
         Kind.DETECT_VIDEO,
+        Kind.EMBED_SIMILARITY,
     }
 )
 """Kinds whose result is no list of one: scores of documents, letters, numbers of a vector."""

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     DETECT_VIDEO = "detect video"
     TRANSLATE_GENERATE = "translate generate"
     """By a model that writes texts, which none of the starters is."""
+    EMBED_SIMILARITY = "embed similarity"
 
     @property
     def task(self) -> Task:
@@ -54,9 +55,10 @@ FOREIGN = frozenset(
         Kind.EMBED_TEI,
         Kind.DETECT_WORKFLOW,
         Kind.DETECT_VIDEO,
+        Kind.EMBED_SIMILARITY,
     }
 )
-"""Kinds of the scenario `protocols` only: protocols of other services, workflows and videos."""
+"""Kinds of the scenario `protocols` only: protocols of other services and composed tasks."""
 
 UNSERVED = frozenset({Kind.CLASSIFY_SPANS, Kind.TRANSLATE_GENERATE})
 """Kinds that no starter answers: for scenarios of users with models of their own."""

@@ -222,6 +222,12 @@ def _embed_rerank(material: Material, draw: random.Random, number: int | None) -
     return Request("/v1/rerank", body, _JSON)
 
 
+def _embed_similarity(material: Material, draw: random.Random, number: int | None) -> Request:
+    texts = draw.sample(material.phrases, k=3)
+    body = {"model": "emoji", "source_text": _phrase(material, draw, number), "text": texts}
+    return Request("/v1/similarity", orjson.dumps(body), _JSON)
+
+
 def _classify_oip(material: Material, draw: random.Random, number: int | None) -> Request:
     tensor = {
         "name": "text",
@@ -307,4 +313,5 @@ _MAKERS: Mapping[Kind, Callable[[Material, random.Random, int | None], Request]]
     Kind.CLASSIFY_SPANS: _classify_spans,
     Kind.DETECT_VIDEO: _detect_video,
     Kind.TRANSLATE_GENERATE: _translate_generate,
+    Kind.EMBED_SIMILARITY: _embed_similarity,
 }

@@ -138,6 +138,14 @@ def test_the_page_is_small() -> None:
     assert sum(len(found.body) for found in samples) < LARGEST_SAMPLES
 
 
+def test_the_accuracy_of_given_labels_is_that_of_the_card() -> None:
+    card = (Path(__file__).parents[3] / "models/repository/emoji/1/README.md").read_text()
+    measured = re.findall(r"^\| zero-shot, .* (?:en|zh): accuracy \| (0\.\d+)", card, re.M)
+    said = re.search(r"in (\d+)&nbsp;% \(English\) and (\d+)", FILES["index.html"].body.decode())
+    assert said is not None
+    assert [int(percent) for percent in said.groups()] == [round(100 * float(m)) for m in measured]
+
+
 @pytest.mark.parametrize("name", CODE)
 def test_no_file_of_the_page_names_another_origin(name: str) -> None:
     text = FILES[name].body.decode().replace("http://www.w3.org/2000/svg", "")

@@ -26,6 +26,7 @@ FOREIGN = {
     Kind.EMBED_TEI: [[0.5, 0.5]],
     Kind.CLASSIFY_OIP: {"outputs": [{"data": ["business"]}, {"data": [0.9]}]},
     Kind.DETECT_WORKFLOW: {"results": [{"steps": {"cards": {"objects": []}}}]},
+    Kind.EMBED_SIMILARITY: {"results": [{"score": score} for score in (0.1, 0.9, 0.5)]},
     Kind.DETECT_VIDEO: {"event": "end", "complete": True},
 }
 
