@@ -29,6 +29,10 @@ from service.families.text_embedder import (
     text_embedder_abilities,
 )
 from service.families.token_classifier import TokenClassifierParameters, open_token_classifier
+from service.families.torchvision_detector import (
+    TorchvisionDetectorParameters,
+    open_torchvision_detector,
+)
 from service.families.translation.in_flight import (
     EncoderDecoderStepsParameters,
     GeneratorStepsParameters,
@@ -82,6 +86,9 @@ FAMILIES: Final[Mapping[str, FamilyEntry[Any]]] = {
     "detr_detector": FamilyEntry(Task.DETECT, _IMAGE, DetrDetectorParameters, open_detr_detector),
     "segmenter": FamilyEntry(Task.DETECT, _IMAGE, SegmenterParameters, open_segmenter),
     "set_segmenter": FamilyEntry(Task.DETECT, _IMAGE, SetSegmenterParameters, open_set_segmenter),
+    "torchvision_detector": FamilyEntry(
+        Task.DETECT, _IMAGE, TorchvisionDetectorParameters, open_torchvision_detector
+    ),
     "dual_encoder": FamilyEntry(
         Task.EMBED,
         _TEXT | _IMAGE,

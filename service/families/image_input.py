@@ -78,10 +78,9 @@ class ImageInput:
             return [recipe.fixed[0] * recipe.fixed[1]]
         if recipe.resize == "shortest_edge":
             edge, longest = recipe.shortest_edge or 1, recipe.longest_edge
-            edge = min(edge, longest or edge)
-            edge -= edge % recipe.multiple_of
+            edge = recipe.multiple(min(edge, longest or edge))
             ends = [edge, edge * 4 // 3, longest or 4 * edge]
-            return sorted({edge * max(edge, end - end % recipe.multiple_of) for end in ends})
+            return sorted({edge * max(edge, recipe.multiple(end)) for end in ends})
         height, width = recipe.size or (1024, 1024)
         if recipe.canvas_stride is not None:
             return sorted({width * side for side in (recipe.canvas((height // 2, 0))[0], height)})
@@ -206,7 +205,7 @@ class ImageInput:
         if recipe.canvas_stride is not None:
             height, width = recipe.square
             return length // width, width
-        edge = min(recipe.shortest_edge or isqrt(length), isqrt(length))
+        edge = min(recipe.multiple(recipe.shortest_edge or isqrt(length)), isqrt(length))
         height = next(side for side in range(edge, 0, -1) if length % side == 0)
         return height, length // height
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optimum.exporters.onnx import onnx_export_from_model
+from optimum.exporters.onnx import OnnxConfig, onnx_export_from_model
 from transformers import PretrainedConfig, PreTrainedModel
 
 torch.set_num_threads(1)
@@ -46,7 +46,14 @@ def settled(model: Any, inputs: Any) -> Any:
     return model.eval()
 
 
-def export_directory(model: Any, processor: Any, folder: Path, task: str, opset: int = 18) -> Path:
+def export_directory(
+    model: Any,
+    processor: Any,
+    folder: Path,
+    task: str,
+    opset: int = 18,
+    architecture: type[OnnxConfig] | None = None,
+) -> Path:
     """Write config.json, the processor's files and the graphs, as Optimum's command line does.
 
     Args:
@@ -55,6 +62,7 @@ def export_directory(model: Any, processor: Any, folder: Path, task: str, opset:
         folder: where to; made if it does not exist.
         task: Optimum's name of it, such as "text-classification".
         opset: of the graphs.
+        architecture: inputs and outputs of a model that Optimum does not know.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__]  # as saving a checkpoint does
@@ -63,7 +71,11 @@ def export_directory(model: Any, processor: Any, folder: Path, task: str, opset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            onnx_export_from_model(model, folder, task=task, opset=opset, do_validation=False)
+            custom = architecture and {"model": architecture(model.config, task=task)}
+            onnx_export_from_model(
+                model, folder, task=task, opset=opset, do_validation=False,
+                custom_onnx_configs=custom,
+            )  # fmt: skip
     finally:
         logging.disable(before)
     if processor is not None:

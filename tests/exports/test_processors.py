@@ -61,6 +61,12 @@ PROCESSORS: list[tuple[str, dict[str, Any]]] = [
     *[("Yolos", options) for options in DETR_SIZES],
     ("ConditionalDetr", {}),
     ("DeformableDetr", {}),
+    ("MaskFormer", {}),
+    ("MaskFormer", {"size": {"shortest_edge": 60, "longest_edge": 100}}),
+    ("MaskFormer", {"size": SQUARE, "size_divisor": 0}),
+    ("Mask2Former", {"size": SQUARE}),
+    ("Mask2Former", {"size_divisor": 0}),
+    ("DPT", {}),
     ("RTDetr", {}),
     ("RTDetr", {"do_normalize": True}),
 ]
@@ -173,6 +179,15 @@ def test_the_one_file_of_a_processor_and_its_parts_is_read(tmp_path: Path) -> No
         (
             {"preprocessor_config.json": {"image_processor_type": "ViTImageProcessor", "size": {}}},
             "size",
+        ),
+        (
+            {
+                "preprocessor_config.json": {
+                    "image_processor_type": "DPTImageProcessor",
+                    "keep_aspect_ratio": True,
+                }
+            },
+            "keep_aspect_ratio",
         ),
     ],
 )

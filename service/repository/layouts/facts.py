@@ -82,6 +82,8 @@ def graph_facts(files: ExportFiles, sessions: Mapping[str, str]) -> Iterator[Fin
 
 
 _RANK = 4
+"""Axes of an input that takes images; an input for one image may lack the first."""
+_CHANNELS = 3
 _LONGEST = 1 << 20
 """Of a literal, in characters: ten thousand names are about 250,000."""
 
@@ -103,9 +105,10 @@ def fixed_batch(signature: GraphSignature, name: str) -> Iterator[Fact]:
         ModelLoadError: it was exported for several at once, which no single image fills.
     """
     # An input of one axis, such as a flag, has no batch.
-    rows = {spec.shape[0] for spec in signature.inputs.values() if len(spec.shape) > 1}
-    fixed = rows - {None}
-    if fixed == {1}:
+    shapes = [spec.shape for spec in signature.inputs.values() if len(spec.shape) > 1]
+    fixed = {shape[0] for shape in shapes} - {None}
+    is_one_image = [len(shape) for shape in shapes] == [_RANK - 1] and fixed == {_CHANNELS}
+    if fixed == {1} or is_one_image:
         yield Fact("batching.max_batch_size", 1, f"{name}: its inputs' shape")
     elif fixed:
         raise ModelLoadError(

@@ -42,6 +42,8 @@ class Processor:
     crop_share: float | None = None
     """ConvNeXT's `crop_pct`."""
     multiple_of: int = 1
+    size_divisor: int | None = None
+    """What edges are stretched to a multiple of; None if the processor does not do so."""
     limits_longest: bool = False
     """A `size` of one number means at most 1333 for the longer edge."""
     is_efficientnet: bool = False
@@ -55,6 +57,7 @@ _DETR = Processor(
 _CLIP = Processor({"shortest_edge": 224}, _BICUBIC, crop=224, colours=_OPENAI)
 _CONVNEXT = Processor({"shortest_edge": _WARPED_FROM}, crop_share=224 / 256)
 _MOBILENET = Processor({"shortest_edge": 256}, crop=224)
+_MASKFORMER = Processor(_DETR.size, colours=_IMAGENET, size_divisor=32, limits_longest=True)
 _VIT = Processor({"height": 224, "width": 224})
 
 _PROCESSORS: Final[Mapping[str, Processor]] = {
@@ -77,6 +80,9 @@ _PROCESSORS: Final[Mapping[str, Processor]] = {
     "ConditionalDetr": _DETR,
     "DeformableDetr": _DETR,
     "Yolos": Processor(_DETR.size, colours=_IMAGENET, multiple_of=16, limits_longest=True),
+    "MaskFormer": _MASKFORMER,
+    "Mask2Former": _MASKFORMER,
+    "DPT": Processor({"height": 384, "width": 384}, _BICUBIC),
     "Segformer": Processor({"height": 512, "width": 512}, colours=_IMAGENET),
     "RTDetr": Processor({"height": 640, "width": 640}, colours=_IMAGENET, normalises=False),
 }
@@ -112,6 +118,9 @@ _OF_MODELS: Final[Mapping[str, str]] = {
     "deformable_detr": "DeformableDetr",
     "yolos": "Yolos",
     "segformer": "Segformer",
+    "maskformer": "MaskFormer",
+    "mask2former": "Mask2Former",
+    "dpt": "DPT",
     "rt_detr": "RTDetr",
     "rt_detr_v2": "RTDetr",
     "d_fine": "RTDetr",
@@ -161,7 +170,9 @@ def _sizes(table: Mapping[str, Any], processor: Processor) -> Iterator[tuple[str
     """Yield key, value and the key of the file that decides on it."""
     crop = _crop(table, processor)
     if table.get("do_resize", True):
-        size = _size(table, processor)
+        if table.get("keep_aspect_ratio"):
+            raise ValueError("keep_aspect_ratio is not known here")
+        size = _multiples(_size(table, processor), table, processor)
         if processor.crop_share is not None:
             edge = int(size.get("shortest_edge") or size["height"])
             if edge >= _WARPED_FROM:
@@ -170,6 +181,9 @@ def _sizes(table: Mapping[str, Any], processor: Processor) -> Iterator[tuple[str
                 share = float(table.get("crop_pct", processor.crop_share))
                 size, crop = {"shortest_edge": int(edge / share)}, (edge, edge)
         yield from _resizing(size, processor)
+        if processor.size_divisor is not None:
+            yield "multiple_of", _divisor(table, processor), "size_divisor"
+            yield "multiple_rounds", "up", "size_divisor"
         yield "resample", _resample(int(table.get("resample", processor.resample))), "resample"
     else:
         yield "resize", "none", "do_resize"
@@ -197,6 +211,20 @@ def _size(table: Mapping[str, Any], processor: Processor) -> Mapping[str, int]:
         longest = int(table.get("max_size", _LONGEST))
         return {"shortest_edge": int(size), "longest_edge": longest}
     return {"shortest_edge": int(size)}
+
+
+def _divisor(table: Mapping[str, Any], processor: Processor) -> int:
+    return max(1, int(table.get("size_divisor", processor.size_divisor or 1)))
+
+
+def _multiples(
+    size: Mapping[str, int], table: Mapping[str, Any], processor: Processor
+) -> Mapping[str, int]:
+    """Return the size with the height and the width that the processor makes of it."""
+    if "height" not in size or processor.size_divisor is None:
+        return size
+    divisor = _divisor(table, processor)
+    return {key: -(-length // divisor) * divisor for key, length in size.items()}
 
 
 def _resizing(size: Mapping[str, int], processor: Processor) -> Iterator[tuple[str, Any, str]]:

@@ -23,7 +23,8 @@ _DECLARED: Final = (
     "it may be a detector, whose head model.toml must declare: "
     'task = "detect", family = "detector", labels, [parameters.processing] and [parameters.head]; '
     "docs/detector-heads.md has them for YuNet, NanoDet, SCRFD, YOLO and others. One that "
-    'labels each pixel has family = "segmenter", labels and [parameters.processing]'
+    'labels each pixel has family = "segmenter", labels and [parameters.processing]; one of '
+    'torchvision, which gives boxes, labels and scores, has family = "torchvision_detector"'
 )
 _CLASSIFIED: Final = (
     "it may be a classifier, of which model.toml must say what the graph does not: "
@@ -89,7 +90,11 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
         "of these, translators are served: Marian, T5, M2M-100, NLLB and mBART-50, with "
         "encoder_model.onnx and decoder_model_merged.onnx",
     ),
-    "image-segmentation": ("segments an image", _NOTHING),
+    "image-segmentation": (
+        "segments an image",
+        'of these, those with a score or a label for each pixel (family = "segmenter" in '
+        "model.toml) and DETR, MaskFormer and Mask2Former (set_segmenter) are served",
+    ),
     "keypoint-detection": ("finds points of a body or an image", _NOTHING),
     "image-to-image": ("makes an image of an image", _NOTHING),
     "video-classification": ("classifies videos", _NOTHING),

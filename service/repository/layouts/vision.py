@@ -23,10 +23,17 @@ _SINGLE = {"model": "model"}
 
 _AXES = (0, 2)
 """Of a classifier's scores; none where the graph does not say."""
-_SET_SEGMENTERS = frozenset({"DetrForSegmentation", "MaskFormerForInstanceSegmentation"})
+_MASK2FORMER = "Mask2FormerForUniversalSegmentation"
+_SET_SEGMENTERS = frozenset(
+    {"DetrForSegmentation", "MaskFormerForInstanceSegmentation", _MASK2FORMER}
+)
+_MASK2FORMER_SIZE = (384, 384)
+"""What its post-processing resizes masks to, whatever the image."""
 _MAP_AXES = 4
 """Of scores for each pixel."""
 _HEADS = frozenset({"logits", "pred_boxes", "pred_masks"})
+_FINISHED = frozenset({"boxes", "labels", "scores"})
+"""What a graph of torchvision's gives that suppresses boxes itself."""
 _MULTI_LABEL = "multi_label_classification"
 
 _SET_SCORES: Final[Mapping[str, tuple[str, int | None]]] = {
@@ -82,6 +89,12 @@ def _is_set_segmenter(files: ExportFiles) -> str | None:
     return _by_outputs(files, {"logits", "pred_masks"})
 
 
+def _read_set_segmenter(files: ExportFiles) -> Iterator[Finding]:
+    yield from _read_segmenter(files)
+    if files.architecture == _MASK2FORMER:
+        yield Fact("parameters.mask_size", [*_MASK2FORMER_SIZE], _ARCHITECTURES)
+
+
 def _is_set_detector(files: ExportFiles) -> str | None:
     if files.model_type in ZERO_SHOT:
         return None
@@ -106,6 +119,21 @@ def _read_set_detector(files: ExportFiles) -> Iterator[Finding]:
         yield Fact("parameters.top_k", top_k, source)
 
 
+def _is_torchvision(files: ExportFiles) -> str | None:
+    if CONFIG in files.tables or not files.graphs.get(MODEL_ROLE):
+        return None
+    given = files.signature().outputs.keys()
+    return f"{graph_name(files)}: its outputs" if given >= _FINISHED else None
+
+
+def _read_torchvision(files: ExportFiles) -> Iterator[Finding]:
+    yield from graph_facts(files, _SINGLE)
+    yield Unknown("parameters.labels", f"{graph_name(files)} does not name its labels")
+    yield Fact("parameters.processing.resize", "none", "family")
+    if files.graphs.get(MODEL_ROLE) and "masks" in files.signature().outputs:
+        yield Fact("parameters.masks", True, f"{graph_name(files)}: its outputs")
+
+
 def _by_outputs(files: ExportFiles, wanted: Set[str]) -> str | None:
     """Know a model of images whose configuration names no architecture by what it gives."""
     if files.architecture or not files.model_type or MODEL_ROLE not in files.graphs:
@@ -120,6 +148,7 @@ def _by_outputs(files: ExportFiles, wanted: Set[str]) -> str | None:
 LAYOUTS: Final = (
     Layout(Task.CLASSIFY, "image_classifier", _is_classifier, _read_classifier),
     Layout(Task.DETECT, "segmenter", _is_segmenter, _read_segmenter),
-    Layout(Task.DETECT, "set_segmenter", _is_set_segmenter, _read_segmenter),
+    Layout(Task.DETECT, "set_segmenter", _is_set_segmenter, _read_set_segmenter),
     Layout(Task.DETECT, "detr_detector", _is_set_detector, _read_set_detector),
+    Layout(Task.DETECT, "torchvision_detector", _is_torchvision, _read_torchvision),
 )

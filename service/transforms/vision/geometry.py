@@ -46,7 +46,9 @@ class Sizing:
     longest_edge: int | None = None
     """With `shortest_edge`: what the longer edge may not exceed."""
     multiple_of: int = 1
-    """With `shortest_edge`: both edges are then cut down to a multiple of it."""
+    """Both edges are then made a multiple of it, by `multiple_rounds`; not those of `size`."""
+    multiple_rounds: Literal["down", "up"] = "down"
+    """down: cut to the multiple, as by YOLOS. up: stretched to it, as by MaskFormer."""
     anchor: Anchor = "centre"
     """Where a letterboxed image lies: in the centre, or at the top left."""
     letterbox_rounds: Rounding | None = None
@@ -129,6 +131,12 @@ class Sizing:
         )
         return height, width
 
+    def multiple(self, length: int) -> int:
+        """Return a length as a multiple of `multiple_of`, at least 1."""
+        if self.multiple_rounds == "up":
+            return max(1, -(-length // self.multiple_of) * self.multiple_of)
+        return max(1, length - length % self.multiple_of)
+
     def most_pixels(self, height: int, width: int) -> int:
         """Return the pixels of the largest image on the way to `shape`, the original aside.
 
@@ -166,6 +174,11 @@ class Sizing:
     def _by_shortest_edge(self, height: int, width: int) -> Shape:
         wanted = float(self.shortest_edge or 0)
         short, long = min(height, width), max(height, width)
+        if self.multiple_rounds == "up":
+            edge, other = int(wanted), int(wanted * long / short)
+            if self.longest_edge is not None and other > self.longest_edge:
+                edge, other = int(self.longest_edge * edge / other), self.longest_edge
+            return self._by_edges(edge, other, is_portrait=height > width)
         if self.longest_edge is not None and long / short * wanted > self.longest_edge:
             wanted = self.longest_edge * short / long
         edge = round(wanted)
@@ -173,8 +186,11 @@ class Sizing:
         # too long; but YOLOS, the one with multiples, asks that of landscapes only.
         stays = short == edge and (height <= width or self.multiple_of == 1)
         other = long if stays else int(wanted * long / short)
-        edges = [max(1, length - length % self.multiple_of) for length in (edge, other)]
-        return (edges[0], edges[1]) if height <= width else (edges[1], edges[0])
+        return self._by_edges(edge, other, is_portrait=height > width)
+
+    def _by_edges(self, short: int, long: int, *, is_portrait: bool) -> Shape:
+        short, long = self.multiple(short), self.multiple(long)
+        return (long, short) if is_portrait else (short, long)
 
 
 def _rounded_half(spare: int) -> int:

@@ -66,9 +66,21 @@ def pixels_above(one: Map, grid: Grid, least: float) -> int:
 
 def resized_map(labels: NDArray[np.integer], grid: Grid) -> LabelMap:
     """Return a map of labels as large as the image, by the nearest pixels."""
-    rows = grid.top + _nearest(grid.inner[0], grid.image[0])
-    columns = grid.left + _nearest(grid.inner[1], grid.image[1])
-    return labels[np.ix_(rows // grid.factor, columns // grid.factor)].astype(np.int32)
+    return labels[np.ix_(*_nearest_of(grid))].astype(np.int32)
+
+
+def nearest_place(mask: NDArray[np.bool_], grid: Grid) -> Place | None:
+    """Return where a mask is once it is as large as the image; None if it is nowhere."""
+    rows, columns = _nearest_of(grid)
+    found = places(np.where(mask[np.ix_(rows, columns)], np.int32(0), np.int32(-1)))
+    return found[0] if found else None
+
+
+def nearest_region(mask: NDArray[np.bool_], grid: Grid, place: Place) -> Region:
+    """Return a mask as large as the image, by the nearest pixels, at its place."""
+    rows, columns = _nearest_of(grid)
+    window = mask[np.ix_(rows[place.rows], columns[place.columns])]
+    return Region(window, place.columns.start, place.rows.start, grid.image)
 
 
 def places(labels: LabelMap) -> Sequence[Place]:
@@ -105,6 +117,13 @@ def _winners(maps: Map) -> Sequence[int]:
 
 def _near(one: Map) -> NDArray[np.float32]:
     return sliding_window_view(np.pad(one, _NEAR // 2, "edge"), (_NEAR, _NEAR))
+
+
+def _nearest_of(grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the row and the column of a map for each row and column of the image."""
+    rows = grid.top + _nearest(grid.inner[0], grid.image[0])
+    columns = grid.left + _nearest(grid.inner[1], grid.image[1])
+    return rows // grid.factor, columns // grid.factor
 
 
 def _nearest(of_input: int, of_output: int) -> NDArray[np.intp]:

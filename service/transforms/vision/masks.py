@@ -1,6 +1,6 @@
 """Masks of objects: from the maps that a network gives at its own size to pixels of the image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -48,6 +48,8 @@ class Grid:
         height = round(place.height * place.scale_y)
         width = round(place.width * place.scale_x)
         edges = (place.top, place.top + height, place.left, place.left + width)
+        if edges == (0, network[0], 0, network[1]):
+            return cls(shape, 1, 0, 0, shape, (place.height, place.width))
         ratios = (network[0] / shape[0],) * 2 + (network[1] / shape[1],) * 2
         factor = 1
         while factor < max(ratios) and any(
@@ -74,6 +76,16 @@ class Grid:
             _taps(needed, self.shape[1], self.shape[1] * self.factor),
         )
         return _sampled(enlarged, down.moved(-int(down.low[0])), across.moved(-int(across.low[0])))
+
+
+def resized(maps: Map, shape: Shape) -> Map:
+    """Return maps [..., height, width] at another height and width, bilinear."""
+    if maps.shape[-2:] == shape:
+        return maps
+    height, width = maps.shape[-2:]
+    return _sampled(
+        maps, _taps(range(shape[0]), height, shape[0]), _taps(range(shape[1]), width, shape[1])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +206,17 @@ def prototype_regions(
         ValueError: the boxes cover too many pixels.
     """
     flat = prototypes.reshape(len(prototypes), -1)
+    maps = ((weights @ flat).reshape(prototypes.shape[1:]) for weights in coefficients)
+    yield from box_regions(maps, boxes, grid)
+
+
+def box_regions(maps: Iterable[Map], boxes: Boxes, grid: Grid) -> Iterator[Region]:
+    """Yield where each object's map is above zero, cut off at the object's box.
+
+    Raises:
+        ValueError: the boxes cover too many pixels.
+    """
     places = [inside(box, grid.image) for box in boxes]
     refuse_pixels(sum(len(rows) * len(columns) for rows, columns in places), MOST_PIXELS)
-    for weights, (rows, columns) in zip(coefficients, places, strict=True):
-        logits = (weights @ flat).reshape(prototypes.shape[1:])
-        yield Region(window(logits, grid, rows, columns), columns.start, rows.start, grid.image)
+    for one, (rows, columns) in zip(maps, places, strict=True):
+        yield Region(window(one, grid, rows, columns), columns.start, rows.start, grid.image)

@@ -34,6 +34,7 @@ from tests.unit.families.sessions import (
     detector_session,
     image_session,
     map_session,
+    object_session,
     query_session,
     set_session,
     states_session,
@@ -142,6 +143,21 @@ _WRITER = {
 }
 
 
+def _detector(
+    parameters: Mapping[str, Any],
+    session: Callable[[], NumpySession],
+    images: Sequence[bytes] = IMAGES,
+) -> Case:
+    return Case(
+        parameters,
+        lambda: {"model": session()},
+        [DetectItem(tasks.Image(image)) for image in images],
+        [DetectItem(tasks.Image(b""))],
+        [],
+        tasks.Detections,
+    )
+
+
 def _generator(parameters: Mapping[str, Any], sessions: Any) -> Case:
     items, empty = ([GenerateItem(text) for text in texts] for texts in (TEXTS, _EMPTY_TEXTS))
     return Case({**_WRITER, **parameters}, sessions, items, empty, [], tasks.Generation)
@@ -213,15 +229,8 @@ CASES: dict[str, Case] = {
         {"tokenizer_files": ["source_tokenizer.json", "target_tokenizer.json"]},
         lambda: step_sessions(64, TARGET_VOCABULARY),
     ),
-    "detector": Case(
-        {"labels": ["red", "green"], "image_size": 64},
-        lambda: {"model": detector_session()},
-        [DetectItem(tasks.Image(image)) for image in IMAGES],
-        [DetectItem(tasks.Image(b""))],
-        [],
-        tasks.Detections,
-    ),
-    "detr_detector": Case(
+    "detector": _detector({"labels": ["red", "green"], "image_size": 64}, detector_session),
+    "detr_detector": _detector(
         {
             "labels": ["red", "green"],
             "scores": "softmax",
@@ -232,27 +241,18 @@ CASES: dict[str, Case] = {
                 "resample": "nearest",
             },
         },
-        lambda: {"model": set_session()},
-        [DetectItem(tasks.Image(image)) for image in LANDSCAPES],
-        [DetectItem(tasks.Image(b""))],
-        [],
-        tasks.Detections,
+        set_session,
+        LANDSCAPES,
     ),
-    "segmenter": Case(
-        {"labels": ["black", "red", "green"], "processing": {"size": [32, 64]}},
-        lambda: {"model": map_session()},
-        [DetectItem(tasks.Image(image)) for image in IMAGES],
-        [DetectItem(tasks.Image(b""))],
-        [],
-        tasks.Detections,
+    "segmenter": _detector(
+        {"labels": ["black", "red", "green"], "processing": {"size": [32, 64]}}, map_session
     ),
-    "set_segmenter": Case(
-        {"labels": ["red", "green"], "processing": {"size": [32, 64]}},
-        lambda: {"model": query_session()},
-        [DetectItem(tasks.Image(image)) for image in IMAGES],
-        [DetectItem(tasks.Image(b""))],
-        [],
-        tasks.Detections,
+    "set_segmenter": _detector(
+        {"labels": ["red", "green"], "processing": {"size": [32, 64]}}, query_session
+    ),
+    "torchvision_detector": _detector(
+        {"labels": ["none", "red", "green"], "masks": True, "processing": {"size": [32, 64]}},
+        object_session,
     ),
     "dual_encoder": Case(
         {"max_length": 24, "pad_id": 5, **_COLOUR},

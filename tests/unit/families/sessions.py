@@ -193,6 +193,33 @@ def query_session() -> NumpySession:
     return NumpySession(compute, IMAGE_INPUTS)
 
 
+def object_session() -> NumpySession:
+    """Finds the red and the green rectangle of one image as torchvision does, green twice."""
+
+    def compute(feeds: Arrays) -> Arrays:
+        (image,) = feeds.values()
+        assert image.ndim == 3
+        boxes, labels, scores = [], [], []
+        masks = np.zeros((0, 1, *image.shape[1:]), np.float32)
+        for label, score in ((1, 0.9), (2, 0.8), (2, 0.3)):
+            others = [channel for channel in range(3) if channel != label - 1]
+            coloured = (image[label - 1] > 0.9) & (image[others] < 0.1).all(axis=0)
+            rows, across = np.flatnonzero(coloured.any(1)), np.flatnonzero(coloured.any(0))
+            if rows.size:
+                boxes.append([across[0], rows[0], across[-1] + 1, rows[-1] + 1])
+                labels.append(label)
+                scores.append(score)
+                masks = np.concatenate([masks, 0.7 * coloured[None, None].astype(np.float32)])
+        return {
+            "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+            "labels": np.array(labels, np.int64),
+            "scores": np.array(scores, np.float32),
+            "masks": masks,
+        }
+
+    return NumpySession(compute, {"image": TensorSpec("float32", (3, None, None))})
+
+
 class TranslatorGraphs:
     """A translator of two layers whose next token depends on every token before it."""
 

@@ -121,6 +121,54 @@ def test_an_object_that_others_cover_is_left_out() -> None:
     assert [one.label for one in kept.objects] == ["red", "green"]
 
 
+def overlapping() -> NumpySession:
+    """Two queries, red and green, of which the second covers part of the first."""
+    logits = np.array([[[5, 0, 0], [0, 4, 0]]], np.float32)
+    masks = np.full((1, 2, 8, 16), -6, np.float32)
+    masks[:, 0, :, :8], masks[:, 1, :, 4:] = 6, 6
+    return NumpySession(lambda feeds: {"logits": logits, "pred_masks": masks}, IMAGE_INPUTS)
+
+
+def test_masks_of_instances_may_overlap() -> None:
+    red, green = found(
+        "set_segmenter", overlapping(), parameters={"segments": "instance"}, threshold=0.9
+    ).objects
+    assert (red.label, green.label) == ("red", "green")
+    assert red.box == (0, 0, 32, 32)
+    assert green.box == (16, 0, 64, 32)
+    few = {"segments": "instance", "max_detections": 1}
+    assert len(found("set_segmenter", overlapping(), parameters=few).objects) == 1
+
+
+def test_an_instance_without_pixels_is_left_out() -> None:
+    logits, masks = np.float32([[[9, 0, 0]]]), np.full((1, 1, 8, 16), -6, np.float32)
+    session = NumpySession(lambda feeds: {"logits": logits, "pred_masks": masks}, IMAGE_INPUTS)
+    answer = found("set_segmenter", session, parameters={"segments": "instance"}, threshold=0)
+    assert answer.objects == ()
+
+
+def test_queries_may_name_all_pixels_of_a_label() -> None:
+    answer = found("set_segmenter", overlapping(), parameters={"segments": "semantic"})
+    assert {one.label for one in answer.objects} == {"red", "green"}
+    total = sum(pixels(one, answer).astype(int) for one in answer.objects)
+    assert (total == 1).all()
+    assert all(0 < one.score < 1 for one in answer.objects)
+
+
+def test_masks_may_be_resized_before_they_are_read() -> None:
+    whole = found("set_segmenter", overlapping(), parameters={"visible_share": 0.1})
+    again = found(
+        "set_segmenter",
+        overlapping(),
+        parameters={"visible_share": 0.1, "mask_size": [24, 24]},
+    )
+    assert [one.label for one in again.objects] == [one.label for one in whole.objects]
+    for one, other in zip(again.objects, whole.objects, strict=True):
+        assert (pixels(one, again) != pixels(other, whole)).mean() < 0.05
+    with pytest.raises(ModelLoadError, check=sentence):
+        found("set_segmenter", overlapping(), parameters={"mask_size": [0, 24]})
+
+
 def test_nothing_certain_is_nothing() -> None:
     assert found("set_segmenter", query_session(), threshold=0.99).objects == ()
 

@@ -35,7 +35,7 @@ def graph(
         "GPT2LMHeadModel",
         "Qwen3ForCausalLM",
         "BartForConditionalGeneration",
-        "Mask2FormerForUniversalSegmentation",
+        "OneFormerForUniversalSegmentation",
         "DPTForDepthEstimation",
         "VitPoseForPoseEstimation",
         "Swin2SRForImageSuperResolution",

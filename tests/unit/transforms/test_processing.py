@@ -116,6 +116,16 @@ def test_grey_and_blue_first() -> None:
         (Sizing("shortest_edge", shortest_edge=800, longest_edge=1333), (600, 1334), (600, 1334)),
         (Sizing("shortest_edge", shortest_edge=800, longest_edge=1333), (1000, 500), (1333, 666)),
         (Sizing("shortest_edge", None, 800, 1333, multiple_of=16), (480, 640), (800, 1056)),
+        (
+            Sizing("shortest_edge", None, 800, 1333, multiple_of=32, multiple_rounds="up"),
+            (640, 480),
+            (1088, 800),
+        ),
+        (
+            Sizing("shortest_edge", None, 800, 1333, multiple_of=32, multiple_rounds="up"),
+            (300, 900),
+            (448, 1344),
+        ),
         (Sizing("stretch", (8, 9), crop=(4, 5)), (1, 1), (4, 5)),
     ],
 )
