@@ -33,6 +33,9 @@ DIGIT = (ROOT / "loadtest" / "data" / "digits" / "0.png").read_bytes()
 MARK = f"quartet-{uuid4()}"
 """In the environment of the processes that this test has started."""
 CLIENTS, PATIENCE = 4, 180
+CLASSIFY = {"url": "/v1/classify", "content": DIGIT, "headers": {"Content-Type": "image/png"}}
+TEXT = "\n".join(f"我们昨天在图书馆看见了{number}只猫。" for number in range(20))
+TRANSLATE = {"url": "/v1/translate", "json": {"text": TEXT}}
 OPTIONS = {
     "models.only": "digits",
     "models.repository": str(ROOT / "models" / "repository"),
@@ -95,17 +98,17 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def load(url: str, clients: int = CLIENTS) -> Iterator[Counter[object]]:
+def load(
+    url: str, clients: int = CLIENTS, request: dict[str, Any] = CLASSIFY, pause: float = 0.0
+) -> Iterator[Counter[object]]:
     """Send requests from several clients until the block ends; yield what they get."""
     answers, stop = Counter[object](), threading.Event()
 
     def send() -> None:
-        with httpx.Client(
-            base_url=url, timeout=60, headers={"Content-Type": "image/png"}
-        ) as client:
-            while not stop.is_set():
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not stop.wait(pause):
                 try:
-                    answers[client.post("/v1/classify", content=DIGIT).status_code] += 1
+                    answers[client.post(**request).status_code] += 1
                 except httpx.HTTPError as error:
                     answers[repr(error)] += 1
 
@@ -123,6 +126,19 @@ def load(url: str, clients: int = CLIENTS) -> Iterator[Counter[object]]:
 
 def lost(answers: Counter[object]) -> int:
     return answers.total() - answers[200]
+
+
+def test_replicas_follow_the_load(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = {"upscale_delay_s": 1, "downscale_delay_s": 5}
+    monkeypatch.setattr(ray_app, "_AUTOSCALING", {**ray_app._AUTOSCALING, **fast})
+    options = {**OPTIONS, "models.only": "zh-en", "ray.min_replicas": 1, "ray.max_replicas": 3}
+    serve.run(ray_app.build(options))
+    assert running() == 1
+    with load(url, 12, TRANSLATE) as answers:
+        until(lambda: running() == 3)
+    with load(url, 1, TRANSLATE, pause=2) as few_answers:
+        until(lambda: running() == 1)
+    assert set(answers) == set(few_answers) == {200}, (answers, few_answers)
 
 
 def test_an_update_loses_no_request(url: str) -> None:
