@@ -72,33 +72,31 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, or hold them while earlier requests or responses wait."""
+        """Parse received bytes, or hold them while earlier requests, of any connection, wait."""
         held = self.flow.held
         if self._is_deaf:
             self._discard(len(data))
-        elif not held and not self.flow.must_wait and is_one_part(data, self._body_left):
+        elif self._may_parse(data):
             self._feed(data)
         else:
+            if not held:  # else it has asked, or waits for a response
+                self.turns.ask(self._continue)
             held += data
-            if len(held) == len(data):  # else bytes were held before, and are parsed in turn
-                self._parse_held()
             self.flow.pause_if_full()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Return whether requests are left to answer after the client closed its side.
+    def _may_parse(self, data: bytes) -> bool:
+        can = not (self.flow.held or self.flow.must_wait) and is_one_part(data, self._body_left)
+        return can and (self._body_left > 0 or self.turns.take())
 
-        Whether the client still reads shows only when something is sent to it.
-        """
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Return whether requests are left to answer after the client closed its side."""
         cycle = self._answering
-        if self._discarded is not None:
-            return False
         is_asked = bool(self.flow.held) if cycle is None else not cycle.more_body
+        is_asked = is_asked and self._discarded is None
         if not is_asked or exchange.tcp_state(self.transport) is None:
             return False
         self.flow.ending = self.flow.is_half_closed = True
-        self._drop_incomplete()
-        if isinstance(cycle, Cycle):
-            cycle.probe()
+        self._settle_half_closed()
         exchange.abort_when_reset(self.transport)
         return True
 
@@ -198,7 +196,7 @@ class Protocol(HttpToolsProtocol):
         self._parse_held()
         self.flow.resume_reading()
         if self.flow.is_half_closed:
-            self._drop_incomplete()
+            self._settle_half_closed()
         if self.flow.ending and self._answering is None:
             if self.flow.is_half_closed and not self.flow.held:
                 self.transport.close()
@@ -212,16 +210,17 @@ class Protocol(HttpToolsProtocol):
         self.flow.held.clear()
         self._answering = None
 
-    def _drop_incomplete(self) -> None:
-        """Drop a request whose body can no longer arrive, if no bytes are held."""
+    def _settle_half_closed(self) -> None:
+        """Drop a request whose body can no longer arrive; probe whether the client still reads."""
         cycle = self.cycle
-        if self.flow.held or not cycle.more_body or cycle.response_complete:
-            return
-        if self.pipeline:
-            self.pipeline.popleft()
-            cycle.on_response = exchange.nothing
-        else:
-            self.transport.close()
+        if self._answering and not self.flow.held and cycle.more_body:
+            if self.pipeline:
+                self.pipeline.popleft()
+                cycle.on_response = exchange.nothing
+            else:
+                self.transport.close()
+        if isinstance(self._answering, Cycle):
+            self._answering.probe()
 
     def _close(self) -> None:
         """Close the connection after a response; while the client still sends, only our side.

@@ -26,8 +26,8 @@ _END_OF_HEAD = b"\r\n\r\n"
 _LEAST_PART, _MOST_PART = 48, 2048
 """Bytes parsed at once that may hold the ends of requests: the parser cannot stop between them."""
 
-_MOST_TURNS = 8
-"""Connections that continue before the event loop runs other callbacks."""
+_MOST_TURNS = 4
+"""Connections that begin or continue a request before the event loop runs other callbacks."""
 
 _TCP_CLOSE = 7
 """Linux's state of a connection that was reset."""
@@ -172,15 +172,28 @@ class Flow(FlowControl):
 
 
 class Turns:
-    """Lets connections whose requests wait continue, a few in each turn of the event loop.
+    """Lets connections begin and continue requests, a few in each turn of the event loop.
 
-    New requests come between them. All at once, 200 clients that pipeline would delay every other
-    client by the time that 200 requests take.
+    All at once, 200 clients would delay every other client by the time that 200 requests take, and
+    every batch by several times that: it needs a few turns of the loop from end to end.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[Callable[[], None], None] = {}
         self._is_due = False
+        self._taken = 0
+
+    def take(self) -> bool:
+        """Return whether a connection may parse a request now; else let it `ask`."""
+        if self._waiting or self._taken >= _MOST_TURNS:
+            return False
+        if not self._taken:
+            asyncio.get_running_loop().call_soon(self._begin)
+        self._taken += 1
+        return True
+
+    def _begin(self) -> None:
+        self._taken = 0
 
     def ask(self, act: Callable[[], None]) -> None:
         """Call `act` soon, after those that asked before; once, however often it was asked for."""

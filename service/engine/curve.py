@@ -1,10 +1,10 @@
 """How long a batch takes, as measured during warm-up. Pure data, independent of the device."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import exp
+from math import exp, inf
 from typing import TypeAlias
 
 Measurements: TypeAlias = Mapping[tuple[int, int], float]
@@ -19,6 +19,8 @@ _NEARLY_BEST = 0.97
 # Seconds of computation after which an earlier run counts a third. Translations in flight end in
 # waves: over a tenth of this they seem to take twice as long, or half.
 _MEMORY_SECONDS = 5.0
+
+_REMEMBERED_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,19 @@ class Pace:
         curve = self._curve
         seconds = max(sum(curve.best_costs(lengths)) / threads, curve.seconds(1, max(lengths)))
         return seconds * self._seconds / self._expected if self._expected else seconds
+
+
+class Remembered:
+    """A value that is computed again only after some time, however often it is asked for."""
+
+    def __init__(self, compute: Callable[[], float]) -> None:
+        self._compute, self._value, self._until = compute, 0.0, -inf
+
+    def at(self, now: float) -> float:
+        """Return the value at a time in seconds; computed a twentieth of a second ago at most."""
+        if now >= self._until:
+            self._value, self._until = self._compute(), now + _REMEMBERED_SECONDS
+        return self._value
 
 
 def _every_row(points: Mapping[int, float], most: int) -> list[float]:

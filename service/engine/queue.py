@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from service.engine.curve import BatchCurve, Pace
+from service.engine.curve import BatchCurve, Pace, Remembered
 from service.engine.engine import ItemResult
 from service.engine.fairness import Holdings
 from service.engine.policy import BatchLimits, Urgency
@@ -204,6 +204,7 @@ class RequestQueue(Generic[EntryT]):
         self.holdings = incoming.holdings if incoming else Holdings()
         """What each owner has in progress, items that are being preprocessed included."""
         self._is_open = False
+        self._retry_after = Remembered(lambda: self.backlog_seconds)
         self._idle = asyncio.Event()
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -249,15 +250,15 @@ class RequestQueue(Generic[EntryT]):
         if not self._is_open:
             raise ShuttingDownError("the model is stopping")
         most = self._limits.max_queue_size
-        if (pending := self.pending) >= most:
-            raise OverloadedError(f"{pending} items already wait", self.backlog_seconds)
-        if share is None or pending < most - most // _RESERVED:
-            return
-        if self.holdings.is_over(share):
-            raise OverloadedError(
-                f"{pending} items already wait, and this key has its share of them",
-                self.backlog_seconds,
-            )
+        why, pending = "", self.pending
+        if pending < most:
+            if share is None or pending < most - most // _RESERVED:
+                return
+            if not self.holdings.is_over(share):
+                return
+            why = ", and this key has its share of them"
+        now = asyncio.get_running_loop().time()
+        raise OverloadedError(f"{pending} items already wait{why}", self._retry_after.at(now))
 
     def admit(self, length: int, deadline: float | None, now: float, share: Share | None) -> None:
         """Raise what `check_room` raises, or DeadlineExceededError if the deadline is too close."""
