@@ -31,10 +31,12 @@ from service.types import Session
 def open_answerer(folder: Path, threads: int | None, device: Device | None = None) -> Answerer:
     """Open a version's folder; `threads` of None leaves a session to its own defaults.
 
-    With a device the service's family answers, on this device's provider.
+    With a device the service's family answers in fp32, on this device's provider.
     """
     if device is not None or read_manifest(folder / "model.toml").task is Task.TRANSLATE:
-        return FamilyAnswerer.open(folder, threads or available_cores(), device or Device("cpu"))
+        precision = None if device is None else "fp32"
+        device = device or Device("cpu")
+        return FamilyAnswerer.open(folder, threads or available_cores(), device, precision)
     return open_text_or_image(folder, threads)
 
 
@@ -47,10 +49,12 @@ class FamilyAnswerer:
     sessions: Mapping[str, Session]
 
     @classmethod
-    def open(cls, folder: Path, threads: int, device: Device) -> "FamilyAnswerer":
-        """Read what the service would read."""
-        version = int(folder.name)
-        files = ModelRepository(folder.parents[1]).open(folder.parent.name, version)
+    def open(
+        cls, folder: Path, threads: int, device: Device, precision: str | None = None
+    ) -> "FamilyAnswerer":
+        """Read what the service would read; of the precision of its default if it is None."""
+        repository, version = ModelRepository(folder.parents[1]), int(folder.name)
+        files = repository.open(folder.parent.name, version, precision)
         names = files.manifest.inputs
         sessions = {
             name: device.provider.opens(graph, device, threads, input_names=names)

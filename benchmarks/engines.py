@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -93,11 +94,15 @@ def record_goldens(subject: Subject) -> None:
         return
     answerer = FamilyAnswerer.open(subject.folder, 1, Device("cpu"))
     rows = [
-        {"item": {"text": item}, "answer": answerer.answer(item)}
+        {"item": {"text": item}, "answer": {"labels": _labels(answerer.answer(item))}}
         for item in subject.items[:_GOLDENS]
     ]
     facts = {"created_with": "onnxruntime", "items": rows}
     file.write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _labels(answer: Mapping[str, Any]) -> Sequence[Mapping[str, object]]:
+    return [{"label": one["name"], "score": one["score"]} for one in answer["labels"]]
 
 
 def measure(subject: Subject, seconds: float, rounds: int, out: Path) -> Measured:
@@ -163,6 +168,7 @@ def _started(subject: Subject, name: str, found: Measured, out: Path) -> Server:
     settings = {
         "QUARTET_MODELS__ONLY": subject.name,
         "QUARTET_MODELS__MEASUREMENTS": str(kept),
+        "QUARTET_MODELS__PRECISION": "fp32",
         "QUARTET_CACHE__ENABLED": "false",
         **SERVED[name],
     }

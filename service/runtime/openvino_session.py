@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime as ort
@@ -34,6 +35,8 @@ _UNKNOWN = re.compile(r"No conversion rule found for operations: ([^\n]+)")
 _NO_MEMORY = ("bad_alloc", "Cannot allocate memory", "out of memory")
 _CANCELLED = "was cancel"
 _LONGEST = 200
+
+_models: WeakValueDictionary[tuple[Path, int, int], Any] = WeakValueDictionary()
 
 
 class OpenVinoDevice(SessionDevice, Protocol):
@@ -95,7 +98,7 @@ class OpenVinoSession(KeepsMemory):
         }
         library = import_module("openvino")
         core = library.Core()
-        model = _guarded(path, core.read_model, content)
+        model = _read(core, path, content)
         inputs, self.outputs = _specs(model.inputs), _specs(model.outputs)
         if problem := _problem(model, [*inputs.values(), *self.outputs.values()]):
             raise ModelLoadError(f"{path.name} {problem}")
@@ -105,6 +108,7 @@ class OpenVinoSession(KeepsMemory):
         names = {fed: name for fed, name in (input_names or {}).items() if name in inputs}
         self.inputs: Mapping[str, TensorSpec] = renamed(inputs, names)
         self._compiled, self._path = compiled, path
+        self._model = model  # sessions opened later share its weights
         self._types = [np.dtype(spec.dtype) for spec in inputs.values()]
         self._idle: deque[Any] = deque()
         self._tensor = library.Tensor
@@ -222,6 +226,24 @@ class OpenVinoSession(KeepsMemory):
         self._compiled.release_memory()
         self._idle.clear()
         return_free_memory()
+
+
+def _read(core: Any, path: Path, content: str | bytes) -> Any:
+    """Return a graph as OpenVINO reads it: the same one while a session of the file is open.
+
+    Its weights are in memory once, however many sessions compute with it.
+    """
+    if isinstance(content, bytes):
+        return _guarded(path, core.read_model, content)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ModelLoadError(f"{path.name} cannot be read: {error.strerror}") from error
+    key = (path, state.st_mtime_ns, state.st_size)
+    model = _models.get(key)
+    if model is None:
+        model = _models[key] = _guarded(path, core.read_model, content)
+    return model
 
 
 def _guarded(path: Path, function: Callable[..., Any], *arguments: object) -> Any:

@@ -152,10 +152,7 @@ def _openvino_absence(device: Device) -> str | None:
 
 
 def _openvino_options(device: Device) -> ProviderOptions:
-    options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": device.inference_precision}
-    if device.cache_folder is not None:
-        options["CACHE_DIR"] = str(device.cache_folder / "openvino")
-    return options
+    return {"INFERENCE_PRECISION_HINT": device.inference_precision}
 
 
 def _openvino_precisions() -> Sequence[InferencePrecision]:
@@ -168,21 +165,16 @@ def _open_openvino(graph: Graph, device: Device, threads: int, **options: Any) -
 
     if problem := device.provider.problem(device):
         raise DeviceUnavailableError(problem)
-    return OpenVinoSession(graph, _keeping(device), threads, **options)
+    return OpenVinoSession(graph, device, threads, **options)
 
 
 def _open_tensorrt(graph: Graph, device: Device, threads: int, **options: Any) -> Session:
-    return OrtSession(graph, _keeping(device), threads, **options)
-
-
-def _keeping(device: Device) -> Device:
-    """Return the device, without a cache folder if that cannot be made: libraries fail then."""
     if device.cache_folder is not None:
         try:
             device.cache_folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return replace(device, cache_folder=None)
-    return device
+        except OSError:  # ONNX Runtime would fail
+            device = replace(device, cache_folder=None)
+    return OrtSession(graph, device, threads, **options)
 
 
 def _tensorrt_options(device: Device) -> ProviderOptions:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_provider import FIRST_SECONDS, Fake, PacedSession, add_fake, loaded, rows
 
+from service.engine.side_by_side import Pair, saves_enough
 from service.types import Feed, Feeds
 from tests.lamps import make_repository
 from tests.sentences import sentence
@@ -101,6 +102,22 @@ async def test_a_choice_is_kept_for_the_next_start(fake: Fake, tmp_path: Path) -
         assert one.choice == before
         assert one.providers == {"model": "fake"}
         assert len(fake.opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "is_chosen"),
+    [
+        (((1.0, 1.0), (1.1, 0.8)), ((9.0, 9.0), (6.0, 6.0)), True),  # one disturbed group
+        (((1.0, 1.0), (1.1, 1.1)), ((9.0, 9.0), (6.0, 6.0)), False),
+        (((1.0, 1.0), (0.98, 0.9)), ((9.0, 9.0), (8.9, 8.0)), False),
+    ],
+)
+def test_a_gain_must_be_clear_in_both_groups_and_no_batch_slower(
+    short: tuple[tuple[float, float], tuple[float, float]],
+    long: tuple[tuple[float, float], tuple[float, float]],
+    is_chosen: bool,
+) -> None:
+    assert saves_enough([Pair(*short), Pair(*long)]) is is_chosen
 
 
 async def test_noisy_starts_choose_the_same(

@@ -176,21 +176,15 @@ def test_an_operator_that_it_does_not_have_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(refused.value)
 
 
-def test_compiled_graphs_are_kept_where_a_folder_is_given(
+def test_sessions_of_a_file_share_what_was_read_while_one_is_open(
     graphs: ModuleType, tmp_path: Path
 ) -> None:
-    path, device = graphs.matmul(tmp_path / "m.onnx"), Device("openvino", cache_folder=tmp_path)
-    for _ in range(2):
-        session = OpenVinoSession(path, device, 1)
-        assert session.run({"x": np.ones((1, 256), np.float32)})["y"].sum() == 256
-    assert len([*(tmp_path / "openvino").rglob("*.blob")]) == 1
-
-
-def test_a_folder_that_cannot_be_made_keeps_nothing(graphs: ModuleType, tmp_path: Path) -> None:
     path = graphs.matmul(tmp_path / "m.onnx")
-    device = Device("openvino", cache_folder=path / "no folder")
-    session = device.provider.opens(path, device, 1)
-    assert session.run({"x": np.ones((1, 256), np.float32)})["y"].sum() == 256
+    one, other = OpenVinoSession(path, ONE, 1), OpenVinoSession(path, ONE, 1)
+    assert one._model is other._model
+    del one, other
+    graphs.accumulator(path)  # another graph of the same name
+    assert OpenVinoSession(path, ONE, 1).inputs == OrtSession(path, Device("cpu"), 1).inputs
 
 
 def test_without_the_package_it_is_refused_and_nothing_is_imported(
