@@ -181,13 +181,13 @@ class Pace:
 class Remembered:
     """A value that is computed again only after some time, however often it is asked for."""
 
-    def __init__(self, compute: Callable[[], float]) -> None:
-        self._compute, self._value, self._until = compute, 0.0, -inf
+    def __init__(self) -> None:
+        self._value, self._until = 0.0, -inf
 
-    def at(self, now: float) -> float:
+    def at(self, now: float, compute: Callable[[], float]) -> float:
         """Return the value at a time in seconds; computed a twentieth of a second ago at most."""
         if now >= self._until:
-            self._value, self._until = self._compute(), now + _REMEMBERED_SECONDS
+            self._value, self._until = compute(), now + _REMEMBERED_SECONDS
         return self._value
 
 

@@ -204,7 +204,7 @@ class RequestQueue(Generic[EntryT]):
         self.holdings = incoming.holdings if incoming else Holdings()
         """What each owner has in progress, items that are being preprocessed included."""
         self._is_open = False
-        self._retry_after = Remembered(lambda: self.backlog_seconds)
+        self._retry_after = Remembered()
         self._idle = asyncio.Event()
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -252,13 +252,13 @@ class RequestQueue(Generic[EntryT]):
         most = self._limits.max_queue_size
         why, pending = "", self.pending
         if pending < most:
-            if share is None or pending < most - most // _RESERVED:
-                return
-            if not self.holdings.is_over(share):
+            nearly = most - most // _RESERVED
+            if share is None or pending < nearly or not self.holdings.is_over(share):
                 return
             why = ", and this key has its share of them"
         now = asyncio.get_running_loop().time()
-        raise OverloadedError(f"{pending} items already wait{why}", self._retry_after.at(now))
+        seconds = self._retry_after.at(now, lambda: self.backlog_seconds)
+        raise OverloadedError(f"{pending} items already wait{why}", seconds)
 
     def admit(self, length: int, deadline: float | None, now: float, share: Share | None) -> None:
         """Raise what `check_room` raises, or DeadlineExceededError if the deadline is too close."""
