@@ -110,14 +110,16 @@ serve: $(VENV)/.serve $(if $(DEMO),$(VENV)/.demo) $(if $(findstring ://,$(MODELS
 	exec $(BIN)/python -m service serve $(if $(DEMO),--models.repository $(DEMO_REPOSITORY)) \
 		$(if $(MODELS),--models.serve "$(MODELS)" --models.repository $(PULLED_REPOSITORY))
 
-# `-rs` lists what was skipped and why. A worker for each core; the tests of a file stay together.
+# `-rs` lists what was skipped and why. A worker for each core.
 PYTEST := $(BIN)/python -m pytest -rs
 PARALLEL := --numprocesses logical --maxprocesses 8
-# A file of the other lanes shares one server.
+# Many tests of `make test` wait for a socket or a thread, so there is a worker more.
+WORKERS := $$($(BIN)/python -c 'import os; print(min(8, os.cpu_count() + 1))')
+# A file of the other lanes shares one server, so its tests stay together.
 BY_FILE := $(PARALLEL) --dist loadfile
 
 test: $(VENV)/.dev
-	$(PYTEST) $(PARALLEL) --dist worksteal -m "not integration" tests/unit tests/contracts
+	$(PYTEST) --numprocesses $(WORKERS) --dist worksteal -m "not integration" tests/unit tests/contracts
 
 test-integration: $(if $(CI),system-packages) $(VENV)/.dev $(VENV)/.clients $(VENV)/.charts
 	$(PYTEST) $(BY_FILE) -m integration tests/integration tests/contracts tests/unit

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.http_application import REQUEST, Application, answer, running
 
-pytestmark = pytest.mark.looptime(False)  # real sockets
+pytestmark = [pytest.mark.looptime(False), pytest.mark.usefixtures("quick_stop")]
 
 MALFORMED, MISSING, VERSION = "malformed_request", "not_implemented", "http_version_not_supported"
 TE, CL = b"transfer-encoding: ", b"content-length: "

@@ -9,7 +9,7 @@ import pytest
 from service.api.connection import Protocol
 from tests.unit.http_application import REQUEST, Application, answer, running, until
 
-pytestmark = pytest.mark.looptime(False)  # real sockets
+pytestmark = [pytest.mark.looptime(False), pytest.mark.usefixtures("quick_stop")]
 
 
 def numbered(number: int, body: bytes = b"") -> bytes:

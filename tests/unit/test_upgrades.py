@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.http_application import Application, answer, running
 
-pytestmark = pytest.mark.looptime(False)  # real sockets
+pytestmark = [pytest.mark.looptime(False), pytest.mark.usefixtures("quick_stop")]
 
 H2C = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\n"
 OFFERS = {
