@@ -20,6 +20,9 @@ Verdict: TypeAlias = Literal["first_choice", "chosen", "not_faster", "not_exact"
 # Vectors with a cosine of 0.999 differ by at most this in an element, if their length is 1.
 _CLOSE_ELEMENT = 0.045
 
+# A channel whose values are all smaller is compared as one of this size.
+_SMALL = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -104,13 +107,17 @@ def allowed(exactness: Exactness, files: VersionFiles) -> float:
 
 
 def relative_limit(exactness: Exactness, tolerance: float) -> float:
-    """Return the largest difference of tensors, as a share of the largest value."""
+    """Return the largest `relative_difference` of tensors."""
     limits = {"strict": DEFAULT_TOLERANCE, "close": CLOSE_SCORE, "fast": CLOSE_SCORE}
     return max(limits[exactness], tolerance if exactness == "fast" else 0.0)
 
 
 def relative_difference(one: Tensors, other: Tensors) -> float:
-    """Return the largest difference of two results, as a share of the second's largest value."""
+    """Return the largest difference of two results of an item, as a share of the largest value.
+
+    Of a tensor of several axes, each channel has its own largest value: a detector's scores lie
+    beside coordinates in pixels. Channels are the shorter one of the first and the last axis.
+    """
     if one.keys() != other.keys():
         return math.inf
     return max((_difference(one[name], wanted) for name, wanted in other.items()), default=0.0)
@@ -125,8 +132,16 @@ def _difference(found: np.ndarray, wanted: np.ndarray) -> float:
         return 0.0
     if not np.isfinite(found).all():
         return math.inf
-    scale = max(float(np.abs(wanted).max()), 1e-6)
-    return float(np.abs(found.astype(np.float64) - wanted).max()) / scale
+    sizes, errors = (_of_channels(each) for each in (wanted, found.astype(np.float64) - wanted))
+    scales = np.maximum(sizes, max(min(_SMALL, float(sizes.max())), 1e-6))
+    return float((errors / scales).max())
+
+
+def _of_channels(values: np.ndarray) -> np.ndarray:
+    """Return the largest magnitude of each channel."""
+    axis = -1 if values.ndim and values.shape[0] > values.shape[-1] else 0
+    rows = np.moveaxis(np.atleast_2d(values), axis, 0)
+    return np.asarray(np.abs(rows.reshape(len(rows), -1)).max(axis=1))
 
 
 def judged(candidate: Candidate, pairs: Sequence[Pair]) -> Candidate:

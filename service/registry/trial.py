@@ -256,7 +256,7 @@ class Trial:
         limit = relative_limit(self.exactness, self.files.tolerance)
         if self._deviation(answers, results) <= limit:
             return None
-        return f"results deviate by more than {limit:g} of their largest value"
+        return f"results deviate by more than {limit:g} of the largest value of a channel"
 
     async def _in_turn(self, function: Any, *arguments: Any) -> Any:
         return await self.runtime.in_turn(function, *arguments)

@@ -4,12 +4,14 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_provider import FIRST_SECONDS, Fake, PacedSession, add_fake, loaded, rows
 
 from service.engine.side_by_side import Pair, saves_enough
+from service.registry.candidates import relative_difference
 from service.types import Feed, Feeds
 from tests.lamps import make_repository
 from tests.sentences import sentence
@@ -172,3 +174,35 @@ async def test_without_goldens_made_up_items_are_compared(
     fake.shift = shift
     async with loaded(tmp_path, exactness=exactness) as one:
         assert rows(one)["fake", "fp32", "f32"].verdict == verdict
+
+
+_YOLO = np.stack([np.linspace(0, 640, 99), np.linspace(0, 1, 99)]).astype(np.float32)
+"""A coordinate in pixels and a score, at 99 places."""
+
+
+@pytest.mark.parametrize("turn", [np.asarray, np.transpose], ids=["channels first", "last"])
+@pytest.mark.parametrize(
+    ("pixels", "score", "wanted"), [(3.2, 0.0, 0.005), (0.0, 0.3, 0.3), (0.064, 0.0001, 0.0001)]
+)
+def test_a_score_beside_pixels_is_compared_with_scores(
+    turn: Callable[[Any], Any], pixels: float, score: float, wanted: float
+) -> None:
+    found = _YOLO + np.array([[pixels], [score]], np.float32)
+    difference = relative_difference({"output": turn(found)}, {"output": turn(_YOLO)})
+    assert difference == pytest.approx(wanted, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("found", "original", "wanted"),
+    [
+        (np.float32([0.0, 2.0]), np.float32([0.01, 2.0]), 0.005),
+        (np.float32(1.0), np.float32(2.0), 0.5),
+        (np.float32([[1e-7, 0.0], [1.0, 2.0]]), np.float32([[0.0, 0.0], [1.0, 2.0]]), 1e-4),
+        (np.float32([]), np.float32([]), 0.0),
+        (np.float32([np.nan]), np.float32([1.0]), np.inf),
+    ],
+    ids=["a vector", "a number", "almost nothing", "nothing", "no number"],
+)
+def test_the_difference_of_tensors(found: Any, original: Any, wanted: float) -> None:
+    difference = relative_difference({"a": np.asarray(found)}, {"a": np.asarray(original)})
+    assert difference == pytest.approx(wanted, rel=1e-2)
