@@ -79,8 +79,8 @@ shorter than about a tenth of the photo's longer side were not trained on.
 
 int8: weights by channel and activations in 8 bits with scales fixed by calibration on training
 photos, so an answer does not depend on its neighbours in a batch; the last convolution of each
-head and the boxes stay in fp32. It needs about 0.55 of the time of fp32 on a CPU with VNNI
-(2.7 against 4.7 ms of one core's time a photo), and is the default there.
+head and the boxes stay in fp32. It needs about half of the time of fp32 on a CPU with VNNI
+(3.9 against 8.4 ms of one core's time a photo), and is the default there.
 
 Measured through the served code on the 67 test photos (143 cards) and on drawn pictures in a font
 that was not trained on. The calibration error compares the scores of boxes from 0.25 on with the

@@ -1,14 +1,17 @@
 """Real sessions on tiny graphs."""
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import psutil
 import pytest
 
 from service.errors import DeviceMemoryError, InferenceError, ModelLoadError
+from service.runtime.graphs import _PRODUCT, fast_products_are_exact
 from service.runtime.ort_errors import PoisonedSessionError, translated
 from service.runtime.providers import Device
 from service.runtime.session import OnDevice, OrtSession
@@ -33,19 +36,63 @@ def test_int8_products_are_exact_on_every_processor(graphs, tmp_path: Path, oper
     assert product.tolist() == [[255 * 127 * 64] * 3] * 2
 
 
-def test_a_graph_whose_products_share_an_int8_weight_is_opened_with_a_warning(
-    graphs, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_the_product_that_asks_the_processor_is_what_it_says() -> None:
+    model = onnx.load_from_string(_PRODUCT)
+    onnx.checker.check_model(model)
+    (node,), (weights,) = model.graph.node, model.graph.initializer
+    assert node.op_type == "MatMulInteger"
+    assert (onnx.numpy_helper.to_array(weights) == np.full((64, 3), 127, np.int8)).all()
+
+
+@pytest.mark.parametrize("product", [255 * 127 * 64, 32767 * 32])
+def test_the_slow_kernel_computes_where_the_fast_one_is_not_exact(
+    graphs, tmp_path: Path, product: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Only processors without VNNI refuse such a graph, so the refusal is simulated elsewhere.
+    real, asked = ort.InferenceSession, []
+
+    class Saturating:
+        def run(self, *_: object) -> list:
+            return [np.full((2, 3), product, np.int32)]
+
+    def opened(model: object, options: ort.SessionOptions, providers: list) -> object:
+        if model == _PRODUCT:
+            return Saturating()
+        with suppress(RuntimeError):  # it has no such entry
+            asked.append(options.get_session_config_entry("session.x64quantprecision"))
+        return real(model, options, providers=providers)
+
+    monkeypatch.setattr(ort, "InferenceSession", opened)
+    asks = fast_products_are_exact.__wrapped__  # not the kept answer
+    monkeypatch.setattr("service.runtime.graphs.fast_products_are_exact", asks)
+    OrtSession(graphs.int8_product(tmp_path / "product.onnx", "MatMulInteger"), CPU, threads=1)
+    assert asked == ([] if product == 255 * 127 * 64 else ["1"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "AddInitializedOrtValue Attempt to replace the existing tensor",
+        "Failed to find kernel for com.microsoft.QLinearConv(1)",
+    ],
+)
+def test_a_graph_that_has_no_exact_kernel_is_opened_with_a_warning(
+    graphs,
+    tmp_path: Path,
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Only processors without VNNI refuse such a graph, so the refusal is simulated.
     real, asked = ort.InferenceSession, []
 
     def refuse_exact(model: object, options: ort.SessionOptions, providers: list) -> object:
         asked.append(options.get_session_config_entry("session.x64quantprecision"))
         if asked[-1] == "1":
-            raise RuntimeError("AddInitializedOrtValue Attempt to replace the existing tensor")
+            raise RuntimeError(said)
         return real(model, options, providers=providers)
 
     monkeypatch.setattr(ort, "InferenceSession", refuse_exact)
+    monkeypatch.setattr("service.runtime.graphs.fast_products_are_exact", lambda: False)
     caplog.set_level("WARNING", "service.runtime.graphs")  # other tests configure logs
     OrtSession(graphs.int8_product(tmp_path / "product.onnx", "MatMulInteger"), CPU, threads=1)
     assert asked == ["1", "0"]
