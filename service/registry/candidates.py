@@ -115,8 +115,8 @@ def relative_limit(exactness: Exactness, tolerance: float) -> float:
 def relative_difference(one: Tensors, other: Tensors) -> float:
     """Return the largest difference of two results of an item, as a share of the largest value.
 
-    Of a tensor of several axes, each channel has its own largest value: a detector's scores lie
-    beside coordinates in pixels. Channels are the shorter one of the first and the last axis.
+    Of a tensor of several axes, each channel has its own largest value: a detector gives scores
+    and coordinates in pixels. Channels are the shorter one of the first and the last axis.
     """
     if one.keys() != other.keys():
         return math.inf

@@ -184,7 +184,7 @@ _YOLO = np.stack([np.linspace(0, 640, 99), np.linspace(0, 1, 99)]).astype(np.flo
 @pytest.mark.parametrize(
     ("pixels", "score", "wanted"), [(3.2, 0.0, 0.005), (0.0, 0.3, 0.3), (0.064, 0.0001, 0.0001)]
 )
-def test_a_score_beside_pixels_is_compared_with_scores(
+def test_a_score_among_pixels_is_compared_with_scores(
     turn: Callable[[Any], Any], pixels: float, score: float, wanted: float
 ) -> None:
     found = _YOLO + np.array([[pixels], [score]], np.float32)
