@@ -20,7 +20,7 @@ class RecordedProtocol(Protocol):
     _is_counted = True
     """Whether the system counts what was written."""
     _repeats: Record | None = None
-    """The record, while bytes are parsed that an earlier worker has received."""
+    """The record, until what an earlier worker has received is answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, with the request that an earlier worker has not answered, if there is one."""
@@ -34,7 +34,6 @@ class RecordedProtocol(Protocol):
         if data := record.read():
             self._repeats = record
             super().data_received(data)
-            self._repeats = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Record nothing more: the slot may be another connection's."""
@@ -68,6 +67,8 @@ class RecordedProtocol(Protocol):
         super().on_response_complete()
         if self._record is None:
             return
+        if self.is_idle():
+            self._repeats = None
         if self.is_idle() and (self._is_counted or not exchange.unread(self.transport)):
             self._record.finish()
         else:

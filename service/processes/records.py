@@ -21,8 +21,8 @@ SLOTS = 2**14
 MOST_BYTES = 20 * 2**20
 """Of a request that is recorded: the default limit of a body, in chunks, with its head."""
 
-_RECEIVED, _EARLIER, _SENT, _SINCE, _SUSPICIONS, _STATE = range(6)
-_WORDS = 6
+_RECEIVED, _EARLIER, _SENT, _SINCE, _SUSPICIONS, _STATE, _READ = range(7)
+_WORDS = 7
 _WORD = 8
 
 _BODY_HAS_ENDED, _RESPONSE_HAS_ENDED = 1, 2
@@ -42,8 +42,8 @@ _KEPT_BYTES = 64 * 1024
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 """Flags of Linux's fallocate."""
 
-_ACKNOWLEDGED = struct.Struct("=Q"), 120
-"""Of Linux's `struct tcp_info`: tcpi_bytes_acked."""
+_COUNTS, _COUNTS_AT = struct.Struct("=QQ"), 120
+"""Of Linux's `struct tcp_info`: tcpi_bytes_acked and tcpi_bytes_received."""
 
 _INTERIM = b"HTTP/1.1 100"
 
@@ -56,7 +56,7 @@ class Fate(Enum):
     AGAIN = auto()
     """Another worker gets its request, of whose answer nothing was sent."""
     LOST = auto()
-    """A part of an answer was sent, or the request is not recorded."""
+    """A part of an answer was sent, or the request is not recorded, or not all of it."""
 
 
 @dataclass(slots=True)
@@ -128,6 +128,10 @@ class Record:
 
     def receive(self, data: bytes) -> None:
         """Add bytes that have arrived."""
+        self._keep(data)
+        self._words[_READ] += len(data)
+
+    def _keep(self, data: bytes) -> None:
         words = self._words
         if (before := words[_RECEIVED]) == _NOT_RECORDED:
             return
@@ -185,7 +189,9 @@ class Record:
         """Return what to do with the connection of a worker that has ended."""
         words = self._words
         received, sent = words[_RECEIVED], words[_SENT]
-        written = _written(connection)
+        written, read = _counts(connection)
+        if read is not None and read > words[_READ] + 1:  # the end counts as a byte
+            return Fate.LOST  # what was read and not recorded is gone
         if not received:
             return Fate.LOST if written not in (None, sent) else Fate.MOVE
         if received != _NOT_RECORDED and words[_EARLIER] == (sent if written is None else written):
@@ -222,15 +228,23 @@ class Record:
             _free(self._file, self._offset + _KEPT_BYTES, MOST_BYTES)
 
 
-def _written(connection: socket.socket) -> int | None:
-    """Return how many bytes the system has accepted for a connection; None unless it is TCP."""
+def _counts(connection: socket.socket) -> tuple[int, int] | tuple[None, None]:
+    """Return how many bytes the system has accepted for a connection, and how many were read.
+
+    None unless it is TCP.
+    """
     if connection.family == socket.AF_UNIX:
-        return None
-    number, place = _ACKNOWLEDGED
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, place + number.size)
-    (acknowledged,) = number.unpack_from(info, place)
-    waiting = fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4)
-    return int(acknowledged) + int.from_bytes(waiting, sys.byteorder)
+        return None, None
+    size = _COUNTS_AT + _COUNTS.size
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+    acknowledged, received = _COUNTS.unpack_from(info, _COUNTS_AT)
+    written = acknowledged + _waiting(connection, termios.TIOCOUTQ)
+    return written, received - _waiting(connection, termios.FIONREAD)
+
+
+def _waiting(connection: socket.socket, direction: int) -> int:
+    """Return the bytes that are not acknowledged (TIOCOUTQ), or not read (FIONREAD)."""
+    return int.from_bytes(fcntl.ioctl(connection, direction, b"\0" * 4), sys.byteorder)
 
 
 def _free(file: int, start: int, size: int) -> None:

@@ -31,6 +31,7 @@ OPTIONS = (
     "--logs.format=json",
 )
 CLIENTS = 8
+KILLS = 2
 LONGEST = 60.0
 
 
@@ -196,7 +197,8 @@ def kill(service: RealService, worker: psutil.Process) -> None:
     until(serves)
 
 
-def test_a_killed_process_loses_no_request(service: RealService) -> None:
+def test_a_killed_process_loses_only_what_it_was_reading(service: RealService) -> None:
+    """Bytes that were read and not yet recorded are gone: of one connection at each kill."""
     before = metrics(service)
     outcomes: Counter[str] = Counter()
     ended = threading.Event()
@@ -216,15 +218,16 @@ def test_a_killed_process_loses_no_request(service: RealService) -> None:
         one.start()
     until(lambda: outcomes["200"] > 10 * CLIENTS)
     between = metrics(service)
-    kill(service, workers(service)[0])
-    kill(service, workers(service)[0])
+    for _ in range(KILLS):
+        kill(service, workers(service)[0])
     ended.set()
     for one in clients:
         one.join()
-    assert outcomes.keys() == {"200"}
     after = metrics(service)
-    assert after["process_restarts_total[]"] == before["process_restarts_total[]"] + 2
-    assert after["process_requests_lost_total[]"] == before["process_requests_lost_total[]"]
+    lost = after["process_requests_lost_total[]"] - before["process_requests_lost_total[]"]
+    assert lost <= KILLS
+    assert outcomes.total() - outcomes["200"] == lost, outcomes
+    assert after["process_restarts_total[]"] == before["process_restarts_total[]"] + KILLS
     lower = {name for name in between if "_total" in name and after[name] < between[name]}
     assert lower == set()
 

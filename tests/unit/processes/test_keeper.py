@@ -90,6 +90,25 @@ def test_an_answer_of_which_a_part_was_sent_is_lost_and_its_connection_closed(de
     assert desk.clients[0].recv(100) == b""
 
 
+@pytest.mark.parametrize("recorded", [0, 20, len(REQUEST)])
+@pytest.mark.parametrize("taken", [0, 20, len(REQUEST)])
+@pytest.mark.parametrize("is_half_closed", [False, True])
+def test_what_was_read_and_not_recorded_is_lost_at_once(
+    desk: Desk, recorded: int, taken: int, is_half_closed: bool
+) -> None:
+    kept, record = desk.connect(0)
+    record.receive(REQUEST[:recorded])
+    desk.clients[0].send(REQUEST)
+    if is_half_closed:
+        desk.clients[0].shutdown(socket.SHUT_WR)
+    if taken:
+        kept.connection.recv(taken, socket.MSG_WAITALL)
+    desk.keeper.recover(0, was_killed=True)
+    is_lost = taken > recorded
+    assert desk.waiting() == ([] if is_lost else [kept])
+    assert desk.counted()[1] == is_lost
+
+
 def test_an_answer_that_was_about_to_be_sent_is_computed_again(desk: Desk) -> None:
     kept, record = desk.connect(0)
     record.receive(REQUEST)
