@@ -70,7 +70,7 @@ def _listed(signature: GraphSignature) -> str:
 _ENCODE = (
     "export the model without its head (Optimum: --task feature-extraction) to embed texts with it"
 )
-_NOTHING = "none of the four tasks (classify, translate, detect, embed) is of this kind"
+_NOTHING = "none of the tasks (classify, tag, translate, generate, detect, embed) is of this kind"
 
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "token-classification": (
