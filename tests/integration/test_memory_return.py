@@ -102,7 +102,7 @@ def test_a_replaced_version_is_given_back(service: RealService) -> None:
 
     reload(3)
     before = resident(service)
-    rounds = max(8, ROUNDS // 5)
+    rounds = max(12, ROUNDS // 5)
     reload(rounds)
-    # A version of news-topics takes 5 to 10 MB.
-    assert resident(service) - before < 2.5 * rounds
+    # A version of news-topics takes 5 to 10 MB; what is free in the heap varies by 30 MB.
+    assert resident(service) - before < 3.5 * rounds

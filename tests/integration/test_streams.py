@@ -89,7 +89,8 @@ def test_streams_that_are_deleted_leave_no_thread(
         for stream in streams:
             client.delete(f"/v1/streams/{stream}").raise_for_status()
         counts.append(threads(service))
-    assert counts[2] <= counts[0] + 2
+    # A thread for each stream would be 16 more; those of shared pools begin one by one.
+    assert counts[2] < counts[0] + 8
 
 
 def test_a_camera_from_its_first_frame_to_the_end_of_the_service(
