@@ -12,7 +12,7 @@ from models.evaluate.errors import EvaluationError
 from models.evaluate.workflows import evaluate_workflow
 from tests.integration.real_service import ROOT, STARTERS
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.looptime(False)]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.looptime(False)]
 SAMPLES = ROOT / "service/page/samples"
 
 
