@@ -1,7 +1,7 @@
 """Classifiers of texts and of images: a network with a classification head, a score a label."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -49,6 +49,9 @@ class TextClassifierParameters(TextParameters):
     hypothesis_template: str = "This example is {}."
     """What makes a hypothesis of a label that a request gives, for a model of natural language
     inference: one of its labels begins with "entail"."""
+    eos_id: int | None = None
+    """End token at whose last place the network reads the text (BART, T5). It needs batches whose
+    rows hold equally many of them: two texts as one hold more than a single text."""
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -80,7 +83,7 @@ def open_text_classifier(
 ) -> Opened[ClassifyItem, Classification]:
     """Read the tokenizer. Raises ModelLoadError, ValueError."""
     texts = TextInput.open(folder, parameters)
-    processor = TextClassifierProcessor(parameters.labels, texts)
+    processor = TextClassifierProcessor(parameters.labels, texts, parameters.eos_id)
     model = TextClassifierModel(texts, parameters.labels, parameters.activation)
     traits: Traits[ClassifyItem, Classification] = Traits(
         tokenizer=texts.tokenizer,
@@ -98,6 +101,7 @@ class TextClassifierProcessor(Processor[ClassifyItem, Classification]):
 
     labels: tuple[str, ...]
     texts: TextInput
+    eos_id: int | None = None
 
     @override
     def offload(self, item: ClassifyItem) -> bool:
@@ -109,7 +113,11 @@ class TextClassifierProcessor(Processor[ClassifyItem, Classification]):
         check_top_k(item.top_k)
         if not isinstance(item.content, Text):
             raise InvalidInputError("this model reads texts, not images")
-        return self.texts.prepare(item.content.text, LANE, item.text_pair)
+        prepared = self.texts.prepare(item.content.text, LANE, item.text_pair)
+        if self.eos_id is None:
+            return prepared
+        ends = int(np.count_nonzero(prepared.tensors["input_ids"] == self.eos_id))
+        return replace(prepared, group=(ends,))
 
     @override
     def postprocess(self, result: Tensors, item: ClassifyItem) -> Classification:

@@ -21,7 +21,7 @@ from service.repository.layouts.facts import (
     graph_name,
     pixel_spec,
 )
-from service.repository.layouts.tokens import text_facts
+from service.repository.layouts.tokens import first_id, text_facts
 from service.tasks import Task
 
 _HEAD = "ForSequenceClassification"
@@ -91,6 +91,12 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
     yield from label_facts(files)
     yield from _activation(files)
     yield from text_facts(files)
+    # transformers' encoder-decoders read the text at its last end token, and refuse such batches.
+    if files.config.get("is_encoder_decoder") is True:
+        if (end := first_id(files.config.get("eos_token_id"))) is not None:
+            yield Fact("parameters.eos_id", end, f"{CONFIG}: is_encoder_decoder, eos_token_id")
+        else:
+            yield Unknown("parameters.eos_id", f"{CONFIG} does not tell it: eos_token_id is missing")
 
 
 def _activation(files: ExportFiles) -> Iterator[Finding]:

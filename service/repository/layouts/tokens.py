@@ -29,7 +29,7 @@ def padding_facts(files: ExportFiles, config: Mapping[str, Any]) -> Iterator[Fin
         yield found
     elif isinstance(config.get("pad_token_id"), int):
         yield Fact(_KEY, config["pad_token_id"], f"{CONFIG}: pad_token_id")  # and is refused
-    elif (end := _first(config.get("eos_token_id"))) is not None:
+    elif (end := first_id(config.get("eos_token_id"))) is not None:
         # GPT-2 has no token for it. The mask hides what is there.
         yield Fact(_KEY, end, f"{CONFIG}: eos_token_id, as there is no token for padding")
     else:
@@ -96,7 +96,8 @@ def _vocabulary(table: Mapping[str, Any]) -> Mapping[str, int]:
     return found
 
 
-def _first(value: Any) -> int | None:
+def first_id(value: Any) -> int | None:
+    """Return the id of a token, or the first of several; None if there is none."""
     number = value[0] if isinstance(value, list) and value else value
     return number if _is_id(number) else None
 

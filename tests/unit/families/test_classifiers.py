@@ -98,6 +98,20 @@ def test_no_labels_at_all_cannot_be_asked_for(tmp_path: Path, top_k: int) -> Non
         image_classifier().processor.preprocess(ClassifyItem(image, top_k))
 
 
+def test_texts_with_other_numbers_of_end_tokens_are_of_other_groups(tmp_path: Path) -> None:
+    def groups(family: Opened[ClassifyItem, Classification]) -> list[Any]:
+        items = [
+            ClassifyItem(Text("one")),
+            ClassifyItem(Text("two three")),
+            ClassifyItem(Text("one"), text_pair="two"),
+            ClassifyItem(Text("one [SEP]")),
+        ]
+        return [family.processor.preprocess(item).group for item in items]
+
+    assert groups(text_classifier(tmp_path, eos_id=SEP)) == [(1,), (1,), (0,), (2,)]
+    assert groups(text_classifier(tmp_path)) == [None] * 4
+
+
 def test_large_logits_do_not_overflow(tmp_path: Path) -> None:
     found = labelled(text_classifier(tmp_path), giving(1e4, -1e4, 0))
     assert found.labels[0] == Label("a", 1.0)
