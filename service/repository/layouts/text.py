@@ -96,7 +96,9 @@ def _read_classifier(files: ExportFiles) -> Iterator[Finding]:
         if (end := first_id(files.config.get("eos_token_id"))) is not None:
             yield Fact("parameters.eos_id", end, f"{CONFIG}: is_encoder_decoder, eos_token_id")
         else:
-            yield Unknown("parameters.eos_id", f"{CONFIG} does not tell it: eos_token_id is missing")
+            yield Unknown(
+                "parameters.eos_id", f"{CONFIG} does not tell it: eos_token_id is missing"
+            )
 
 
 def _activation(files: ExportFiles) -> Iterator[Finding]:
