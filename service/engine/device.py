@@ -101,6 +101,8 @@ class DeviceRuntime:
             if not running.done():  # else `release` may have been called: it would stay overdue
                 overdue.note_stop(stop)
             raise
+        finally:
+            del running  # a failed future would keep this frame, and the frame the future
 
     def close(self) -> None:
         """End each thread after its current run, without waiting for that."""

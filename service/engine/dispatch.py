@@ -72,6 +72,8 @@ async def run_on(
         if not running.cancel():  # a thread has begun with it
             await _end_of(running)
         raise
+    finally:
+        del running  # a failed future would keep this frame, and the frame the future
 
 
 async def _end_of(running: "Future[BatchResult]") -> None:

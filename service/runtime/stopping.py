@@ -84,13 +84,16 @@ async def apart(function: Callable[..., T], *arguments: Any) -> T:
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()
     stop = StopSignal()
-    call = (result, stop, function, arguments)
-    threading.Thread(target=_call, args=call, name=THREAD_NAME, daemon=True).start()
+    threading.Thread(
+        target=_call, args=(result, stop, function, arguments), name=THREAD_NAME, daemon=True
+    ).start()
     try:
         return await asyncio.wrap_future(result)
     except asyncio.CancelledError:
         stop.set()
         raise
+    finally:
+        del result  # a failed future would keep this frame, and the frame the future
 
 
 def _call(
