@@ -127,7 +127,7 @@ class MemoryBudget:
             ModelLoadError: now that it is measured, it cannot fit.
         """
         files = loaded.files
-        took = loaded.memory_bytes or 0
+        took = loaded.memory_bytes or files.size_bytes
         if self.total:
             took = max(took, self.expected(files))
             self._known[files.digest] = took
@@ -136,14 +136,13 @@ class MemoryBudget:
         stay = min(_LONGEST_STAY, max(_LEAST_STAY, _STAYS * loaded.seconds))
         self._held[loaded], self._stays[loaded] = took, now + stay
         loaded.on_closed = partial(self._release, weakref.ref(loaded))
-        if took:
-            metrics.MODEL_MEMORY_BYTES.labels(files.model, str(files.version)).set(took)
+        metrics.MODEL_MEMORY_BYTES.labels(files.model, str(files.version)).set(took)
         if self.total:  # it may have taken more than expected
             self._evict_for(files.model, 0, 0.0)
 
     def memory_of(self, loaded: Loaded) -> int | None:
-        """Return the bytes that a version takes; None if nothing is known."""
-        return self._held.get(loaded) or None
+        """Return the bytes that a version takes; None if it is not held."""
+        return self._held.get(loaded)
 
     async def _wait(self, files: VersionFiles, needed: int) -> None:
         loop = asyncio.get_running_loop()

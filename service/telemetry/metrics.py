@@ -219,7 +219,8 @@ MODEL_ALIAS_SHARE = Gauge(
 )
 MODEL_MEMORY_BYTES = Gauge(
     "model_memory_bytes",
-    "Memory of a version that is loaded or drains, as measured when it was loaded.",
+    "Memory of a version that is loaded or drains, as measured when it was loaded; the size of its "
+    "files if other loads ran then.",
     _VERSION,
     multiprocess_mode="sum",
 )

@@ -122,7 +122,8 @@ def _models() -> list[AnyPanel]:
         ),
         lines(
             "Memory by version",
-            "As measured when the version was loaded, on the replica where it is largest.",
+            "As measured when the version was loaded (the size of its files if other loads ran "
+            "then), on the replica where it is largest.",
             "bytes",
             {"{{model}} {{version}}": each},
             width=6,
