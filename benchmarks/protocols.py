@@ -68,6 +68,14 @@ PAIRS: Sequence[Pair] = (
             {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [_HEADLINE]}]},
         ),
     ),
+    Pair(
+        "oip infer, vectors",
+        _EMBED,
+        (
+            "/v2/models/emoji/infer",
+            {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": _TEXTS}]},
+        ),
+    ),
 )
 
 

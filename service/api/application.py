@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -56,6 +56,8 @@ _UNREADABLE = "_unreadable_"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LEFT = 499
 """Status label of requests whose client disconnected before the response, as in nginx."""
+_MATCHES, _MATCHED_LENGTH = 1024, 200
+"""The most matches of paths with templates that are kept, and characters of such a path."""
 
 
 class Api(FastAPI):
@@ -80,6 +82,7 @@ class Api(FastAPI):
         self._direct: dict[tuple[str, str], DirectRoute] = {}
         self._templates: dict[str, list[DirectRoute]] = {}
         """Routes with parameters in their path, by its first part."""
+        self._match_again = lru_cache(_MATCHES)(self._match)
         self._documented: list[DirectRoute] = []
         # `labels()` costs more than counting. There are as many keys as label values.
         self._counters: dict[tuple[str, str, int, str], tuple[Counter, Histogram]] = {}
@@ -150,15 +153,19 @@ class Api(FastAPI):
             scope["path"] = path = "/" + "/".join(part for part in path.split("/") if part)
             if (route := self._direct.get((method, path))) is not None:
                 return route
+        match = self._match_again if len(path) <= _MATCHED_LENGTH else self._match
+        route, parameters = match(method, path)
+        if parameters:
+            scope["path_params"] = parameters
+        return route
+
+    def _match(self, method: str, path: str) -> tuple[DirectRoute | None, Mapping[str, Any]]:
+        """Return the route whose template matches a path, and the parameters in it."""
         for route in self._templates.get(path[1:].partition("/")[0], ()):
             if method in (route.methods or ()) and (found := route.path_regex.match(path)):
-                convertors = route.param_convertors
-                scope["path_params"] = {
-                    name: convertors[name].convert(value)
-                    for name, value in found.groupdict().items()
-                }
-                return route
-        return None
+                convertors, values = route.param_convertors, found.groupdict()
+                return route, {name: convertors[name].convert(values[name]) for name in values}
+        return None, {}
 
     def _admit(self, request: HttpRequest, is_upload: bool) -> None:
         request.check(is_upload)

@@ -1,10 +1,11 @@
 """An inference request of the protocol, without its transport."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,21 +39,19 @@ class RequestedOutput:
     else "value:index"; 0 returns the tensor."""
 
 
-@dataclass(frozen=True, slots=True)
-class InferCall:
+class InferCall(NamedTuple):
     """What a client asks for."""
 
     model: str
     version: int | None = None
     id: str = ""
-    inputs: Mapping[str, InputTensor] = field(default_factory=dict)
+    inputs: Mapping[str, InputTensor] = MappingProxyType({})
     outputs: Sequence[RequestedOutput] = ()
     """Empty: all of them."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class InferResult:
+class InferResult(NamedTuple):
     """What a client receives."""
 
     model: str
@@ -105,9 +104,11 @@ async def infer(
     """
     key = request.sticky or request.id
     pipeline = await found(partial(registry.named, call.model, call.version, key), request)
-    _check_outputs(call.outputs, _specs(pipeline))
+    if call.outputs:
+        _check_outputs(call.outputs, _specs(pipeline))
     task, selection = pipeline.task, Selection(call.model, call.version)
-    request = prioritised(request, call.parameters)
+    if call.parameters:
+        request = prioritised(request, call.parameters)
     signature = pipeline.family.traits.signature
     if signature is not None:
         tensors = {name: tensor.array for name, tensor in call.inputs.items()}
@@ -153,7 +154,7 @@ def raw_inputs(pipeline: Pipeline[Any, Any], body: bytes) -> Mapping[str, InputT
     if shape and shape[0] is None and (signature is None or signature.is_batched):
         shape[0] = 1
     if spec.dtype == "string":
-        return {name: InputTensor(np.array([body], object).reshape([1] * len(shape)))}
+        return {name: InputTensor([1] * len(shape), [body])}
     known = prod(size for size in shape if size is not None) * np.dtype(spec.dtype).itemsize
     if shape.count(None) > 1 or len(body) % known:
         raise InvalidInputError(

@@ -144,11 +144,13 @@ def _body(
 ) -> BaseModel:
     """Return the body of the native route that asks for the same."""
     schema = _SCHEMAS[task]
-    values = {
-        name: value
-        for name, value in _known(parameters).items()
-        if name in schema.model_fields and name not in _NOT_PARAMETERS
-    }
+    values: dict[str, Any] = {}
+    if parameters:
+        values = {
+            name: value
+            for name, value in _known(parameters).items()
+            if name in schema.model_fields and name not in _NOT_PARAMETERS
+        }
     contents: dict[str, list[Any]] = {}
     for given, tensor in inputs.items():
         name = _NAMES.get(given, given)
@@ -178,15 +180,12 @@ def _known(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _column(name: str, tensor: InputTensor, *, is_text: bool) -> list[Any]:
-    array = tensor.array
-    if not array.dtype.hasobject:
+    shape, values = tensor
+    if not isinstance(values, list):
         raise InvalidInputError(f"input {name!r} must be BYTES")
-    if array.ndim > 2 or array.size != (len(array) if array.ndim else 1):  # noqa: PLR2004
-        raise InvalidInputError(
-            f"input {name!r} must have shape [n] or [n, 1], not {list(array.shape)}"
-        )
-    values: list[bytes] = array.ravel().tolist()
-    if not is_text and not tensor.is_json:
+    if len(shape) > 2 or len(values) != (shape[0] if shape else 1):  # noqa: PLR2004
+        raise InvalidInputError(f"input {name!r} must have shape [n] or [n, 1], not {list(shape)}")
+    if not is_text or not values or isinstance(values[0], str):
         return values
     try:
         return [value.decode() for value in values]
@@ -239,7 +238,7 @@ def native_tensors(  # noqa: PLR0911 - one for each task
         case Embedding() if first.indices is not None:
             return _sparse_tensors([one for one in answers if isinstance(one, Embedding)])
         case Embedding():
-            return {"embedding": np.stack([a.vector for a in answers if isinstance(a, Embedding)])}
+            return {"embedding": np.array([a.vector for a in answers if isinstance(a, Embedding)])}
         case Inference():
             return first.outputs
 
@@ -294,14 +293,14 @@ def _sparse_tensors(answers: Sequence[Embedding]) -> Mapping[str, NDArray[Any]]:
 def _strings(rows: Sequence[Sequence[str]]) -> NDArray[Any]:
     width = max(map(len, rows))
     filled = [[*(name.encode() for name in row), *[b""] * (width - len(row))] for row in rows]
-    return np.array(filled, object).reshape(len(rows), width)
+    return np.array(filled, object)
 
 
 def _floats(
     rows: Sequence[Sequence[float]], width: int | None = None, dtype: Any = np.float32
 ) -> NDArray[Any]:
     wide = max(map(len, rows), default=0) if width is None else width
-    if rows and all(len(row) == wide for row in rows):
+    if rows and min(map(len, rows)) == wide:
         return np.array(rows, dtype)
     return _padded([np.array(row, dtype) for row in rows], (wide,), dtype)
 

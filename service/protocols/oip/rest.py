@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -152,23 +153,24 @@ async def infer_model(request: HttpRequest) -> Reply:
 
     Texts and images for the models of the tasks are BYTES: `text` or `image` of shape [n].
     """
-    # The model first: clients that ask for what is not there need no valid body.
-    pipeline = await _pipeline(request)
+    context, asked = request.context, request.without_transport()
+    name, version = request.path_params["model"], _version(request)
+    with suppress(NotResidentError):  # clients that ask for what is not there need no valid body
+        context.registry.named(name, version)
     header_length = _header_length(request)
     body = await request.read_body()
-    name, version = request.path_params["model"], _version(request)
     if header_length == 0:
-        call = InferCall(name, version, inputs=raw_inputs(pipeline, body))
+        call = InferCall(name, version, inputs=raw_inputs(await _pipeline(request), body))
     elif len(body) <= _ON_LOOP:
         call = parse_call(name, version, body, header_length)
     else:
         call = await asyncio.to_thread(parse_call, name, version, body, header_length)
     del body
-    if (seconds := seconds_of(call.parameters)) is not None:
+    if call.parameters and (seconds := seconds_of(call.parameters)) is not None:
         until = asyncio.get_running_loop().time() + seconds
         request.deadline = min(request.deadline, until)
-    context = request.context
-    work = infer(context.registry, request.without_transport(), call, context.limits)
+        asked = replace(asked, deadline=request.deadline)
+    work = infer(context.registry, asked, call, context.limits)
     result = await request.while_connected(work)
     return await _rendered(request, result, call, True if header_length == 0 else None)
 

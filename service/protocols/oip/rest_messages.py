@@ -1,10 +1,8 @@
 """Requests and responses of the protocol over REST: a JSON object, and raw tensors after it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from service.api.content import validated
@@ -120,27 +118,27 @@ def parse_call(
     wanted = asked.outputs or ()
     if len(asked.inputs) + len(wanted) > _MOST_TENSORS:
         raise LimitExceededError(f"there are more than {_MOST_TENSORS} inputs and outputs")
-    sizes = [_binary_size(one) for one in asked.inputs]
-    raw = memoryview(body)[end:]
-    if (total := sum(size or 0 for size in sizes)) != len(raw):
+    sizes = [_binary_size(one) if one.parameters else None for one in asked.inputs]
+    total = sum(filter(None, sizes))
+    if total != len(body) - end:
         raise InvalidInputError(
             f"the sizes in binary_data_size sum up to {total} bytes, "
-            f"and {len(raw)} follow the JSON object"
+            f"and {len(body) - end} follow the JSON object"
         )
     inputs: dict[str, InputTensor] = {}
-    at = 0
+    raw = memoryview(body)
     for one, size in zip(asked.inputs, sizes, strict=True):
         if one.name in inputs:
             raise InvalidInputError(f"input {one.name[:100]!r} is given twice")
         name = one.name[:100]
         if size is not None:
-            inputs[one.name] = from_raw(name, one.datatype, one.shape, raw[at : at + size])
-            at += size
+            inputs[one.name] = from_raw(name, one.datatype, one.shape, raw[end : end + size])
+            end += size
         elif one.data is not None:
             inputs[one.name] = from_values(name, one.datatype, one.shape, one.data)
         else:
             raise InvalidInputError(f"input {name!r} has neither data nor binary_data_size")
-    outputs = [_requested(one) for one in wanted]
+    outputs = [_requested(one) for one in wanted] if wanted else ()
     return InferCall(model, version, asked.id or "", inputs, outputs, asked.parameters or {})
 
 
@@ -158,31 +156,25 @@ def render_result(
         InferenceError: JSON cannot express an output.
     """
     default = call.parameters.get("binary_data_output") is True
-    wanted = {one.name: one.is_binary for one in call.outputs}
-    outputs: list[Mapping[str, Any]] = []
+    wanted = {one.name: one.is_binary for one in call.outputs if one.is_binary is not None}
+    body: dict[str, Any] = {"id": result.id} if result.id else {}
+    body["model_name"], body["model_version"] = result.model, str(result.version)
+    body["outputs"] = outputs = []
     chunks: list[bytes] = []
     for name, array in result.outputs.items():
-        binary = is_binary
-        if binary is None:
-            binary = default if wanted.get(name) is None else wanted[name]
-        if binary:
+        output: dict[str, Any] = {
+            "name": name,
+            "datatype": datatype_of_array(array),
+            "shape": array.shape,
+        }
+        outputs.append(output)
+        if wanted.get(name, default) if is_binary is None else is_binary:
             chunks.append(to_raw(array))
-        outputs.append(_rendered(name, array, len(chunks[-1]) if binary else None))
-    body: dict[str, Any] = {"id": result.id} if result.id else {}
-    body |= {
-        "model_name": result.model,
-        "model_version": str(result.version),
-        "outputs": outputs,
-    }
+            output["parameters"] = {"binary_data_size": len(chunks[-1])}
+        else:
+            output["data"] = to_values(name, array)
     header = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    return b"".join([header, *chunks]), len(header) if chunks else None
-
-
-def _rendered(name: str, array: NDArray[Any], size: int | None) -> Mapping[str, Any]:
-    declared = {"name": name, "datatype": datatype_of_array(array), "shape": [*array.shape]}
-    if size is None:
-        return {**declared, "data": to_values(name, array)}
-    return {**declared, "parameters": {"binary_data_size": size}}
+    return (b"".join([header, *chunks]), len(header)) if chunks else (header, None)
 
 
 def _binary_size(one: OipInput) -> int | None:

@@ -1,11 +1,10 @@
 """Tensors of the protocol: datatypes, JSON values and raw bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +31,28 @@ _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 _MOST_AXES = 32
 _MOST_STRINGS = 65_536
 _LENGTH_BYTES = 4
+_HALF = 2
+"""Bytes of a float16, which orjson does not write."""
+_STRINGS, _BYTES = {str}, {bytes}
 _OTHER_KINDS: Mapping[str, set[type]] = {"B": {bool}, "F": {int, float}}
 """JSON values of datatypes that do not hold integers, by their first letter."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InputTensor:
+class InputTensor(NamedTuple):
     """One input of a request."""
 
-    array: NDArray[Any]
-    """Strings are `bytes` in an array of dtype object."""
-    is_json: bool = False
-    """Whether strings came as JSON, which holds an image in base64."""
+    shape: Sequence[int]
+    values: NDArray[Any] | list[bytes] | list[str]
+    """Numbers are an array of this shape, strings a flat list; it holds `str` if they came as
+    JSON, where an image is base64."""
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """Return the values as an array of this shape; strings are `bytes` of dtype object."""
+        if not isinstance(self.values, list):
+            return self.values
+        strings = [one.encode() if isinstance(one, str) else one for one in self.values]
+        return np.array(strings, object).reshape(self.shape)
 
 
 def datatype_of(dtype: str) -> str:
@@ -68,7 +77,7 @@ def check_shape(name: str, datatype: str, shape: Sequence[int]) -> int:
         raise InvalidInputError(f"input {name!r}: unknown datatype {datatype[:20]!r}; use {known}")
     if len(shape) > _MOST_AXES:
         raise InvalidInputError(f"input {name!r} has {len(shape)} axes; at most {_MOST_AXES}")
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise InvalidInputError(f"input {name!r}: a size in its shape is negative")
     return prod(shape)
 
@@ -84,7 +93,7 @@ def from_raw(
     """
     count = check_shape(name, datatype, shape)
     if datatype == "BYTES":
-        return InputTensor(_objects(_strings(name, count, bytes(data)), shape))
+        return InputTensor(shape, _strings(name, count, bytes(data)))
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
     if len(data) != count * dtype.itemsize:
         raise InvalidInputError(
@@ -96,7 +105,7 @@ def from_raw(
     else:
         array = np.frombuffer(data, dtype)
         array = array if array.flags.aligned else array.copy()
-    return InputTensor(array.reshape(shape))
+    return InputTensor(shape, array.reshape(shape))
 
 
 def _strings(name: str, count: int, data: bytes) -> list[bytes]:
@@ -119,9 +128,7 @@ def _check_strings(name: str, count: int) -> None:
         raise LimitExceededError(f"input {name!r} has {count} strings; at most {_MOST_STRINGS}")
 
 
-def from_values(
-    name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]
-) -> InputTensor:
+def from_values(name: str, datatype: str, shape: Sequence[int], values: list[Any]) -> InputTensor:
     """Return a tensor from JSON values, flat or nested as its shape.
 
     Raises:
@@ -129,7 +136,7 @@ def from_values(
         LimitExceededError: there are too many strings.
     """
     count = check_shape(name, datatype, shape)
-    flat = _flattened(name, shape, values)
+    flat = values if len(shape) == 1 else _flattened(name, shape, values)
     if len(flat) != count:
         raise InvalidInputError(
             f"input {name!r} has {len(flat)} values; its shape {list(shape)} needs {count}"
@@ -137,10 +144,9 @@ def from_values(
     kinds = set(map(type, flat))
     if datatype == "BYTES":
         _check_strings(name, count)
-        if not kinds <= {str, bytes}:
+        if kinds != _STRINGS and not kinds <= _BYTES:
             raise InvalidInputError(f"input {name!r}: the values of BYTES must be strings")
-        strings = [one.encode() if isinstance(one, str) else one for one in flat]
-        return InputTensor(_objects(strings, shape), is_json=kinds <= {str})
+        return InputTensor(shape, flat)
     allowed: set[type] = {int}
     if datatype[0] in _OTHER_KINDS:
         allowed = _OTHER_KINDS[datatype[0]]
@@ -151,11 +157,11 @@ def from_values(
             array = np.array(flat, DATATYPES[datatype])
     except OverflowError:
         raise InvalidInputError(f"input {name!r}: a value is out of range of {datatype}") from None
-    return InputTensor(array.reshape(shape))
+    return InputTensor(shape, array.reshape(shape))
 
 
-def _flattened(name: str, shape: Sequence[int], values: Sequence[Any]) -> Sequence[Any]:
-    level: Sequence[Any] = values
+def _flattened(name: str, shape: Sequence[int], values: list[Any]) -> list[Any]:
+    level = values
     for size in shape[1:]:
         if not level or not isinstance(level[0], list):
             break
@@ -163,10 +169,6 @@ def _flattened(name: str, shape: Sequence[int], values: Sequence[Any]) -> Sequen
             raise InvalidInputError(f"input {name!r}: its lists are not nested as its shape says")
         level = list(chain.from_iterable(level))
     return level
-
-
-def _objects(strings: Sequence[bytes], shape: Sequence[int]) -> NDArray[Any]:
-    return np.array(strings, object).reshape(shape)
 
 
 def to_raw(array: NDArray[Any]) -> bytes:
@@ -195,8 +197,11 @@ def to_values(name: str, array: NDArray[Any]) -> Any:
             raise InferenceError(
                 f"output {name!r} holds bytes that JSON cannot express: ask for binary data"
             ) from None
-    if array.dtype.kind == "f" and not np.isfinite(flat).all():
+    if array.dtype.kind != "f":
+        return flat
+    # The ufunc itself: the method `all` costs as much as the rest of this function.
+    if not np.logical_and.reduce(np.isfinite(flat)):
         raise InferenceError(
             f"output {name!r} holds NaN or infinity, which JSON cannot express: ask for binary data"
         )
-    return np.ascontiguousarray(flat.astype(np.float32) if array.dtype == np.float16 else flat)
+    return flat.astype(np.float32) if array.itemsize == _HALF else flat
