@@ -39,6 +39,14 @@ def ranking(service: RealService) -> Any:
     return [[place, pytest.approx(cosines[place], abs=1e-5)] for place in order]
 
 
+def distances(service: RealService) -> Any:
+    """Return documents and distances as chromadb does: one less the cosine."""
+    return [
+        [DOCUMENTS[place], pytest.approx(1 - cosine.expected, abs=1e-5)]
+        for place, cosine in ranking(service)
+    ]
+
+
 def best_labels(service: RealService, *texts: str) -> Any:
     results = post(service, "/v1/classify", text=texts)["results"]
     best = [result["labels"][0] for result in results]
@@ -135,6 +143,10 @@ SNIPPETS: dict[str, tuple[str, Expected]] = {
             vectors(service),
             [[DOCUMENTS[place], score] for place, score in ranking(service)],
         ],
+    ),
+    "chromadb": (
+        "[vectors, distances]",
+        lambda service: [vectors(service), distances(service)],
     ),
     "tritonclient.http": (
         "[[label.decode() for label in labels[:, 0]], scores[:, 0].tolist()]",
