@@ -1,15 +1,21 @@
 """The certificate of TLS and its private key, read again when their files change."""
 
-import asyncio
-import logging
+import re
 import ssl
+from base64 import b64decode
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from service.access.watched_files import LOOK_SECONDS, WatchedFiles
-from service.telemetry.request_metrics import TLS_CERTIFICATE_BROKEN
+from typing_extensions import override
 
-_log = logging.getLogger(__name__)
+from service.access.watched_files import WatchedFiles
+from service.telemetry.request_metrics import TLS_CERTIFICATE_BROKEN, TLS_CERTIFICATE_EXPIRY
+
+_CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([^-]+)-----END")
+_VERSION, _UTC_TIME = 0xA0, 0x17
+"""Tags of DER: the version of a certificate, and a time whose year has two digits."""
 
 
 class CertificateError(ValueError):
@@ -25,8 +31,11 @@ class CertificatePair(NamedTuple):
     """TLS 1.2 and later, with this certificate."""
 
 
-class Certificate:
+class Certificate(WatchedFiles[CertificatePair]):
     """The certificate of new connections: the last pair of files that was valid."""
+
+    name, broken = "the certificate", TLS_CERTIFICATE_BROKEN
+    current: CertificatePair
 
     def __init__(self, chain: Path, key: Path) -> None:
         """Read both files.
@@ -38,27 +47,52 @@ class Certificate:
         Raises:
             CertificateError: a file cannot be read, is not PEM, or the two do not belong together.
         """
-        self._chain_file, self._key_file = chain, key
-        self._files = WatchedFiles(chain, key)
-        self.current = _read(chain, key)
-        TLS_CERTIFICATE_BROKEN.set(0)
+        super().__init__(chain, key)
 
-    async def watch(self, pause: float = LOOK_SECONDS) -> None:
-        """Read the files again whenever one has changed. Runs until cancelled."""
-        await self._files.watch(self.look, pause)
+    @override
+    def read(self) -> CertificatePair:
+        return _read(*self.files)
 
-    async def look(self) -> None:
-        """Read the files if one has changed; keep the previous pair if the new one is not valid."""
-        if not await self._files.have_changed():
-            return
-        try:
-            self.current = await asyncio.to_thread(_read, self._chain_file, self._key_file)
-        except CertificateError as error:
-            TLS_CERTIFICATE_BROKEN.set(1)
-            _log.error("the certificate cannot be used, the previous one stays in use: %s", error)
-        else:
-            TLS_CERTIFICATE_BROKEN.set(0)
-            _log.info("certificate read", extra={"file": str(self._chain_file)})
+    @override
+    def use(self, content: CertificatePair) -> None:
+        self.current = content
+        TLS_CERTIFICATE_EXPIRY.set(expiry_of(content.chain))
+
+
+def expiry_of(chain: bytes) -> float:
+    """Return the Unix time at which the first certificate of a chain in PEM expires.
+
+    0 if it cannot be read. Python's `ssl` does not say it of a server's own certificate.
+    """
+    try:
+        return min(_end_of(b64decode(one)) for one in _CERTIFICATE.findall(chain))
+    except (ValueError, IndexError):  # OpenSSL accepts more forms of a time than RFC 5280
+        return 0
+
+
+def _end_of(der: bytes) -> float:
+    signed = _values(_values(der)[0][1])[0][1]
+    members = _values(signed)
+    # Version (may be absent), serial number, algorithm, issuer, validity: RFC 5280, 4.1.
+    validity = members[4 if members[0][0] == _VERSION else 3][1]
+    _, (tag, text) = _values(validity)
+    time = text.decode("ascii")
+    if tag == _UTC_TIME:
+        time = ("19" if time >= "50" else "20") + time
+    return datetime.strptime(time, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _values(der: bytes) -> Sequence[tuple[int, bytes]]:
+    """Return the tags and contents of the values that follow one another in DER."""
+    values = []
+    while der:
+        tag, length, at = der[0], der[1], 2
+        if length >= 0x80:  # noqa: PLR2004 - the lower bits say how many bytes the length has
+            at += length - 0x80
+            length = int.from_bytes(der[2:at], "big")
+        values.append((tag, der[at : at + length]))
+        der = der[at + length :]
+    return values
 
 
 def _read(chain_file: Path, key_file: Path) -> CertificatePair:

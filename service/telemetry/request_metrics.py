@@ -46,6 +46,11 @@ TLS_CERTIFICATE_BROKEN = Gauge(
     "1 while the files of the certificate cannot be used and the previous one stays in use.",
     multiprocess_mode="max",
 )
+TLS_CERTIFICATE_EXPIRY = Gauge(
+    "tls_certificate_expiry_timestamp_seconds",
+    "Unix time at which the certificate in use expires, or one that issued it does; 0 without TLS.",
+    multiprocess_mode="min",
+)
 TLS_HANDSHAKES_FAILED = Counter(
     "tls_handshakes_failed",
     "TLS handshakes that the client broke off, did wrong, or did not finish in time.",

@@ -1,6 +1,7 @@
 """Certificates for tests, of an authority that each test run makes for itself."""
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -16,9 +17,9 @@ class TlsFiles:
         self._authority.cert_pem.write_to_path(self.authority)
         self.renew()
 
-    def renew(self) -> None:
+    def renew(self, not_after: datetime | None = None) -> None:
         """Write another certificate and its key."""
-        pair = self._authority.issue_cert("localhost", "127.0.0.1")
+        pair = self._authority.issue_cert("localhost", "127.0.0.1", not_after=not_after)
         self.chain.write_bytes(b"".join(part.bytes() for part in pair.cert_chain_pems))
         pair.private_key_pem.write_to_path(self.key)
 

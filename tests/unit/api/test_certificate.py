@@ -1,13 +1,15 @@
 """The files of a certificate: what is refused, and what happens when they change."""
 
 import subprocess
+from base64 import b64encode
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
-from service.api.certificate import Certificate, CertificateError
+from service.api.certificate import Certificate, CertificateError, expiry_of
 from service.settings import SettingsError, read_settings
 from tests.sentences import sentence
 from tests.unit.tls_files import TlsFiles
@@ -108,3 +110,27 @@ async def test_a_new_pair_replaces_the_old_one_and_a_broken_one_does_not(
     await settle(certificate)
     assert certificate.current is not second
     assert broken() == 0
+
+
+@pytest.mark.parametrize("year", [2049, 2050])  # written in another form from 2050 on
+async def test_the_end_of_a_new_certificate_is_shown(files: TlsFiles, year: int) -> None:
+    certificate = Certificate(files.chain, files.key)
+    end = datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC)
+    files.renew(end)
+    await settle(certificate)
+    assert REGISTRY.get_sample_value("tls_certificate_expiry_timestamp_seconds") == end.timestamp()
+
+
+def test_of_a_chain_the_certificate_that_expires_first_counts(files: TlsFiles) -> None:
+    ends = [datetime(year, 1, 1, tzinfo=UTC) for year in (2041, 2031, 2051)]
+    chain = b""
+    for end in ends:
+        files.renew(end)
+        chain += files.chain.read_bytes()
+    assert expiry_of(chain) == ends[1].timestamp()
+
+
+@pytest.mark.parametrize("der", [b"", b"\x30\x03\x30\x01\x02", b"\x30\x84\xff", b"\xff" * 64])
+def test_an_end_that_cannot_be_read_is_0(der: bytes) -> None:
+    pem = b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % b64encode(der)
+    assert expiry_of(pem) == 0
