@@ -63,7 +63,7 @@ class WatchedFiles(ABC, Generic[ContentT]):
             self.use(await asyncio.to_thread(self.read))
         except ValueError as error:
             self.broken.set(1)
-            _log.error("%s cannot be used, the previous stays in use: %s", self.name, error)
+            _log.error("%s cannot be used, the previous one stays in use: %s", self.name, error)
         else:
             self.broken.set(0)
             _log.info("%s read", self.name, extra={"files": [str(file) for file in self.files]})

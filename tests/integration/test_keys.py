@@ -101,7 +101,7 @@ async def test_the_file_changes_breaks_and_is_repaired_under_load(
         assert await status_of(service, "late") == 200
         file.write_text(BASE + entry("late"))
         await until_broken(service, False)
-    assert "the previous keys stay valid" in service.log
+    assert "the keys file cannot be used, the previous one stays in use" in service.log
     file.write_text(BASE)
     await until_status(service, "late", 401)
     for client in clients:
