@@ -1,5 +1,6 @@
 """Hugging Face's Inference API: POST /hf/{model}, for every task of the model."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -52,6 +53,10 @@ def render_error(problem: Problem) -> Reply:
 
 
 HUGGINGFACE = Protocol("huggingface", HuggingFaceError, render_error)
+_LABEL = ("label", "score")
+_OLD_HUB = re.compile(rb"\bhf_hub/(?:0|1\.0)\.")
+"""User-Agent of huggingface_hub before 1.1, which reads the labels of a text from `labels` and
+`scores`, two lists; later ones and the documentation of the API have a list of objects."""
 
 
 class HuggingFaceAnswer(RootModel[list[Any]]):
@@ -98,7 +103,9 @@ async def infer(request: HttpRequest, body: Body) -> Reply:
             asked.labels,
         )
         answers = complete(await request.while_connected(work), "inputs")
-        found = [_scored(outcome.answer)[: asked.top_k] for outcome in answers.outcomes]
+        found: list[Any] = [_scored(outcome.answer)[: asked.top_k] for outcome in answers.outcomes]
+        if asked.is_text and _OLD_HUB.search(request.given.get(b"user-agent", b"")):
+            found = [{f"{key}s": [one[key] for one in each] for key in _LABEL} for each in found]
         return rendered(found if asked.is_list else found[0], answers)
     ask = {}
     if asked.task is Task.TRANSLATE:

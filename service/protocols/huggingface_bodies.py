@@ -126,6 +126,8 @@ class AskedByLabels:
     """What to choose among."""
     is_list: bool
     """Whether the inputs are a list."""
+    is_text: bool
+    """Whether the inputs are texts, and no images."""
     top_k: int | None = None
 
 
@@ -228,7 +230,7 @@ def _zero_shot(
         tuple(options.candidate_labels or ()), options.hypothesis_template, options.multi_label
     )
     items = each(values, lambda value: ClassifyItem(_content(value, of_image, limits)))
-    return AskedByLabels(items, labels, is_list, options.top_k)
+    return AskedByLabels(items, labels, is_list, not of_image, options.top_k)
 
 
 def _translate(

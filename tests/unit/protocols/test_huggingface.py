@@ -55,6 +55,34 @@ async def test_sentences_are_compared(client: httpx.AsyncClient) -> None:
     assert await ask(client, "emoji", inputs=inputs) == [pytest.approx(1.0)] * 2
 
 
+@pytest.mark.parametrize(
+    ("agent", "is_old"),
+    [
+        ("unknown/None; hf_hub/0.36.2; python/3.11.7", True),
+        ("hf_hub/1.0.1; python/3.11.7", True),
+        ("unknown/None; hf_hub/1.10.2; python/3.11.7", False),
+        ("unknown/None; hf_hub/2.0.0; python/3.11.7", False),
+        ("", False),
+    ],
+)
+async def test_labels_given_for_a_text_are_as_its_client_reads_them(
+    client: httpx.AsyncClient, agent: str, is_old: bool
+) -> None:
+    labels = {"candidate_labels": ["x", "y"]}
+    body: dict[str, Any] = {"inputs": "a", "parameters": labels}
+    response = await client.post("/hf/emoji", json=body, headers={"user-agent": agent})
+    found = response.json()
+    if is_old:
+        assert sorted(found["labels"]) == ["x", "y"]
+        assert sum(found["scores"]) == pytest.approx(1)
+    else:
+        assert sorted(one["label"] for one in found) == ["x", "y"]
+        assert sum(one["score"] for one in found) == pytest.approx(1)
+    body["inputs"] = sample("digit.png")
+    images = await client.post("/hf/emoji", json=body, headers={"user-agent": agent})
+    assert sorted(one["label"] for one in images.json()) == ["x", "y"]
+
+
 async def test_options_of_vectors_are_at_the_root(client: httpx.AsyncClient, registry: Any) -> None:
     await ask(client, "emoji", inputs="a", normalize=True, dimensions=2, prompt_name="query")
     item = registry.named("emoji").asked[0][0]
