@@ -9,7 +9,8 @@ import orjson
 from service.api.content import as_text
 from service.api.errors import MalformedRequestError, Problem
 from service.api.http_request import HttpRequest
-from service.api.replies import Reply
+from service.api.replies import Reply, answer_request
+from service.cache.responses import together
 from service.errors import InvalidInputError, ServiceError
 from service.protocols.bodies import Body, Reading
 from service.protocols.language_names import name_of
@@ -26,14 +27,15 @@ from service.protocols.protocol import (
     Operation,
     Protocol,
     ProtocolRoute,
-    answer_items,
     error_reply,
     get,
     parsed,
     post,
     rendered,
+    worst_error,
 )
 from service.registry.status import VersionStatus
+from service.requests.answer import Answers
 from service.requests.documents import Documents
 from service.requests.html_loading import load_html
 from service.requests.languages import AUTO, detected, detections
@@ -44,6 +46,8 @@ from service.transforms.language.languages import language_tag, meant_by
 
 _MOST_DETECTIONS = 5
 _LEAST_CONFIDENCE = 0.01
+_SHORT = 40
+"""Characters of a text whose language is that of the whole list, as in LibreTranslate."""
 
 
 def render_error(problem: Problem) -> Reply:
@@ -67,44 +71,41 @@ LIBRETRANSLATE = Protocol(
 async def translate(request: HttpRequest, body: Body) -> Reply:
     """Translate one text or several, as clients of LibreTranslate ask for it.
 
-    The model is the one that translates the two languages; of several, the default.
+    The model is the one that translates the two languages; of several, the default. The texts of a
+    list may be in several languages: each goes to the model for its own.
     """
     values = {key: value for key, value in body.values.items() if value not in ("", None)}
     wanted = parsed(Body(values), LibreTranslateBody)
     limits = request.context.limits
     items = wanted.items(limits)
-    detection = None
-    source, target = str(wanted.source), str(wanted.target)
-    translators = _translators(request)
-    if source == AUTO:
-        codes = [code for one in translators for code in _codes(one)]
-        text = "\n".join(text for text in wanted.texts if isinstance(text, str))
-        if wanted.format == "html":
-            html = await load_html()
-            text = (await html.read(text)).text
-        found = await detected(text, codes)
-        source = target if found is None else found.language
-        confidence = 0.0 if found is None else found.confidence
-        detection = {"confidence": round(100 * confidence, 1), "language": source}
-    if _is_same(source, target):
-        await _spend(request, items)
-        return _reply(_answer(wanted, list(wanted.texts), [], detection))
-    selection, source, target = _chosen(translators, source, target)
-    asked = [_in(item, source, target) for item in items if item is not None]
-    if not asked:
-        return _reply(_answer(wanted, list(wanted.texts), [], detection))
+    target, translators = str(wanted.target), _translators(request)
+    detections = None
+    sources = [str(wanted.source)] * len(items)
+    if wanted.source == AUTO:
+        detections = await _detections(wanted, translators)
+        sources = [str(one["language"]) for one in detections]
+    results: list[Any] = [item if isinstance(item, ServiceError) else None for item in items]
+    by_model: dict[Selection, dict[int, TranslateItem]] = {}
+    for place, (item, source) in enumerate(zip(items, sources, strict=True)):
+        if not _is_same(source, target):
+            selection, of, to = _chosen(translators, source, target)
+            if isinstance(item, TranslateItem):
+                by_model.setdefault(selection, {})[place] = replace(item, source=of, target=to)
+    stay = [item for item, one in zip(items, sources, strict=True) if _is_same(one, target)]
+    await _spend(request, stay)
     kind = await load_html() if wanted.format == "html" else Documents
-    documents = kind(DocumentLimits(limits.max_segments, limits.request_timeout_seconds))
-    answers = await answer_items(
-        request, Task.TRANSLATE, selection, asked, documents.answer, noun="text"
-    )
-    found_answers = iter(outcome.answer for outcome in answers.outcomes)
-    results = [None if item is None else next(found_answers) for item in items]
-    texts = [
-        text if result is None else result.text
-        for text, result in zip(wanted.texts, results, strict=True)
-    ]
-    return rendered(_answer(wanted, texts, results, detection), answers)
+    ask = kind(DocumentLimits(limits.max_segments, limits.request_timeout_seconds)).answer
+    for selection, asked in by_model.items():
+        given = list(asked.values())
+        answers = await answer_request(request, Task.TRANSLATE, selection, given, ask)
+        for place, result in zip(asked, answers.results, strict=True):
+            results[place] = result
+    if any(isinstance(result, ServiceError) for result in results):
+        raise worst_error(Answers(None, results, (), None), "text")
+    outcomes = [result for result in results if result is not None]
+    cache = together([outcome.cache for outcome in outcomes]) if outcomes else None
+    found = [None if result is None else result.answer for result in results]
+    return rendered(_answer(wanted, found, detections), Answers(None, results, outcomes, cache))
 
 
 async def detect(request: HttpRequest, body: Body) -> Reply:
@@ -164,7 +165,7 @@ async def settings(request: HttpRequest) -> Reply:
 
 async def _spend(request: HttpRequest, items: Sequence[Any]) -> None:
     """Count items that no model has to answer for the key of the request."""
-    if request.caller is not None:
+    if items and request.caller is not None:
         await request.caller.spend(Task.TRANSLATE, (), [item for item in items if item is not None])
 
 
@@ -176,25 +177,44 @@ def _most(request: HttpRequest) -> int:
     return request.context.limits.max_document_characters
 
 
-def _in(item: TranslateItem | ServiceError, source: str, target: str) -> Any:
-    return item if isinstance(item, ServiceError) else replace(item, source=source, target=target)
+async def _detections(
+    wanted: LibreTranslateBody, translators: Sequence[VersionStatus]
+) -> Sequence[Mapping[str, Any]]:
+    """Return the language of each text: of a short one, that of all texts together."""
+    among = [code for one in translators for code in _codes(one)]
+    texts = [text if isinstance(text, str) else "" for text in wanted.texts]
+    if wanted.format == "html":
+        html = await load_html()
+        texts = [(await html.read(text)).text for text in texts]
+    of_all = await detected("\n".join(texts), among)
+    found = [
+        await detected(text, among) if len(text) > _SHORT and len(texts) > 1 else of_all
+        for text in texts
+    ]
+    return [
+        # A text of no language stays as it is.
+        {"confidence": 0.0, "language": wanted.target}
+        if one is None
+        else {"confidence": round(100 * one.confidence, 1), "language": one.language}
+        for one in found
+    ]
 
 
 def _answer(
     body: LibreTranslateBody,
-    texts: Sequence[str],
     results: Sequence[Translation | None],
-    detection: Mapping[str, Any] | None,
+    detections: Sequence[Mapping[str, Any]] | None,
 ) -> Mapping[str, Any]:
     is_list = isinstance(body.q, list)
+    texts = [
+        text if result is None else result.text
+        for text, result in zip(body.texts, results, strict=True)
+    ]
     answer: dict[str, Any] = {"translatedText": texts if is_list else texts[0]}
-    if detection is not None:
-        answer["detectedLanguage"] = [detection] * len(texts) if is_list else detection
+    if detections is not None:
+        answer["detectedLanguage"] = detections if is_list else detections[0]
     if body.alternatives:
-        others = [
-            _alternatives(result) if result is not None else []
-            for result in results or [None] * len(texts)
-        ]
+        others = [[] if result is None else _alternatives(result) for result in results]
         answer["alternatives"] = others if is_list else others[0]
     return answer
 

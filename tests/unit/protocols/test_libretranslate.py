@@ -118,3 +118,52 @@ async def test_a_language_is_detected(client: httpx.AsyncClient) -> None:
     refused = await client.post("/detect", json={})
     assert refused.status_code == 400
     assert refused.json() == {"error": "Invalid request: missing q parameter"}
+
+
+LONG = {
+    "zh": "今天天气很好，我们去公园散步，看看花和树，" * 3,
+    "fr": "Je ne sais pas où se trouve la gare, mais je vais demander au premier passant.",
+    "en": "The library is closed on Sundays, so we will have to come back next week.",
+}
+
+
+async def test_each_long_text_of_a_list_goes_to_the_model_for_its_language(
+    client: httpx.AsyncClient, registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = [
+        VersionStatus(
+            name,
+            1,
+            ModelState.READY,
+            Task.TRANSLATE,
+            source_languages=(source,),
+            target_languages=("en",),
+        )
+        for name, source in (("of-chinese", "zh"), ("of-french", "fr"))
+    ]
+    asked: list[str | None] = []
+
+    def find(task: Any, modality: str, model: str | None, *more: Any) -> Any:
+        asked.append(model)
+        return registry.pipelines[task, modality]
+
+    monkeypatch.setattr(registry, "statuses", lambda: statuses)
+    monkeypatch.setattr(registry, "find", find)
+    texts = [LONG["fr"], LONG["en"], "Oui.", LONG["zh"]]
+    answer = await ask(client, q=texts, source="auto", target="en")
+    translated = answer["translatedText"]
+    assert [translated[at] for at in (0, 1, 3)] == [f"[{texts[0]}]", texts[1], f"[{texts[3]}]"]
+    assert [one["language"] for one in answer["detectedLanguage"]][0::3] == ["fr", "zh"]
+    assert answer["detectedLanguage"][1]["language"] == "en"
+    assert set(asked) == {"of-chinese", "of-french"}
+
+
+@pytest.mark.usefixtures("translators")
+@pytest.mark.parametrize("source", ["auto", "zh"])
+async def test_the_text_that_fails_is_named_by_its_place_in_the_list(
+    client: httpx.AsyncClient, source: str
+) -> None:
+    body = {"q": [" ", LONG["zh"], "a\0b", LONG["en"]], "source": source, "target": "en"}
+    response = await client.post("/translate", json=body)
+    assert response.status_code == 400
+    assert response.json() == {"error": "text 2: the text has a null character"}
