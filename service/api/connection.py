@@ -7,10 +7,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api import exchange
 from service.api.errors import MalformedRequestError
-from service.api.exchange import ClosingTransport, Cycle, Flow, Turns, end_of_part, is_one_part
+from service.api.exchange import ClosingTransport, Cycle, Flow, end_of_part, is_one_part
 from service.api.http_request import REFUSED, WHOLE_BODY
 from service.api.request_heads import MOST_HEADERS, TOO_MANY_HEADERS, check_head, refusal_of
 from service.api.tls_transport import wrapped
+from service.api.turns import Turns
 from service.errors import ServiceError
 
 LINGER_SECONDS = 0.5
@@ -80,13 +81,13 @@ class Protocol(HttpToolsProtocol):
             self._feed(data)
         else:
             if not held:  # else it has asked, or waits for a response
-                self.turns.ask(self._continue)
+                self.turns.ask(self._continue, self.flow.asks_too_soon)
             held += data
             self.flow.pause_if_full()
 
     def _may_parse(self, data: bytes) -> bool:
         can = not (self.flow.held or self.flow.must_wait) and is_one_part(data, self._body_left)
-        return can and (self._body_left > 0 or self.turns.take())
+        return can and (self._body_left > 0 or (not self.flow.asks_too_soon and self.turns.take()))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether requests are left to answer after the client closed its side."""
@@ -155,7 +156,7 @@ class Protocol(HttpToolsProtocol):
         if self.pipeline or self.flow.held:
             self.server_state.total_requests += 1
             self._answering = self.pipeline[-1][0] if self.pipeline else None
-            self.turns.ask(self._continue)
+            self.turns.ask(self._continue, self.flow.asks_too_soon)
             return
         self._answering = None
         super().on_response_complete()

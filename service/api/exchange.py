@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Sized
-from itertools import islice
+from math import inf
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -26,8 +26,9 @@ _END_OF_HEAD = b"\r\n\r\n"
 _LEAST_PART, _MOST_PART = 48, 2048
 """Bytes parsed at once that may hold the ends of requests: the parser cannot stop between them."""
 
-_MOST_TURNS = 4
-"""Connections that begin or continue a request before the event loop runs other callbacks."""
+_TOO_MANY_REQUESTS = 429
+_AGAIN_SECONDS = 1.0
+"""The shortest Retry-After: a client that asks earlier after a refusal waits for the others."""
 
 _TCP_CLOSE = 7
 """Linux's state of a connection that was reset."""
@@ -54,6 +55,7 @@ class Cycle(RequestResponseCycle):
     async def send(self, message: Any) -> None:
         """Send an ASGI message. Raises RuntimeError for one that cannot be sent."""
         if message["type"] == "http.response.start" and not self.response_started:
+            self.flow.note(message["status"])
             if self.flow.ending and self.flow.is_last:
                 self.keep_alive = False
             length = None if self.scope["method"] == "HEAD" else _length(message)
@@ -143,12 +145,24 @@ class Flow(FlowControl):
     """Whether no request is expected after those that wait."""
     is_half_closed = False
     """Whether the client has closed its side."""
+    _refused_at = -inf
+    """Loop time of the last response, if it was a refusal for too much work."""
 
     def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
         super().__init__(transport)
         self._pipeline = pipeline
         self.held = bytearray()
         """Received bytes that are parsed when earlier requests have been answered."""
+
+    def note(self, status: int) -> None:
+        """Note the status of a response."""
+        is_refused = status == _TOO_MANY_REQUESTS
+        self._refused_at = asyncio.get_running_loop().time() if is_refused else -inf
+
+    @property
+    def asks_too_soon(self) -> bool:
+        """Return whether a request that begins now comes soon after a refusal."""
+        return asyncio.get_running_loop().time() < self._refused_at + _AGAIN_SECONDS
 
     def resume_reading(self) -> None:
         """Resume reading, unless many bytes are held or the client has closed its side."""
@@ -169,50 +183,6 @@ class Flow(FlowControl):
     def is_last(self) -> bool:
         """Return whether the request being answered is the last of its connection."""
         return self.ending and not self._pipeline and not self.held
-
-
-class Turns:
-    """Lets connections begin and continue requests, a few in each turn of the event loop.
-
-    All at once, 200 clients would delay every other client by the time that 200 requests take, and
-    every batch by several times that: it needs a few turns of the loop from end to end.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[Callable[[], None], None] = {}
-        self._is_due = False
-        self._taken = 0
-
-    def take(self) -> bool:
-        """Return whether a connection may parse a request now; else let it `ask`."""
-        if self._waiting or self._taken >= _MOST_TURNS:
-            return False
-        if not self._taken:
-            asyncio.get_running_loop().call_soon(self._begin)
-        self._taken += 1
-        return True
-
-    def _begin(self) -> None:
-        self._taken = 0
-
-    def ask(self, act: Callable[[], None]) -> None:
-        """Call `act` soon, after those that asked before; once, however often it was asked for."""
-        self._waiting[act] = None
-        self._give_soon()
-
-    def _give_soon(self) -> None:
-        if self._waiting and not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._give)
-
-    def _give(self) -> None:
-        first = list(islice(self._waiting, _MOST_TURNS))
-        for act in first:
-            del self._waiting[act]
-        self._is_due = False
-        self._give_soon()
-        for act in first:
-            act()
 
 
 def is_one_part(data: bytes, body_left: int) -> bool:

@@ -20,8 +20,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from service.api.certificate import Certificate
 from service.api.connection import LINGER_SECONDS, Protocol
-from service.api.exchange import Turns
 from service.api.listening import Acceptor, AddressError
+from service.api.turns import Turns
 from service.runtime.stopping import THREAD_NAME
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import uvicorn
 
 from service.api import ApiContext, ApiLimits, Lifecycle, build_api
 from service.api.connection import Protocol
-from service.api.exchange import Turns
+from service.api.turns import Turns
 from tests.unit.api.fakes import FakePipeline, FakeRegistry
 
 

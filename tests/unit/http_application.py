@@ -21,6 +21,8 @@ REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 class Application:
     """Answers "done" as soon as it may; tells what it was asked."""
 
+    status = 200
+
     def __init__(self, may_answer: bool = True) -> None:
         self.may_answer = asyncio.Event()
         if may_answer:
@@ -48,7 +50,7 @@ class Application:
             self.asked_for.append((scope["path"], body))
             self.asked.release()
             await self.may_answer.wait()
-            await self._answer(send, 200, b"done", (b"x-path", scope["path"].encode()))
+            await self._answer(send, self.status, b"done", (b"x-path", scope["path"].encode()))
             self.events.append("answered")
 
     async def _live(self, receive: Any, send: Any) -> None:

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from service.api.connection import Protocol
+from service.api.turns import Act, Turns
 from tests.unit.http_application import REQUEST, Application, answer, running, until
 
 pytestmark = [pytest.mark.looptime(False), pytest.mark.usefixtures("quick_stop")]
@@ -182,3 +183,53 @@ async def test_a_body_of_tiny_chunks_is_parsed_in_several_turns_of_the_event_loo
         writer.close()
     assert 0 < parts <= 1_000
     assert [len(body) for _, body in app.asked_for] == [50_000]
+
+
+class RecordedTurns(Turns):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bool] = []
+
+    def ask(self, act: Act, is_early: bool = False) -> None:
+        self.asked.append(is_early)
+        super().ask(act, is_early)
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+async def test_a_request_soon_after_a_refusal_is_early_until_one_is_answered(
+    pipelined: bool,
+) -> None:
+    app = Application()
+    app.status = 429
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        connection = await only_connection(app)
+        connection.turns = turns = RecordedTurns()
+        writer.write(REQUEST * (2 if pipelined else 1))
+        await reader.readuntil(b"done")
+        app.status = 200
+        if not pipelined:
+            writer.write(REQUEST)
+        await answer(reader)
+        assert turns.asked[-1]
+        before = len(turns.asked)
+        writer.write(REQUEST)
+        await answer(reader)
+        assert True not in turns.asked[before:]
+        writer.close()
+
+
+async def test_a_client_that_heeds_the_refusal_is_not_early() -> None:
+    app = Application()
+    app.status = 429
+    async with running(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        connection = await only_connection(app)
+        connection.turns = turns = RecordedTurns()
+        writer.write(REQUEST)
+        await reader.readuntil(b"done")
+        await asyncio.sleep(1.1)  # Retry-After is a second
+        writer.write(REQUEST)
+        await reader.readuntil(b"done")
+        assert not any(turns.asked)
+        writer.close()
