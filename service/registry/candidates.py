@@ -70,8 +70,14 @@ class Choice:
 
 
 def units(lanes: Sequence[Lane], movable: Sequence[str]) -> Sequence[tuple[Lane, str]]:
-    """Return the sessions for each of which a provider is chosen, with a lane that runs it."""
-    found = [(name, [lane for lane in lanes if name in lane.sessions]) for name in movable]
+    """Return the sessions for each of which a provider is chosen, with a lane that runs it.
+
+    A part of a graph that holds several lanes has the name of its lane (`Traits.parts`).
+    """
+    found = [
+        (name, [lane for lane in lanes if name in lane.sessions or name == lane.name])
+        for name in movable
+    ]
     return [(running[0], name) for name, running in found if running]
 
 
@@ -100,7 +106,7 @@ def golden_deviation(files: VersionFiles, deviations: Sequence[float]) -> float:
 
 def allowed(exactness: Exactness, files: VersionFiles) -> float:
     """Return the largest deviation from the goldens of a version that is not the first choice."""
-    if exactness != "close" or files.manifest.task in (Task.TRANSLATE, Task.GENERATE):
+    if exactness == "strict" or files.manifest.task in (Task.TRANSLATE, Task.GENERATE):
         return files.tolerance
     is_vector = files.manifest.task is Task.EMBED
     return max(files.tolerance, _CLOSE_ELEMENT if is_vector else CLOSE_SCORE)

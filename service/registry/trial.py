@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,8 +27,17 @@ from service.repository.manifest import Precision
 from service.repository.repository import VersionFiles, in_precision
 from service.runtime.providers import Device
 from service.runtime.stopping import apart
-from service.tasks import Answer
-from service.types import PreparedItem, Sessions, Tensors
+from service.tasks import Answer, Task
+from service.types import (
+    DeviceValue,
+    Feed,
+    Feeds,
+    PreparedItem,
+    Session,
+    Sessions,
+    Tensors,
+    TensorSpec,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +61,37 @@ class _Opened:
     device: Device
     moved: Sessions
     """Those that are not the version's own."""
+
+
+@dataclass(slots=True)
+class _Noting:
+    """A session whose outputs are noted, row by row."""
+
+    session: Session
+    rows: list[Tensors] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        """Return what the session takes."""
+        return self.session.inputs
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]:
+        """Return what the session gives."""
+        return self.session.outputs
+
+    def run_kept(
+        self, feeds: Mapping[str, Feed], host: Collection[str]
+    ) -> tuple[Feeds, Mapping[str, DeviceValue]]:
+        """Run the session, and note nothing. Raises InferenceError."""
+        return self.session.run_kept(feeds, host)
+
+    def run(self, feeds: Mapping[str, Feed]) -> Feeds:
+        """Run the session. Raises InferenceError."""
+        found = self.session.run(feeds)
+        for row in range(min((len(array) for array in found.values() if array.ndim), default=0)):
+            self.rows.append({name: array[row] for name, array in found.items() if array.ndim})
+        return found
 
 
 @dataclass(slots=True)
@@ -236,12 +276,15 @@ class Trial:
                 postprocess(model.infer(sessions, [prepared])[0], golden.item)
                 for prepared, golden in zip(self.prepared, self.files.goldens, strict=True)
             ], ()
+        noting: Mapping[str, _Noting] = {}
+        if self.files.manifest.task is Task.DETECT:  # which objects are kept changes in jumps
+            sessions = noting = {name: _Noting(one) for name, one in sessions.items()}
         found = []
         for lane in model.lanes:
             probes = [model.probe(lane.name, length) for length in lane.lengths[:2]]
             found += [model.infer(sessions, [probe])[0] for probe in probes]
             found += model.infer(sessions, [probes[0]] * min(_ROWS, self.max_batch_size))
-        return (), found
+        return (), [row for one in noting.values() for row in one.rows] or found
 
     def _deviation(self, answers: Sequence[Answer], results: Sequence[Tensors] = ()) -> float:
         if answers:

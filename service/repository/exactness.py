@@ -75,5 +75,7 @@ def _boxes_are_close(found: Detections, golden: Detections) -> bool:
         for objects in (wanted, found.objects)
     ]
     overlaps = iou_matrix(boxes[0], boxes[1])
-    labels = np.array([[one.label == mine.label for one in found.objects] for mine in wanted])
-    return bool(((overlaps >= CLOSE_IOU) & labels.reshape(overlaps.shape)).any(axis=1).all())
+    labels = np.array(
+        [[one.label == mine.label for one in found.objects] for mine in wanted], np.bool_
+    )
+    return bool(((overlaps >= CLOSE_IOU) & labels).any(axis=1).all())

@@ -11,8 +11,8 @@ import pytest
 from fake_provider import FIRST_SECONDS, Fake, PacedSession, add_fake, loaded, rows
 
 from service.engine.side_by_side import Pair, saves_enough
-from service.registry.candidates import relative_difference
-from service.types import Feed, Feeds
+from service.registry.candidates import relative_difference, units
+from service.types import Feed, Feeds, Lane
 from tests.lamps import make_repository
 from tests.sentences import sentence
 
@@ -54,6 +54,8 @@ async def test_what_is_not_faster_by_five_percent_never_computes(
         ("strict", 0.01, "not_exact"),
         ("close", 0.01, "chosen"),
         ("close", 0.2, "not_exact"),
+        ("fast", 0.01, "chosen"),
+        ("fast", 0.2, "not_exact"),
         (None, 0.01, "chosen"),
     ],
 )
@@ -174,6 +176,22 @@ async def test_without_goldens_made_up_items_are_compared(
     fake.shift = shift
     async with loaded(tmp_path, exactness=exactness) as one:
         assert rows(one)["fake", "fp32", "f32"].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("sessions", "movable"),
+    [
+        (("tower", "tower"), ("tower",)),
+        (("both", "both"), ("text", "image")),  # a graph of two lanes, which was cut
+        (("text", "image"), ("text", "image")),
+    ],
+)
+def test_each_session_that_may_move_has_a_lane(
+    sessions: tuple[str, str], movable: tuple[str, ...]
+) -> None:
+    lanes = [Lane("text", [8], [sessions[0]]), Lane("image", [9], [sessions[1]])]
+    found = {name: lane.name for lane, name in units(lanes, movable)}
+    assert found == {name: name if name in ("text", "image") else "text" for name in movable}
 
 
 _YOLO = np.stack([np.linspace(0, 640, 99), np.linspace(0, 1, 99)]).astype(np.float32)
