@@ -7,38 +7,19 @@ if __name__ == "__main__":
     gc.disable()
 
 import argparse
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeAlias
-
-from rich.console import Console
-from rich.text import Text
 
 from service import pull_command
 from service.access.keys_file import KeysFileError, new_key, refuse_known
 from service.api.certificate import CertificateError
 from service.api.listening import AddressError
-from service.app import build_engine
-from service.console import (
-    Check,
-    candidate_table,
-    curve_tables,
-    is_inferred,
-    parity_table,
-    reasons,
-    source_table,
-    version_table,
-)
 from service.errors import ModelLoadError, ServiceError
 from service.manifest_page import manifest_page
-from service.registry.registry import Registry
-from service.repository.paths import MODEL_NAME
 from service.repository.repository import ModelRepository
-from service.runtime.providers import resolve
 from service.serve_command import serve
 from service.settings import (
     ModelSettings,
@@ -52,11 +33,6 @@ from service.telemetry.logs import configure_logs
 
 _MISUSED = 2
 """Exit status for a command line or settings that cannot be obeyed, as argparse has it."""
-
-_PIPED_WIDTH = 160
-
-_OF_REPOSITORY = {"repository", "serve", "only", "versions", "defaults", "aliases", "state_file"}
-"""Settings that name what is in the repository, and so say nothing of another."""
 
 _EPILOG = "Every setting is an option too: --section.field VALUE. `settings` lists them."
 
@@ -143,102 +119,15 @@ def _refuse_absent(settings: ModelSettings) -> None:
 
 
 def _list(settings: Settings, chosen: argparse.Namespace) -> int:
-    models = settings.models
-    repository = ModelRepository(models.repository, models.folders)
-    found = repository.survey(models.precision, resolve(models.device).provider.precisions_of)
-    console = _console()
-    console.print(version_table(found))
-    console.print("* the precision that would be loaded", style="dim")
-    return _print_all(console, reasons(found))
+    from service.models_command import show  # noqa: PLC0415 - a server prints no tables
+
+    return show(settings, chosen)
 
 
 def _check(settings: Settings, chosen: argparse.Namespace) -> int:
-    # What a load has to say is in the tables; events would only cut through them.
-    configure_logs("critical", settings.logs.format)
-    checks = asyncio.run(_check_models(settings, chosen.names))
-    console = _console()
-    for check in checks:
-        if check.files is not None and is_inferred(check.files):
-            console.print(source_table(check.files))
-        if check.status is not None:
-            for table in curve_tables(check.status):
-                console.print(table)
-    if (candidates := candidate_table(checks)) is not None:
-        console.print(candidates)
-    console.print(parity_table(checks))
-    if not checks:
-        console.print("there is no model to check", style="red")
-        return 1
-    return _print_all(console, reasons(checks))
+    from service.models_command import check  # noqa: PLC0415 - a server prints no tables
 
-
-def _print_all(console: Console, lines: Iterable[Text]) -> int:
-    """Print why something is not as it should be; return the exit status that follows."""
-    found = list(lines)
-    for line in found:
-        console.print(line)
-    return 1 if found else 0
-
-
-async def _check_models(settings: Settings, names: Sequence[str]) -> list[Check]:
-    paths = [name for name in names if _is_path(name)]
-    named = [name for name in names if name not in paths]
-    checks = []
-    if named or not paths:
-        checks += await _check_named(settings, named)
-    for path in paths:
-        checks += await _check_folder(settings, path)
-    return checks
-
-
-def _is_path(name: str) -> bool:
-    return os.sep in name or name in (os.curdir, os.pardir)
-
-
-async def _check_folder(settings: Settings, path: str) -> list[Check]:
-    try:
-        alone, name = _alone(settings, Path(path))
-    except ModelLoadError as error:
-        return [Check(path, None, None, str(error))]
-    return await _check_named(alone, [name])
-
-
-def _alone(settings: Settings, path: Path) -> tuple[Settings, str]:
-    """Return a folder's name, and settings as if it were alone in a repository.
-
-    Raises:
-        ModelLoadError: there is no such folder, or no model can have its name.
-    """
-    folder = path.resolve()
-    if not folder.is_dir():
-        raise ModelLoadError("there is no such folder")
-    if not MODEL_NAME.fullmatch(folder.name):
-        raise ModelLoadError(f"{folder.name!r} cannot be a model's name: rename the folder")
-    others = settings.models.model_dump(exclude=_OF_REPOSITORY)
-    models = ModelSettings(repository=folder.parent, **others)
-    return settings.model_copy(update={"models": models}), folder.name
-
-
-async def _check_named(settings: Settings, names: Sequence[str]) -> list[Check]:
-    repository = ModelRepository(settings.models.repository, settings.models.folders)
-    models = settings.models.model_copy(update={"measurements": None})  # it measures everything
-    engine = build_engine(settings.model_copy(update={"models": models}))
-    async with engine.running() as registry:
-        wanted = names or settings.models.only or repository.models()
-        return [await _check_model(name, repository, registry, settings) for name in wanted]
-
-
-async def _check_model(
-    name: str, repository: ModelRepository, registry: Registry, settings: Settings
-) -> Check:
-    models = settings.models
-    files = None
-    try:
-        kind = resolve(models.device).provider.precisions_of
-        files = repository.open(name, models.versions.get(name), models.precision, kind)
-        return Check(name, files, await registry.load(name))
-    except ServiceError as error:
-        return Check(name, files, None, str(error))
+    return check(settings, chosen)
 
 
 def _new_key(settings: Settings, chosen: argparse.Namespace) -> int:
@@ -263,11 +152,6 @@ def _settings(settings: Settings, chosen: argparse.Namespace) -> int:
 def _manifest(settings: Settings, chosen: argparse.Namespace) -> int:
     print(manifest_page(), end="")
     return 0
-
-
-def _console() -> Console:
-    # Piped into a file or another program, a table is not squeezed into 80 columns.
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 if __name__ == "__main__":

@@ -4,29 +4,14 @@ import argparse
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
-from service.console import version_table
 from service.errors import ModelLoadError
 from service.repository.manifest import PRECISIONS
 from service.repository.paths import MODEL_NAME
 from service.repository.pull.pull import Pulled, Wanted, find_pulled, pull
 from service.repository.pull.reference import HUB, Reference, is_reference, parse_reference
-from service.repository.pull.source import RemoteFile
 from service.repository.repository import ModelRepository
 from service.runtime.providers import resolve
 from service.settings import ModelSettings, Settings, SettingsError
@@ -63,6 +48,11 @@ def run(settings: Settings, chosen: argparse.Namespace) -> int:
         SettingsError: the source or the name cannot be one.
         ModelLoadError: it cannot be pulled, or what was pulled cannot be served.
     """
+    from rich.console import Console  # noqa: PLC0415 - a server prints no tables
+
+    from service.console import version_table  # noqa: PLC0415
+    from service.pull_progress import shown_pull  # noqa: PLC0415
+
     configure_logs(settings.logs.level, settings.logs.format, levels=settings.logs.levels)
     models = settings.models
     try:
@@ -75,7 +65,7 @@ def run(settings: Settings, chosen: argparse.Namespace) -> int:
     kind = resolve(models.device).provider.precisions_of
     precision = chosen.precision or models.precision
     export = exported if chosen.export else None
-    with _shown() as observer:
+    with shown_pull() as observer:
         wanted = Wanted(reference, name, precision, kind, export)
         pulled = pull(models.repository, wanted, observer)
     files = ModelRepository(models.repository).open(name, pulled.version, precision, kind)
@@ -114,7 +104,9 @@ def _at_start(root: Path, wanted: Wanted) -> Pulled:
         facts = {"model": wanted.model, "source": str(wanted.reference)}
         _log.info("model is there", extra={**facts, "revision": known.record.revision})
         return known
-    with _shown() as observer:
+    from service.pull_progress import shown_pull  # noqa: PLC0415 - seldom at a start
+
+    with shown_pull() as observer:
         return pull(root, wanted, observer)
 
 
@@ -141,61 +133,3 @@ def exported(reference: Reference, revision: str, folder: Path) -> None:
         raise ModelLoadError(f"the export of {reference} took too long") from None
     if done.returncode:
         raise ModelLoadError(f"the export of {reference} failed; its reason is above")
-
-
-class _Bars:
-    """Progress bars on a terminal; elsewhere a line of the log for each file."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._measure: Callable[[], int] = lambda: 0
-        self._task: TaskID | None = None
-
-    def waits(self, model: str) -> None:
-        _log.info("another process pulls it", extra={"model": model})
-
-    def begins(self, model: str, size: int | None, measure: Callable[[], int]) -> None:
-        self._measure = measure
-        _log.info("pull", extra={"model": model, "bytes": size})
-        if self._progress is not None:
-            self._task = self._progress.add_task(model, total=size)
-
-    def fetches(self, file: RemoteFile) -> None:
-        if self._progress is None:
-            _log.info("fetching", extra={"file": file.name, "bytes": file.size})
-        elif self._task is not None:
-            self._progress.update(self._task, description=file.name)
-
-    def refresh(self) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self._measure())
-
-
-class _MeasuredProgress(Progress):
-    """Bars that look at the disk whenever they are drawn."""
-
-    bars: _Bars | None = None
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        """Return the bars, as far as the files on the disk are."""
-        if self.bars is not None:
-            self.bars.refresh()
-        yield from super().get_renderables()
-
-
-@contextmanager
-def _shown() -> Iterator[_Bars]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Bars(None)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with _MeasuredProgress(*columns, console=console) as progress:
-        progress.bars = _Bars(progress)
-        yield progress.bars

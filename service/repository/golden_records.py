@@ -54,7 +54,8 @@ class Golden:
 class Shape(BaseModel):
     """A JSON object without unknown keys; no value is converted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Only the records of the tasks that are loaded are built.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Record(Shape, ABC):

@@ -28,6 +28,7 @@ LATER = {
     "opentelemetry.sdk": "traces.exporter",
     "pynvml": "an NVIDIA GPU",
     "redis": "cache.redis_url",
+    "rich": "a command that prints tables",
     "service.requests.html": "an HTML document",
     "turbohtml": "an HTML document",
     "zstandard": "a body or an answer in zstd",

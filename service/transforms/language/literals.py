@@ -18,12 +18,15 @@ EMOJI: Final = (
 )
 """Pattern of one emoji, for `regex.V1`. Signs such as © count only with an emoji selector."""
 
-_EMOJI: Final = regex.compile(EMOJI, regex.V1)
+
+@cache  # the patterns with emoji take 16 ms to compile, so only what translates compiles them
+def _compiled(pattern: str) -> regex.Pattern[str]:
+    return regex.compile(pattern, regex.V1)
 
 
 def emoji_of(text: str) -> Sequence[str]:
     """Return the emoji of a text, in order."""
-    return [] if text.isascii() else [match.group() for match in _EMOJI.finditer(text)]
+    return [] if text.isascii() else [match.group() for match in _compiled(EMOJI).finditer(text)]
 
 
 _LETTER = (
@@ -118,7 +121,7 @@ _INVISIBLE = (
     r"|[[\p{Default_Ignorable_Code_Point}\ufffc]--[\u200b-\u200d\u180b-\u180f\u115f\u1160]]"
     r"|[\p{Cc}--[\t-\r\x1c-\x1e\x85]])"
 )
-_SET_APART: Final = regex.compile(rf"(?P<emoji>{EMOJI})|{_INVISIBLE}", regex.V1)
+_SET_APART: Final = rf"(?P<emoji>{EMOJI})|{_INVISIBLE}"
 _MAY_BE_APART: Final = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\xad\u034f\u061c\u17b4\u17b5\u200b-\u200f"
     "\u202a-\u202e\u2060-\u206f\u20e3\u2300-\u2bff\u3030\u303d\u3164\u3297\u3299"
@@ -126,8 +129,8 @@ _MAY_BE_APART: Final = re.compile(
     "\U0001f000-\U0001ffff\U000e0000-\U000e0fff]"
 )
 """Every match of `_SET_APART` has one of these. Most texts have none, and this finds out sooner."""
-_BEFORE: Final = regex.compile(rf"(?:\s*(?:{EMOJI}|{_INVISIBLE}))+\s*", regex.V1)
-_AFTER: Final = regex.compile(rf"\s*(?:(?:{EMOJI}|{_INVISIBLE})\s*)+$", regex.V1)
+_BEFORE: Final = rf"(?:\s*(?:{EMOJI}|{_INVISIBLE}))+\s*"
+_AFTER: Final = rf"\s*(?:(?:{EMOJI}|{_INVISIBLE})\s*)+$"
 _MARKS: Final = regex.compile(r"[，、；：。！？…]+|[,;:.!?]+(?!\w)")
 _MARK_BEFORE: Final = regex.compile(r"[，、；：。！？…,;:.!?]\s*$")
 
@@ -200,12 +203,12 @@ def reduced(text: str) -> Reduced | None:
     """Return a text without emoji and invisible marks; None if it has none of them."""
     if (text.isascii() and text.isprintable()) or not _MAY_BE_APART.search(text):
         return None
-    if not _SET_APART.search(text):
+    if not _compiled(_SET_APART).search(text):
         return None
-    start = found.end() if (found := _BEFORE.match(text)) else 0
-    end = found.start() if (found := _AFTER.search(text, start)) else len(text)
+    start = found.end() if (found := _compiled(_BEFORE).match(text)) else 0
+    end = found.start() if (found := _compiled(_AFTER).search(text, start)) else len(text)
     kept, within, at = "", [], start
-    for match in _SET_APART.finditer(text, start, end):
+    for match in _compiled(_SET_APART).finditer(text, start, end):
         kept += text[at : match.start()]
         at = match.end()
         if emoji := match["emoji"]:
@@ -225,4 +228,4 @@ def reduced(text: str) -> Reduced | None:
 
 def _visible(edge: str) -> str:
     """Return emoji and white space without the invisible marks that belong to no emoji."""
-    return _SET_APART.sub(lambda match: match["emoji"] or "", edge)
+    return _compiled(_SET_APART).sub(lambda match: match["emoji"] or "", edge)
