@@ -19,6 +19,10 @@ _LEAST_ROUNDS, _TELLING_ROUNDS, _MOST_ROUNDS = 2, 4, 24
 # A comparison ends early where all rounds say that the other is this much slower.
 _HOPELESS = 1.15
 
+# After these rounds it also ends where every batch in both groups says the same: the other is this
+# much faster, or not faster at all.
+_SETTLING_ROUNDS, _CLEARLY_FASTER = 8, 0.8
+
 # A batch that takes longer than this share of the budget is not timed, unless it is the first.
 _LONGEST_SHARE = 0.1
 
@@ -103,12 +107,16 @@ def compare_sessions(
     for round_ in range(_MOST_ROUNDS):
         if round_ >= _LEAST_ROUNDS and is_over():
             break
-        if round_ >= _TELLING_ROUNDS and _is_hopeless(best):
+        if _is_settled(_pairs(best), round_):
             break
         for batch, minima in zip(chosen, best, strict=True):
             for side, sessions in enumerate(sides):
                 taken = _seconds(infer, sessions, batch, clock)
                 minima[side][round_ % 2] = min(minima[side][round_ % 2], taken)
+    return _pairs(best)
+
+
+def _pairs(best: Sequence[Sequence[Sequence[float]]]) -> Sequence[Pair]:
     return [Pair((one[0], one[1]), (two[0], two[1])) for one, two in best]
 
 
@@ -121,8 +129,15 @@ def _warm_up(
     return _seconds(infer, sides[0], batch, time.perf_counter) <= longest
 
 
-def _is_hopeless(best: Sequence[Sequence[Sequence[float]]]) -> bool:
-    return all(min(two) > _HOPELESS * min(one) for one, two in best)
+def _is_settled(pairs: Sequence[Pair], rounds: int) -> bool:
+    """Return whether more rounds would hardly change the result."""
+    if rounds < _TELLING_ROUNDS:
+        return False
+    if all(min(pair.other) > _HOPELESS * min(pair.first) for pair in pairs):
+        return True
+    ratios = [pair.ratio(group) for pair in pairs for group in (0, 1)]
+    is_clear = max(ratios) < _CLEARLY_FASTER or min(ratios) > 1
+    return rounds >= _SETTLING_ROUNDS and is_clear
 
 
 def _seconds(

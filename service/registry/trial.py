@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from service.engine.device import DeviceRuntime
@@ -153,47 +153,55 @@ class Trial:
             return
         async with runtime.turns.measuring():
             await self._time(row, opened, seconds)
+        self._close_slower()
+
+    def _close_slower(self) -> None:
+        """Close what loses to another candidate for the same sessions, in the same precision."""
+        rows = [self.rows[place] for place in self.opened]
+
+        def loses(row: Candidate) -> bool:
+            return any(
+                (one.precision, one.sessions) == (row.precision, row.sessions)
+                and (one.ratio or 1.0) < (row.ratio or 1.0)
+                for one in rows
+            )
+
+        self.opened = {
+            place: one for place, one in self.opened.items() if not loses(self.rows[place])
+        }
 
     async def end(self) -> tuple[VersionFiles, OpenVersion, Choice]:
         """Return the version with the fastest candidates."""
         lanes = {name: lane.name for lane, name in self._units()}
         winners = best(self.rows, self.files.precision, lanes)
-        if winners and not await self._is_fast_unbatched(winners):
+        self.opened = {
+            place: one for place, one in self.opened.items() if self.rows[place] in winners
+        }
+        files, version, own = self.files, self.version, self.version.runnable.instances
+        before = dict(own.devices)
+        for one in self.opened.values():  # which closes the sessions of the first choice
+            files, version = one.files, one.version
+            version.runnable.instances.move(one.device, one.moved)
+        if winners and not await self._is_fast_unbatched(version, before):
             reason = "an unbatched item takes longer on all cores"
             winners, lost = [], winners
             self.rows = [
                 replace(row, verdict="not_faster", reason=reason) if row in lost else row
                 for row in self.rows
             ]
-        self.opened = {
-            place: one for place, one in self.opened.items() if self.rows[place] in winners
-        }
+            self.opened, files, version = {}, self.files, self.version
+            for name, device in before.items():
+                if own.devices[name] != device:
+                    own.move(device, await apart(own.opened_on, device, [name]))
         self.rows = [
             replace(row, verdict="not_faster", reason="another candidate is faster")
             if row.verdict == "chosen" and row not in winners
             else row
             for row in self.rows
         ]
-        files, version = self.files, self.version
-        for one in self.opened.values():
-            files, version = one.files, one.version
-            version.runnable.instances.move(one.device, one.moved)
         for row in self.rows:
-            _log.info(
-                "candidate",
-                extra={
-                    "model": files.model,
-                    "version": files.version,
-                    "provider": row.provider,
-                    "precision": row.precision,
-                    "inference_precision": row.inference_precision,
-                    "sessions": list(row.sessions),
-                    "verdict": row.verdict,
-                    "ratio": row.ratio,
-                    "deviation": row.deviation,
-                    "reason": row.reason,
-                },
-            )
+            facts = {"model": files.model, "version": files.version, **asdict(row)}
+            _log.info("candidate", extra={**facts, "sessions": list(row.sessions)})
         return files, version, Choice(self.rows, allowed(self.exactness, files))
 
     def _movable(self) -> tuple[str, ...]:
@@ -236,26 +244,24 @@ class Trial:
                 self.opened[len(self.rows)] = replace(opened, moved=moved)
             self.rows.append(found)
 
-    async def _is_fast_unbatched(self, winners: Sequence[Candidate]) -> bool:
-        """Return whether a lone item is at least as fast on all cores as with the first choice."""
-        own = self.version.runnable.instances
+    async def _is_fast_unbatched(self, chosen: OpenVersion, before: Mapping[str, Device]) -> bool:
+        """Return whether a lone item is at least as fast on all cores as with the first choice.
+
+        Args:
+            chosen: the version as it was chosen.
+            before: by session, the device of the first choice.
+        """
+        own, instances = self.version.runnable.instances, chosen.runnable.instances
         if not own.has_two:
             return True
-        used = [(self.rows[place], one) for place, one in self.opened.items()]
-        used = [(row, one) for row, one in used if row in winners]
         async with self.runtime.turns.measuring():
-            ours = await apart(own.opened_on, None, list(own.single_thread), True)
-            theirs = dict(own.single_thread)
-            for _, one in used:
-                theirs |= {**one.version.runnable.instances.single_thread, **one.moved}
-            if await self._is_as_fast(ours, theirs):
+            ours: Sessions = {}
+            for name, device in before.items():
+                ours = {**ours, **await apart(own.opened_on, device, [name], True)}
+            if await self._is_as_fast(ours, instances.single_thread):
                 return True
-            theirs = dict(ours)
-            for row, one in used:
-                device = one.device if one.moved else None
-                instances = one.version.runnable.instances
-                theirs |= await apart(instances.opened_on, device, row.sessions, True)
-            return await self._is_as_fast(ours, theirs)
+            await apart(instances.open_multi_thread)
+            return await self._is_as_fast(ours, instances.multi_thread or {})
 
     async def _is_as_fast(self, ours: Sessions, theirs: Sessions) -> bool:
         model = self.version.runnable.model

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,6 +43,9 @@ class Fake:
     """When it raises: "open" or "run"."""
     opened: list[str] = dataclasses.field(default_factory=list)
     asked: int = 0
+    open_now: weakref.WeakSet = dataclasses.field(default_factory=weakref.WeakSet)
+    most_open: int = 0
+    """Most sessions that were open at the same time, those of the first choice included."""
     rows: dict[str, Provider] = dataclasses.field(default_factory=dict)
 
 
@@ -68,9 +72,14 @@ def add_fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Add a second provider for the CPU, whose first one is slowed down."""
     fake = Fake()
 
+    def noted(session: PacedSession) -> PacedSession:
+        fake.open_now.add(session)
+        fake.most_open = max(fake.most_open, len(fake.open_now))
+        return session
+
     def opens(graph: Graph, device: Device, threads: int, **options: object) -> PacedSession:
         if device.kind == "cpu":
-            return PacedSession(graph, Device("cpu"), threads)
+            return noted(PacedSession(graph, Device("cpu"), threads))
         if fake.fails == "open":
             raise ModelLoadError("model.onnx has an Attention, which the fake does not have")
         session = PacedSession(graph, Device("cpu"), threads)
@@ -78,7 +87,7 @@ def add_fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
         is_exact = device.inference_precision == "f32"
         session.shift = fake.shift if is_exact else fake.bf16_shift
         fake.opened.append(device.inference_precision)
-        return session
+        return noted(session)
 
     def inference_precisions() -> tuple[str, ...]:
         fake.asked += 1
@@ -100,11 +109,15 @@ def add_fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 @asynccontextmanager
 async def loaded(
-    tmp_path: Path, kept: Path | None = None, precision: str | None = "fp32", **options: object
+    tmp_path: Path,
+    kept: Path | None = None,
+    precision: str | None = "fp32",
+    cores: int = 1,
+    **options: object,
 ) -> AsyncIterator[Loaded]:
     if not (tmp_path / "lamps").exists():
         make_repository(tmp_path)
-    runtime = DeviceRuntime(Device("cpu"), cores=1)
+    runtime = DeviceRuntime(Device("cpu"), cores)
     chooser = Chooser(seconds=0.2, **options)
     loader = Loader(
         EngineFactory(runtime),

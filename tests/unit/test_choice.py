@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from fake_provider import FIRST_SECONDS, Fake, PacedSession, add_fake, loaded, rows
 
-from service.engine.side_by_side import Pair, saves_enough
+from service.engine.side_by_side import Pair, compare_sessions, saves_enough
 from service.registry.candidates import relative_difference, units
-from service.types import Feed, Feeds, Lane
+from service.types import Feed, Feeds, Lane, PreparedItem
 from tests.lamps import make_repository
 from tests.sentences import sentence
 
@@ -122,6 +122,33 @@ def test_a_gain_must_be_clear_in_both_groups_and_no_batch_slower(
     is_chosen: bool,
 ) -> None:
     assert saves_enough([Pair(*short), Pair(*long)]) is is_chosen
+
+
+@pytest.mark.parametrize(
+    ("share", "runs"),
+    [(0.5, 8), (0.9, 24), (1.1, 8), (1.5, 4)],
+)
+def test_what_is_clear_is_timed_no_longer(share: float, runs: int) -> None:
+    first, other, now = object(), object(), 0.0
+    timed = []
+
+    def infer(sessions: Any, batch: Any) -> Any:
+        nonlocal now
+        timed.append(sessions)
+        now += 1.0 if sessions["model"] is first else share
+
+    compare_sessions(
+        infer, ({"model": first}, {"model": other}), [[PreparedItem({})]], 100.0, lambda: now
+    )
+    warm_up = 3
+    assert len(timed) - warm_up == 2 * runs
+
+
+async def test_few_sessions_of_a_graph_are_open_together(fake: Fake, tmp_path: Path) -> None:
+    fake.can_bf16 = True
+    async with loaded(tmp_path, cores=2) as one:
+        assert one.providers == {"model": "fake"}
+    assert fake.most_open == 3
 
 
 async def test_noisy_starts_choose_the_same(
