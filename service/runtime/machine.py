@@ -1,6 +1,7 @@
 """The machine, as far as the duration of a run depends on it."""
 
 import platform
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -10,6 +11,8 @@ from pathlib import Path
 import onnxruntime as ort
 
 from service.runtime.providers import PROVIDERS
+
+_VECTORS = re.compile("sse|avx|fma|f16c|amx|asimd|sve|sme(?!p)|fphp|i8mm|bf16")
 
 
 def machine() -> Mapping[str, str]:
@@ -28,10 +31,24 @@ def machine() -> Mapping[str, str]:
 @cache
 def _processor() -> str:
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if name := processor_of(text):
+            return name
     return platform.processor() or platform.machine()
+
+
+def processor_of(text: str) -> str:
+    """Return the name and the vector instructions of the first processor in a /proc/cpuinfo.
+
+    Virtual machines hide instructions and keep the name. Empty if the text has neither.
+    """
+    first = text.partition("\n\n")[0]
+    facts = {
+        key.strip(): value.split()
+        for key, _, value in (line.partition(":") for line in first.splitlines())
+    }
+    flags = [*facts.get("flags", ()), *facts.get("Features", ())]  # x86, ARM
+    return " ".join([*facts.get("model name", ()), *sorted(filter(_VECTORS.match, flags))])
 
 
 @cache

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -105,3 +107,15 @@ def test_only_the_table_of_providers_knows_their_names() -> None:
     files = (ROOT / "service").rglob("*.py")
     found = {path.name for path in files if asks.search(path.read_text())}
     assert found == {"providers.py"}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "wanted"),
+    [(["BF16", "FP32", "INT8"], ("f32", "bf16")), (["FP32", "INT8"], ("f32",))],
+)
+def test_openvino_offers_bf16_only_where_the_processor_has_it(
+    capabilities: list[str], wanted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = SimpleNamespace(get_property=lambda device, name: capabilities)
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: core))
+    assert PROVIDERS["openvino"].inference_precisions() == wanted
