@@ -12,6 +12,7 @@
 # make drill   test guarantees under hostile input and failures (DRILL=heads SECONDS=30 SEED=1)
 # make bench   compare the service with a bare session (Linux, about 20 minutes)
 # make bench-peers  compare the service with Mosec, LitServe and a naive server (about an hour)
+# make bench-ray  compare the service on Ray Serve with Ray Serve alone (about ten minutes)
 # make bench-translation  compare in-flight translation with CTranslate2 (about 15 minutes)
 # make models  train, export and evaluate the starter models (hours; DATA=folder of data sets)
 # make dashboards  regenerate the Grafana dashboards
@@ -30,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Images often set it; then every worker, and every process of a test, would compile all files again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: serve test test-integration test-exports test-ray test-large check format loadtest drill audit bench bench-peers bench-translation models evaluate dashboards e2e lock system-packages clean
+.PHONY: serve test test-integration test-exports test-ray test-large check format loadtest drill audit bench bench-peers bench-ray bench-translation models evaluate dashboards e2e lock system-packages clean
 
 # The environments of developers, and so of CI, hold what deploy/locks lists and nothing newer.
 # Two things are not in the locks: torch, whose builds differ by machine, and ONNX Runtime for
@@ -170,6 +171,9 @@ bench: $(VENV)/.dev
 
 bench-peers: $(VENV)/.dev $(VENV)/.peers
 	$(BIN)/python -m benchmarks.peers
+
+bench-ray: $(VENV)/.dev $(VENV)/.ray
+	$(BIN)/python -m benchmarks.ray
 
 bench-translation: $(VENV)/.exports
 	$(BIN)/python -m benchmarks.translation
