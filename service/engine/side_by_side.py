@@ -8,13 +8,14 @@ from math import inf
 from typing import Final
 
 from service.runtime.instances import Clock, Infer
+from service.runtime.threads import ComputeClock
 from service.types import Lane, Model, PreparedItem, Sessions
 
 # Share of its time that another engine must save to replace the first choice.
 MUST_SAVE: Final = 0.05
 
 # Rounds of every batch on both sides: at least, those after which one may be hopeless, at most.
-_LEAST_ROUNDS, _TELLING_ROUNDS, _MOST_ROUNDS = 2, 4, 24
+_LEAST_ROUNDS, _TELLING_ROUNDS, _MOST_ROUNDS = 4, 4, 24
 
 # A comparison ends early where all rounds say that the other is this much slower.
 _HOPELESS = 1.15
@@ -26,8 +27,8 @@ _SETTLING_ROUNDS, _CLEARLY_FASTER = 8, 0.8
 # A batch that takes longer than this share of the budget is not timed, unless it is the first.
 _LONGEST_SHARE = 0.1
 
-# Time of day that a comparison may take where other programs use the processor, as a multiple of
-# its budget: few runs would tell little.
+# Time of day that more rounds than the settling ones may take where other programs use the
+# processor, as a multiple of the budget: few runs would tell little.
 _MOST_WAIT = 3.0
 
 _ROWS = 4
@@ -82,32 +83,35 @@ def compare_sessions(
     sides: tuple[Sessions, Sessions],
     batches: Sequence[Sequence[PreparedItem]],
     seconds: float,
-    clock: Clock = time.process_time,
+    clock: Clock | None = None,
 ) -> Sequence[Pair]:
     """Time batches on both sides in turn, for about `seconds`.
 
-    The default clock is processor time, which other programs change less than the time of day; the
+    The default clock is `ComputeClock`, which other programs change less than the time of day; the
     sides must then use one thread each. Blocking: call it on a device thread while nothing else
     computes.
 
     Raises:
         InferenceError: a graph failed.
     """
-    started, began = clock(), time.perf_counter()
+    began = time.perf_counter()
+    _warm_up(infer, sides, batches)
+    clock = clock or ComputeClock()  # by now every thread that computes has begun
+    started, longest = clock(), seconds * _LONGEST_SHARE
 
-    def is_over() -> bool:
-        return clock() - started > seconds or time.perf_counter() - began > _MOST_WAIT * seconds
+    def is_over(rounds: int) -> bool:
+        if rounds >= _SETTLING_ROUNDS and time.perf_counter() - began > _MOST_WAIT * seconds:
+            return True
+        return rounds >= _LEAST_ROUNDS and clock() - started > seconds
 
     chosen = [
         batch
         for index, batch in enumerate(batches)
-        if _warm_up(infer, sides, batch, seconds * _LONGEST_SHARE) or index == 0
+        if _seconds(infer, sides[0], batch, clock) <= longest or index == 0
     ]
     best = [[[inf, inf], [inf, inf]] for _ in chosen]
     for round_ in range(_MOST_ROUNDS):
-        if round_ >= _LEAST_ROUNDS and is_over():
-            break
-        if _is_settled(_pairs(best), round_):
+        if is_over(round_) or _is_settled(_pairs(best), round_):
             break
         for batch, minima in zip(chosen, best, strict=True):
             for side, sessions in enumerate(sides):
@@ -121,12 +125,11 @@ def _pairs(best: Sequence[Sequence[Sequence[float]]]) -> Sequence[Pair]:
 
 
 def _warm_up(
-    infer: Infer, sides: tuple[Sessions, Sessions], batch: Sequence[PreparedItem], longest: float
-) -> bool:
-    """Run a batch once on both sides; return whether the second run of the first is short."""
-    for sessions in sides:
-        infer(sessions, batch)
-    return _seconds(infer, sides[0], batch, time.perf_counter) <= longest
+    infer: Infer, sides: tuple[Sessions, Sessions], batches: Sequence[Sequence[PreparedItem]]
+) -> None:
+    for batch in batches:
+        for sessions in sides:
+            infer(sessions, batch)
 
 
 def _is_settled(pairs: Sequence[Pair], rounds: int) -> bool:

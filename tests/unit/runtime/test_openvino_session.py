@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from service.runtime.openvino_session import OpenVinoSession
 from service.runtime.providers import Device, resolve
 from service.runtime.session import OrtSession
 from service.runtime.stopping import RunStoppedError, StopSignal, obey
+from service.runtime.threads import ComputeClock
 from service.types import Span
 from tests.sentences import sentence
 
@@ -100,6 +102,17 @@ def test_a_run_is_stopped_and_the_next_one_works(tmp_path: Path) -> None:
         obey(stop, session.run, {"x": x})
     timer.join()
     assert session.run({"x": x[:1]})["y"].sum() == 256
+
+
+def test_the_clock_of_a_run_counts_the_thread_that_computes_it(tmp_path: Path) -> None:
+    session = OpenVinoSession(product(tmp_path / "p.onnx", 256), ONE, 1)
+    feeds = {"x": np.ones((64, 256), np.float32)}
+    session.run(feeds)
+    clock = ComputeClock()
+    here, run = time.thread_time(), clock()
+    for _ in range(20):
+        session.run(feeds)
+    assert clock() - run > 2 * (time.thread_time() - here)
 
 
 def test_what_was_stopped_before_it_began_does_not_begin(

@@ -3,13 +3,15 @@
 import os
 import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from service.engine.device import DeviceRuntime
 from service.runtime.providers import Device
-from service.runtime.threads import lower_priority
+from service.runtime.threads import ComputeClock, lower_priority
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness here")
 
@@ -46,3 +48,20 @@ def test_where_it_is_forbidden_threads_compute_all_the_same(
     monkeypatch.setattr(os, "setpriority", forbid)
     with ThreadPoolExecutor(1, initializer=lower_priority) as threads:
         assert threads.submit(int).result() == 0
+
+
+def _spin(seconds: float, clock: Callable[[], float]) -> None:
+    until = clock() + seconds
+    while clock() < until:
+        pass
+
+
+def test_the_clock_of_a_run_leaves_out_what_other_threads_of_python_do() -> None:
+    with ThreadPoolExecutor(1) as other:
+        other.submit(int).result()
+        clock = ComputeClock()
+        before = clock()
+        other.submit(_spin, 0.3, time.thread_time).result()
+        assert clock() - before < 0.1
+        _spin(0.3, time.thread_time)
+        assert clock() - before >= 0.3
