@@ -1,8 +1,9 @@
-"""SIGKILL of one process after the other under mixed load: nothing lost, and no orphan."""
+"""SIGKILL of one process after the other under mixed load: next to nothing lost, and no orphan."""
 
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 
 import psutil
 
@@ -20,7 +21,7 @@ _PATIENT_SECONDS = 55
 _BACK_SECONDS = 60.0
 _ORPHAN_SECONDS = 15.0
 
-LOST = "no request is lost or refused when a process is killed"
+LOST = "at most one request a kill is lost, just read and counted, and none is refused"
 WHOLE = "/metrics is whole, and has no more series after the kills"
 BACK = "all processes serve again afterwards"
 ORPHANS = "no process is left when the supervisor is killed"
@@ -42,8 +43,7 @@ async def run(plan: Plan, report: Report) -> None:
             await _kill(plan, draw, service, report)
             await asyncio.sleep(_PAUSE_SECONDS)
             after = await service.metrics()
-        for loss in outcomes.lost:
-            report.broken(LOST, loss)
+        _judge_losses(outcomes.lost, after["process_requests_lost_total"], report)
         for refusal in outcomes.unexpected():
             report.broken(LOST, refusal)
         report.figure("requests answered", outcomes.answered)
@@ -55,6 +55,18 @@ async def run(plan: Plan, report: Report) -> None:
         await _kill_supervisor(service, report)
     for promise in (LOST, BACK, ORPHANS):
         report.judge(promise)
+
+
+def _judge_losses(lost: Sequence[str], counted: float, report: Report) -> None:
+    """Break the promise if more requests were lost than kills, or than the service counted.
+
+    What a process has read and not yet recorded ends with it (decision 60).
+    """
+    report.figure("requests lost", len(lost))
+    report.figure("process_requests_lost_total", counted)
+    if len(lost) > min(counted, report.counts["kills"]):
+        for loss in lost:
+            report.broken(LOST, loss)
 
 
 def _workers(service: Service) -> list[psutil.Process]:
