@@ -4,7 +4,6 @@ Stories in dev and test are not in training, so what counts is the words that ot
 share with them; HuffPost's headlines of other years add words that the news data lack.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +15,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.datasets.files import PAD_ID, data_folder, pad_rows, read_jsonl
+from models.datasets.near_copies import NearCopies
 
 LABELS = ("business", "entertainment", "health", "science_technology")
 NEWS, HUFFPOST = "news_aggregator", "huffpost_headlines"
-CLINC, TATOEBA = "clinc150", "tatoeba_zh_en"
-GREETINGS = (
-    *("hello", "hi", "hey", "hello there", "hi there", "hey there", "good morning", "good evening"),
-    *("good night", "good afternoon", "how are you", "how are you?", "how are you doing today?"),
-    *("how is it going", "what's up", "nice to meet you", "goodbye", "bye", "bye bye", "see you"),
-    *("see you later", "thanks", "thank you", "thank you very much", "thanks a lot", "please"),
-    *("you are welcome", "sorry", "I am sorry", "excuse me", "yes", "no", "ok", "okay", "maybe"),
-    *("sure", "lol", "haha", "what?", "why?", "who are you?", "what is your name?", "I love you"),
-    *("I am tired", "I am hungry", "happy birthday", "merry Christmas", "congratulations", "test"),
-    *("testing", "this is a test", "asdf", "welcome", "hello world", "what time is it?", "help"),
-    *("can you help me?", "tell me a joke", "I don't know", "nothing", "good", "great", "cool"),
-)
-"""Small talk that is trained on most."""
 _HUFFPOST_LABELS = {label: label for label in LABELS} | {"science_tech": "science_technology"}
-_COMMON = 300  # a word in more evaluated headlines than this finds no near copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,37 +52,6 @@ def read_huffpost(root: Path, excluded: Iterable[str]) -> list[Headline]:
         if row["text"] not in near:
             headlines.append(Headline(row["text"], LABELS.index(label) if label else None))
     return headlines
-
-
-def read_small_talk(root: Path) -> list[str]:
-    """Read English texts to train on that are no headlines: talk, requests, everyday sentences."""
-    talk = read_jsonl(data_folder(root, CLINC) / "train.jsonl.gz")
-    sentences = read_jsonl(data_folder(root, TATOEBA) / "train.jsonl.gz")
-    return [*(row["text"] for row in talk), *(row["en"] for row in sentences)]
-
-
-class NearCopies:
-    """`text in near_copies`: whether it shares 70 % of its words with one of the texts."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._words = [_words(text) for text in texts]
-        self._holders: dict[str, list[int]] = {}
-        for row, words in enumerate(self._words):
-            for word in words:
-                self._holders.setdefault(word, []).append(row)
-
-    def __contains__(self, text: str) -> bool:
-        words = _words(text)
-        found = (self._holders.get(word, []) for word in words)
-        candidates = Counter(row for rows in found if len(rows) <= _COMMON for row in rows)
-        return any(
-            len(words & self._words[row]) >= 0.7 * len(words | self._words[row])
-            for row in candidates
-        )
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 def varied(texts: Sequence[str], generator: np.random.Generator) -> list[str]:

@@ -11,7 +11,7 @@ from PIL import Image as Pixels
 
 from models.datasets.empty_pages import empty_pages
 from models.datasets.files import data_folder, read_jsonl
-from models.datasets.news import CLINC
+from models.datasets.small_talk import CLINC, HELD_OUT, MASSIVE
 from models.evaluate.measures import Measure
 from models.evaluate.scores import classification_scores, expected_calibration_error
 from models.evaluate.served import Served
@@ -53,18 +53,20 @@ def _nothing(best: Sequence[Label], title: str) -> list[Measure]:
 
 
 async def measure_news_topics(served: Served, data: Path) -> list[Measure]:
-    """Classify every test headline, and small talk."""
+    """Classify every test headline, and texts that are none."""
     rows = read_jsonl(data_folder(data, "news_aggregator") / "test.jsonl.gz")
     best = await _best(served, [Text(row["text"]) for row in rows], "headlines")
-    talk = [
-        Text(row["text"])
-        for row in read_jsonl(data_folder(data, CLINC) / "test.jsonl.gz")
-        if row["domain"] == "small_talk"
-    ]
-    return [
-        *_measures([row["label"] for row in rows], best),
-        *_nothing(await _best(served, talk, "small talk"), "small talk"),
-    ]
+    talk = read_jsonl(data_folder(data, CLINC) / "test.jsonl.gz")
+    requests = read_jsonl(data_folder(data, MASSIVE) / "test.jsonl.gz")
+    others = {
+        "small talk": [row["text"] for row in talk if row["domain"] == "small_talk"],
+        "requests to an assistant": [row["en"] for row in requests],
+        **HELD_OUT,
+    }
+    measures = _measures([row["label"] for row in rows], best)
+    for title, texts in others.items():
+        measures += _nothing(await _best(served, [Text(text) for text in texts], title), title)
+    return measures
 
 
 async def measure_digits(served: Served, data: Path) -> list[Measure]:

@@ -64,7 +64,7 @@ async def _measure_emoji(served: Served, data: Path) -> list[Measure]:
 
 
 SUBJECTS: Mapping[str, Subject] = {
-    "news-topics": Subject(measure_news_topics, ("news_aggregator", "clinc150")),
+    "news-topics": Subject(measure_news_topics, ("news_aggregator", "clinc150", "massive_en_zh")),
     "digits": Subject(measure_digits, ("mnist",)),
     "zh-en": Subject(measure_zh_en, tuple(TEST_SETS.values())),
     "cards": Subject(measure_cards, ("playing_cards",)),

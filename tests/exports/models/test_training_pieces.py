@@ -16,9 +16,9 @@ from models.datasets.files import (  # noqa: E402
     read_jsonl,
     train_wordpiece,
 )
+from models.datasets.near_copies import NearCopies  # noqa: E402
 from models.datasets.news import (  # noqa: E402
     Headline,
-    NearCopies,
     TokenRows,
     varied,
 )
