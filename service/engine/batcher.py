@@ -193,7 +193,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrival_until(None)
-            await self._slots.acquire(self._usage)
+            await self._slots.acquire(self._usage, bool(self._table.running))
             if self._slots.free + 1 < self._slots.count:
                 await asyncio.sleep(0)  # the device is busy: first read requests that have arrived
             try:

@@ -74,16 +74,18 @@ class Slots:
         """Return whether every thread is held by an overdue run, so that nothing can compute."""
         return self.overdue >= self.threads
 
-    async def acquire(self, usage: Usage | None = None) -> None:
+    async def acquire(self, usage: Usage | None = None, is_busy: bool = False) -> None:
         """Take a slot, in the order of use. Give it back with `release`.
 
         Args:
             usage: of the lane; None is a lane that has computed nothing.
+            is_busy: whether the lane has work in progress, so that it was not idle.
         """
         usage = usage or Usage()
-        usage.seconds = max(usage.seconds, self._virtual_time)
+        if not is_busy:
+            usage.seconds = max(usage.seconds, self._virtual_time)
         if self.free and not self._waiters:
-            self._virtual_time = usage.seconds
+            self._virtual_time = max(self._virtual_time, usage.seconds)
             self._change(-1)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -228,7 +228,7 @@ class InFlightEngine:
         while not self._scheduler.is_closing:
             while not instance.running and not self._scheduler.pending:
                 await self._await_arrival(instance)
-            await slots.acquire(self._usage)
+            await slots.acquire(self._usage, bool(instance.running))
             started = self._clock()
             try:
                 await self._run_loop(instance)

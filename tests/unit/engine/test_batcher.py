@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -88,6 +89,52 @@ async def test_models_of_one_device_take_turns() -> None:
         assert abs(ends[:turn].count("a") - ends[:turn].count("b")) <= 2
     for batcher in batchers:
         await batcher.stop(0)
+
+
+@dataclass
+class Timed(Echo):
+    """A device on which a batch takes `seconds`, on one of its threads."""
+
+    threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    seconds: float = SECONDS
+    spent: float = 0.0
+
+    async def __call__(self, batch: Sequence[PreparedItem], exclusive: bool) -> BatchResult:
+        async with self.threads:
+            started = asyncio.get_running_loop().time()
+            await asyncio.sleep(self.seconds)
+        self.spent += self.seconds
+        return BatchResult([work.tensors for work in batch], started, self.seconds)
+
+
+@pytest.mark.parametrize("costs", [[0.02] * 10, [0.01 * (n + 1) for n in range(10)]])
+@pytest.mark.parametrize("ahead", [0, 1])
+async def test_ten_busy_models_get_equal_parts_of_a_device(
+    costs: Sequence[float], ahead: int
+) -> None:
+    slots, threads = Slots(2, ahead, asyncio.get_running_loop().time), asyncio.Semaphore(2)
+    devices = [Timed(threads=threads, seconds=seconds) for seconds in costs]
+    curves = [BatchCurve.of({(1, 1): seconds, (4, 1): seconds}) for seconds in costs]
+    batchers = [
+        Batcher(device, BatchLimits(4, 16), slots, Tally(), curve)
+        for device, curve in zip(devices, curves, strict=True)
+    ]
+
+    async def client(batcher: Batcher) -> None:
+        while True:
+            await batcher.submit(work(1))
+
+    for batcher in batchers:
+        batcher.start()
+    clients = [asyncio.create_task(client(b)) for b in batchers for _ in range(12)]
+    await asyncio.sleep(60)
+    spent = [device.spent for device in devices]
+    for one in clients:
+        one.cancel()
+    for batcher in batchers:
+        await batcher.stop(0)
+    assert sum(spent) == pytest.approx(2 * 60, rel=0.01)
+    assert spent == pytest.approx([2 * 60 / 10] * 10, rel=0.1)
 
 
 async def test_one_caller_of_a_batch_leaves_and_the_others_are_answered() -> None:
