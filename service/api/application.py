@@ -56,7 +56,7 @@ _UNREADABLE = "_unreadable_"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LEFT = 499
 """Status label of requests whose client disconnected before the response, as in nginx."""
-_MATCHES, _MATCHED_LENGTH = 1024, 200
+_MATCHES, _MATCHED_LENGTH = 128, 200
 """The most matches of paths with templates that are kept, and characters of such a path."""
 
 
