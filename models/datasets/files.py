@@ -4,6 +4,7 @@ import gzip
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ from tokenizers import (
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD_ID, MASK_ID = 0, 4  # their numbers in every tokenizer trained here
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A Chinese sentence and an English translation of it."""
+
+    zh: str
+    en: str
 
 
 def data_folder(root: Path, name: str) -> Path:

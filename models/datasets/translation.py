@@ -12,24 +12,24 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 
-from models.datasets.files import data_folder, read_jsonl
+from models.datasets.everyday import everyday_pairs
+from models.datasets.files import Pair, data_folder, read_jsonl
 
 SPECIAL_TOKENS = ["<pad>", "<s>", "</s>"]
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 LONGEST_WORD = 4
+EVERYDAY = 20_000
+"""Sentences made of patterns, of which an epoch takes some."""
+_ENDS = "。！？.!?"
+_BARE = 0.1
+MADE = "\x02"
+"""Before a Chinese sentence that a translator made, so that its faults are not taken for Chinese
+(Caswell et al. 2019, "Tagged Back-Translation")."""
 _DICTIONARY_STYLE = re.compile(
     r"[()\[\]|/,;:\d\"]|[^ -~]|\.\.\."
     r"|^(surname|variant|old variant|see|abbr|also|name|used|same|equivalent|one of)\b"
 )
 _HAN_WORD = re.compile(r"[\u4e00-\u9fff]{1,4}")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A Chinese sentence and an English translation of it."""
-
-    zh: str
-    en: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Corpora:
     sentences: list[Pair]
     documentation: list[Pair]
     lexicon: list[Pair]
+    everyday: list[Pair]
+    back_translated: list[Pair]
 
 
 def read_evaluation_set(path: Path) -> EvaluationSet:
@@ -57,7 +59,7 @@ def read_evaluation_set(path: Path) -> EvaluationSet:
     )
 
 
-def read_corpora(data: Path) -> Corpora:
+def read_corpora(data: Path, back_translated: Path | None = None) -> Corpora:
     """Read the training pairs and drop those that share a side with a held-out set."""
     held_out = {_folded(side) for side in _held_out_sides(data)}
 
@@ -68,6 +70,11 @@ def read_corpora(data: Path) -> Corpora:
         sentences=unseen(_read_pairs(data_folder(data, "tatoeba_zh_en") / "train.jsonl.gz")),
         documentation=unseen(_read_pairs(data_folder(data, "pydocs_zh_en") / "train.jsonl.gz")),
         lexicon=unseen(read_lexicon(data)),
+        everyday=unseen(everyday_pairs(EVERYDAY, seed=1)),
+        back_translated=[
+            Pair(MADE + pair.zh, pair.en)
+            for pair in (unseen(_read_pairs(back_translated)) if back_translated else ())
+        ],
     )
 
 
@@ -126,9 +133,13 @@ def train_source_tokenizer(corpora: Corpora, vocabulary: int) -> Tokenizer:
             pre_tokenizers.Punctuation("isolated"),
         ]
     )
+    # Only a translator into Chinese decodes: the recipe's own, for back-translation.
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("▁", " ")]
+    )
     words = {pair.zh for pair in corpora.lexicon if len(pair.zh) > 1}
     texts = [pair.zh for pair in corpora.sentences] * 2
-    texts += [pair.zh for pair in corpora.documentation]
+    texts += [pair.zh for pair in corpora.documentation + corpora.everyday[:5000]]
     texts = [unicodedata.normalize("NFKC", text) for text in texts]
     known = _characters_seen_twice(pair.zh for pair in corpora.sentences + corpora.documentation)
     pieces = (piece for text in texts for piece in cut_into_words(text, words))
@@ -150,7 +161,10 @@ def train_target_tokenizer(corpora: Corpora, vocabulary: int) -> Tokenizer:
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        # Digit by digit, so that a number is copied and not learned.
+        [pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(True)]
+    )
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     trainer = BpeTrainer(
         vocab_size=vocabulary,
@@ -159,7 +173,7 @@ def train_target_tokenizer(corpora: Corpora, vocabulary: int) -> Tokenizer:
         show_progress=False,
     )
     texts = [pair.en for pair in corpora.sentences] * 3
-    texts += [pair.en for pair in corpora.documentation]
+    texts += [pair.en for pair in corpora.documentation + corpora.everyday[:5000]]
     tokenizer.train_from_iterator(texts, trainer)
     return _with_end(tokenizer)
 
@@ -215,20 +229,32 @@ def tokenize_pairs(
     return [TokenPair(s.ids, t.ids) for s, t in zip(sources, targets, strict=True)]
 
 
-def sample_epoch(corpora: Corpora, documentation: int, lexicon: int, seed: int) -> list[Pair]:
-    """All everyday sentences, and a number of random pairs of documentation and lexicon.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many random pairs of a corpus an epoch has in addition to all sentences."""
+
+    documentation: int = 2500
+    lexicon: int = 2500
+    everyday: int = 3000
+    back_translated: int = 15000
+
+
+def sample_epoch(corpora: Corpora, shares: Shares, seed: int) -> list[Pair]:
+    """Return the pairs of an epoch: all sentences, and random pairs of the other corpora.
 
     One sentence in ten loses its final punctuation in Chinese, as people type it.
     """
     rng = random.Random(seed)
-    sentences = [
-        Pair(pair.zh.rstrip("。！？.!?"), pair.en) if rng.random() < 0.1 else pair
-        for pair in corpora.sentences
-    ]
+
+    def some(pairs: Sequence[Pair], count: int) -> list[Pair]:
+        return rng.sample(pairs, min(count, len(pairs)))
+
+    spoken = corpora.sentences + some(corpora.everyday, shares.everyday)
     return [
-        *sentences,
-        *rng.sample(corpora.documentation, min(documentation, len(corpora.documentation))),
-        *rng.sample(corpora.lexicon, min(lexicon, len(corpora.lexicon))),
+        *(Pair(p.zh.rstrip(_ENDS), p.en) if rng.random() < _BARE else p for p in spoken),
+        *some(corpora.documentation, shares.documentation),
+        *some(corpora.lexicon, shares.lexicon),
+        *some(corpora.back_translated, shares.back_translated),
     ]
 
 

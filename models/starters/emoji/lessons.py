@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.datasets.emoji import LANGUAGES, Concept, is_chinese
-from models.datasets.files import data_folder, pad_rows, read_jsonl
-from models.datasets.translation import LONGEST_WORD, Pair, read_lexicon
+from models.datasets.files import Pair, data_folder, pad_rows, read_jsonl
+from models.datasets.translation import LONGEST_WORD, read_lexicon
 from models.starters.emoji.teacher import Space, Teacher, spread
 
 CAPTION_SHARE, PARAPHRASE_SHARE = 0.40, 0.10  # of a batch; the rest are sentences

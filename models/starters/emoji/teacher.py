@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.datasets.emoji import Concept
-from models.datasets.translation import Pair
+from models.datasets.files import Pair
 from models.pace import mixed_precision
 from models.starters.emoji.towers import DIMENSIONS
 

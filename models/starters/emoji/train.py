@@ -36,8 +36,7 @@ from models.datasets.emoji import (
     read_concepts,
     read_paraphrases,
 )
-from models.datasets.files import train_wordpiece
-from models.datasets.translation import Pair
+from models.datasets.files import Pair, train_wordpiece
 from models.pace import Pace, WeightAverage, decayed_groups, mixed_precision
 from models.starters.command_line import read_training_request
 from models.starters.curves import CURVES, Curves

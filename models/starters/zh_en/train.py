@@ -1,13 +1,14 @@
 """Train the starter translator, Chinese to English, on a CPU.
 
-``python -m models.starters.zh_en.train --data DIR --out runs/zh-en --minutes 82``
+``python -m models.starters.zh_en.back_translate --data DIR --out runs/zh-en --minutes 20``
+``python -m models.starters.zh_en.train --data DIR --out runs/zh-en --minutes 44``
 """
 
 import argparse
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,9 +17,11 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 from tqdm import tqdm
 
+from models.datasets.files import Pair
 from models.datasets.translation import (
     Corpora,
     EvaluationSet,
+    Shares,
     TokenPair,
     batches_of_tokens,
     read_corpora,
@@ -43,6 +46,9 @@ from service.families.translation.search.decoding import Decoding
 SOURCE_VOCABULARY = 4200
 TARGET_VOCABULARY = 3600
 MAX_TARGET_LENGTH = 96
+LAST_PART = 0.72
+BACK_TRANSLATED = "back_translated.jsonl"
+"""What `back_translate` writes and `train` reads, in the folder of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +64,22 @@ class TrainingPlan:
     weight_decay: float = 0.01
     batch_tokens: int = 1800
     longest: int = 80
-    documentation_pairs: int = 2500
-    lexicon_pairs: int = 2500
+    shares: Shares = field(default_factory=Shares)
+    last: Shares = field(default_factory=lambda: Shares(back_translated=5000))
+    """Of the epochs that begin after `LAST_PART`, which see less of what a machine wrote."""
+    is_reverse: bool = False
+    """Whether it learns to translate into Chinese."""
     clip: float = 1.0
     minutes_between_checks: float = 6.0
 
 
-def bleu(translations: list[str], references: list[list[str]]) -> float:
+def bleu(translations: list[str], references: list[list[str]], *, is_chinese: bool) -> float:
     """SacreBLEU of the translations against one or more references each."""
-    return BLEU().corpus_score(translations, aligned_references(references)).score
+    return (
+        BLEU(tokenize="zh" if is_chinese else "13a")
+        .corpus_score(translations, aligned_references(references))
+        .score
+    )
 
 
 def training_loss(model: Translator, batch: list[TokenPair], smoothing: float) -> torch.Tensor:
@@ -86,12 +99,17 @@ class Training:
 
     def __init__(self, plan: TrainingPlan, data: Path, out: Path, *, resumed: bool = False) -> None:
         self.plan, self.out = plan, out
-        self.corpora: Corpora = read_corpora(data)
-        self.held_out: EvaluationSet = read_evaluation_set(data / "tatoeba_zh_en" / "dev.jsonl.gz")
+        made = out / BACK_TRANSLATED
+        self.corpora: Corpora = read_corpora(data, made if made.exists() else None)
+        self.held_out = read_evaluation_set(data / "tatoeba_zh_en" / "dev.jsonl.gz")
         out.mkdir(parents=True, exist_ok=True)
         if not resumed:
             self._train_tokenizers()
-        names = ("source_tokenizer.json", "target_tokenizer.json")
+        names = ["source_tokenizer.json", "target_tokenizer.json"]
+        if plan.is_reverse:
+            names.reverse()
+            held_out, english = self.held_out, [one[0] for one in self.held_out.references]
+            self.held_out = EvaluationSet(english, [[text] for text in held_out.zh])
         self.source, self.target = (Tokenizer.from_file(str(out / name)) for name in names)
         torch.manual_seed(plan.seed)
         sizes = TranslatorSizes(self.source.get_vocab_size(), self.target.get_vocab_size())
@@ -136,7 +154,10 @@ class Training:
         while True:
             seed = 1000 * plan.seed + self.epoch
             torch.manual_seed(seed)
-            pairs = sample_epoch(self.corpora, plan.documentation_pairs, plan.lexicon_pairs, seed)
+            is_last = self.pace.progress() > LAST_PART
+            pairs = sample_epoch(self.corpora, plan.last if is_last else plan.shares, seed)
+            if plan.is_reverse:
+                pairs = [Pair(pair.en, pair.zh) for pair in pairs]
             tokens = tokenize_pairs(pairs, self.source, self.target, plan.merge_dropout)
             yield from batches_of_tokens(tokens, plan.batch_tokens, plan.longest, seed)
             self.epoch += 1
@@ -162,11 +183,12 @@ class Training:
             self.held_out.zh,
             Decoding(1, 1.0, MAX_TARGET_LENGTH),
         )
-        score = bleu(answers, self.held_out.references)
+        score = bleu(answers, self.held_out.references, is_chinese=self.plan.is_reverse)
         mean_loss = sum(losses) / max(1, len(losses))
         minute = progress * self.plan.minutes
         self.curves.record(minute, loss={"train": mean_loss}, bleu={"dev, greedy": score})
-        self.curves.draw(CURVES / "zh-en.png", xlabel="minutes")
+        if not self.plan.is_reverse:
+            self.curves.draw(CURVES / "zh-en.png", xlabel="minutes")
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
             entry = {"minute": minute, "step": self.step, "epoch": self.epoch}
             log.write(json.dumps({**entry, "loss": mean_loss, "dev_bleu": score}) + "\n")
@@ -204,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=82.0)
+    parser.add_argument("--minutes", type=float, default=44.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
     options = parser.parse_args()

@@ -18,8 +18,7 @@ from models.datasets.emoji import (  # noqa: E402
     read_paraphrases,
     read_phrases,
 )
-from models.datasets.files import train_wordpiece  # noqa: E402
-from models.datasets.translation import Pair  # noqa: E402
+from models.datasets.files import Pair, train_wordpiece  # noqa: E402
 from models.evaluate.embedding import read_page_pictures  # noqa: E402
 from models.starters.emoji import teacher as teacher_module  # noqa: E402
 from models.starters.emoji.images import augmented, normalised, on_white  # noqa: E402

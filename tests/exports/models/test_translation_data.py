@@ -6,9 +6,11 @@ pytest.importorskip("torch")
 
 from tokenizers import Tokenizer
 
+from models.datasets.everyday import as_sentence, everyday_pairs, names_of
+from models.datasets.files import Pair
 from models.datasets.translation import (
     Corpora,
-    Pair,
+    Shares,
     TokenPair,
     batches_of_tokens,
     cut_into_words,
@@ -29,6 +31,8 @@ CORPORA = Corpora(
         Pair("返回 path。", "Return path."),
     ],
     lexicon=[Pair("喜欢", "like"), Pair("返回", "return"), Pair("茶", "tea")],
+    everyday=[Pair("我住在北京。", "I live in Beijing."), Pair("茶！", "Tea!")],
+    back_translated=[Pair("喝茶", "Drink tea."), Pair("他喜欢", "He likes."), Pair("名", "Name.")],
 )
 ODD_TEXTS = [
     "",
@@ -103,11 +107,41 @@ def test_merge_dropout_varies_the_pieces_and_leaves_the_tokenizer_as_it_was(sour
 
 
 def test_an_epoch_has_every_sentence_and_a_share_of_the_rest() -> None:
-    epoch = sample_epoch(CORPORA, documentation=1, lexicon=2, seed=3)
+    shares = Shares(documentation=1, lexicon=2, everyday=1, back_translated=9)
+    epoch = sample_epoch(CORPORA, shares, seed=3)
     assert [pair.en for pair in epoch[:3]] == [pair.en for pair in CORPORA.sentences]
-    assert len(epoch) == 6
-    assert set(epoch[3:4]) <= set(CORPORA.documentation)
-    assert set(epoch[4:]) <= set(CORPORA.lexicon)
+    assert len(epoch) == 10
+    assert epoch[3].en in {pair.en for pair in CORPORA.everyday}
+    assert set(epoch[4:5]) <= set(CORPORA.documentation)
+    assert set(epoch[5:7]) <= set(CORPORA.lexicon)
+    assert set(epoch[7:]) == set(CORPORA.back_translated)
+
+
+def test_patterns_are_filled_on_both_sides_alike() -> None:
+    pairs = everyday_pairs(2000, seed=1)
+    assert pairs == everyday_pairs(2000, seed=1) != everyday_pairs(2000, seed=2)
+    assert not any("{" in pair.zh + pair.en for pair in pairs)
+    assert any("北京" in pair.zh for pair in pairs)
+    assert all(("北京" in pair.zh) == ("Beijing" in pair.en) for pair in pairs)
+    assert not any(" 1 hours" in pair.en or " one hours" in pair.en for pair in pairs)
+
+
+def test_what_is_said_to_an_assistant_becomes_a_sentence() -> None:
+    names = names_of(["We saw Tom and I left.", "They like Tom.", "Green is nice, green is good."])
+    assert names == {"tom": "Tom", "i": "I"}
+    assert as_sentence("when do i  see tom", names) == "When do I see Tom?"
+    assert as_sentence("call tom", names) == "Call Tom."
+    assert as_sentence("Call me, tom!", names) == "Call me, tom!"
+
+
+def test_a_number_has_a_token_for_each_digit(target: Tokenizer) -> None:
+    tokens = target.encode("In 1984, 20 of us.").tokens
+    assert [token for token in tokens if token.isdigit()] == list("198420")
+
+
+def test_chinese_comes_back_from_its_tokens_too(source: Tokenizer) -> None:
+    for text in ("我喜欢喝茶。", "返回path的龘", "the path is a b"):
+        assert source.decode(source.encode(text).ids[:-1]) == text
 
 
 def test_batches_hold_each_fitting_pair_once_within_the_budget() -> None:
