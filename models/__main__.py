@@ -16,6 +16,8 @@ RECIPES: Mapping[str, str] = {
     "emoji": "emoji",
 }
 """Model to package: `models.starters.<package>.train` and `.export`."""
+FIRST: Mapping[str, str] = {"zh-en": "back_translate", "emoji": "train_images"}
+"""What runs before `train`."""
 
 
 def steps(model: str, data: Path, out: Path, repository: Path) -> Sequence[Sequence[str]]:
@@ -23,10 +25,9 @@ def steps(model: str, data: Path, out: Path, repository: Path) -> Sequence[Seque
     module, checkpoint = RECIPES[model], str(out / model)
     source = ["--data", str(data)]
     version = repository / model / "1"
-    images = [f"models.starters.{module}.train_images", *source, "--out", checkpoint]
+    training = [FIRST[model], "train"] if model in FIRST else ["train"]
     return (
-        *([images] if model == "emoji" else []),
-        [f"models.starters.{module}.train", *source, "--out", checkpoint],
+        *([f"models.starters.{module}.{one}", *source, "--out", checkpoint] for one in training),
         [
             f"models.starters.{module}.export",
             *source,

@@ -110,11 +110,11 @@ def task_routes() -> Sequence[DirectRoute]:
                 {
                     "A sentence": {"text": "我喜欢喝茶。"},
                     "Two, with a wider search": {
-                        "text": ["今天天气很好。", "他在图书馆看书。"],
+                        "text": ["今天天气很好。", "她在图书馆工作。"],
                         "num_beams": 4,
                     },
                     "The three best translations, with scores": {
-                        "text": "他在图书馆看书。",
+                        "text": "她在图书馆工作。",
                         "alternatives": 3,
                         "max_length": 40,
                     },
@@ -124,7 +124,7 @@ def task_routes() -> Sequence[DirectRoute]:
                         "protect": ["urls", "numbers"],
                     },
                     "A text of several lines, streamed as it is translated": {
-                        "text": "今天天气很好。\n\n我喜欢喝茶。\n  - 他在图书馆看书。\n",
+                        "text": "今天天气很好。\n\n我喜欢喝茶。\n  - 她在图书馆工作。\n",
                         "split": "sentences",
                         "stream": "segments",
                     },

@@ -155,7 +155,7 @@ def test_others_are_answered_beside_a_document(service: RealService) -> None:
     spent = []
     for number in range(3):
         started = time.monotonic()
-        translate(service, text=f"他在图书馆看书{number}。")
+        translate(service, text=f"她在图书馆工作{number}。")
         spent.append(time.monotonic() - started)
     done = next(events)["done"]
     events.close()

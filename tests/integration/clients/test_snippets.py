@@ -85,7 +85,7 @@ def cards(service: RealService, **more: Any) -> Any:
 
 
 def translations(service: RealService) -> Any:
-    texts = ["我喜欢喝茶。", "他在图书馆看书。"]
+    texts = ["我喜欢喝茶。", "她在图书馆工作。"]
     return [one["translation"] for one in post(service, "/v1/translate", text=texts)["results"]]
 
 

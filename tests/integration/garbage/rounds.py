@@ -34,7 +34,7 @@ _TEXT = "Stocks fall as oil prices slide"
 _ZH = "汤姆昨天没有去学校。"
 
 
-_LINES = "今天天气很好。\n我喜欢喝茶。\n他在图书馆看书。\n"
+_LINES = "今天天气很好。\n我喜欢喝茶。\n她在图书馆工作。\n"
 
 
 classify = partial(json_of, "/v1/classify")

@@ -53,7 +53,7 @@ async def detected(registry: Registry) -> Any:
 
 async def streamed(registry: Registry) -> Any:
     documents = Documents(DocumentLimits(100, 30.0))
-    items = [TranslateItem("我喜欢喝茶。\n他在图书馆看书。"), ModelNotReadyError("not an item")]
+    items = [TranslateItem("我喜欢喝茶。\n她在图书馆工作。"), ModelNotReadyError("not an item")]
     request = Request("c")
     stream = await open_translation_stream(registry, request, Selection(), items, documents)
     with stream:
