@@ -25,13 +25,18 @@ _QUESTION = re.compile(
 _WORD = re.compile(r"[A-Za-z']+")
 
 
+def everyday_phrases() -> list[Pair]:
+    """Return the phrases."""
+    table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    return [Pair(zh, en) for zh, en in table["phrases"]]
+
+
 def everyday_pairs(count: int, seed: int) -> list[Pair]:
-    """Return all phrases, and this many sentences of the patterns with slots filled at random."""
+    """Return this many sentences of the patterns with slots filled at random."""
     table = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     rng = random.Random(seed)
     patterns = rng.choices(table["patterns"], k=count)
-    filled = [_filled(zh, en, table["slots"], rng) for zh, en in patterns]
-    return [Pair(zh, en) for zh, en in table["phrases"]] + filled
+    return [_filled(zh, en, table["slots"], rng) for zh, en in patterns]
 
 
 def _filled(zh: str, en: str, slots: Mapping[str, Any], rng: random.Random) -> Pair:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
 
-from models.datasets.everyday import everyday_pairs
+from models.datasets.everyday import everyday_pairs, everyday_phrases
 from models.datasets.files import Pair, data_folder, read_jsonl
 
 SPECIAL_TOKENS = ["<pad>", "<s>", "</s>"]
@@ -47,6 +47,7 @@ class Corpora:
     sentences: list[Pair]
     documentation: list[Pair]
     lexicon: list[Pair]
+    phrases: list[Pair]
     everyday: list[Pair]
     back_translated: list[Pair]
 
@@ -70,6 +71,7 @@ def read_corpora(data: Path, back_translated: Path | None = None) -> Corpora:
         sentences=unseen(_read_pairs(data_folder(data, "tatoeba_zh_en") / "train.jsonl.gz")),
         documentation=unseen(_read_pairs(data_folder(data, "pydocs_zh_en") / "train.jsonl.gz")),
         lexicon=unseen(read_lexicon(data)),
+        phrases=unseen(everyday_phrases()),
         everyday=unseen(everyday_pairs(EVERYDAY, seed=1)),
         back_translated=[
             Pair(MADE + pair.zh, pair.en)
@@ -240,7 +242,7 @@ class Shares:
 
 
 def sample_epoch(corpora: Corpora, shares: Shares, seed: int) -> list[Pair]:
-    """Return the pairs of an epoch: all sentences, and random pairs of the other corpora.
+    """Return the pairs of an epoch: all sentences, phrases twice, random pairs of other corpora.
 
     One sentence in ten loses its final punctuation in Chinese, as people type it.
     """
@@ -249,7 +251,7 @@ def sample_epoch(corpora: Corpora, shares: Shares, seed: int) -> list[Pair]:
     def some(pairs: Sequence[Pair], count: int) -> list[Pair]:
         return rng.sample(pairs, min(count, len(pairs)))
 
-    spoken = corpora.sentences + some(corpora.everyday, shares.everyday)
+    spoken = corpora.sentences + corpora.phrases * 2 + some(corpora.everyday, shares.everyday)
     return [
         *(Pair(p.zh.rstrip(_ENDS), p.en) if rng.random() < _BARE else p for p in spoken),
         *some(corpora.documentation, shares.documentation),

@@ -31,6 +31,7 @@ CORPORA = Corpora(
         Pair("返回 path。", "Return path."),
     ],
     lexicon=[Pair("喜欢", "like"), Pair("返回", "return"), Pair("茶", "tea")],
+    phrases=[Pair("你好！", "Hello!")],
     everyday=[Pair("我住在北京。", "I live in Beijing."), Pair("茶！", "Tea!")],
     back_translated=[Pair("喝茶", "Drink tea."), Pair("他喜欢", "He likes."), Pair("名", "Name.")],
 )
@@ -110,11 +111,12 @@ def test_an_epoch_has_every_sentence_and_a_share_of_the_rest() -> None:
     shares = Shares(documentation=1, lexicon=2, everyday=1, back_translated=9)
     epoch = sample_epoch(CORPORA, shares, seed=3)
     assert [pair.en for pair in epoch[:3]] == [pair.en for pair in CORPORA.sentences]
-    assert len(epoch) == 10
-    assert epoch[3].en in {pair.en for pair in CORPORA.everyday}
-    assert set(epoch[4:5]) <= set(CORPORA.documentation)
-    assert set(epoch[5:7]) <= set(CORPORA.lexicon)
-    assert set(epoch[7:]) == set(CORPORA.back_translated)
+    assert len(epoch) == 12
+    assert [pair.en for pair in epoch[3:5]] == ["Hello!"] * 2
+    assert epoch[5].en in {pair.en for pair in CORPORA.everyday}
+    assert set(epoch[6:7]) <= set(CORPORA.documentation)
+    assert set(epoch[7:9]) <= set(CORPORA.lexicon)
+    assert set(epoch[9:]) == set(CORPORA.back_translated)
 
 
 def test_patterns_are_filled_on_both_sides_alike() -> None:

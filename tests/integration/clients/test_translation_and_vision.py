@@ -46,9 +46,7 @@ def test_a_forum_detects_and_translates_by_forms(service: RealService) -> None:
     codes = httpx.get(f"{service.url}/languages", timeout=120).json()
     assert found[0]["language"] in [one["code"] for one in codes]
     data = {"q": text, "source": "zh", "target": "en", "format": "text", "api_key": ""}
-    assert post(service, "/translate", data=data).json() == {
-        "translatedText": "It's fine today."
-    }
+    assert post(service, "/translate", data=data).json() == {"translatedText": "It's fine today."}
 
 
 def test_an_editor_asks_for_alternatives(service: RealService) -> None:
