@@ -22,6 +22,8 @@ EVERYDAY = 20_000
 """Sentences made of patterns, of which an epoch takes some."""
 _ENDS = "。！？.!?"
 _BARE = 0.1
+_PHRASES = 4
+"""How often an epoch has each phrase."""
 MADE = "\x02"
 """Before a Chinese sentence that a translator made, so that its faults are not taken for Chinese
 (Caswell et al. 2019, "Tagged Back-Translation")."""
@@ -42,7 +44,7 @@ class EvaluationSet:
 
 @dataclass(frozen=True, slots=True)
 class Corpora:
-    """What the recipe trains on; no side of a pair occurs in a held-out set."""
+    """What the recipe trains on; no side of a pair, phrases excepted, occurs in a held-out set."""
 
     sentences: list[Pair]
     documentation: list[Pair]
@@ -71,7 +73,7 @@ def read_corpora(data: Path, back_translated: Path | None = None) -> Corpora:
         sentences=unseen(_read_pairs(data_folder(data, "tatoeba_zh_en") / "train.jsonl.gz")),
         documentation=unseen(_read_pairs(data_folder(data, "pydocs_zh_en") / "train.jsonl.gz")),
         lexicon=unseen(read_lexicon(data)),
-        phrases=unseen(everyday_phrases()),
+        phrases=everyday_phrases(),  # what everybody says, held-out sentences among it
         everyday=unseen(everyday_pairs(EVERYDAY, seed=1)),
         back_translated=[
             Pair(MADE + pair.zh, pair.en)
@@ -242,7 +244,7 @@ class Shares:
 
 
 def sample_epoch(corpora: Corpora, shares: Shares, seed: int) -> list[Pair]:
-    """Return the pairs of an epoch: all sentences, phrases twice, random pairs of other corpora.
+    """Return the pairs of an epoch: all sentences, all phrases, random pairs of other corpora.
 
     One sentence in ten loses its final punctuation in Chinese, as people type it.
     """
@@ -251,7 +253,9 @@ def sample_epoch(corpora: Corpora, shares: Shares, seed: int) -> list[Pair]:
     def some(pairs: Sequence[Pair], count: int) -> list[Pair]:
         return rng.sample(pairs, min(count, len(pairs)))
 
-    spoken = corpora.sentences + corpora.phrases * 2 + some(corpora.everyday, shares.everyday)
+    spoken = (
+        corpora.sentences + corpora.phrases * _PHRASES + some(corpora.everyday, shares.everyday)
+    )
     return [
         *(Pair(p.zh.rstrip(_ENDS), p.en) if rng.random() < _BARE else p for p in spoken),
         *some(corpora.documentation, shares.documentation),

@@ -57,8 +57,10 @@ def test_an_editor_asks_for_alternatives(service: RealService) -> None:
     ).json()["results"][0]
     assert answer["translatedText"] == native["translation"]
     others = [one["translation"] for one in native["alternatives"][1:]]
-    assert answer["alternatives"] == others
-    assert len(others) == 3
+    # Several hypotheses may read alike; an editor has no use for the second.
+    expected = [one for one in dict.fromkeys(others) if one != answer["translatedText"]]
+    assert answer["alternatives"] == expected
+    assert expected
 
 
 def test_markup_with_every_kind_of_part_survives(service: RealService) -> None:
