@@ -22,7 +22,7 @@ EVERYDAY = 20_000
 """Sentences made of patterns, of which an epoch takes some."""
 _ENDS = "。！？.!?"
 _BARE = 0.1
-_PHRASES = 4
+_PHRASES = 40
 """How often an epoch has each phrase."""
 MADE = "\x02"
 """Before a Chinese sentence that a translator made, so that its faults are not taken for Chinese
@@ -73,7 +73,7 @@ def read_corpora(data: Path, back_translated: Path | None = None) -> Corpora:
         sentences=unseen(_read_pairs(data_folder(data, "tatoeba_zh_en") / "train.jsonl.gz")),
         documentation=unseen(_read_pairs(data_folder(data, "pydocs_zh_en") / "train.jsonl.gz")),
         lexicon=unseen(read_lexicon(data)),
-        phrases=everyday_phrases(),  # what everybody says, held-out sentences among it
+        phrases=everyday_phrases(),  # some are held-out sentences, too
         everyday=unseen(everyday_pairs(EVERYDAY, seed=1)),
         back_translated=[
             Pair(MADE + pair.zh, pair.en)

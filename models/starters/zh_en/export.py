@@ -72,7 +72,7 @@ MANIFEST: dict[str, TomlValue] = {
         "max_target_length": SEARCH.max_new_tokens,
         "num_beams": SEARCH.num_beams,
         "length_penalty": SEARCH.length_penalty,
-        # Of 14 sentences 14, 14, 13 and 13 kept the name, and 11 Python; all of 12 the number.
+        # Of 14 sentences 14, 14, 13 and 14 kept the name, and 12 Python; all of 12 the number.
         "stand_ins": {
             "names": [
                 ["汤姆", "Tom"],

@@ -111,12 +111,12 @@ def test_an_epoch_has_every_sentence_and_a_share_of_the_rest() -> None:
     shares = Shares(documentation=1, lexicon=2, everyday=1, back_translated=9)
     epoch = sample_epoch(CORPORA, shares, seed=3)
     assert [pair.en for pair in epoch[:3]] == [pair.en for pair in CORPORA.sentences]
-    assert len(epoch) == 14
-    assert [pair.en for pair in epoch[3:7]] == ["Hello!"] * 4
-    assert epoch[7].en in {pair.en for pair in CORPORA.everyday}
-    assert set(epoch[8:9]) <= set(CORPORA.documentation)
-    assert set(epoch[9:11]) <= set(CORPORA.lexicon)
-    assert set(epoch[11:]) == set(CORPORA.back_translated)
+    assert len(epoch) == 50
+    assert [pair.en for pair in epoch[3:43]] == ["Hello!"] * 40
+    assert epoch[43].en in {pair.en for pair in CORPORA.everyday}
+    assert set(epoch[44:45]) <= set(CORPORA.documentation)
+    assert set(epoch[45:47]) <= set(CORPORA.lexicon)
+    assert set(epoch[47:]) == set(CORPORA.back_translated)
 
 
 def test_patterns_are_filled_on_both_sides_alike() -> None:

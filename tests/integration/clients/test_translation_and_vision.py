@@ -29,8 +29,8 @@ def test_a_social_network_sends_lists_of_html(service: RealService) -> None:
     body = {"q": texts, "source": "auto", "target": "en", "format": "html", "api_key": None}
     answer = post(service, "/translate", json=body).json()
     assert answer["translatedText"] == [
-        '<p>She works at the <a href="https://example.org/a?b=1&amp;c=2">library</a>.</p>',
-        "I like tea.",
+        '<p>She works at <a href="https://example.org/a?b=1&amp;c=2">the library</a>.</p>',
+        "I like to drink tea.",
     ]
     assert [one["language"] for one in answer["detectedLanguage"]] == ["zh", "zh"]
     refused = post(service, "/translate", json={**body, "target": "de"})
