@@ -37,6 +37,7 @@ class Turns:
         self._taken = 0
         self._early: dict[Act, None] = {}
         self._is_early_due = False
+        self._started = 0.0
 
     def take(self) -> bool:
         """Return whether a connection may parse a request now; else let it `ask`."""
@@ -83,10 +84,12 @@ class Turns:
         first = list(islice(self._early, _MOST_EARLY))
         # The tasks of these requests run next, between the two callbacks, and nothing else does.
         loop.call_soon(self._note_start)
-        for act in first:
-            del self._early[act]
-            act()
-        loop.call_soon(self._note_end, self._clock() - began)
+        try:
+            for act in first:
+                del self._early[act]
+                act()
+        finally:  # an error must not end the turns of the others
+            loop.call_soon(self._note_end, self._clock() - began)
 
     def _note_start(self) -> None:
         self._started = self._clock()

@@ -15,7 +15,7 @@ from service.types import Lane, Model, PreparedItem, Sessions
 MUST_SAVE: Final = 0.05
 
 # Rounds of every batch on both sides: at least, those after which one may be hopeless, at most.
-_LEAST_ROUNDS, _TELLING_ROUNDS, _MOST_ROUNDS = 4, 4, 24
+_LEAST_ROUNDS, _MOST_ROUNDS = 4, 24
 
 # A comparison ends early where all rounds say that the other is this much slower.
 _HOPELESS = 1.15
@@ -134,7 +134,7 @@ def _warm_up(
 
 def _is_settled(pairs: Sequence[Pair], rounds: int) -> bool:
     """Return whether more rounds would hardly change the result."""
-    if rounds < _TELLING_ROUNDS:
+    if rounds < _LEAST_ROUNDS:
         return False
     if all(min(pair.other) > _HOPELESS * min(pair.first) for pair in pairs):
         return True

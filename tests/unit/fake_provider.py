@@ -46,6 +46,8 @@ class Fake:
     open_now: weakref.WeakSet = dataclasses.field(default_factory=weakref.WeakSet)
     most_open: int = 0
     """Most sessions that were open at the same time, those of the first choice included."""
+    pause: float = 0.0
+    """Seconds before they are counted, in which a thread that has just ended lets go of its own."""
     rows: dict[str, Provider] = dataclasses.field(default_factory=dict)
 
 
@@ -73,6 +75,7 @@ def add_fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake = Fake()
 
     def noted(session: PacedSession) -> PacedSession:
+        time.sleep(fake.pause)
         fake.open_now.add(session)
         fake.most_open = max(fake.most_open, len(fake.open_now))
         return session

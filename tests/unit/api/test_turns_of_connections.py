@@ -88,6 +88,20 @@ async def test_the_work_of_others_does_not_lengthen_the_pause() -> None:
     assert max(after - before for before, after in pairwise(client.answered)) < 0.01
 
 
+async def test_an_error_does_not_end_the_turns_of_early_requests() -> None:
+    turns, begun, errors = Turns(), list[str](), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+
+    def fails() -> None:
+        raise ValueError
+
+    turns.ask(fails, is_early=True)
+    turns.ask(lambda: begun.append("second"), is_early=True)
+    await asyncio.sleep(1)
+    assert begun == ["second"]
+    assert len(errors) == 1
+
+
 async def test_others_begin_while_early_requests_pause() -> None:
     turns, begun = Turns(lambda: CLOCK.seconds), list[float]()
     client = Requests(turns, 1.0)
