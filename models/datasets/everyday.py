@@ -17,7 +17,10 @@ _DIGITS = {"两": "2", "十": "10", "十一": "11", "十二": "12"} | dict(
     zip("一三四五六七八九", "13456789", strict=True)
 )
 _NUMERALS = "零一二三四五六七八九"
-_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905
+_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 _QUESTION = re.compile(
     r"(who|what|whats|what's|when|where|why|which|whose|how|is|are|am|was|were|do|does|did|can|could"
     r"|will|would|should|may|have|has)\b"
@@ -50,7 +53,6 @@ def _filled(zh: str, en: str, slots: Mapping[str, Any], rng: random.Random) -> P
         return _SLOT.sub(lambda slot: chosen[slot[1] + slot[2]][side], text)
 
     english = fill(en, 1)
-    english = re.sub(r"\b(1|one) (\w+?)(e?)s\b", r"\1 \2\3", english)  # one hour, not one hours
     return Pair(fill(zh, 0), english[0].upper() + english[1:])
 
 
